@@ -1,0 +1,1 @@
+//! Messages → transactions and dialogs (RFC 3261 §12, §17).

@@ -1,0 +1,1 @@
+//! Outputs → the outside: JSONL, terminal, OTLP, metrics.

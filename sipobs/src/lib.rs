@@ -1,0 +1,23 @@
+//! sipobs rebuilds SIP dialogs from captured packets and judges every call transfer in them.
+//!
+//! Data goes one way, and each stage knows only the type it takes and the type it gives:
+//!
+//! ```text
+//! capture ─ Frame ─ packet ─ Packet ─ stream ─ WireMessage ─ sip ─ Message ─ dialog ─ transfer ─ Output ─ export
+//! ```
+//!
+//! From [`packet`] to [`transfer`] there is no I/O, no clock, no task and no global: time comes with the
+//! frame, timers through [`engine::Engine::poll_timeout`] and [`engine::Engine::handle_timeout`]. A capture
+//! file therefore gives the same bytes of output on every run, and the live daemon runs the same engine.
+
+pub mod capture;
+pub mod config;
+pub mod dialog;
+pub mod engine;
+pub mod export;
+pub mod packet;
+pub mod privacy;
+pub mod sip;
+pub mod stream;
+pub mod timestamp;
+pub mod transfer;

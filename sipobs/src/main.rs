@@ -1,0 +1,2 @@
+//! The `sipobs` program.
+fn main() {}
