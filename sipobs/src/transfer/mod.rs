@@ -7,8 +7,11 @@ use crate::stream::{Damage, WireMessage};
 use crate::timestamp::Timestamp;
 
 mod attempt;
+#[allow(dead_code, reason = "not wired in yet")]
+mod link;
 
 pub use attempt::*;
+pub use link::{LinkConfig, LinkHeader};
 
 /// The stage: dialogs, attempts, links, verdicts.
 #[derive(Debug, Default)]
