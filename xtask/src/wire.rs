@@ -1,0 +1,367 @@
+//! Writing traffic: SIP text, UDP and TCP over IPv4 over Ethernet, and capture files of it.
+//!
+//! ```ignore
+//! let mut trace = Trace::new(BufWriter::new(File::create(path)?))?;
+//! let invite = Sip::request("INVITE", "sip:100@192.0.2.2").header("Call-ID", "a@b").body("application/sdp", SDP);
+//! trace.udp(0, "192.0.2.1:5060".parse()?, "192.0.2.2:5060".parse()?, &invite.bytes());
+//!
+//! let mut connection = Tcp::open(&mut trace, 10, client, server);
+//! connection.send(&mut trace, 20, From::Client, &invite.bytes());
+//! connection.close(&mut trace, 30, From::Client);
+//! trace.finish()?;
+//! ```
+//!
+//! Times are microseconds since the start of the trace, which is the same moment on every run. Frames may be
+//! given in any order: they are held back and written sorted by time, those of one time in the order they were
+//! given. [`Trace::settle`] bounds how much is held.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{self, Write};
+use std::net::SocketAddrV4;
+
+/// Where every trace begins: 2026-01-05 09:00:00 UTC, in seconds since the Unix epoch.
+pub(crate) const EPOCH: u64 = 1_767_603_600;
+
+/// Bytes of IP payload in one frame; larger datagrams are fragmented, larger TCP writes segmented.
+const MTU: usize = 1500;
+
+/// A capture file (pcap, microseconds, Ethernet) being written.
+pub(crate) struct Trace<W: Write> {
+    out: W,
+    held: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
+    given: u64,
+    ident: u16,
+}
+
+impl<W: Write> Trace<W> {
+    /// Writes the file's header.
+    pub(crate) fn new(mut out: W) -> io::Result<Self> {
+        let header: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, 1];
+        for word in header {
+            out.write_all(&word.to_le_bytes())?;
+        }
+        Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0 })
+    }
+
+    /// One datagram, in as many frames as it needs.
+    pub(crate) fn udp(&mut self, time: u64, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
+        let length = u16::try_from(payload.len() + 8).expect("a datagram holds at most 65,507 bytes");
+        let mut datagram = Vec::with_capacity(payload.len() + 8);
+        datagram.extend(from.port().to_be_bytes());
+        datagram.extend(to.port().to_be_bytes());
+        datagram.extend(length.to_be_bytes());
+        datagram.extend([0, 0]);
+        datagram.extend(payload);
+        let sum = match transport_checksum(from, to, UDP, &datagram) {
+            0 => 0xffff, // RFC 768: zero would say "none"
+            sum => sum,
+        };
+        datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+        self.ident = self.ident.wrapping_add(1);
+        let room = (MTU - 20) / 8 * 8;
+        let last = datagram.len().saturating_sub(1) / room;
+        for (index, piece) in datagram.chunks(room).enumerate() {
+            let offset = u16::try_from(index * room / 8).expect("a datagram is at most 64 KiB");
+            let more = if index < last { 0x2000 } else { 0 };
+            let frame = ethernet_ipv4(from, to, UDP, self.ident, offset | more, piece);
+            self.frame(time, frame);
+        }
+    }
+
+    /// One frame as it is.
+    pub(crate) fn frame(&mut self, time: u64, frame: Vec<u8>) {
+        self.held.push(Reverse((time, self.given, frame)));
+        self.given += 1;
+    }
+
+    /// Writes all frames before `time`: none earlier than that will be given any more.
+    pub(crate) fn settle(&mut self, time: u64) -> io::Result<()> {
+        while self.held.peek().is_some_and(|Reverse((next, ..))| *next < time) {
+            let Some(Reverse((time, _, frame))) = self.held.pop() else { break };
+            let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
+            let seconds = u32::try_from(EPOCH + time / 1_000_000).map_err(io::Error::other)?;
+            let micros = u32::try_from(time % 1_000_000).map_err(io::Error::other)?;
+            for word in [seconds, micros, length, length] {
+                self.out.write_all(&word.to_le_bytes())?;
+            }
+            self.out.write_all(&frame)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all that is held and gives the file back.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        self.settle(u64::MAX)?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+/// The two ends of a TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// Who opened it.
+    Client,
+    /// Who accepted it.
+    Server,
+}
+
+/// A TCP connection: handshake, segments, acknowledgements. Times given to one connection must not go back.
+pub(crate) struct Tcp {
+    client: SocketAddrV4,
+    server: SocketAddrV4,
+    /// Next sequence number of client and server.
+    next: [u32; 2],
+    /// Most bytes in one segment.
+    pub(crate) mss: usize,
+}
+
+impl Tcp {
+    /// SYN, SYN-ACK, ACK.
+    pub(crate) fn open<W: Write>(
+        trace: &mut Trace<W>,
+        time: u64,
+        client: SocketAddrV4,
+        server: SocketAddrV4,
+    ) -> Self {
+        // Initial numbers near the wrap, since receivers must cope with it.
+        let mut connection = Self { client, server, next: [0xffff_f000, 0x1000_0000], mss: MTU - 40 };
+        connection.segment(trace, time, From::Client, SYN, &[]);
+        connection.segment(trace, time + 100, From::Server, SYN | ACK, &[]);
+        connection.segment(trace, time + 200, From::Client, ACK, &[]);
+        connection
+    }
+
+    /// Data in as many segments as it needs, and the other side's acknowledgement.
+    pub(crate) fn send<W: Write>(&mut self, trace: &mut Trace<W>, time: u64, from: From, data: &[u8]) {
+        let (mss, last) = (self.mss, data.len().div_ceil(self.mss).saturating_sub(1));
+        for (index, piece) in data.chunks(mss).enumerate() {
+            let push = if index == last { PSH } else { 0 };
+            self.segment(trace, time, from, ACK | push, piece);
+        }
+        self.segment(trace, time + 50, from.other(), ACK, &[]);
+    }
+
+    /// FIN from one side, then from the other.
+    pub(crate) fn close<W: Write>(&mut self, trace: &mut Trace<W>, time: u64, from: From) {
+        self.segment(trace, time, from, FIN | ACK, &[]);
+        self.segment(trace, time + 50, from.other(), FIN | ACK, &[]);
+        self.segment(trace, time + 100, from, ACK, &[]);
+    }
+
+    /// One segment, numbered and acknowledging all that the other side has sent.
+    pub(crate) fn segment<W: Write>(
+        &mut self,
+        trace: &mut Trace<W>,
+        time: u64,
+        from: From,
+        flags: u8,
+        data: &[u8],
+    ) {
+        let (source, target, own, other) = match from {
+            From::Client => (self.client, self.server, 0, 1),
+            From::Server => (self.server, self.client, 1, 0),
+        };
+        let acknowledged = if flags & ACK == 0 { 0 } else { self.next[other] };
+        let mut segment = Vec::with_capacity(20 + data.len());
+        segment.extend(source.port().to_be_bytes());
+        segment.extend(target.port().to_be_bytes());
+        segment.extend(self.next[own].to_be_bytes());
+        segment.extend(acknowledged.to_be_bytes());
+        segment.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        segment.extend(data);
+        let sum = transport_checksum(source, target, TCP, &segment);
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        let length = u32::try_from(data.len()).expect("a segment is at most 64 KiB");
+        self.next[own] = self.next[own].wrapping_add(length + u32::from(flags & (SYN | FIN) != 0));
+        trace.ident = trace.ident.wrapping_add(1);
+        let frame = ethernet_ipv4(source, target, TCP, trace.ident, 0x4000, &segment);
+        trace.frame(time, frame);
+    }
+}
+
+impl From {
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// TCP flags, for [`Tcp::segment`].
+pub(crate) const FIN: u8 = 0x01;
+/// See [`FIN`].
+pub(crate) const SYN: u8 = 0x02;
+/// See [`FIN`].
+pub(crate) const RST: u8 = 0x04;
+/// See [`FIN`].
+pub(crate) const PSH: u8 = 0x08;
+/// See [`FIN`].
+pub(crate) const ACK: u8 = 0x10;
+
+/// The text of a SIP message, its headers in the order given.
+#[derive(Clone)]
+pub(crate) struct Sip {
+    head: String,
+    body: String,
+}
+
+impl Sip {
+    /// A request.
+    pub(crate) fn request(method: &str, uri: &str) -> Self {
+        Self { head: format!("{method} {uri} SIP/2.0\r\n"), body: String::new() }
+    }
+
+    /// An answer.
+    pub(crate) fn response(status: u16, reason: &str) -> Self {
+        Self { head: format!("SIP/2.0 {status} {reason}\r\n"), body: String::new() }
+    }
+
+    /// One header line.
+    #[must_use]
+    pub(crate) fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.head.extend([name, ": ", value.as_ref(), "\r\n"]);
+        self
+    }
+
+    /// A header line if there is a value.
+    #[must_use]
+    pub(crate) fn maybe(self, name: &str, value: Option<impl AsRef<str>>) -> Self {
+        match value {
+            Some(value) => self.header(name, value),
+            None => self,
+        }
+    }
+
+    /// The body with its Content-Type. Content-Length follows by itself, last, unless [`Self::length_here`]
+    /// placed it earlier.
+    #[must_use]
+    pub(crate) fn body(mut self, content_type: &str, body: impl Into<String>) -> Self {
+        self.body = body.into();
+        self.header("Content-Type", content_type)
+    }
+
+    /// Places Content-Length at this point of the header, where a stack does so.
+    #[must_use]
+    pub(crate) fn length_here(self) -> Self {
+        self.header("Content-Length", LENGTH)
+    }
+
+    /// The message as sent.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let length = self.body.len().to_string();
+        let head = if self.head.contains(LENGTH) {
+            self.head.replacen(LENGTH, &length, 1)
+        } else {
+            format!("{}Content-Length: {length}\r\n", self.head)
+        };
+        format!("{head}\r\n{}", self.body).into_bytes()
+    }
+}
+
+/// Stands for the length until the body is known.
+const LENGTH: &str = "\u{0}length";
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+fn ethernet_ipv4(
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    protocol: u8,
+    ident: u16,
+    fragment: u16,
+    payload: &[u8],
+) -> Vec<u8> {
+    let total = u16::try_from(payload.len() + 20).expect("pieces fit the MTU");
+    let mut frame = Vec::with_capacity(34 + payload.len());
+    // Locally administered addresses made of the IP addresses.
+    for host in [to, from] {
+        frame.extend([0x02, 0]);
+        frame.extend(host.ip().octets());
+    }
+    frame.extend([0x08, 0x00, 0x45, 0]);
+    frame.extend(total.to_be_bytes());
+    frame.extend(ident.to_be_bytes());
+    frame.extend(fragment.to_be_bytes());
+    frame.extend([64, protocol, 0, 0]);
+    frame.extend(from.ip().octets());
+    frame.extend(to.ip().octets());
+    let sum = fold(add(0, &frame[14..34]));
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// RFC 768, RFC 9293 §3.1: over a pseudo-header and the segment.
+fn transport_checksum(from: SocketAddrV4, to: SocketAddrV4, protocol: u8, segment: &[u8]) -> u16 {
+    let mut sum = add(0, &from.ip().octets());
+    sum = add(sum, &to.ip().octets());
+    sum += u64::from(protocol) + segment.len() as u64;
+    fold(add(sum, segment))
+}
+
+fn add(sum: u64, bytes: &[u8]) -> u64 {
+    bytes.chunks(2).fold(sum, |sum, pair| {
+        sum + u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))
+    })
+}
+
+/// RFC 1071: the one's complement sum, complemented.
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).expect("folded to 16 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddrV4 {
+        text.parse().unwrap()
+    }
+
+    /// Checksums over what they cover, themselves included, come to zero.
+    fn ip_and_transport_hold(frame: &[u8]) -> bool {
+        let (ip, segment) = (&frame[14..34], &frame[34..]);
+        let mut sum = add(0, &ip[12..20]);
+        sum += u64::from(ip[9]) + segment.len() as u64;
+        fold(add(0, ip)) == 0 && fold(add(sum, segment)) == 0
+    }
+
+    #[test]
+    fn frames_are_sorted_and_sound() {
+        let (a, b) = (at("192.0.2.1:5060"), at("192.0.2.2:5060"));
+        let mut trace = Trace::new(Vec::new()).unwrap();
+        let mut tcp = Tcp::open(&mut trace, 5_000_000, a, b);
+        tcp.send(&mut trace, 6_000_000, From::Client, &[7; 3001]);
+        trace.udp(1, b, a, b"odd");
+        let file = trace.finish().unwrap();
+        let (mut rest, mut times, mut lengths) = (&file[24..], Vec::new(), Vec::new());
+        while !rest.is_empty() {
+            let word = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap());
+            let length = word(8) as usize;
+            times.push((u64::from(word(0)) - EPOCH) * 1_000_000 + u64::from(word(4)));
+            lengths.push(length - 34);
+            assert!(ip_and_transport_hold(&rest[16..16 + length]));
+            rest = &rest[16 + length..];
+        }
+        assert_eq!(times, [1, 5_000_000, 5_000_100, 5_000_200, 6_000_000, 6_000_000, 6_000_000, 6_000_050]);
+        assert_eq!(lengths, [11, 20, 20, 20, 1480, 1480, 101, 20]);
+    }
+
+    #[test]
+    fn the_length_stands_where_it_was_placed() {
+        let early =
+            Sip::request("INVITE", "sip:b").length_here().header("To", "x").body("text/plain", "hallo");
+        assert_eq!(
+            early.bytes(),
+            b"INVITE sip:b SIP/2.0\r\nContent-Length: 5\r\nTo: x\r\nContent-Type: text/plain\r\n\r\nhallo"
+        );
+        assert_eq!(Sip::response(200, "OK").bytes(), b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+}
