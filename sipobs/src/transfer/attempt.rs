@@ -86,6 +86,10 @@ pub struct Attempt {
     pub quality: Quality,
     /// The ladder: only what belongs to the attempt.
     pub messages: Vec<LadderLine>,
+    /// Users of the calls' From, To and request-URIs: never printed. They tell [`crate::privacy`] which digits in
+    /// a Call-ID are somebody's number.
+    #[serde(skip)]
+    pub parties: Vec<String>,
 }
 
 /// How a transfer was tried.
@@ -164,9 +168,11 @@ pub struct Link {
     pub candidates: Vec<String>,
 }
 
-/// One candidate cause: three short sentences for a person.
+/// One candidate cause: a word for machines, three short sentences for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
+    /// The cause in one word that does not change with the wording: `suspect_policy`, `geo_permission`, …
+    pub code: String,
     /// What probably happened.
     pub cause: String,
     /// What to look at next.
@@ -257,6 +263,10 @@ pub struct Notice {
     pub time: Timestamp,
     /// What the verdict would be if nothing more came.
     pub outcome: Outcome,
+    /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
+    /// a Call-ID are somebody's number.
+    #[serde(skip)]
+    pub parties: Vec<String>,
 }
 
 /// An ended call.
@@ -281,6 +291,10 @@ pub struct Call {
     /// Whether a REFER might have been expected and did not come.
     #[serde(flatten)]
     pub refer_absent: ReferAbsent,
+    /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
+    /// a Call-ID are somebody's number.
+    #[serde(skip)]
+    pub parties: Vec<String>,
 }
 
 /// The ends of a call.
@@ -337,20 +351,31 @@ pub struct Alert {
     pub numbers: BTreeMap<&'static str, f64>,
     /// One sentence for a person.
     pub message: String,
+    /// For [`AlertKind::ReferRatio`]: `method_switched` when second-leg INVITEs rose meanwhile, else
+    /// `attempts_vanished`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
     /// The call that raised it, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
+    /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
+    /// a Call-ID are somebody's number.
+    #[serde(skip)]
+    pub parties: Vec<String>,
 }
 
-/// The alerts of the output contract.
+/// The alerts of the output contract, each raised once an incident; an incident ends when REFERs return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertKind {
-    /// Calls that used to be transferred by REFER just end.
+    /// So many answered calls in a row without a REFER are improbable on this trunk, going by its own
+    /// baseline. `verdict` and `message` say whether INVITEs took the REFERs' place.
     ReferRatio,
-    /// A second-leg INVITE where REFER used to be.
+    /// One call was transferred by a second-leg INVITE on a trunk whose baseline, or declared expectation,
+    /// is REFER.
     MethodSwitched,
-    /// REFERs stopped and nothing took their place.
+    /// A trunk declared `expect = "refer"` shows no transfer at all, and there is no baseline to compare
+    /// with: sipobs began to watch after the REFERs had stopped.
     AttemptsVanished,
 }
 

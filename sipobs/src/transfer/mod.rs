@@ -6,9 +6,13 @@ use crate::sip::Message;
 use crate::stream::{Damage, WireMessage};
 use crate::timestamp::Timestamp;
 
+pub mod absent;
 mod attempt;
+pub mod diagnosis;
 #[allow(dead_code, reason = "not wired in yet")]
 mod link;
+pub mod ratio;
+pub mod trunk;
 
 pub use attempt::*;
 pub use link::{LinkConfig, LinkHeader};
