@@ -1,0 +1,271 @@
+//! pcapng (draft-ietf-opsawg-pcapng): blocks. Those that hold frames or describe interfaces are read, all
+//! others are passed over.
+
+use super::input::{Input, Span};
+use super::{Direction, Fault, LinkType, MAX_FRAME, Record, link_type};
+use crate::timestamp::Timestamp;
+
+/// The type of a Section Header Block, the same in either byte order.
+pub(super) const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
+const INTERFACE_DESCRIPTION: u32 = 1;
+const PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+
+/// More than any real capture has; keeps a hostile file from growing the table.
+const MAX_INTERFACES: usize = 65_536;
+/// The longest block that is read as a whole: a frame, its header and generous options.
+const MAX_BLOCK: u32 = (MAX_FRAME + 65_536) as u32;
+
+/// What the current section has said so far.
+#[derive(Debug, Default)]
+pub(super) struct Section {
+    big_endian: bool,
+    interfaces: Vec<Interface>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Interface {
+    link: Option<LinkType>,
+    snaplen: u32,
+    resolution: Resolution,
+    /// Seconds to add to every time (if_tsoffset).
+    offset: i64,
+}
+
+/// Units of a time field in a second (if_tsresol).
+#[derive(Clone, Copy, Debug)]
+enum Resolution {
+    /// 10 to the power of this.
+    Ten(u32),
+    /// 2 to the power of this.
+    Two(u32),
+}
+
+impl Section {
+    /// The next frame, `None` at the end of the file.
+    pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Fault> {
+        loop {
+            if input.at_end()? {
+                return Ok(None);
+            }
+            let start = input.offset();
+            let header: [u8; 8] = input.array("block header")?;
+            if header[..4] == SECTION_HEADER {
+                self.section(start, [header[4], header[5], header[6], header[7]], input)?;
+                continue;
+            }
+            let (kind, len) = (self.u32(&header), self.u32(&header[4..]));
+            check_length(start, len)?;
+            let body = match kind {
+                INTERFACE_DESCRIPTION | PACKET | SIMPLE_PACKET | ENHANCED_PACKET => {
+                    self.body(start, len, input)?
+                }
+                _ => {
+                    input.skip(u64::from(len - 12), "block")?;
+                    self.trailer(len, input)?;
+                    continue;
+                }
+            };
+            if kind == INTERFACE_DESCRIPTION {
+                let interface = self.interface(start, input.bytes(body))?;
+                self.interfaces.push(interface);
+                continue;
+            }
+            return self.packet(kind, start, body, input).map(Some);
+        }
+    }
+
+    /// A new section: its own byte order, its own interfaces.
+    fn section(&mut self, start: u64, len: [u8; 4], input: &mut Input) -> Result<(), Fault> {
+        let magic: [u8; 4] = input.array("byte-order magic")?;
+        self.big_endian = match u32::from_be_bytes(magic) {
+            0x1a2b_3c4d => true,
+            0x4d3c_2b1a => false,
+            other => {
+                let value = u64::from(other);
+                return Err(Fault::Value { offset: start + 8, field: "byte-order magic", value });
+            }
+        };
+        self.interfaces.clear();
+        let len = self.u32(&len);
+        check_length(start, len)?;
+        if len < 28 {
+            return Err(Fault::Value { offset: start + 4, field: "block length", value: u64::from(len) });
+        }
+        input.skip(u64::from(len - 16), "section header")?;
+        self.trailer(len, input)
+    }
+
+    /// Takes the rest of a block of `len` bytes; what is between its header and its trailer.
+    fn body(&self, start: u64, len: u32, input: &mut Input) -> Result<Span, Fault> {
+        if len > MAX_BLOCK {
+            return Err(Fault::Value { offset: start + 4, field: "block length", value: u64::from(len) });
+        }
+        let span = input.take(len as usize - 8, "block")?;
+        let (body, trailer) = span.split(len as usize - 12);
+        self.check_trailer(input.offset() - 4, len, input.bytes(trailer))?;
+        Ok(body)
+    }
+
+    fn trailer(&self, len: u32, input: &mut Input) -> Result<(), Fault> {
+        let offset = input.offset();
+        let trailer: [u8; 4] = input.array("block trailer")?;
+        self.check_trailer(offset, len, &trailer)
+    }
+
+    fn check_trailer(&self, offset: u64, len: u32, trailer: &[u8]) -> Result<(), Fault> {
+        match self.u32(trailer) {
+            value if value == len => Ok(()),
+            value => Err(Fault::Value { offset, field: "block length (trailing)", value: u64::from(value) }),
+        }
+    }
+
+    fn interface(&self, start: u64, body: &[u8]) -> Result<Interface, Fault> {
+        if body.len() < 8 {
+            return Err(Fault::Value {
+                offset: start + 4,
+                field: "block length",
+                value: body.len() as u64 + 12,
+            });
+        }
+        if self.interfaces.len() >= MAX_INTERFACES {
+            return Err(Fault::Value {
+                offset: start,
+                field: "number of interfaces",
+                value: MAX_INTERFACES as u64,
+            });
+        }
+        let mut interface = Interface {
+            link: link_type(u32::from(self.u16(body))),
+            snaplen: self.u32(&body[4..]),
+            resolution: Resolution::Ten(6),
+            offset: 0,
+        };
+        for (code, value) in self.options(&body[8..]) {
+            match (code, value) {
+                (9, [resolution, ..]) => {
+                    let exponent = u32::from(resolution & 0x7f);
+                    interface.resolution = if resolution & 0x80 == 0 {
+                        Resolution::Ten(exponent)
+                    } else {
+                        Resolution::Two(exponent)
+                    };
+                }
+                (14, &[a, b, c, d, e, f, g, h]) => {
+                    let bytes = [a, b, c, d, e, f, g, h];
+                    interface.offset =
+                        if self.big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) };
+                }
+                _ => {}
+            }
+        }
+        Ok(interface)
+    }
+
+    fn packet(&self, kind: u32, start: u64, body: Span, input: &Input) -> Result<Record, Fault> {
+        let bytes = input.bytes(body);
+        let fixed = if kind == SIMPLE_PACKET { 4 } else { 20 };
+        if bytes.len() < fixed {
+            return Err(Fault::Value {
+                offset: start + 4,
+                field: "block length",
+                value: bytes.len() as u64 + 12,
+            });
+        }
+        // The obsolete Packet Block has a 16-bit interface and a drop count where the Enhanced one has 32 bits.
+        let id = match kind {
+            SIMPLE_PACKET => 0,
+            PACKET => u32::from(self.u16(bytes)),
+            _ => self.u32(bytes),
+        };
+        let interface = self.interfaces.get(id as usize).ok_or(Fault::Value {
+            offset: start + 8,
+            field: "interface id",
+            value: u64::from(id),
+        })?;
+        let wire_len = self.u32(&bytes[fixed - 4..]);
+        let captured = match (kind, interface.snaplen) {
+            (SIMPLE_PACKET, 0) => wire_len,
+            (SIMPLE_PACKET, snaplen) => wire_len.min(snaplen),
+            _ => self.u32(&bytes[12..]),
+        };
+        let (_, data) = body.split(fixed);
+        if captured as usize > data.len() || captured as usize > MAX_FRAME {
+            let offset = start + if kind == SIMPLE_PACKET { 8 } else { 20 };
+            return Err(Fault::Value { offset, field: "captured length", value: u64::from(captured) });
+        }
+        let (frame, options) = data.split(captured as usize);
+        let (mut time, mut direction) = (None, Direction::Unknown);
+        if kind != SIMPLE_PACKET {
+            let units = u64::from(self.u32(&bytes[4..])) << 32 | u64::from(self.u32(&bytes[8..]));
+            time = Some(interface.time(units));
+            let padding = captured.next_multiple_of(4) as usize - captured as usize;
+            let options = input.bytes(options);
+            direction = self.direction(options.get(padding..).unwrap_or_default());
+        }
+        Ok(Record {
+            time,
+            interface: id,
+            direction,
+            link: interface.link,
+            wire_len: wire_len.max(captured),
+            bytes: frame,
+        })
+    }
+
+    /// The epb_flags option, bits 0 and 1.
+    fn direction(&self, options: &[u8]) -> Direction {
+        let flags = self.options(options).find(|(code, value)| *code == 2 && value.len() == 4);
+        match flags.map(|(_, value)| self.u32(value) & 3) {
+            Some(1) => Direction::Ingress,
+            Some(2) => Direction::Egress,
+            _ => Direction::Unknown,
+        }
+    }
+
+    /// Codes and values up to the end, or to the first option that does not fit.
+    fn options<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = (u16, &'a [u8])> {
+        let big_endian = self.big_endian;
+        std::iter::from_fn(move || {
+            let (code, len) = (half(bytes.get(..2)?, big_endian), half(bytes.get(2..4)?, big_endian));
+            let value = bytes.get(4..4 + usize::from(len))?;
+            bytes = bytes.get(4 + usize::from(len).next_multiple_of(4)..).unwrap_or_default();
+            (code != 0).then_some((code, value))
+        })
+    }
+
+    fn u16(&self, bytes: &[u8]) -> u16 {
+        half(bytes, self.big_endian)
+    }
+
+    fn u32(&self, bytes: &[u8]) -> u32 {
+        let word = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        if self.big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
+    }
+}
+
+impl Interface {
+    fn time(&self, units: u64) -> Timestamp {
+        let nanos = match self.resolution {
+            Resolution::Ten(n @ 0..=9) => u128::from(units) * 10_u128.pow(9 - n),
+            Resolution::Ten(n) => 10_u128.checked_pow(n - 9).map_or(0, |unit| u128::from(units) / unit),
+            Resolution::Two(n) => (u128::from(units) * 1_000_000_000) >> n,
+        };
+        let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+        Timestamp::from_nanos(nanos.saturating_add(self.offset.saturating_mul(1_000_000_000)))
+    }
+}
+
+fn check_length(start: u64, len: u32) -> Result<(), Fault> {
+    if len < 12 || !len.is_multiple_of(4) {
+        return Err(Fault::Value { offset: start + 4, field: "block length", value: u64::from(len) });
+    }
+    Ok(())
+}
+
+fn half(bytes: &[u8], big_endian: bool) -> u16 {
+    let half = [bytes[0], bytes[1]];
+    if big_endian { u16::from_be_bytes(half) } else { u16::from_le_bytes(half) }
+}

@@ -1,0 +1,278 @@
+use std::io::Write;
+
+use super::*;
+
+/// Everything `bytes` hold, and the error that ended it.
+fn read(bytes: Vec<u8>) -> (Vec<(Timestamp, u64, Vec<u8>)>, Option<Fault>) {
+    let mut reader = match Reader::from_read("test", None, Cursor::new(bytes)) {
+        Ok(reader) => reader,
+        Err(error) => return (Vec::new(), Some(error.fault)),
+    };
+    let mut frames = Vec::new();
+    loop {
+        match reader.next() {
+            Ok(Some(frame)) => frames.push((frame.time, frame.number, frame.bytes.to_vec())),
+            Ok(None) => return (frames, None),
+            Err(error) => {
+                assert!(matches!(reader.next(), Ok(None)), "nothing comes after an error");
+                return (frames, Some(error.fault));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Order {
+    big: bool,
+}
+
+impl Order {
+    fn u16(self, v: u16) -> [u8; 2] {
+        if self.big { v.to_be_bytes() } else { v.to_le_bytes() }
+    }
+
+    fn u32(self, v: u32) -> [u8; 4] {
+        if self.big { v.to_be_bytes() } else { v.to_le_bytes() }
+    }
+
+    fn words(self, words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|w| self.u32(*w)).collect()
+    }
+
+    fn pcap(self, magic: u32, link: u32, frames: &[(u32, u32, &[u8])]) -> Vec<u8> {
+        let mut out = self.words(&[magic]);
+        out.extend([self.u16(2), self.u16(4)].concat());
+        out.extend(self.words(&[0, 0, 65_535, link]));
+        for (seconds, fraction, bytes) in frames {
+            let len = u32::try_from(bytes.len()).unwrap();
+            out.extend(self.words(&[*seconds, *fraction, len, len]));
+            out.extend(*bytes);
+        }
+        out
+    }
+
+    fn block(self, kind: u32, body: &[u8]) -> Vec<u8> {
+        let padded = body.len().next_multiple_of(4);
+        let len = u32::try_from(padded + 12).unwrap();
+        let mut out = self.words(&[kind, len]);
+        out.extend(body);
+        out.resize(8 + padded, 0);
+        out.extend(self.u32(len));
+        out
+    }
+
+    fn section(self) -> Vec<u8> {
+        let mut body = self.u32(0x1a2b_3c4d).to_vec();
+        body.extend([self.u16(1), self.u16(0)].concat());
+        body.extend([0xff; 8]);
+        self.block(0x0a0d_0d0a, &body)
+    }
+
+    fn interface(self, link: u16, options: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = [self.u16(link), self.u16(0)].concat();
+        body.extend(self.u32(0));
+        body.extend(self.options(options));
+        self.block(1, &body)
+    }
+
+    fn enhanced(self, interface: u32, units: u64, frame: &[u8], options: &[(u16, &[u8])]) -> Vec<u8> {
+        let len = u32::try_from(frame.len()).unwrap();
+        let mut body = self.words(&[
+            interface,
+            u32::try_from(units >> 32).unwrap(),
+            u32::try_from(units & 0xffff_ffff).unwrap(),
+            len,
+            len + 7,
+        ]);
+        body.extend(frame);
+        body.resize(body.len().next_multiple_of(4), 0);
+        body.extend(self.options(options));
+        self.block(6, &body)
+    }
+
+    fn options(self, options: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (code, value) in options {
+            out.extend(self.u16(*code));
+            out.extend(self.u16(u16::try_from(value.len()).unwrap()));
+            out.extend(*value);
+            out.resize(out.len().next_multiple_of(4), 0);
+        }
+        if !options.is_empty() {
+            out.extend([0; 4]);
+        }
+        out
+    }
+}
+
+const ORDERS: [Order; 2] = [Order { big: false }, Order { big: true }];
+
+#[test]
+fn pcap_in_both_orders_and_resolutions() {
+    for order in ORDERS {
+        for (magic, nanos) in [(0xa1b2_c3d4, 7_000), (0xa1b2_3c4d, 7)] {
+            let (frames, fault) = read(order.pcap(magic, 1, &[(3, 7, b"one"), (4, 0, b"")]));
+            assert!(fault.is_none());
+            assert_eq!(frames[0], (Timestamp::from_nanos(3_000_000_000 + nanos), 1, b"one".to_vec()));
+            assert_eq!(frames[1], (Timestamp::from_nanos(4_000_000_000), 2, Vec::new()));
+        }
+    }
+}
+
+#[test]
+fn a_truncated_tail_keeps_what_came_before() {
+    let whole = ORDERS[0].pcap(0xa1b2_c3d4, 1, &[(1, 0, b"first"), (2, 0, b"second")]);
+    // Header 24, first record 16 + 5, second record's header 16: its bytes begin at 61.
+    for (cut, field, offset) in
+        [(30, "record header", 24), (43, "frame", 40), (50, "record header", 45), (63, "frame", 61)]
+    {
+        let (frames, fault) = read(whole[..cut].to_vec());
+        assert_eq!(frames.len(), usize::from(cut >= 45), "cut at {cut}");
+        match fault {
+            Some(Fault::Truncated { offset: at, field: what, .. }) => assert_eq!((at, what), (offset, field)),
+            other => panic!("cut at {cut}: {other:?}"),
+        }
+    }
+    assert!(matches!(read(whole[..10].to_vec()).1, Some(Fault::Truncated { field: "file header", .. })));
+    assert!(matches!(read(Vec::new()).1, Some(Fault::Truncated { left: 0, .. })));
+}
+
+#[test]
+fn a_lying_length_is_an_error_not_an_allocation() {
+    let mut file = ORDERS[1].pcap(0xa1b2_c3d4, 1, &[(1, 0, b"good")]);
+    file.extend(ORDERS[1].words(&[1, 0, 0xffff_fff0, 60]));
+    let (frames, fault) = read(file);
+    assert_eq!(frames.len(), 1);
+    assert!(matches!(fault, Some(Fault::Value { offset: 52, field: "captured length", value: 0xffff_fff0 })));
+
+    for order in ORDERS {
+        for len in [0, 8, 13, 0xffff_fffc] {
+            let mut file = [order.section(), order.interface(1, &[])].concat();
+            file.extend(order.words(&[6, len]));
+            let (_, fault) = read(file);
+            assert!(
+                matches!(fault, Some(Fault::Value { offset: 52, field: "block length", .. })),
+                "{len}: {fault:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn other_files_are_told_apart() {
+    assert!(matches!(read(b"GET / HTTP/1.1".to_vec()).1, Some(Fault::Format { magic: 0x4745_5420 })));
+    let usb = ORDERS[0].pcap(0xa1b2_c3d4, 189, &[]);
+    assert!(matches!(read(usb).1, Some(Fault::LinkType { offset: 20, value: 189 })));
+    let missing = Reader::open("no/such/file.pcap").unwrap_err();
+    assert!(missing.to_string().starts_with("no/such/file.pcap: cannot be opened"));
+}
+
+#[test]
+fn pcapng_interfaces_have_their_own_clock_and_link() {
+    for order in ORDERS {
+        let offset = if order.big { 100_i64.to_be_bytes() } else { 100_i64.to_le_bytes() };
+        let file = [
+            order.section(),
+            order.interface(1, &[]),
+            order.interface(101, &[(9, &[9]), (14, &offset)]),
+            order.interface(113, &[(9, &[0x80 | 10])]),
+            order.block(0xbad, &[1; 40]),
+            order.enhanced(0, 1_500_000, b"micro", &[]),
+            order.enhanced(1, 7, b"nano!", &[(1, b"a note"), (2, &order.u32(2))]),
+            order.enhanced(2, 1536, b"binary", &[(2, &order.u32(1))]),
+        ]
+        .concat();
+        let mut reader = Reader::from_read("test", None, Cursor::new(file)).unwrap();
+        let mut seen = Vec::new();
+        while let Some(f) = reader.next().unwrap() {
+            seen.push((f.time.as_nanos(), f.interface, f.link, f.direction, f.bytes.to_vec(), f.wire_len));
+        }
+        assert_eq!(
+            seen,
+            [
+                (1_500_000_000, 0, LinkType::Ethernet, Direction::Unknown, b"micro".to_vec(), 12),
+                (100_000_000_007, 1, LinkType::Raw, Direction::Egress, b"nano!".to_vec(), 12),
+                (1_500_000_000, 2, LinkType::Sll, Direction::Ingress, b"binary".to_vec(), 13),
+            ]
+        );
+    }
+}
+
+#[test]
+fn pcapng_sections_simple_packets_and_unknown_links() {
+    let (little, big) = (ORDERS[0], ORDERS[1]);
+    let mut simple = big.u32(9).to_vec();
+    simple.extend(b"simple-ty");
+    let mut cut = [big.u16(1), big.u16(0)].concat();
+    cut.extend(big.u32(4));
+    let file = [
+        little.section(),
+        little.interface(250, &[]),
+        little.enhanced(0, 1, b"what?", &[]),
+        big.section(),
+        big.block(1, &cut),
+        big.block(3, &simple),
+    ]
+    .concat();
+    let mut reader = Reader::from_read("test", None, Cursor::new(file)).unwrap();
+    let frame = reader.next().unwrap().unwrap();
+    assert_eq!((frame.number, frame.bytes, frame.wire_len), (2, &b"simp"[..], 9));
+    assert_eq!(frame.time, Timestamp::from_nanos(1_000), "a simple packet has the time of the one before");
+    assert!(reader.next().unwrap().is_none());
+    assert_eq!(reader.unsupported(), 1);
+}
+
+#[test]
+fn pcapng_that_contradicts_itself() {
+    let order = ORDERS[0];
+    let start = [order.section(), order.interface(1, &[])].concat();
+    let mut no_interface = start.clone();
+    no_interface.extend(order.enhanced(1, 0, b"", &[]));
+    assert!(matches!(read(no_interface).1, Some(Fault::Value { field: "interface id", value: 1, .. })));
+
+    let mut trailing = start.clone();
+    trailing.extend(order.enhanced(0, 0, b"good", &[]));
+    trailing.extend(order.enhanced(0, 0, b"bad!", &[]));
+    let last = trailing.len() - 4;
+    trailing[last] ^= 4;
+    let (frames, fault) = read(trailing);
+    assert_eq!(frames.len(), 1);
+    assert!(matches!(fault, Some(Fault::Value { field: "block length (trailing)", .. })));
+
+    let mut captured = start;
+    let at = captured.len() + 20;
+    captured.extend(order.enhanced(0, 0, b"frame", &[]));
+    captured[at] = 200;
+    let expected = at as u64;
+    match read(captured).1 {
+        Some(Fault::Value { field: "captured length", value: 200, offset }) => assert_eq!(offset, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn gzip_is_read_through_and_its_truncation_told() {
+    let plain = ORDERS[0].pcap(0xa1b2_c3d4, 1, &vec![(1, 0, &[7_u8; 1_000][..]); 400]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(&plain).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let total = gzip.len() as u64;
+
+    let mut reader = Reader::from_read("test", Some(total), Cursor::new(gzip.clone())).unwrap();
+    while reader.next().unwrap().is_some() {}
+    assert_eq!(reader.progress(), Progress { read: total, total: Some(total) });
+
+    let (frames, fault) = read(gzip[..gzip.len() / 2].to_vec());
+    assert!((150..250).contains(&frames.len()), "{}", frames.len());
+    assert!(matches!(fault, Some(Fault::Truncated { .. })), "{fault:?}");
+}
+
+#[test]
+fn files_larger_than_the_buffer_keep_their_frames_apart() {
+    let frames: Vec<Vec<u8>> =
+        (0..3_000_u32).map(|n| n.to_be_bytes().repeat(usize::try_from(n % 700).unwrap())).collect();
+    let records: Vec<_> = frames.iter().map(|f| (1, 0, &f[..])).collect();
+    let (read, fault) = read(ORDERS[1].pcap(0xa1b2_3c4d, 1, &records));
+    assert!(fault.is_none());
+    assert!(read.iter().map(|(_, _, bytes)| bytes).eq(&frames));
+}
