@@ -1,6 +1,57 @@
-//! The project's own chores.
+//! The project's own chores: `cargo xtask --help` lists them.
 
+#![allow(clippy::disallowed_methods, reason = "chores look at the clock; the engine does not")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+mod calls;
+mod children;
+mod lab;
+mod setup;
+mod test;
 #[allow(dead_code, reason = "the generators to come use it")]
 mod wire;
 
-fn main() {}
+/// Chores of sipobs.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Chore {
+    /// Install what the other chores need (as root on Debian or Ubuntu), or say how.
+    Setup,
+    /// Run every check there is, or only the steps named.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let done = children::watch_signals().and_then(|()| match Chore::parse() {
+        Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
+        Chore::Test(options) => test::run(&options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The project's folder.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is inside the project")
+}
+
+/// A folder below `target` for what one run of a chore writes, emptied.
+fn scratch(chore: &str) -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let dir = target.join("xtask").join(chore);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}

@@ -1,0 +1,313 @@
+//! Finds what a chore needs and, as root on Debian or Ubuntu, installs what is missing.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::children::{line, run};
+
+/// What a chore is going to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Build sipobs with its kernel programs.
+    Live,
+    /// Place calls between network namespaces.
+    Lab,
+    /// Check metrics rules, manifests and received spans.
+    Checks,
+    /// Run beside other SIP readers.
+    Comparisons,
+    /// Build the Jaeger page of the demo.
+    Ui,
+}
+
+impl Need {
+    /// Everything.
+    pub(crate) const ALL: [Self; 5] = [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui];
+}
+
+/// Programs from Debian's packages: what for, the program, its package.
+const PROGRAMS: &[(Need, &str, &str)] = &[
+    (Need::Live, "c++", "build-essential"),
+    (Need::Lab, "ip", "iproute2"),
+    (Need::Lab, "sysctl", "procps"),
+    (Need::Lab, "sipp", "sip-tester"),
+    (Need::Lab, "baresip", "baresip-core"),
+    (Need::Checks, "tcpdump", "tcpdump"),
+    (Need::Checks, "tcpreplay", "tcpreplay"),
+    (Need::Checks, "promtool", "prometheus"),
+    (Need::Comparisons, "tshark", "tshark"),
+    (Need::Comparisons, "sngrep", "sngrep"),
+    (Need::Ui, "protoc", "protobuf-compiler"),
+];
+/// A Rust that can build for the BPF target, where rustup has no nightly with its sources.
+const BPF_RUST: &[&str] = &["cargo-web", "rustc-web", "rust-web-src"];
+/// What bpf-linker is built against for it.
+const BPF_LLVM: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"];
+const LLVM_BIN: &str = "/usr/lib/llvm-22/bin";
+/// From PyPI: an OTLP collector, and a schema check for Kubernetes manifests.
+const PYTHON: &[&str] = &["rotel==0.0.1a15", "kubernetes-validate==1.37.0"];
+
+const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Sees to it that all of `needs` is there. Quick when it is.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let missing = Missing::find(needs);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() || find("apt-get").is_none() {
+        bail!("missing here: {}\n\nOn Debian or Ubuntu, run\n\n{}", missing.names(), missing.commands());
+    }
+    println!("Installing what is missing: {}", missing.names());
+    missing.install()?;
+    let still = Missing::find(needs);
+    if !still.is_empty() {
+        bail!("still missing after the installation: {}", still.names());
+    }
+    Ok(())
+}
+
+/// A program on the search path that cargo's own commands are given.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    env::split_paths(&search_path()).map(|dir| dir.join(program)).find(|path| {
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    })
+}
+
+/// `PATH`, with cargo's own folder of programs and the system's in it.
+pub(crate) fn search_path() -> std::ffi::OsString {
+    let mut paths: Vec<PathBuf> =
+        env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    for extra in [cargo_home().join("bin"), "/usr/sbin".into(), "/sbin".into()] {
+        if !paths.contains(&extra) {
+            paths.push(extra);
+        }
+    }
+    env::join_paths(paths).unwrap_or_default()
+}
+
+/// A program of the project's own Python environment.
+pub(crate) fn python_program(name: &str) -> PathBuf {
+    venv().join("bin").join(name)
+}
+
+/// The OTLP collector that the wheel `rotel` carries.
+pub(crate) fn rotel() -> Option<PathBuf> {
+    let versions = fs::read_dir(venv().join("lib")).ok()?;
+    versions
+        .flatten()
+        .map(|python| python.path().join("site-packages/rotel/rotel-agent"))
+        .find(|path| path.exists())
+}
+
+/// What was looked for and not found.
+#[derive(Debug, Default)]
+struct Missing {
+    packages: Vec<&'static str>,
+    bpf_rust: bool,
+    bpf_linker: bool,
+    python: bool,
+}
+
+impl Missing {
+    fn find(needs: &[Need]) -> Self {
+        let mut missing = Self::default();
+        for (need, program, package) in PROGRAMS {
+            if needs.contains(need) && find(program).is_none() {
+                missing.packages.push(package);
+            }
+        }
+        if needs.contains(&Need::Live) {
+            missing.bpf_rust = !(nightly_with_sources() || debian_rust());
+            missing.bpf_linker = find("bpf-linker").is_none();
+        }
+        if needs.contains(&Need::Checks) {
+            missing.python = rotel().is_none() || !python_program("kubernetes-validate").exists();
+        }
+        missing
+    }
+
+    fn is_empty(&self) -> bool {
+        self.packages.is_empty() && !self.bpf_rust && !self.bpf_linker && !self.python
+    }
+
+    fn names(&self) -> String {
+        let mut names = self.packages.clone();
+        for (is, name) in [
+            (self.bpf_rust, "a Rust for the BPF target"),
+            (self.bpf_linker, "bpf-linker"),
+            (self.python, "rotel and kubernetes-validate in a Python environment of the project's own"),
+        ] {
+            if is {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    }
+
+    /// Debian's packages for all of it.
+    fn debian(&self) -> Vec<&'static str> {
+        let mut packages = self.packages.clone();
+        if self.bpf_rust {
+            packages.extend(BPF_RUST);
+        }
+        if self.bpf_linker && !nightly_with_sources() {
+            packages.extend(BPF_LLVM);
+            packages.push("build-essential");
+        }
+        if self.python {
+            packages.push("python3-venv");
+        }
+        packages.sort_unstable();
+        packages.dedup();
+        packages
+    }
+
+    fn commands(&self) -> String {
+        let mut lines = Vec::new();
+        let packages = self.debian();
+        if !packages.is_empty() {
+            lines.push("sudo apt-get update".to_owned());
+            lines.push(format!("sudo apt-get install --no-install-recommends {}", packages.join(" ")));
+        }
+        if self.bpf_rust {
+            lines.push(
+                "    # without cargo-web in your release: rustup toolchain install nightly --component rust-src"
+                    .to_owned(),
+            );
+        }
+        if self.bpf_linker {
+            lines.push(format!("PATH={LLVM_BIN}:$PATH {}", line(&bpf_linker(true))));
+            lines.push("    # with a rustup nightly instead: cargo install bpf-linker".to_owned());
+        }
+        if self.python {
+            lines.extend(python_environment().iter().map(line));
+        }
+        lines.join("\n")
+    }
+
+    fn install(&self) -> Result<()> {
+        let packages = self.debian();
+        if !packages.is_empty() {
+            let _policy = NoServices::declare()?;
+            run(&mut apt(&["update"]), INSTALL_LIMIT)?;
+            let unknown: Vec<_> = packages.iter().filter(|package| !apt_knows(package)).collect();
+            if let Some(package) = unknown.first() {
+                bail!(
+                    "this release has no package {package}. {}",
+                    if BPF_RUST.contains(package) || BPF_LLVM.contains(package) {
+                        "Use rustup: rustup toolchain install nightly --component rust-src; cargo install bpf-linker"
+                    } else {
+                        "Install its program by hand, then run this again."
+                    }
+                );
+            }
+            let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
+            install.args(&packages);
+            run(&mut install, INSTALL_LIMIT)?;
+        }
+        if self.bpf_linker {
+            run(&mut bpf_linker(Path::new(LLVM_BIN).exists()), INSTALL_LIMIT)?;
+        }
+        if self.python {
+            for mut step in python_environment() {
+                run(&mut step, INSTALL_LIMIT)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Debian starts a package's daemon when it is installed. While this lives, it does not: we want the
+/// programs of `prometheus`, not a server.
+struct NoServices(Option<PathBuf>);
+
+impl NoServices {
+    fn declare() -> Result<Self> {
+        let policy = Path::new("/usr/sbin/policy-rc.d");
+        if policy.exists() {
+            // Somebody else's policy; it stays as it is.
+            return Ok(Self(None));
+        }
+        fs::write(policy, "#!/bin/sh\nexit 101\n").with_context(|| policy.display().to_string())?;
+        let guard = Self(Some(policy.into()));
+        fs::set_permissions(policy, fs::Permissions::from_mode(0o755))?;
+        Ok(guard)
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(policy) = &self.0 {
+            let _ = fs::remove_file(policy);
+        }
+    }
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.args(["-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=300", "--quiet=2"]).args(arguments);
+    apt.env("DEBIAN_FRONTEND", "noninteractive").env("NEEDRESTART_SUSPEND", "1");
+    apt
+}
+
+fn apt_knows(package: &str) -> bool {
+    let mut show = Command::new("apt-cache");
+    show.args(["show", package]);
+    show.output().is_ok_and(|output| output.status.success())
+}
+
+/// Debian's Rust brings LLVM 22; a nightly brings one that bpf-linker finds by itself.
+fn bpf_linker(debian: bool) -> Command {
+    let mut install = Command::new("cargo");
+    install.args(["install", "--locked", "bpf-linker@0.13.0"]);
+    if debian {
+        install.args(["--no-default-features", "--features", "llvm-22"]);
+    }
+    let mut path = std::ffi::OsString::from(format!("{LLVM_BIN}:"));
+    path.push(search_path());
+    install.env("PATH", path);
+    install
+}
+
+fn python_environment() -> [Command; 2] {
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv", "--clear"]).arg(venv());
+    let mut fill = Command::new(python_program("pip"));
+    fill.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON);
+    [make, fill]
+}
+
+fn nightly_with_sources() -> bool {
+    let home = env::var_os("RUSTUP_HOME").map_or_else(|| home().join(".rustup"), PathBuf::from);
+    let Ok(toolchains) = fs::read_dir(home.join("toolchains")) else { return false };
+    toolchains.flatten().any(|toolchain| {
+        toolchain.file_name().to_string_lossy().starts_with("nightly")
+            && toolchain.path().join("lib/rustlib/src/rust/library/core").exists()
+    })
+}
+
+fn debian_rust() -> bool {
+    Path::new("/usr/bin/cargo").exists()
+        && Path::new("/usr/bin/rustc").exists()
+        && Path::new("/usr/lib/rustlib/src/rust/library/core").exists()
+}
+
+fn venv() -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
+    cache.join("sipobs/python")
+}
+
+fn cargo_home() -> PathBuf {
+    env::var_os("CARGO_HOME").map_or_else(|| home().join(".cargo"), PathBuf::from)
+}
+
+fn home() -> PathBuf {
+    env::var_os("HOME").map_or_else(|| "/root".into(), PathBuf::from)
+}

@@ -1,0 +1,149 @@
+//! `cargo xtask test`: every check there is, one step after the other, and a count at the end.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::calls::{self, Story};
+use crate::children::{check_interrupt, run as run_command};
+use crate::lab::{self, Lab};
+use crate::{root, scratch, setup};
+
+/// No cargo command of the test takes longer.
+const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only these steps.
+    #[arg(value_name = "STEP")]
+    steps: Vec<String>,
+    /// Name the steps and do nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What a step came to, if it did not fail.
+enum Verdict {
+    Passed,
+    /// It can't be done here, for this reason.
+    Skipped(String),
+}
+
+type Step = (&'static str, &'static str, fn() -> Result<Verdict>);
+
+const STEPS: &[Step] = &[
+    ("setup", "what the checks need is there", prepare),
+    ("fmt", "rustfmt", fmt),
+    ("clippy", "clippy, without and with live capture", clippy),
+    ("unit", "unit, golden and property tests", unit),
+    ("docs", "documentation builds without a warning", docs),
+    ("lab", "the lab's calls, captured live", live),
+    ("clean", "nothing is left behind", clean),
+];
+
+/// Runs the steps. Fails if any of them failed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.list {
+        for (name, what, _) in STEPS {
+            println!("{name:10} {what}");
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = options.steps.iter().find(|name| !STEPS.iter().any(|(known, ..)| known == name)) {
+        bail!("there is no step {unknown:?}; see cargo xtask test --list");
+    }
+    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
+    for (name, what, step) in STEPS {
+        if !options.steps.is_empty() && !options.steps.iter().any(|chosen| chosen == name) {
+            continue;
+        }
+        println!("\n── {name}: {what}");
+        let start = Instant::now();
+        let verdict = step();
+        let seconds = start.elapsed().as_secs_f32();
+        match verdict {
+            Ok(Verdict::Passed) => {
+                println!("── {name}: passed in {seconds:.1} s");
+                passed += 1;
+            }
+            // Where nobody reads the output, a check that did not run is a check that failed.
+            Ok(Verdict::Skipped(reason)) if std::env::var_os("CI").is_none() => {
+                println!("── {name}: SKIPPED: {reason}");
+                skipped += 1;
+            }
+            Ok(Verdict::Skipped(reason)) => {
+                println!("── {name}: FAILED: can't be skipped in CI: {reason}");
+                failed.push(*name);
+            }
+            Err(error) => {
+                println!("── {name}: FAILED after {seconds:.1} s: {error:#}");
+                failed.push(*name);
+            }
+        }
+        check_interrupt()?;
+    }
+    println!("\n{passed} passed, {} failed, {skipped} skipped", failed.len());
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn prepare() -> Result<Verdict> {
+    setup::ensure(&[setup::Need::Live, setup::Need::Lab, setup::Need::Checks])?;
+    Ok(Verdict::Passed)
+}
+
+fn fmt() -> Result<Verdict> {
+    cargo(&["fmt", "--all", "--check"])?;
+    Ok(Verdict::Passed)
+}
+
+fn clippy() -> Result<Verdict> {
+    for features in [&["--workspace"][..], &["--package", "sipobs", "--features", "live"]] {
+        let mut arguments = vec!["clippy", "--locked", "--all-targets"];
+        arguments.extend(features);
+        arguments.extend(["--", "--deny", "warnings"]);
+        cargo(&arguments)?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn unit() -> Result<Verdict> {
+    cargo(&["test", "--locked", "--workspace", "--features", "sipobs/live"])?;
+    Ok(Verdict::Passed)
+}
+
+fn docs() -> Result<Verdict> {
+    let mut doc = Command::new("cargo");
+    doc.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    doc.env("RUSTDOCFLAGS", "--deny warnings").env("PATH", setup::search_path()).current_dir(root());
+    run_command(&mut doc, CARGO_LIMIT)?;
+    Ok(Verdict::Passed)
+}
+
+fn live() -> Result<Verdict> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Verdict::Skipped("network namespaces and BPF programs need root".into()));
+    }
+    let lab = Lab::new(&scratch("test-lab")?)?;
+    calls::place(&lab, &Story::ALL)?;
+    Ok(Verdict::Passed)
+}
+
+fn clean() -> Result<Verdict> {
+    let own = format!("-{}-", std::process::id());
+    let left: Vec<_> = lab::namespaces().into_iter().filter(|name| name.contains(&own)).collect();
+    if !left.is_empty() {
+        bail!("network namespaces left behind: {}", left.join(", "));
+    }
+    Ok(Verdict::Passed)
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments).env("PATH", setup::search_path()).current_dir(root());
+    run_command(&mut cargo, CARGO_LIMIT)
+}
