@@ -11,6 +11,7 @@ use clap::Parser;
 mod calls;
 mod children;
 mod lab;
+mod ladder;
 mod setup;
 mod test;
 #[allow(dead_code, reason = "the generators to come use it")]
@@ -20,6 +21,12 @@ mod wire;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Chore {
+    /// Write the captures of the golden cases from their ladder files.
+    Ladders {
+        /// Only say whether they are what their ladders say.
+        #[arg(long)]
+        check: bool,
+    },
     /// Install what the other chores need (as root on Debian or Ubuntu), or say how.
     Setup,
     /// Run every check there is, or only the steps named.
@@ -28,6 +35,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let done = children::watch_signals().and_then(|()| match Chore::parse() {
+        Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
         Chore::Test(options) => test::run(&options),
     });

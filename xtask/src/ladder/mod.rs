@@ -1,0 +1,65 @@
+//! `cargo xtask ladders`: writes `input.pcap` of every golden case that has a `ladder.txt`.
+//!
+//! A ladder file is a call flow a person can read: who says what to whom, when. The messages around it are
+//! made by rule, so that a new case costs ten lines:
+//!
+//! ```text
+//! # 486 without ringing                      comments
+//! party T 10.88.0.1:5060                     a host
+//! party L 10.88.0.2:5060
+//! leg a T L from=+15105550138 to=+15105550100 confirmed
+//! leg b L T from=+15105550100 to=+15105550177
+//! header L User-Agent: x                     added to every message L sends
+//! 2.1   b L>T INVITE sdp                     at 2.1 s; a leg's first INVITE opens its dialog
+//! +0    b T>L 407                            0 s after the line before `+` alone: 1 ms
+//! +     b L>T ACK
+//! +     b L>T INVITE sdp | Proxy-Authorization: Digest x
+//! +0.4  b T>L 486 Busy Here
+//! +5    a T>L BYE
+//! ```
+//!
+//! `confirmed` on a leg writes its INVITE, 180, 200 and ACK from time 0 (or `confirmed@3`). A status answers
+//! the newest request of the other side, or the one named: `200/NOTIFY`. Words after a request: `sdp`,
+//! `sdp=sendonly`, `uri=…`, `to=…`, `frag=100 Trying` (to the end, before `|`), `again` (the same bytes once more), `cseq=N`, `relay` (the same request at the next
+//! hop, one Via more).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+mod script;
+
+/// Writes the captures of all cases below `root`; with `check`, only compares.
+pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
+    let mut stale = Vec::new();
+    for case in cases(root)? {
+        let path = case.join("ladder.txt");
+        let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = script::capture(&text, &name).with_context(|| format!("{}", path.display()))?;
+        let input = case.join("input.pcap");
+        if fs::read(&input).ok().as_deref() != Some(&bytes[..]) {
+            if check {
+                stale.push(name);
+            } else {
+                fs::write(&input, bytes).with_context(|| format!("{}", input.display()))?;
+                println!("wrote {}", input.display());
+            }
+        }
+    }
+    if !stale.is_empty() {
+        bail!("not what their ladder says; run `cargo xtask ladders`: {}", stale.join(", "));
+    }
+    Ok(())
+}
+
+fn cases(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut cases: Vec<PathBuf> = fs::read_dir(root)
+        .with_context(|| format!("{}", root.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    cases.retain(|case| case.join("ladder.txt").is_file());
+    cases.sort();
+    Ok(cases)
+}

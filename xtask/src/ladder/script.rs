@@ -1,0 +1,390 @@
+//! A ladder's text → packets: parties, legs, and one SIP message for every line.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::wire::{self, Sip, Tcp, Trace};
+
+/// The capture file of the ladder `text`.
+pub(super) fn capture(text: &str, case: &str) -> Result<Vec<u8>> {
+    let mut script = Script::new(case)?;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split(" # ").next().unwrap_or_default().trim();
+        if line.is_empty() || line.starts_with('#') || line.starts_with("expect") {
+            continue;
+        }
+        script.line(line).with_context(|| format!("line {}", number + 1))?;
+    }
+    Ok(script.trace.finish()?)
+}
+
+struct Script {
+    case: String,
+    parties: BTreeMap<String, SocketAddrV4>,
+    headers: BTreeMap<String, Vec<String>>,
+    legs: BTreeMap<String, Leg>,
+    trace: Trace<Vec<u8>>,
+    /// Microseconds since the start.
+    now: u64,
+    branches: u32,
+    /// Largest TCP payload.
+    segment: usize,
+}
+
+struct Leg {
+    caller: String,
+    call_id: String,
+    from: String,
+    to: String,
+    from_tag: String,
+    to_tag: String,
+    transport: Transport,
+    /// The dialog exists: later requests carry both tags.
+    answered: bool,
+    cseq: BTreeMap<String, u32>,
+    requests: Vec<Request>,
+    last: Option<Vec<u8>>,
+}
+
+enum Transport {
+    Udp,
+    /// Opened by the leg's first message; the address is that of who opened it.
+    Tcp(Option<(SocketAddrV4, Tcp)>),
+}
+
+#[derive(Clone)]
+struct Request {
+    sender: String,
+    method: String,
+    cseq: u32,
+    vias: Vec<String>,
+    to_tagged: bool,
+}
+
+struct Line<'a> {
+    leg: &'a str,
+    src: &'a str,
+    dst: &'a str,
+    word: &'a str,
+    rest: &'a str,
+    headers: Vec<&'a str>,
+}
+
+impl Script {
+    fn new(case: &str) -> Result<Self> {
+        Ok(Self {
+            case: case.into(),
+            parties: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            legs: BTreeMap::new(),
+            trace: Trace::new(Vec::new())?,
+            now: 0,
+            branches: 0,
+            segment: 1460,
+        })
+    }
+
+    fn line(&mut self, line: &str) -> Result<()> {
+        let (word, rest) = line.split_once(' ').ok_or_else(|| anyhow!("one word alone"))?;
+        match word {
+            "party" => {
+                let (name, address) = rest.trim().split_once(' ').context("party NAME ADDRESS:PORT")?;
+                self.parties.insert(name.into(), address.trim().parse().context("address")?);
+            }
+            "header" => {
+                let (name, header) = rest.trim().split_once(' ').context("header PARTY NAME: VALUE")?;
+                self.headers.entry(name.into()).or_default().push(header.trim().into());
+            }
+            "segment" => self.segment = rest.trim().parse().context("segment BYTES")?,
+            "leg" => self.leg(rest)?,
+            time => {
+                self.now = match time.strip_prefix('+') {
+                    Some("") => self.now + 1_000,
+                    Some(step) => self.now + micros(step)?,
+                    None => micros(time)?,
+                };
+                self.say(rest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leg(&mut self, rest: &str) -> Result<()> {
+        let mut words = rest.split_whitespace();
+        let mut next = || words.next().context("leg NAME CALLER CALLEE …");
+        let (name, caller, callee) = (next()?.to_owned(), next()?.to_owned(), next()?.to_owned());
+        let (mut from, mut to) = (caller.clone(), callee.clone());
+        let mut call_id = format!("{name}-{}@ladder.example", self.case);
+        let (mut tcp, mut confirmed, mut midcall) = (false, None, false);
+        for word in words {
+            match word.split_once('=') {
+                Some(("from", user)) => from = user.into(),
+                Some(("to", user)) => to = user.into(),
+                Some(("id", id)) => call_id = id.into(),
+                _ if word == "tcp" => tcp = true,
+                _ if word == "midcall" => midcall = true,
+                _ if word == "confirmed" => confirmed = Some(0),
+                _ => match word.strip_prefix("confirmed@") {
+                    Some(at) => confirmed = Some(micros(at)?),
+                    None => bail!("leg: what is `{word}`?"),
+                },
+            }
+        }
+        let leg = Leg {
+            from: format!("sip:{from}@{}", self.address(&caller)?.ip()),
+            to: format!("sip:{to}@{}", self.address(&callee)?.ip()),
+            from_tag: format!("{name}-from"),
+            to_tag: format!("{name}-to"),
+            caller: caller.clone(),
+            call_id,
+            transport: if tcp { Transport::Tcp(None) } else { Transport::Udp },
+            answered: midcall,
+            cseq: BTreeMap::new(),
+            requests: Vec::new(),
+            last: None,
+        };
+        self.legs.insert(name.clone(), leg);
+        if let Some(at) = confirmed {
+            self.now = at;
+            for step in [
+                format!("{name} {caller}>{callee} INVITE sdp"),
+                format!("{name} {callee}>{caller} 180"),
+                format!("{name} {callee}>{caller} 200 OK sdp"),
+                format!("{name} {caller}>{callee} ACK"),
+            ] {
+                self.say(&step)?;
+                self.now += 20_000;
+            }
+        }
+        Ok(())
+    }
+
+    fn address(&self, party: &str) -> Result<SocketAddrV4> {
+        self.parties.get(party).copied().ok_or_else(|| anyhow!("no party `{party}`"))
+    }
+
+    fn say(&mut self, text: &str) -> Result<()> {
+        let line = parse(text)?;
+        let (src, dst) = (self.address(line.src)?, self.address(line.dst)?);
+        let extra = self.headers.get(line.src).cloned().unwrap_or_default();
+        let leg = self.legs.get_mut(line.leg).ok_or_else(|| anyhow!("no leg `{}`", line.leg))?;
+        let bytes = if line.word == "again" {
+            leg.last.clone().context("nothing to say again")?
+        } else if line.word.starts_with(|c: char| c.is_ascii_digit()) {
+            leg.response(&line, &extra, src)?
+        } else {
+            self.branches += 1;
+            leg.request(&line, &extra, src, self.branches)?
+        };
+        match &mut leg.transport {
+            Transport::Udp => self.trace.udp(self.now, src, dst, &bytes),
+            Transport::Tcp(connection) => {
+                let (client, tcp) = connection.get_or_insert_with(|| {
+                    let mut tcp = Tcp::open(&mut self.trace, self.now, src, dst);
+                    tcp.mss = self.segment;
+                    (src, tcp)
+                });
+                let side = if *client == src { wire::From::Client } else { wire::From::Server };
+                tcp.send(&mut self.trace, self.now + 300, side, &bytes);
+            }
+        }
+        leg.last = Some(bytes);
+        Ok(())
+    }
+}
+
+impl Leg {
+    fn request(
+        &mut self,
+        line: &Line<'_>,
+        extra: &[String],
+        src: SocketAddrV4,
+        branch: u32,
+    ) -> Result<Vec<u8>> {
+        let method = line.word;
+        let words: Vec<&str> = line.rest.split_whitespace().collect();
+        let given = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+        let invite =
+            self.requests.iter().rev().find(|r| r.method == "INVITE" && r.sender == line.src).cloned();
+        // The same request at the next hop: everything as before but one more Via.
+        let relayed = words.contains(&"relay");
+        let earlier = self.requests.iter().rev().find(|r| r.method == method).cloned();
+        let mut vias = vec![format!(
+            "SIP/2.0/{} {src};branch=z9hG4bK-{branch:08}",
+            match self.transport {
+                Transport::Udp => "UDP",
+                Transport::Tcp(_) => "TCP",
+            }
+        )];
+        let cseq = match (method, &invite, &earlier) {
+            (_, _, Some(earlier)) if relayed => {
+                vias.extend(earlier.vias.clone());
+                earlier.cseq
+            }
+            ("ACK", Some(invite), _) => invite.cseq,
+            ("CANCEL", Some(invite), _) => {
+                vias.clone_from(&invite.vias);
+                invite.cseq
+            }
+            _ => {
+                let next = self.cseq.entry(line.src.into()).or_insert(0);
+                *next = match given("cseq=") {
+                    Some(number) => number.parse().context("cseq")?,
+                    None => *next + 1,
+                };
+                *next
+            }
+        };
+        let by_caller = self.by_caller(line.src, relayed, earlier.as_ref());
+        let (from, from_tag, to, to_tag) = if by_caller {
+            (&self.from, &self.from_tag, &self.to, &self.to_tag)
+        } else {
+            (&self.to, &self.to_tag, &self.from, &self.from_tag)
+        };
+        let to_tagged = self.answered && method != "CANCEL" || method == "ACK";
+        let uri = given("uri=").unwrap_or(to);
+        let tag = if to_tagged { format!(";tag={to_tag}") } else { String::new() };
+        let contact = matches!(method, "INVITE" | "REFER" | "NOTIFY" | "SUBSCRIBE" | "UPDATE");
+        let mut sip = Sip::request(method, uri);
+        for via in &vias {
+            sip = sip.header("Via", via);
+        }
+        sip = sip
+            .header("From", format!("<{from}>;tag={from_tag}"))
+            .header("To", format!("<{to}>{tag}"))
+            .header("Call-ID", &self.call_id)
+            .header("CSeq", format!("{cseq} {method}"))
+            .header("Max-Forwards", "70")
+            .maybe("Contact", contact.then(|| format!("<sip:{src}>")));
+        self.requests.push(Request { sender: line.src.into(), method: method.into(), cseq, vias, to_tagged });
+        finish(sip, line, extra, src)
+    }
+
+    /// A request relayed by a proxy speaks for its first sender.
+    fn by_caller(&self, sender: &str, relayed: bool, earlier: Option<&Request>) -> bool {
+        match earlier {
+            Some(earlier) if relayed => earlier.sender == self.caller,
+            _ => sender == self.caller,
+        }
+    }
+
+    fn response(&mut self, line: &Line<'_>, extra: &[String], src: SocketAddrV4) -> Result<Vec<u8>> {
+        let (status, method) = match line.word.split_once('/') {
+            Some((status, method)) => (status, Some(method)),
+            None => (line.word, None),
+        };
+        let request = self
+            .requests
+            .iter()
+            .rev()
+            .filter(|request| request.sender != line.src && request.method != "ACK")
+            .find(|request| method.is_none_or(|method| request.method == method))
+            .cloned()
+            .ok_or_else(|| anyhow!("`{}` answers nothing", line.word))?;
+        let own = ["sdp"];
+        let phrase: Vec<&str> =
+            line.rest.split_whitespace().filter(|w| !own.contains(w) && !w.starts_with("sdp=")).collect();
+        let phrase = if phrase.is_empty() { phrase_of(status).to_owned() } else { phrase.join(" ") };
+        let by_caller = request.sender == self.caller
+            || self
+                .requests
+                .iter()
+                .any(|r| r.cseq == request.cseq && r.method == request.method && r.sender == self.caller);
+        let (from, from_tag, to, to_tag) = if by_caller {
+            (&self.from, &self.from_tag, &self.to, &self.to_tag)
+        } else {
+            (&self.to, &self.to_tag, &self.from, &self.from_tag)
+        };
+        let tagged = status != "100" || request.to_tagged;
+        let tag = if tagged { format!(";tag={to_tag}") } else { String::new() };
+        let answers = request.method == "INVITE" && status.starts_with('2');
+        self.answered |= answers;
+        let mut sip = Sip::response(status.parse().context("status")?, &phrase);
+        for via in &request.vias {
+            sip = sip.header("Via", via);
+        }
+        sip = sip
+            .header("From", format!("<{from}>;tag={from_tag}"))
+            .header("To", format!("<{to}>{tag}"))
+            .header("Call-ID", &self.call_id)
+            .header("CSeq", format!("{} {}", request.cseq, request.method))
+            .maybe("Contact", answers.then(|| format!("<sip:{src}>")));
+        finish(sip, line, extra, src)
+    }
+}
+
+/// Extra headers, and the body that the line asks for.
+fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddrV4) -> Result<Vec<u8>> {
+    for header in extra.iter().map(String::as_str).chain(line.headers.iter().copied()) {
+        let (name, value) = header.split_once(':').context("a header needs a colon")?;
+        sip = sip.header(name.trim(), value.trim());
+    }
+    let direction = line.rest.split_whitespace().find_map(|word| match word {
+        "sdp" => Some("sendrecv"),
+        _ => word.strip_prefix("sdp="),
+    });
+    if let Some((_, frag)) = line.rest.split_once("frag=") {
+        sip = sip.body("message/sipfrag;version=2.0", format!("SIP/2.0 {frag}\r\n"));
+    } else if let Some(direction) = direction {
+        let ip = src.ip();
+        let lines = [
+            "v=0",
+            &format!("o=- 1 1 IN IP4 {ip}"),
+            "s=-",
+            &format!("c=IN IP4 {ip}"),
+            "t=0 0",
+            "m=audio 20000 RTP/AVP 0",
+            &format!("a={direction}"),
+            "",
+        ];
+        sip = sip.body("application/sdp", lines.join("\r\n"));
+    }
+    Ok(sip.bytes())
+}
+
+fn parse(text: &str) -> Result<Line<'_>> {
+    let mut parts = text.split(" | ");
+    let message = parts.next().unwrap_or_default().trim();
+    let headers = parts.map(str::trim).collect();
+    let mut words = message.splitn(4, ' ').map(str::trim);
+    let mut next = || words.next().context("TIME LEG FROM>TO MESSAGE");
+    let (leg, way, word) = (next()?, next()?, next()?);
+    let (src, dst) = way.split_once('>').context("FROM>TO")?;
+    Ok(Line { leg, src, dst, word, rest: words.next().unwrap_or_default(), headers })
+}
+
+fn micros(text: &str) -> Result<u64> {
+    let seconds: f64 = text.parse().with_context(|| format!("`{text}` is not a time in seconds"))?;
+    if !(0.0..1e7).contains(&seconds) {
+        bail!("`{text}` is out of range");
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+    Ok((seconds * 1e6).round() as u64)
+}
+
+fn phrase_of(status: &str) -> &'static str {
+    match status {
+        "100" => "Trying",
+        "180" => "Ringing",
+        "183" => "Session Progress",
+        "200" => "OK",
+        "202" => "Accepted",
+        "302" => "Moved Temporarily",
+        "400" => "Bad Request",
+        "401" => "Unauthorized",
+        "403" => "Forbidden",
+        "405" => "Method Not Allowed",
+        "407" => "Proxy Authentication Required",
+        "408" => "Request Timeout",
+        "480" => "Temporarily Unavailable",
+        "481" => "Call/Transaction Does Not Exist",
+        "486" => "Busy Here",
+        "487" => "Request Terminated",
+        "501" => "Not Implemented",
+        "503" => "Service Unavailable",
+        "603" => "Decline",
+        _ => "Whatever",
+    }
+}
