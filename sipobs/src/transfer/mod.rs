@@ -15,7 +15,7 @@ pub mod ratio;
 pub mod trunk;
 
 pub use attempt::*;
-pub use link::{LinkConfig, LinkHeader};
+pub use link::{LinkConfig, LinkHeader, LinkWeights};
 
 /// The stage: dialogs, attempts, links, verdicts.
 #[derive(Debug, Default)]
