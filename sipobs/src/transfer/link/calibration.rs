@@ -181,36 +181,109 @@ fn at(micros: u64) -> Timestamp {
     Timestamp::default() + Duration::from_micros(micros)
 }
 
-#[test]
-fn shows_the_table() {
-    for mix in [
-        Mix::default(),
-        Mix { seed: 2, ..Mix::default() },
-        Mix { unrelated: 1.0, ..Mix::default() },
-        Mix { unrelated: 0.0, ..Mix::default() },
-        Mix { spread: 0.15, ..Mix::default() },
-        Mix { spread: 0.0, ..Mix::default() },
-        Mix { rate: 0.05, busy: 0.0, ..Mix::default() },
-        Mix { rate: 0.1, busy: 5.0, ..Mix::default() },
-        Mix { rate: 0.1, busy: 5.0, unrelated: 1.0, ..Mix::default() },
-    ] {
-        let r = run(mix.clone());
-        println!("{mix:?}");
-        println!(
-            "  second {} ambiguous {} (named {}) missed {} | unrelated {} linked {} ambiguous {}",
-            r.second_legs,
-            r.ambiguous,
-            r.ambiguous_named,
-            r.missed,
-            r.unrelated,
-            r.unrelated_linked,
-            r.unrelated_ambiguous
+/// Runs a mix with several seeds and holds confidence to its word; gives the sum.
+fn calibrated(mix: &Mix) -> Report {
+    let mut sum = Report::default();
+    for seed in 1..=3 {
+        sum.add(&run(Mix { seed, ..mix.clone() }));
+    }
+    println!("{mix:?}\n{sum}");
+    let (given, right) = sum.between(80, 101);
+    assert!(right * 100 >= given * 98, "of {given} links at 0.8 and more only {right} are right");
+    for (from, to) in BUCKETS {
+        let (given, right) = sum.between(from, to);
+        // A handful proves nothing.
+        assert!(
+            given < 40 || right * 100 >= given * from,
+            "at {from}..{to} only {right} of {given} are right"
         );
-        for (a, b) in [(0, 80), (80, 85), (85, 90), (90, 95), (95, 99), (99, 101), (80, 101)] {
-            let (given, right) = r.between(a, b);
-            if given > 0 {
-                println!("  {a}..{b}: {given} right {right} = {:.3}", f64::from(right) / f64::from(given));
-            }
+    }
+    assert!(sum.missed * 100 <= sum.second_legs * 6, "{} of {} not seen", sum.missed, sum.second_legs);
+    sum
+}
+
+const BUCKETS: [(u32, u32); 6] = [(60, 70), (70, 80), (80, 90), (90, 95), (95, 99), (99, 101)];
+
+impl Report {
+    fn add(&mut self, other: &Self) {
+        self.second_legs += other.second_legs;
+        self.unrelated += other.unrelated;
+        self.ambiguous += other.ambiguous;
+        self.ambiguous_named += other.ambiguous_named;
+        self.missed += other.missed;
+        self.unrelated_linked += other.unrelated_linked;
+        self.unrelated_ambiguous += other.unrelated_ambiguous;
+        for (confidence, (given, right)) in &other.links {
+            let count = self.links.entry(*confidence).or_default();
+            *count = (count.0 + given, count.1 + right);
         }
     }
+
+    fn linked(&self) -> f64 {
+        f64::from(self.between(0, 101).0 - self.unrelated_linked) / f64::from(self.second_legs)
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { second_legs, ambiguous, ambiguous_named, missed, .. } = self;
+        let Self { unrelated, unrelated_linked, unrelated_ambiguous, .. } = self;
+        writeln!(
+            f,
+            "{second_legs} second legs: {ambiguous} ambiguous ({ambiguous_named} named), {missed} missed"
+        )?;
+        writeln!(f, "{unrelated} unrelated: {unrelated_linked} linked, {unrelated_ambiguous} ambiguous")?;
+        for (from, to) in BUCKETS {
+            let (given, right) = self.between(from, to);
+            writeln!(f, "  {from}..{to}: {right} of {given}")?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_busy_number() {
+    let report = calibrated(&Mix::default());
+    assert!(report.linked() > 0.55, "{}", report.linked());
+}
+
+#[test]
+fn a_busy_number_that_calls_out_as_much() {
+    let report = calibrated(&Mix { unrelated: 1.0, ..Mix::default() });
+    assert!(report.linked() > 0.35, "{}", report.linked());
+}
+
+#[test]
+fn a_busy_number_with_nothing_else() {
+    let report = calibrated(&Mix { unrelated: 0.0, ..Mix::default() });
+    assert!(report.linked() > 0.55, "{}", report.linked());
+}
+
+#[test]
+fn a_platform_that_takes_its_time() {
+    let report = calibrated(&Mix { spread: 0.15, ..Mix::default() });
+    assert!(report.linked() > 0.45, "{}", report.linked());
+}
+
+#[test]
+fn a_few_calls_at_once() {
+    let report = calibrated(&Mix { rate: 0.1, busy: 5.0, ..Mix::default() });
+    assert!(report.linked() > 0.65, "{}", report.linked());
+}
+
+#[test]
+fn quiet_numbers() {
+    let report = calibrated(&Mix { rate: 0.05, busy: 0.0, ..Mix::default() });
+    assert!(report.linked() > 0.7, "{}", report.linked());
+}
+
+#[test]
+fn quiet_numbers_with_nothing_else() {
+    let report = calibrated(&Mix { rate: 0.02, busy: 0.0, unrelated: 0.0, ..Mix::default() });
+    assert!(report.linked() > 0.9, "{}", report.linked());
+}
+
+#[test]
+fn many_numbers_at_ten_calls_a_second() {
+    calibrated(&Mix { rate: 10.0, busy: 100.0, ..Mix::default() });
 }

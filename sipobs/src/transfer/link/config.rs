@@ -16,8 +16,11 @@ pub struct LinkConfig {
     pub link_at: f64,
     /// A leg that is unrelated to any call with at least this probability is no second leg.
     pub unrelated_at: f64,
-    /// Share of unrelated legs among those that show a platform's own number, before any were seen.
+    /// Share of unrelated legs among those that show a platform's own number while one call to it is up, before
+    /// any were seen.
     pub unrelated: f64,
+    /// The same while several are up.
+    pub unrelated_among: f64,
     /// For how many seconds after its end a call can still get a second leg.
     pub after_end_seconds: f64,
     /// How many seconds after a leg's end the other's end is waited for. Less than 8.
@@ -111,9 +114,10 @@ impl Default for LinkConfig {
             ],
             weights: LinkWeights::default(),
             nobody: nobody.map(str::to_owned).to_vec(),
-            link_at: 0.8,
+            link_at: 0.6,
             unrelated_at: 0.8,
-            unrelated: 0.08,
+            unrelated: 0.015,
+            unrelated_among: 0.1,
             after_end_seconds: 5.0,
             settle_seconds: 7.0,
             patience_seconds: 180.0,

@@ -25,6 +25,8 @@ const MOST_RIVALS: usize = 48;
 const MOST_CALLS: usize = 12;
 /// Explanations less likely than this are left out.
 const FAINT: f64 = 0.004;
+/// How many times a doubt counts: the model is not the world, and links at 0.8 shall hold far oftener than that.
+const DOUBT: f64 = 5.0;
 /// Nothing is surer than this.
 const SUREST: f64 = 0.99;
 const MOST_NAMED: usize = 8;
@@ -39,9 +41,13 @@ impl Links {
         match leg.state {
             State::Dialing => leg.invited + self.patience,
             // What becomes of a lone call after a failed leg tells nothing.
-            State::Failed { at, .. } if alone() && self.prior(leg, second) >= self.config.link_at => at,
+            State::Failed { at, .. }
+                if alone() && confidence_of(self.prior(leg, second)) >= self.config.link_at =>
+            {
+                at
+            }
             State::Failed { at, .. } => at + self.settle,
-            State::Answered { at, ended: None } if self.prior(leg, second) >= 0.98 => at,
+            State::Answered { at, ended: None } if self.prior(leg, second) >= SUREST => at,
             State::Answered { at, ended: None } => at + self.patience,
             State::Answered { ended: Some((at, _)), .. } => at + self.settle,
         }
@@ -52,7 +58,7 @@ impl Links {
         let row = self.with_rivals(id, leg, second, now);
         let best = row.calls.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
         let Some((call, confidence)) = best else { return Decision::No };
-        let confidence = round(confidence.min(SUREST));
+        let confidence = confidence_of(confidence);
         let candidate = second.candidates.iter().find(|candidate| candidate.call == call);
         if let Some(candidate) = candidate.filter(|_| confidence >= self.config.link_at) {
             let among = second.unweighed + second.candidates.len();
@@ -158,8 +164,10 @@ impl Links {
         if !second.by_number {
             return self.config.unrelated;
         }
-        let above = self.hosts.get(&leg.caller_host).copied().unwrap_or_default();
-        let above = above.unrelated(self.config.unrelated);
+        // Where the moment picks one call out of several, it is the best of many coincidences.
+        let alone = second.unweighed == 0 && second.candidates.len() == 1;
+        let base = if alone { self.config.unrelated } else { self.config.unrelated_among };
+        let above = self.hosts.get(&leg.caller_host).copied().unwrap_or_default().unrelated(base);
         let number = leg.from.as_ref().map(|from| group_key(leg.caller_host, from));
         let group = number.and_then(|number| self.index.group(&number));
         group.map_or(above, |group| group.unrelated(above))
@@ -289,7 +297,8 @@ fn overlap(leg: &Leg, claim: &Claim) -> bool {
     claim.until.is_none_or(|until| until > leg.invited) && over.is_none_or(|over| over > claim.from)
 }
 
-/// Two decimals, downwards: more would feign precision.
-fn round(confidence: f64) -> f64 {
+/// What to say of an explanation that likely. Two decimals, downwards: more would feign precision.
+fn confidence_of(share: f64) -> f64 {
+    let confidence = (1.0 - DOUBT * (1.0 - share)).clamp(0.0, SUREST);
     (confidence * 100.0 + 1e-6).floor() / 100.0
 }

@@ -158,9 +158,15 @@ impl Leg {
             State::Dialing | State::Answered { ended: None, .. } => None,
             State::Answered { ended: Some((at, Side::Caller)), .. } => Some((at, Close::Hangup)),
             State::Answered { ended: Some((at, Side::Callee)), .. } => Some((at, Close::TargetHangup)),
-            State::Failed { at, status: Some(487) } => Some((at, Close::Cancelled)),
+            State::Failed { at, status: Some(487) } if !self.rang_out(at) => Some((at, Close::Cancelled)),
             State::Failed { at, .. } => Some((at, Close::Refused)),
         }
+    }
+
+    /// Whether a CANCEL at `at` looks like a ring timer's, which run for full five seconds, not a caller's.
+    fn rang_out(&self, at: Timestamp) -> bool {
+        let odd = at.since(self.invited).as_millis() % 5000;
+        at.since(self.invited).as_secs() >= 4 && !(100..4900).contains(&odd)
     }
 
     /// The UUIDs of an RFC 7989 §5 value but nil, those that are new.
