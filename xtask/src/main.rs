@@ -14,6 +14,7 @@ mod lab;
 mod ladder;
 mod setup;
 mod test;
+mod traffic;
 #[allow(dead_code, reason = "the generators to come use it")]
 mod wire;
 
@@ -31,6 +32,8 @@ enum Chore {
     Setup,
     /// Run every check there is, or only the steps named.
     Test(test::Options),
+    /// Write a capture of calls and transfers as a voice-agent platform makes them, and the truth beside it.
+    Traffic(traffic::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
         Chore::Test(options) => test::run(&options),
+        Chore::Traffic(options) => traffic::run(&options),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

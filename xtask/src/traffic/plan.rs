@@ -342,6 +342,11 @@ impl Dice {
         self.next() % end
     }
 
+    /// One of a list that is not empty.
+    pub(crate) fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.below(list.len() as u64) as usize]
+    }
+
     /// True that often.
     pub(crate) fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability

@@ -132,7 +132,9 @@ impl Run {
             }
             (Decision::Linked { call, link, .. }, truth) => {
                 let right = truth == Role::Second { of: call.0 };
-                let count = self.report.links.entry((link.confidence * 100.0).round() as u32).or_default();
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+                let hundredths = (link.confidence * 100.0).round() as u32;
+                let count = self.report.links.entry(hundredths).or_default();
                 count.0 += 1;
                 count.1 += u32::from(right);
                 self.report.unrelated_linked += u32::from(truth == Role::Unrelated);
