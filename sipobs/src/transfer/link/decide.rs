@@ -82,27 +82,21 @@ impl Links {
 
     /// How likely each explanation is, other legs considered. `none` holds the faint ones too.
     pub(super) fn with_rivals(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Row {
-        let weights = self.weigh(leg, second, now);
-        let mut own = weights.row(second);
-        let mut rows = Vec::new();
-        let mut rivals = Vec::new();
-        for rival in self.rivals(id, leg) {
-            let Some((other, their)) =
-                self.legs.get(&rival).and_then(|other| Some((other, other.second.as_ref()?)))
-            else {
-                continue;
-            };
-            let row = self.weigh(other, their, now).row(their);
-            if row.calls.iter().any(|(call, _)| own.calls.iter().any(|(own, _)| own == call)) {
-                rivals.push(rival);
-                rows.push(row);
-            }
-        }
+        let mut own = self.weigh(leg, second, now).row(second);
         for (call, weight) in &mut own.calls {
             let claims = self.legs.get(call).map_or(&[][..], |call| &call.claims);
-            let taken = claims.iter().filter(|claim| claim.by != id && !rivals.contains(&claim.by));
-            for claim in taken.filter(|claim| overlap(leg, claim)) {
-                *weight *= 1.0 - claim.confidence;
+            if claims.iter().any(|claim| claim.by != id && overlap(leg, claim)) {
+                *weight = 0.0;
+            }
+        }
+        let mut rows = Vec::new();
+        for rival in self.rivals(id, leg) {
+            let rival = self.legs.get(&rival).and_then(|rival| Some((rival, rival.second.as_ref()?)));
+            // One that has been linked made its claim.
+            let Some((rival, their)) = rival.filter(|(_, their)| !their.is_linked()) else { continue };
+            let row = self.weigh(rival, their, now).row(their);
+            if row.calls.iter().any(|(call, _)| own.calls.iter().any(|(own, _)| own == call)) {
+                rows.push(row);
             }
         }
         rows.insert(0, own);

@@ -68,7 +68,6 @@ pub(super) struct Refer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     pub(super) by: LegId,
-    pub(super) confidence: f64,
     pub(super) from: Timestamp,
     pub(super) until: Option<Timestamp>,
 }
@@ -85,6 +84,12 @@ pub(super) struct Second {
     pub(super) decided: Option<Decision>,
     /// The end of this leg and of its call have been learnt from.
     pub(super) learnt: bool,
+}
+
+impl Second {
+    pub(super) fn is_linked(&self) -> bool {
+        matches!(self.decided, Some(Decision::Linked { .. }))
+    }
 }
 
 impl Leg {

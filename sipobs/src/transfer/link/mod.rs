@@ -30,6 +30,8 @@ mod tie;
 
 #[cfg(test)]
 mod calibration;
+#[cfg(test)]
+mod tests;
 
 pub use config::{LinkConfig, LinkHeader, LinkWeights};
 pub(crate) use facts::{LegFacts, LegId, ReferFacts};
@@ -286,9 +288,9 @@ impl Links {
         }
         let decision = self.verdict(id, leg, second, now);
         let claim = match &decision {
-            Decision::Linked { call, link, .. } => {
+            Decision::Linked { call, .. } => {
                 let until = leg.over().map(|(over, _)| over);
-                Some((*call, Claim { by: id, confidence: link.confidence, from: leg.invited, until }))
+                Some((*call, Claim { by: id, from: leg.invited, until }))
             }
             _ => None,
         };
