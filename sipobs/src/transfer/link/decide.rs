@@ -161,10 +161,13 @@ impl Links {
         // Where the moment picks one call out of several, it is the best of many coincidences.
         let alone = second.unweighed == 0 && second.candidates.len() == 1;
         let base = if alone { self.config.unrelated } else { self.config.unrelated_among };
-        let above = self.hosts.get(&leg.caller_host).copied().unwrap_or_default().unrelated(base);
+        let host = self.hosts.get(&leg.caller_host);
+        let above = host.map_or(base, |host| host.share.unrelated(base));
         let number = leg.from.as_ref().map(|from| group_key(leg.caller_host, from));
         let group = number.and_then(|number| self.index.group(&number));
-        group.map_or(above, |group| group.unrelated(above))
+        let share = group.map_or(above, |group| group.unrelated(above));
+        let odds = share / (1.0 - share) * host.map_or(1.0, |host| host.unrelated_by_target(second.familiar));
+        odds / (1.0 + odds)
     }
 
     /// The group whose habits the call shares.
@@ -233,18 +236,27 @@ impl Links {
                 Some((end.filter(|(_, lag)| lag.abs() < WINDOW), *share))
             })
             .collect();
-        let answered = leg.answered_at().is_some();
-        let (by_number, host) = (second.by_number, leg.caller_host);
-        let number = leg.from.as_ref().map(|from| group_key(host, from));
         for (end, share) in lessons {
             self.coincidence.learn(close, end, share);
         }
+        let Some(leg) = self.legs.get(&id) else { return };
         // After a failure all goes on as before, more or less, whoever made the leg.
-        if answered && by_number {
-            if let Some(group) = number.and_then(|number| self.index.group_mut(&number)) {
-                group.learn(unrelated);
+        let telling = leg.answered_at().is_some();
+        let (by_number, familiar) =
+            leg.second.as_ref().map_or((false, false), |second| (second.by_number, second.familiar));
+        let host = leg.caller_host;
+        let target = leg.request.clone().filter(|_| telling || !by_number);
+        let number = leg.from.as_ref().filter(|_| telling && by_number).map(|from| group_key(host, from));
+        if let Some(host) = self.host_mut(host) {
+            if let Some(target) = target {
+                host.learn_target(target.tail(), familiar, unrelated, 1.0);
             }
-            self.learn_of_host(host, unrelated, 1.0);
+            if number.is_some() {
+                host.share.learn(unrelated, 1.0);
+            }
+        }
+        if let Some(group) = number.and_then(|number| self.index.group_mut(&number)) {
+            group.learn(unrelated);
         }
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct Second {
     pub(super) unweighed: usize,
     /// Whether it shows a number of the platform's own; else only stronger ties count.
     pub(super) by_number: bool,
+    /// Whether transfers went to its target before.
+    pub(super) familiar: bool,
     pub(super) decided: Option<Decision>,
     /// The end of this leg and of its call have been learnt from.
     pub(super) learnt: bool,

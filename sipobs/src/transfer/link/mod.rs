@@ -11,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use self::coincidence::Coincidence;
-use self::group::{Group, Share};
+use self::group::Group;
+use self::host::Host;
 use self::index::{Index, group_key};
 use self::leg::{Claim, Leg, State};
 use super::attempt::{Link, Side};
@@ -23,6 +24,7 @@ mod config;
 mod decide;
 mod facts;
 mod group;
+mod host;
 mod index;
 mod leg;
 mod party;
@@ -58,7 +60,7 @@ pub(crate) struct Links {
     /// Undecided legs; see [`MOST_PENDING`].
     pending: usize,
     /// What is usual, for all numbers of a host and for all platforms.
-    hosts: HashMap<IpAddr, Share>,
+    hosts: HashMap<IpAddr, Host>,
     coincidence: Coincidence,
     unknown: Group,
     counts: LinkCounts,
@@ -115,7 +117,7 @@ const NAMED_AFTER_END: Duration = Duration::from_secs(35);
 /// Undecided legs at once; each holds up to [`LinkConfig::max_candidates`].
 const MOST_PENDING: usize = 4096;
 /// Hosts whose habits are remembered.
-const MOST_HOSTS: usize = 4096;
+const MOST_HOSTS: usize = 256;
 
 impl Links {
     pub(crate) fn new(config: LinkConfig) -> Self {
@@ -157,8 +159,10 @@ impl Links {
             self.counts.passed_over += 1;
             leg.second = None;
         }
-        match &leg.second {
+        let familiar = self.is_familiar(&leg);
+        match &mut leg.second {
             Some(second) => {
+                second.familiar = familiar;
                 self.pending += 1;
                 for candidate in &second.candidates {
                     if let Some(call) = self.legs.get_mut(&candidate.call) {
@@ -340,17 +344,28 @@ impl Links {
     fn stray(&mut self, leg: &Leg, now: Timestamp) {
         let Some(from) = &leg.from else { return };
         let key = group_key(leg.caller_host, from);
-        if let Some(group) = self.index.group_mut(&key) {
-            let legs = group.stray(now);
-            self.learn_of_host(leg.caller_host, 1.0, legs);
+        let Some(group) = self.index.group_mut(&key) else { return };
+        let legs = group.stray(now);
+        let familiar = self.is_familiar(leg);
+        if let Some(host) = self.host_mut(leg.caller_host) {
+            host.share.learn(1.0, legs);
+            if let Some(target) = &leg.request {
+                host.learn_target(target.tail(), familiar, 1.0, 1.0);
+            }
         }
     }
 
-    fn learn_of_host(&mut self, host: IpAddr, unrelated: f64, legs: f64) {
+    /// Whether second legs from there went to this leg's target before.
+    fn is_familiar(&self, leg: &Leg) -> bool {
+        let host = self.hosts.get(&leg.caller_host);
+        host.zip(leg.request.as_ref()).is_some_and(|(host, target)| host.is_familiar(target.tail()))
+    }
+
+    fn host_mut(&mut self, host: IpAddr) -> Option<&mut Host> {
         if self.hosts.len() >= MOST_HOSTS && !self.hosts.contains_key(&host) {
-            self.hosts.clear();
+            return None;
         }
-        self.hosts.entry(host).or_default().learn(unrelated, legs);
+        Some(self.hosts.entry(host).or_default())
     }
 
     /// Does what is due.

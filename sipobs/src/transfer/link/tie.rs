@@ -234,7 +234,7 @@ impl Search<'_> {
             }
         }
         let candidates = self.found.into_values().collect();
-        Some(Second { candidates, unweighed, by_number, decided: None, learnt: false })
+        Some(Second { candidates, unweighed, by_number, familiar: false, decided: None, learnt: false })
     }
 }
 
