@@ -1,0 +1,340 @@
+//! The lexical ground of every header: white space, quotes, comma lists, parameters, escapes (RFC 3261 §25.1).
+//!
+//! All of it works on raw values, in which a fold (a line break before white space) may still stand: folds
+//! count as white space.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2, memchr3};
+
+/// `bytes` as text: as UTF-8 where they are, else each byte as a Latin-1 character.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
+    }
+}
+
+/// `bytes` as text on one line: [`lossy`], with folds and other control characters turned into one space each.
+pub fn line(bytes: &[u8]) -> Cow<'_, str> {
+    let text = lossy(bytes);
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // A fold is any run of line breaks and blanks: it reads as a single blank (RFC 3261 §7.3.1).
+            '\r' | '\n' | '\t' | ' ' => {
+                if !line.ends_with(' ') {
+                    line.push(' ');
+                }
+            }
+            c if c.is_control() => line.push(' '),
+            c => line.push(c),
+        }
+    }
+    Cow::Owned(line)
+}
+
+/// Replaces each `%HH` by its byte; an escape that is not one stays as it is.
+pub fn percent_decode(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr(b'%', bytes) else { return Cow::Borrowed(bytes) };
+    let mut decoded = Vec::with_capacity(bytes.len());
+    decoded.extend_from_slice(&bytes[..first]);
+    let mut rest = &bytes[first..];
+    while let Some((&byte, tail)) = rest.split_first() {
+        match tail {
+            [high, low, after @ ..]
+                if byte == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                decoded.push(hex(*high) << 4 | hex(*low));
+                rest = after;
+            }
+            _ => {
+                decoded.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+/// The content of a quoted string without its backslashes (RFC 3261 §25.1 quoted-pair).
+pub fn unescape(quoted: &[u8]) -> Cow<'_, [u8]> {
+    if memchr(b'\\', quoted).is_none() {
+        return Cow::Borrowed(quoted);
+    }
+    let mut plain = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'\\' => plain.extend(bytes.next()),
+            _ => plain.push(byte),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+/// Parameters after a value: `;name`, `;name=value`, `;name="value"`, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Params<'a>(&'a [u8]);
+
+impl<'a> Params<'a> {
+    /// The parameters in `text`, which is empty or begins before its first semicolon.
+    pub fn new(text: &'a [u8]) -> Self {
+        Self(text)
+    }
+
+    /// The raw text.
+    pub fn text(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The value of the first parameter called `name` (in any case); empty for one without a value. A quoted
+    /// value comes without its quotes, with its escapes.
+    pub fn get(self, name: &str) -> Option<&'a [u8]> {
+        self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// Whether a parameter is called `name`.
+    pub fn has(self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// All parameters, names as written; the value is empty where there is none.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        Split::new(self.0, b';').filter(|param| !param.is_empty()).map(|param| {
+            // A name has no quotes, so the first '=' is the separator.
+            match memchr(b'=', param) {
+                Some(at) => (trim_end(&param[..at]), unquote(trim(&param[at + 1..]))),
+                None => (param, &param[param.len()..]),
+            }
+        })
+    }
+}
+
+/// Splits a value at a separator outside quotes, angle brackets and comments, and trims the pieces.
+///
+/// Linear: an opening mark without its closing one is an ordinary byte, and once one kind of mark was found
+/// unclosed it is not looked for again.
+#[derive(Clone, Debug)]
+pub(super) struct Split<'a> {
+    rest: Option<&'a [u8]>,
+    separator: u8,
+    unclosed: Unclosed,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Unclosed {
+    quote: bool,
+    angle: bool,
+    comment: bool,
+}
+
+impl<'a> Split<'a> {
+    pub(super) fn new(value: &'a [u8], separator: u8) -> Self {
+        Self { rest: Some(value), separator, unclosed: Unclosed::default() }
+    }
+}
+
+impl<'a> Iterator for Split<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest?;
+        let mut at = 0;
+        while let Some(&byte) = rest.get(at) {
+            let skip = match byte {
+                _ if byte == self.separator => {
+                    self.rest = Some(&rest[at + 1..]);
+                    return Some(trim(&rest[..at]));
+                }
+                b'"' if !self.unclosed.quote => {
+                    let end = quoted_len(&rest[at..]);
+                    self.unclosed.quote = end.is_none();
+                    end
+                }
+                b'<' if !self.unclosed.angle => {
+                    let end = memchr(b'>', &rest[at..]).map(|end| end + 1);
+                    self.unclosed.angle = end.is_none();
+                    end
+                }
+                b'(' if !self.unclosed.comment => {
+                    let end = comment_len(&rest[at..]);
+                    self.unclosed.comment = end.is_none();
+                    end
+                }
+                _ => None,
+            };
+            at += skip.unwrap_or(1);
+        }
+        self.rest = None;
+        Some(trim(rest))
+    }
+}
+
+/// Length of the quoted string that `bytes` begin with, quotes included; `None` if it is not closed.
+pub(super) fn quoted_len(bytes: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        let found = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        match bytes[found] {
+            b'"' => return Some(found + 1),
+            _ => at = found + 2,
+        }
+    }
+}
+
+/// Length of the comment that `bytes` begin with, brackets included; comments nest (RFC 3261 §25.1).
+fn comment_len(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (1_usize, 1);
+    loop {
+        let found = at + memchr3(b'(', b')', b'\\', bytes.get(at..)?)?;
+        at = found + 1;
+        match bytes[found] {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// Without the quotes around it, if it is a whole quoted string.
+pub(super) fn unquote(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    }
+}
+
+/// Without linear white space at either end (RFC 3261 §25.1 LWS), folds included.
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    trim_end(trim_start(bytes))
+}
+
+pub(super) fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes
+        && is_space(*first)
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
+pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = bytes
+        && is_space(*last)
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
+pub(super) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// RFC 3261 §25.1 token.
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
+}
+
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::cast_possible_truncation, reason = "below 256")]
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        byte += 1;
+    }
+    table
+};
+
+/// Splits at the first white space; the second part is trimmed and may be empty.
+pub(super) fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let bytes = trim_start(bytes);
+    let end = bytes.iter().position(|&byte| is_space(byte)).unwrap_or(bytes.len());
+    (&bytes[..end], trim(&bytes[end..]))
+}
+
+/// A decimal number without sign; `None` if there is none, something else stands there, or it overflows.
+pub(super) fn number<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
+    if digits.is_empty() {
+        return None;
+    }
+    let mut value = 0_u64;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    }
+    T::try_from(value).ok()
+}
+
+fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => digit.wrapping_sub(b'A').wrapping_add(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(value: &str) -> Vec<&str> {
+        Split::new(value.as_bytes(), b',').map(|piece| std::str::from_utf8(piece).unwrap()).collect()
+    }
+
+    #[test]
+    fn commas_inside_marks_do_not_split() {
+        assert_eq!(
+            split(r#""a, \", b" <sip:x,y@h>, c (d, (e, f)), g"#),
+            [r#""a, \", b" <sip:x,y@h>"#, "c (d, (e, f))", "g"]
+        );
+    }
+
+    #[test]
+    fn unclosed_marks_are_ordinary() {
+        assert_eq!(split(r#"a "b, c"#), [r#"a "b"#, "c"]);
+        assert_eq!(split("a <b, c"), ["a <b", "c"]);
+        assert_eq!(split("a (b, (c)"), ["a (b", "(c)"]);
+        assert_eq!(split(",,"), ["", "", ""]);
+    }
+
+    #[test]
+    fn parameters() {
+        let params = Params::new(b"; Tag = a1 ;\r\n lr; q=\"x;\\\"y\";;tag=2");
+        assert_eq!(params.get("tag"), Some(&b"a1"[..]));
+        assert_eq!(params.get("LR"), Some(&b""[..]));
+        assert_eq!(params.get("q"), Some(&b"x;\\\"y"[..]));
+        assert_eq!(params.get("r"), None);
+        assert_eq!(params.iter().count(), 4);
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(&*percent_decode(b"a%2Bb%00%zz%4"), b"a+b\0%zz%4");
+        assert_eq!(&*unescape(br#"a\"b\\"#), br#"a"b\"#);
+        assert_eq!(lossy(b"na\xefve"), "na\u{ef}ve");
+        assert_eq!(line(b"a\r\n  b\0c"), "a b c");
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(number::<u32>(b"4294967295"), Some(u32::MAX));
+        assert_eq!(number::<u32>(b"4294967296"), None);
+        assert_eq!(number::<u64>(b"36893488147419103232"), None);
+        assert_eq!(number::<u32>(b"0009"), Some(9));
+        assert_eq!(number::<u32>(b"-1"), None);
+        assert_eq!(number::<u32>(b""), None);
+    }
+}
