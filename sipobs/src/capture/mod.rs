@@ -4,6 +4,8 @@
 use crate::timestamp::Timestamp;
 
 pub mod file;
+#[cfg(all(feature = "live", target_os = "linux"))]
+pub mod live;
 
 /// One captured frame, borrowed from the ring or the file's buffer.
 #[derive(Clone, Copy, Debug)]
