@@ -11,11 +11,13 @@ mod attempt;
 pub mod diagnosis;
 #[allow(dead_code, reason = "not wired in yet")]
 mod link;
+mod q850;
 pub mod ratio;
 pub mod trunk;
 
 pub use attempt::*;
 pub use link::{LinkConfig, LinkHeader, LinkWeights};
+pub use q850::Q850;
 
 /// The stage: dialogs, attempts, links, verdicts.
 #[derive(Debug, Default)]

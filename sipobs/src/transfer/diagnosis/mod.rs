@@ -1,0 +1,300 @@
+//! Evidence → likely causes and what to check. The table is data: `diagnosis.toml`, and the user's own file
+//! of the same form before it.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::{Diagnosis, Evidence, Method, Outcome, Q850};
+
+mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+
+const EMBEDDED: &str = include_str!("diagnosis.toml");
+
+/// Most candidates given for one attempt.
+const MAX_CANDIDATES: usize = 6;
+
+/// Most rows a user's table may have.
+const MAX_ROWS: usize = 1000;
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct Diagnoses {
+    /// Likeliest first: the user's rows by rank, then the embedded ones by rank.
+    rows: Vec<Checked>,
+}
+
+#[derive(Clone, Debug)]
+struct Checked {
+    row: table::Row,
+    because: words::Template,
+    /// (embedded, rank): rows of one tier do not silence each other's fallbacks.
+    tier: (bool, u32),
+}
+
+impl Diagnoses {
+    /// The embedded table, with the rows of `user_table` (TOML of the same form) before it.
+    pub fn new(user_table: Option<&str>) -> Result<Self, DiagnosisError> {
+        let mut rows = Vec::new();
+        if let Some(text) = user_table {
+            rows.extend(read(text, false)?);
+        }
+        rows.extend(read(EMBEDDED, true)?);
+        rows.sort_by_key(|row| row.tier);
+        Ok(Self { rows })
+    }
+
+    /// Every likely cause, likeliest first; empty for a success that raises no question.
+    pub fn of(&self, facts: &Facts<'_>) -> Vec<Diagnosis> {
+        let mut found = Vec::new();
+        let mut codes = BTreeSet::new();
+        // The tier of the first row that told a cause: from there on, fallbacks of later tiers are silent.
+        let mut answered_at = None;
+        for Checked { row, because, tier } in &self.rows {
+            let silent = row.fallback && answered_at.is_some_and(|answered| answered < *tier);
+            if silent || !row.when.holds(facts) || !codes.insert(row.code.as_str()) {
+                continue;
+            }
+            if !row.aside {
+                answered_at = answered_at.or(Some(*tier));
+            }
+            found.push(Diagnosis {
+                code: row.code.clone(),
+                cause: row.cause.clone(),
+                check: row.check.clone(),
+                because: because.fill(facts),
+            });
+            if found.len() == MAX_CANDIDATES {
+                break;
+            }
+        }
+        found
+    }
+}
+
+fn read(text: &str, embedded: bool) -> Result<Vec<Checked>, DiagnosisError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        #[serde(default)]
+        row: Vec<toml::Table>,
+    }
+    let file: File =
+        toml::from_str(text).map_err(|error| DiagnosisError::Form(error.to_string().trim().to_owned()))?;
+    if file.row.len() > MAX_ROWS {
+        return Err(DiagnosisError::Form(format!("more than {MAX_ROWS} rows")));
+    }
+    let mut rows = Vec::new();
+    for (position, table) in file.row.into_iter().enumerate() {
+        let code = table.get("code").and_then(toml::Value::as_str).unwrap_or("no code").to_owned();
+        let wrong = |problem| DiagnosisError::Row { row: position + 1, code: code.clone(), problem };
+        let no_condition =
+            table.get("when").and_then(toml::Value::as_table).is_some_and(toml::Table::is_empty);
+        let row: table::Row = table.try_into().map_err(|error: toml::de::Error| {
+            let problem = error.to_string();
+            wrong(problem.split_whitespace().collect::<Vec<_>>().join(" "))
+        })?;
+        if no_condition {
+            return Err(wrong("when: give at least one condition".to_owned()));
+        }
+        if let Some((field, problem)) = row.problem() {
+            return Err(wrong(format!("{field}: {problem}")));
+        }
+        let because =
+            words::Template::parse(&row.because).map_err(|problem| wrong(format!("because: {problem}")))?;
+        let tier = (embedded, row.rank);
+        rows.push(Checked { row, because, tier });
+    }
+    Ok(rows)
+}
+
+/// Why a diagnosis table can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiagnosisError {
+    /// Not TOML, or not a list of `[[row]]`.
+    #[error("diagnosis table: {0}")]
+    Form(String),
+    /// A row that makes no sense.
+    #[error("diagnosis table: row {row} ({code}): {problem}")]
+    Row {
+        /// Position in the file, from 1.
+        row: usize,
+        /// Its code.
+        code: String,
+        /// The field, and what is wrong with it.
+        problem: String,
+    },
+}
+
+/// What an attempt shows, as far as its causes go.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// How the transfer was tried.
+    pub method: Method,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What that rests on.
+    pub evidence: Evidence,
+    /// The deciding status.
+    pub status: Option<u16>,
+    /// Its phrase.
+    pub reason: Option<&'a str>,
+    /// What carried the deciding status.
+    pub answer: Answer,
+    /// Headers (or those of a sipfrag) of the message with the deciding status, every line: at least
+    /// X-Twilio-Error, Reason, Warning, Retry-After. Never credentials.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Anything at all came back, 100 included, challenges not.
+    pub heard: bool,
+    /// From the last authenticated INVITE to 18x.
+    pub ringing_ms: Option<i64>,
+    /// From the last authenticated INVITE (or the REFER) to the final answer.
+    pub answer_ms: Option<i64>,
+    /// From the *first* INVITE to the caller's own CANCEL.
+    pub cancel_ms: Option<i64>,
+    /// From the REFER to its 2xx.
+    pub accepted_ms: Option<i64>,
+    /// Challenges (401, 407) received.
+    pub challenges: u32,
+    /// How often the unanswered request was sent, retransmissions included.
+    pub copies: u32,
+    /// The Refer-To is a `tel:` URI.
+    pub tel: bool,
+    /// The REFER got a 2xx.
+    pub accepted: bool,
+    /// The last sipfrag's status.
+    pub sipfrag: Option<u16>,
+    /// The 2xx refused or went without a subscription (RFC 4488): no NOTIFY will come.
+    pub no_subscription: bool,
+    /// Who sent the BYE that ended the dialog, if one did.
+    pub bye: Option<ByeFrom>,
+    /// The peer's Allow was seen and lacks REFER.
+    pub refer_not_allowed: bool,
+    /// The trunk's usual or declared method, where it differs from `method`.
+    pub switched_from: Option<Method>,
+    /// Whose ways the messages show.
+    pub dialects: &'a [Dialect],
+    /// Why the outcome is unknown.
+    pub unknown_because: Option<&'a str>,
+}
+
+impl<'a> Facts<'a> {
+    /// An attempt that shows nothing yet.
+    pub fn new(method: Method, outcome: Outcome) -> Self {
+        Self {
+            method,
+            outcome,
+            evidence: Evidence::Confirmed,
+            status: None,
+            reason: None,
+            answer: Answer::Target,
+            headers: &[],
+            heard: true,
+            ringing_ms: None,
+            answer_ms: None,
+            cancel_ms: None,
+            accepted_ms: None,
+            challenges: 0,
+            copies: 1,
+            tel: false,
+            accepted: false,
+            sipfrag: None,
+            no_subscription: false,
+            bye: None,
+            refer_not_allowed: false,
+            switched_from: None,
+            dialects: &[],
+            unknown_because: None,
+        }
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    /// Twilio's error number: from its header; without that, a number in its range in Warning or phrase.
+    fn twilio(&self) -> Option<u32> {
+        let in_range = |text: &str| {
+            text.split(|c: char| !c.is_ascii_alphanumeric())
+                .filter(|word| word.len() == 5)
+                .filter_map(|word| word.parse().ok())
+                .find(|number| matches!(number, 10_000..33_000))
+        };
+        self.values("X-Twilio-Error")
+            .find_map(number)
+            .or_else(|| self.values("Warning").find_map(in_range))
+            .or_else(|| self.reason.and_then(in_range))
+    }
+
+    fn q850(&self) -> Option<Q850> {
+        self.values("Reason").find_map(Q850::parse)
+    }
+}
+
+/// The first number in a header's value.
+fn number(value: &str) -> Option<u32> {
+    value.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()
+}
+
+/// What carried the deciding status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The target leg's own answer.
+    Target,
+    /// A NOTIFY's sipfrag.
+    Sipfrag,
+    /// The answer to the REFER.
+    Refer,
+}
+
+/// Who ended the dialog that was to be transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByeFrom {
+    /// Who asked for the transfer.
+    Transferor,
+    /// Who was to be transferred.
+    Transferee,
+}
+
+/// Platforms and providers that can be told by their ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "each is the product of its name")]
+pub enum Dialect {
+    Asterisk,
+    FreeSwitch,
+    LiveKit,
+    Telnyx,
+    Twilio,
+}
+
+impl Dialect {
+    /// The products that name themselves in a User-Agent or Server header, or in a header's name. LiveKit
+    /// names itself only in some BYEs; it is told by [`Self::is_livekit`].
+    pub fn named(agent: Option<&[u8]>, header_names: &[&str]) -> Option<Self> {
+        let named = |word: &[u8]| {
+            agent.is_some_and(|agent| agent.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)))
+        };
+        let prefixed = |prefix: &str| {
+            header_names.iter().any(|n| n.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix)))
+        };
+        match () {
+            () if named(b"livekit") => Some(Self::LiveKit),
+            () if named(b"twilio") || prefixed("X-Twilio-") => Some(Self::Twilio),
+            () if named(b"telnyx") || prefixed("X-Telnyx-") => Some(Self::Telnyx),
+            () if named(b"freeswitch") || prefixed("X-FS-") => Some(Self::FreeSwitch),
+            () if named(b"asterisk") => Some(Self::Asterisk),
+            () => None,
+        }
+    }
+
+    /// LiveKit by its ways: a tag of its own form (`SCL_` and 12 characters), or its SDP session name.
+    pub fn is_livekit(tag: Option<&[u8]>, session_name: Option<&[u8]>) -> bool {
+        tag.is_some_and(|tag| tag.len() == 16 && tag.starts_with(b"SCL_")) || session_name == Some(b"LiveKit")
+    }
+}
