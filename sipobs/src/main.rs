@@ -1,2 +1,9 @@
 //! The `sipobs` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    cli::main()
+}

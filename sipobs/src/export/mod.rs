@@ -1,1 +1,38 @@
 //! Outputs → the outside: JSONL, terminal, OTLP, metrics.
+//!
+//! Everything here gets records that are already masked, and nothing here may hold up the capture: sinks
+//! that can stall sit behind bounded queues that count what they drop.
+
+use std::io;
+
+use crate::transfer::Output;
+
+mod jsonl;
+mod ladder;
+#[cfg(feature = "daemon")]
+pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+#[cfg(test)]
+mod samples;
+mod style;
+mod summary;
+mod terminal;
+mod words;
+
+pub use jsonl::Jsonl;
+pub use style::Look;
+pub use summary::Summary;
+pub use terminal::Terminal;
+
+/// Where outputs are written, one after another.
+pub trait Sink {
+    /// Takes one output.
+    fn output(&mut self, output: &Output) -> io::Result<()>;
+
+    /// The run is over.
+    fn summary(&mut self, summary: &Summary) -> io::Result<()>;
+
+    /// Writes out what is buffered.
+    fn flush(&mut self) -> io::Result<()>;
+}

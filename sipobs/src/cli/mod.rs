@@ -1,0 +1,202 @@
+//! The command line: raw flags here, resolved configuration in `sipobs::config`.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sipobs::config::Config;
+use sipobs::export::Look;
+use sipobs::privacy::Mask;
+
+mod check;
+mod pcap;
+mod run;
+
+/// How sipobs ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Read and understood.
+    Done = 0,
+    /// A file could not be read to its end, or an output not written.
+    Partial = 1,
+    /// Bad arguments or configuration.
+    Usage = 2,
+    /// The kernel, a capability or an interface is missing for capture.
+    Capture = 3,
+}
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0  read and understood
+  1  a file could not be read to its end (what was read is still reported), or
+     an output could not be written
+  2  bad arguments or configuration
+  3  this machine cannot capture: a capability, a kernel feature or an
+     interface is missing";
+
+const EXAMPLES: &str = "\
+Examples:
+  sipobs pcap call.pcap                    explain every transfer in a capture
+  sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
+  tcpdump -w - udp port 5060 | sipobs pcap -
+  sudo sipobs run -i eth0                  watch an interface
+  sipobs check -i eth0                     what would attach here, and why not";
+
+/// Explains every SIP call transfer on the wire.
+///
+/// sipobs rebuilds SIP dialogs from packets and judges each transfer in them: by REFER, by a second-leg
+/// INVITE or by redirect. It says what came of it, on what evidence, and what to check.
+#[derive(Debug, Parser)]
+#[command(name = "sipobs", version, max_term_width = 100, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Explain the transfers in capture files
+    Pcap(pcap::Pcap),
+    /// Watch interfaces and export what is found
+    Run(run::Run),
+    /// Say whether this machine can capture, what would attach, and why not
+    Check(check::Check),
+    /// Print the configuration in effect, secrets hidden
+    Config(Settings),
+}
+
+/// Where the configuration comes from; every command takes these.
+#[derive(Clone, Debug, Args)]
+struct Settings {
+    /// Configuration file (TOML); any field can also be set as SIPOBS_SECTION__KEY
+    #[arg(long, short = 'c', value_name = "FILE", env = "SIPOBS_CONFIG")]
+    config: Option<PathBuf>,
+    /// Show numbers and users so
+    #[arg(long, value_name = "HOW", value_enum)]
+    mask: Option<MaskFlag>,
+    /// Send spans to this OpenTelemetry collector, such as http://localhost:4317
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MaskFlag {
+    /// The last four digits (the default)
+    Last4,
+    /// The last three digits
+    Last3,
+    /// A keyed hash; the key is configuration: privacy.key
+    Hash,
+    /// In full
+    Full,
+}
+
+impl Settings {
+    /// File, environment, then these flags.
+    fn resolve(&self) -> anyhow::Result<Config> {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut config = Config::load(self.config.as_deref(), variables)?;
+        if let Some(mask) = self.mask {
+            config.privacy.mask = match mask {
+                MaskFlag::Last4 => Mask::Last4,
+                MaskFlag::Last3 => Mask::Last3,
+                MaskFlag::Hash => Mask::Hash,
+                MaskFlag::Full => Mask::Full,
+            };
+        }
+        if let Some(url) = &self.otlp {
+            config.otlp.endpoint = Some(url.clone());
+            config.otlp.traces_endpoint = None;
+            config.otlp.disabled = false;
+        }
+        Ok(config)
+    }
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Colour {
+    /// The look of standard output.
+    fn look(self) -> Look {
+        let terminal = io::stdout().is_terminal();
+        let colour = match self {
+            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            Self::Always => true,
+            Self::Never => false,
+        };
+        let width = terminal_size::terminal_size().filter(|_| terminal).map_or(80, |(w, _)| usize::from(w.0));
+        Look { width: width.clamp(60, 120), colour }
+    }
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Pcap(command) => pcap::pcap(&command),
+        Command::Run(command) => run::run(&command),
+        Command::Check(command) => check::check(&command),
+        Command::Config(settings) => config(&settings),
+    };
+    ExitCode::from(exit.unwrap_or_else(|failure| {
+        say(&failure.error);
+        failure.exit
+    }) as u8)
+}
+
+/// Why a command ended early, and how it exits.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Usage, error: error.into() }
+    }
+}
+
+/// Prints a complaint with its causes on one line.
+fn say(error: &anyhow::Error) {
+    let _ = writeln!(io::stderr(), "sipobs: {error:#}");
+}
+
+fn config(settings: &Settings) -> Result<Exit, Failure> {
+    let config = settings.resolve().map_err(Failure::usage)?;
+    let text = config.to_toml().map_err(Failure::usage)?;
+    Ok(written(io::stdout().write_all(text.as_bytes())))
+}
+
+/// What a write came to. A reader that has seen enough (`| head`) is no failure.
+fn written(result: io::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Done,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            say(&anyhow::Error::new(error).context("cannot write"));
+            Exit::Partial
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

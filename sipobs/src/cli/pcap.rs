@@ -1,0 +1,177 @@
+//! `sipobs pcap`: capture files in, verdicts out.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use sipobs::capture::file::{Fault, Progress, Reader};
+use sipobs::engine::Engine;
+use sipobs::export::{Jsonl, Sink, Summary, Terminal};
+use sipobs::timestamp::Timestamp;
+
+use super::{Colour, Exit, Failure, Settings, say, written};
+
+const AFTER: &str = "\
+Several files are read as one capture, in the order given: name the pieces of
+a rotated capture oldest first.
+
+Examples:
+  sipobs pcap call.pcap
+  sipobs pcap --ladders --mask full call.pcap | less -R
+  sipobs pcap --format jsonl call.pcap | jq 'select(.outcome == \"busy\")'
+  sipobs pcap --otlp http://localhost:4317 call.pcap";
+
+/// Explain the transfers in capture files
+///
+/// Reads pcap and pcapng, also gzipped, and `-` for standard input. SIP is recognised on every port.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Pcap {
+    /// Capture files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Look for SIP on these ports only
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    port: Vec<u16>,
+    /// Draw the ladders of successful transfers too
+    #[arg(long)]
+    ladders: bool,
+    /// When to colour
+    #[arg(long, value_enum, default_value_t)]
+    color: Colour,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    /// For a person
+    #[default]
+    Text,
+    /// One JSON object a line
+    Jsonl,
+}
+
+/// Reads every file, however damaged some are, and prints what was found.
+pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
+    let config = args.settings.resolve().map_err(Failure::usage)?;
+    let out = io::stdout().lock();
+    let mut sink: Box<dyn Sink> = match args.format {
+        Format::Text => Box::new(Terminal::new(io::BufWriter::new(out), args.color.look(), args.ladders)),
+        Format::Jsonl => Box::new(Jsonl::new(out, config.jsonl.notices)),
+    };
+
+    let mut reading = Reading {
+        engine: Engine::default(),
+        summary: Summary::default(),
+        progress: Show::new(),
+        last: Timestamp::default(),
+    };
+    let mut exit = Exit::Done;
+    for file in &args.files {
+        let mut reader = match Reader::open(file) {
+            Ok(reader) => reader,
+            Err(error) if matches!(error.fault, Fault::Open(_)) => return Err(Failure::usage(error)),
+            Err(error) => {
+                say(&error.into());
+                exit = Exit::Partial;
+                continue;
+            }
+        };
+        match reading.read(&mut reader, &mut *sink) {
+            Ok(()) => {}
+            Err(Stop::File(error)) => {
+                say(&error);
+                exit = Exit::Partial;
+            }
+            Err(Stop::Output(error)) => return Ok(written(Err(error))),
+        }
+    }
+    match reading.end(&mut *sink) {
+        Ok(()) => Ok(exit),
+        Err(error) => Ok(written(Err(error))),
+    }
+}
+
+/// The engine between the files and the sink.
+struct Reading {
+    engine: Engine,
+    summary: Summary,
+    progress: Show,
+    last: Timestamp,
+}
+
+/// Why reading stopped.
+enum Stop {
+    File(anyhow::Error),
+    Output(io::Error),
+}
+
+impl Reading {
+    fn read(&mut self, reader: &mut Reader, sink: &mut dyn Sink) -> Result<(), Stop> {
+        let result = loop {
+            match reader.next() {
+                Ok(Some(frame)) => {
+                    self.summary.packets += 1;
+                    self.last = frame.time;
+                    self.engine.frame(&frame);
+                    if let Err(error) = self.drain(sink) {
+                        break Err(Stop::Output(error));
+                    }
+                    if self.summary.packets.is_multiple_of(8192) {
+                        self.progress.at(reader.progress());
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(Stop::File(error.into())),
+            }
+        };
+        self.progress.clear();
+        result
+    }
+
+    fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        while let Some(output) = self.engine.poll_output() {
+            self.summary.count(&output);
+            sink.output(&output)?;
+        }
+        Ok(())
+    }
+
+    fn end(mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        self.engine.finish(self.last);
+        self.drain(sink)?;
+        sink.summary(&self.summary)?;
+        sink.flush()
+    }
+}
+
+/// How far reading has come, on standard error, for files that take long and only for a person.
+struct Show {
+    wanted: bool,
+    shown: bool,
+}
+
+/// Files below this are read before anyone could look.
+const LONG_FILE: u64 = 64 << 20;
+
+impl Show {
+    fn new() -> Self {
+        Self { wanted: io::stderr().is_terminal() && !io::stdout().is_terminal(), shown: false }
+    }
+
+    fn at(&mut self, progress: Progress) {
+        let Some(total) = progress.total.filter(|&total| self.wanted && total >= LONG_FILE) else { return };
+        self.shown = true;
+        let _ = write!(io::stderr(), "\r{:3} % of {} MB", progress.read * 100 / total, total >> 20);
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

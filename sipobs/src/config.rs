@@ -1,1 +1,0 @@
-//! The configuration: TOML, environment and flags, in that order.

@@ -1,0 +1,310 @@
+//! The configuration: defaults, then a TOML file, then the environment, then flags; each layer a plain merge
+//! over the one before it.
+//!
+//! A file is read only where one is named (`--config` or `SIPOBS_CONFIG`), so that what a command prints
+//! depends on nothing that its caller does not see. A variable `SIPOBS_SECTION__KEY` sets `key` in
+//! `[section]`; the standard `OTEL_*` variables set `[otlp]`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::privacy::Mask;
+use crate::transfer::LinkConfig;
+use crate::transfer::absent::AbsentConfig;
+use crate::transfer::ratio::RatioConfig;
+use crate::transfer::trunk::TrunkConfig;
+
+mod env;
+mod otlp;
+
+pub use otlp::{OtlpConfig, Protocol};
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What may leave the engine.
+    pub privacy: PrivacyConfig,
+    /// How a second leg is tied to its call.
+    pub link: LinkConfig,
+    /// When the absence of a REFER is worth a word.
+    pub absent: AbsentConfig,
+    /// The watch over each trunk's share of transferred calls.
+    pub ratio: RatioConfig,
+    /// JSON lines.
+    pub jsonl: JsonlConfig,
+    /// Spans to an OpenTelemetry collector.
+    pub otlp: OtlpConfig,
+    /// The daemon's HTTP server.
+    pub metrics: MetricsConfig,
+    /// The peers that have names.
+    pub trunk: Vec<TrunkConfig>,
+}
+
+/// What may leave the engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrivacyConfig {
+    /// How numbers and users are shown.
+    pub mask: Mask,
+    /// The secret of `mask = "hash"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Secret>,
+}
+
+/// JSON lines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JsonlConfig {
+    /// Where the daemon appends them; `-` is standard output. Without it, it writes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Whether early notices are written too.
+    pub notices: bool,
+}
+
+/// The daemon's HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen: SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `value`.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(hidden)")
+    }
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{}: cannot be read: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is not TOML, or holds what no field takes.
+    #[error("{}:{line}:{column}: {}{message}", path.display(), Field(field))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// The field by its path, or empty.
+        field: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A variable holds what its field does not take, or names none.
+    #[error("environment variable {name}: {message}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Fields that are right one by one do not fit together.
+    #[error("configuration: {0}")]
+    Together(String),
+}
+
+struct Field<'a>(&'a str);
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "{}: ", self.0) }
+    }
+}
+
+impl Config {
+    /// The defaults, the file at `path` if one is given, and `variables` over it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], with file, line, column and field, or with the variable's name.
+    pub fn load(
+        path: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let text = match path {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?,
+            None => String::new(),
+        };
+        // Read once as it stands, so that an error points into the file; then as a table to lay the
+        // environment over.
+        let config = parse(path.unwrap_or(Path::new("")), &text)?;
+        env::over(config, toml::from_str(&text).unwrap_or_default(), variables)
+    }
+
+    /// As TOML, secrets hidden.
+    ///
+    /// # Errors
+    ///
+    /// When a value has no form in TOML; none of the fields is such.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let fail = |field: String, error: &toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or(text);
+        ConfigError::File {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before.rsplit('\n').next().unwrap_or("").chars().count() + 1,
+            field,
+            message: error.message().to_owned(),
+        }
+    };
+    let deserializer = toml::Deserializer::parse(text).map_err(|error| fail(String::new(), &error))?;
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let field = error.path().to_string();
+        fail(if field == "." { String::new() } else { field }, error.inner())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(Some(file.path()), variables.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())))
+    }
+
+    fn complaint(text: &str, variables: &[(&str, &str)]) -> String {
+        load(text, variables).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let config = load(
+            "[[trunk]]\nname = \"t\"\ncidr = [\"192.0.2.0/24\"]\nexpect = \"refer\"\n[otlp]\nendpoint = \"http://c:4317\"",
+            &[],
+        )
+        .unwrap();
+        assert_eq!(load(&config.to_toml().unwrap(), &[]).unwrap(), config);
+        let default = Config::default();
+        assert_eq!(load(&default.to_toml().unwrap(), &[]).unwrap(), default);
+    }
+
+    #[test]
+    fn errors_name_file_line_column_and_field() {
+        let text = complaint("[privacy]\nmask = \"last5\"\n", &[]);
+        assert!(text.contains(".toml:2:8: privacy.mask: "), "{text}");
+        let text = complaint("\n[privacy]\ncolour = 1\n", &[]);
+        assert!(text.contains(".toml:3:1: privacy.colour: unknown field `colour`"), "{text}");
+        let text = complaint("[metrics\n", &[]);
+        assert!(text.contains(".toml:1:9: "), "{text}");
+        let text = complaint("[[trunk]]\nname = \"a\"\n[[trunk]]\nname = 5\n", &[]);
+        assert!(text.contains(".toml:4:8: trunk[1].name: "), "{text}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = load("[privacy]\nmask = \"hash\"\nkey = \"correct horse battery\"", &[]).unwrap();
+        assert!(!format!("{config:?}{}", config.to_toml().unwrap()).contains("horse"));
+        assert_eq!(config.privacy.key.unwrap().expose(), "correct horse battery");
+    }
+
+    #[test]
+    fn the_environment_lies_over_the_file() {
+        let config = load(
+            "[privacy]\nmask = \"last3\"\n[metrics]\nlisten = \"127.0.0.1:1\"",
+            &[("SIPOBS_PRIVACY__MASK", "full"), ("SIPOBS_JSONL__NOTICES", "true")],
+        )
+        .unwrap();
+        assert_eq!(config.privacy.mask, Mask::Full);
+        assert!(config.jsonl.notices);
+        assert_eq!(config.metrics.listen.port(), 1);
+    }
+
+    #[test]
+    fn a_variable_that_does_not_fit_is_named() {
+        let text = complaint("", &[("SIPOBS_METRICS__LISTEN", "here")]);
+        assert!(text.starts_with("environment variable SIPOBS_METRICS__LISTEN: "), "{text}");
+        let text = complaint("", &[("SIPOBS_METRICS__PORT", "5")]);
+        assert!(text.contains("SIPOBS_METRICS__PORT: unknown field `port`"), "{text}");
+    }
+
+    #[test]
+    fn kubernetes_service_variables_are_not_ours() {
+        // Kubernetes sets these in every pod of a namespace that holds a Service named `sipobs`.
+        let variables = [("SIPOBS_SERVICE_HOST", "10.0.0.1"), ("SIPOBS_PORT_9464_TCP_PORT", "9464")];
+        assert_eq!(load("", &variables).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn otel_variables_set_otlp() {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x, tenant = a"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2500"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=wrong,deployment.environment.name=lab"),
+            ("OTEL_SERVICE_NAME", "right"),
+        ];
+        let otlp = load("", &variables).unwrap().otlp;
+        assert_eq!(otlp.traces_url().as_deref(), Some("http://c:4318/v1/traces"));
+        assert_eq!(otlp.protocol, Protocol::HttpProtobuf);
+        assert_eq!(otlp.headers["authorization"].expose(), "Bearer x");
+        assert_eq!(otlp.headers["tenant"].expose(), "a");
+        assert_eq!(otlp.timeout_ms, 2500);
+        assert_eq!(otlp.service_name, "right");
+        assert_eq!(otlp.resource["deployment.environment.name"], "lab");
+        assert!(!otlp.resource.contains_key("service.name"));
+    }
+
+    #[test]
+    fn otel_can_be_switched_off() {
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"), ("OTEL_SDK_DISABLED", "true")];
+        assert_eq!(load("", &variables).unwrap().otlp.traces_url(), None);
+        assert!(
+            complaint("", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")])
+                .contains("OTEL_EXPORTER_OTLP_PROTOCOL")
+        );
+    }
+}

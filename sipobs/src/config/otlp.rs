@@ -1,0 +1,180 @@
+//! `[otlp]`, which the standard `OTEL_*` variables set as well.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::Secret;
+
+/// Spans to an OpenTelemetry collector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpConfig {
+    /// Switches the export off whatever else is set (`OTEL_SDK_DISABLED`).
+    pub disabled: bool,
+    /// The collector, `http://host:4317`. Without it nothing is exported. Over HTTP, `/v1/traces` is added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The collector's address for traces alone, taken as it stands; wins over `endpoint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traces_endpoint: Option<String>,
+    /// `grpc` or `http/protobuf`.
+    pub protocol: Protocol,
+    /// Longest time for one request, in milliseconds.
+    pub timeout_ms: u64,
+    /// Spans waiting at most; those beyond are dropped and counted.
+    pub queue: usize,
+    /// Spans in one request at most.
+    pub batch: usize,
+    /// Longest time to hand over what is left when sipobs ends, in milliseconds.
+    pub flush_ms: u64,
+    /// File of the authority that signed the collector's certificate (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// File of our own certificate (PEM), for mutual TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// File of its private key (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+    /// `service.name`.
+    pub service_name: String,
+    /// Name of this node; part of the span ids, so that two nodes that see one call join one trace without
+    /// a clash. The host name if empty.
+    pub node: String,
+    /// Headers of each request.
+    pub headers: BTreeMap<String, Secret>,
+    /// Further resource attributes.
+    pub resource: BTreeMap<String, String>,
+}
+
+/// How spans travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// gRPC.
+    #[default]
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// Protobuf over HTTP.
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
+}
+
+impl Default for OtlpConfig {
+    fn default() -> Self {
+        Self {
+            disabled: false,
+            endpoint: None,
+            traces_endpoint: None,
+            protocol: Protocol::default(),
+            timeout_ms: 10_000,
+            queue: 16_384,
+            batch: 512,
+            flush_ms: 5_000,
+            certificate: None,
+            client_certificate: None,
+            client_key: None,
+            service_name: "sipobs".into(),
+            node: String::new(),
+            headers: BTreeMap::new(),
+            resource: BTreeMap::new(),
+        }
+    }
+}
+
+impl OtlpConfig {
+    /// Where spans go, `None` if nowhere.
+    pub fn traces_url(&self) -> Option<String> {
+        if self.disabled {
+            return None;
+        }
+        if let Some(as_it_stands) = &self.traces_endpoint {
+            return Some(as_it_stands.clone());
+        }
+        let base = self.endpoint.as_deref()?;
+        Some(match self.protocol {
+            Protocol::Grpc => base.to_owned(),
+            Protocol::HttpProtobuf if base.ends_with("/v1/traces") => base.to_owned(),
+            Protocol::HttpProtobuf => format!("{}/v1/traces", base.trim_end_matches('/')),
+        })
+    }
+}
+
+/// Lays the standard variable `name` over the `table` of `[otlp]`; others are left alone.
+pub(super) fn variable(table: &mut Table, name: &str, value: &str) -> Result<(), String> {
+    // "The value of an empty environment variable is treated as unset" (OpenTelemetry specification).
+    if value.is_empty() {
+        return Ok(());
+    }
+    let field = name.strip_prefix("OTEL_EXPORTER_OTLP_").unwrap_or(name);
+    // The variables for traces come after those for all signals, and so win.
+    let (key, value) = match field.strip_prefix("TRACES_").unwrap_or(field) {
+        "ENDPOINT" if field == "ENDPOINT" => ("endpoint", value.into()),
+        "ENDPOINT" => ("traces_endpoint", value.into()),
+        "PROTOCOL" => ("protocol", value.into()),
+        "TIMEOUT" => match value.parse::<i64>() {
+            Ok(ms) if ms > 0 => ("timeout_ms", ms.into()),
+            _ => return Err("not a number of milliseconds".into()),
+        },
+        "CERTIFICATE" => ("certificate", value.into()),
+        "CLIENT_CERTIFICATE" => ("client_certificate", value.into()),
+        "CLIENT_KEY" => ("client_key", value.into()),
+        "HEADERS" => return merge(table, "headers", pairs(value)?),
+        "OTEL_SDK_DISABLED" => ("disabled", value.eq_ignore_ascii_case("true").into()),
+        "OTEL_TRACES_EXPORTER" if value == "none" => ("disabled", true.into()),
+        "OTEL_SERVICE_NAME" => ("service_name", value.into()),
+        "OTEL_RESOURCE_ATTRIBUTES" => {
+            let (service, others): (Vec<_>, Vec<_>) =
+                pairs(value)?.into_iter().partition(|(name, _)| name == "service.name");
+            if let Some((_, name)) = service.into_iter().next_back() {
+                table.insert("service_name".into(), name.into());
+            }
+            return merge(table, "resource", others);
+        }
+        _ => return Ok(()),
+    };
+    table.insert(key.into(), value);
+    Ok(())
+}
+
+fn merge(table: &mut Table, key: &str, entries: Vec<(String, String)>) -> Result<(), String> {
+    let into = table.entry(key).or_insert_with(|| Value::Table(Table::new()));
+    let into = into.as_table_mut().ok_or_else(|| format!("`{key}` is not a table"))?;
+    into.extend(entries.into_iter().map(|(name, value)| (name, Value::String(value))));
+    Ok(())
+}
+
+/// `a=1,b=2` with percent-encoded values (W3C Baggage). Values may be secrets: errors do not show them.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').ok_or("an entry has no `=`")?;
+            Ok((name.trim().to_owned(), percent_decoded(value.trim())))
+        })
+        .collect()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let (mut bytes, mut at) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&first, rest)) = at.split_first() {
+        let escaped = (first == b'%')
+            .then(|| rest.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                at = &rest[2..];
+            }
+            None => {
+                bytes.push(first);
+                at = rest;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,245 @@
+//! The ladder of one attempt: arrows between the parties' columns, times down the side.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anstyle::Style;
+
+use super::style::{BAD, BOLD, CONSULTATION, DIM, DOUBT, GOOD, Look, PLAIN, TARGET, shorten};
+use super::words::start_line;
+use crate::transfer::{LadderLine, Leg};
+
+/// Columns left of the first party: the time and the leg's letter.
+const GUTTER: usize = 14;
+/// Narrower than this between two parties, labels say nothing: a list serves better.
+const NARROWEST: usize = 18;
+/// Wider than this the eye loses the line.
+const WIDEST: usize = 44;
+/// Lines shown before the rest is only counted.
+const MOST_LINES: usize = 60;
+/// A silence at least this long is drawn.
+const SILENCE_MS: i64 = 1_000;
+
+/// Draws `lines` for `look`.
+pub(super) fn draw(look: Look, lines: &[LadderLine]) -> String {
+    let parties = parties(lines);
+    let mut out = String::new();
+    match Columns::of(look, &parties) {
+        Some(columns) => columns.draw(look, &parties, lines, &mut out),
+        None => list(look, lines, &mut out),
+    }
+    if lines.len() > MOST_LINES {
+        look.paint(&mut out, DIM, &format!("  … and {} more\n", lines.len() - MOST_LINES));
+    }
+    out
+}
+
+/// Who takes part, in order of appearance. A party is a host, since a dialog may use many ports of one;
+/// where a host talks to itself (loopback), a party is a socket.
+fn parties(lines: &[LadderLine]) -> Vec<Party> {
+    let mut parties: Vec<Party> = vec![];
+    for line in lines {
+        let alone = lines.iter().any(|l| l.from.ip() == l.to.ip() && l.from.ip() == line.from.ip());
+        for end in [line.from, line.to] {
+            let party = if alone { Party::Socket(end) } else { Party::Host(end.ip()) };
+            if !parties.contains(&party) {
+                parties.push(party);
+            }
+        }
+    }
+    parties
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Party {
+    Host(IpAddr),
+    Socket(SocketAddr),
+}
+
+impl Party {
+    fn is(self, end: SocketAddr) -> bool {
+        match self {
+            Self::Host(ip) => ip == end.ip(),
+            Self::Socket(socket) => socket == end,
+        }
+    }
+
+    fn name(self, room: usize) -> String {
+        match self {
+            Self::Host(ip) => shorten(&ip.to_string(), room),
+            Self::Socket(socket) => shorten(&socket.to_string(), room),
+        }
+    }
+}
+
+/// Where each party's line stands.
+struct Columns {
+    at: Vec<usize>,
+    spacing: usize,
+}
+
+impl Columns {
+    /// Nothing if the parties do not fit side by side.
+    fn of(look: Look, parties: &[Party]) -> Option<Self> {
+        let gaps = parties.len().checked_sub(1).filter(|&gaps| gaps > 0)?;
+        let first = GUTTER + 4;
+        let spacing = (look.width.saturating_sub(first + 8) / gaps).min(WIDEST);
+        (spacing >= NARROWEST)
+            .then(|| Self { at: (0..=gaps).map(|n| first + n * spacing).collect(), spacing })
+    }
+
+    fn draw(&self, look: Look, parties: &[Party], lines: &[LadderLine], out: &mut String) {
+        let mut heads = Row::default();
+        for (party, &at) in parties.iter().zip(&self.at) {
+            let name = party.name(self.spacing - 2);
+            let start = (at + 1).saturating_sub(name.chars().count().div_ceil(2)).max(1);
+            heads.write(start, BOLD, &name);
+        }
+        heads.end(look, out);
+
+        let mut before = None;
+        for line in lines.iter().take(MOST_LINES) {
+            if before.is_some_and(|before| line.t_ms - before >= SILENCE_MS) {
+                let mut silence = Row::default();
+                for &at in &self.at {
+                    silence.write(at, DIM, "┊");
+                }
+                silence.end(look, out);
+            }
+            before = Some(line.t_ms);
+            self.arrow(parties, line).end(look, out);
+        }
+    }
+
+    fn arrow(&self, parties: &[Party], line: &LadderLine) -> Row {
+        let mut row = gutter(line);
+        for &at in &self.at {
+            row.write(at, DIM, "│");
+        }
+        let column = |end| parties.iter().position(|p| p.is(end)).and_then(|n| self.at.get(n)).copied();
+        let (Some(from), Some(to)) = (column(line.from), column(line.to)) else { return row };
+        let (left, right) = (from.min(to), from.max(to));
+        if right - left < 4 {
+            row.write(right + 2, PLAIN, &start_line(&line.line).0);
+            return row;
+        }
+        let shaft = leg_style(line.leg);
+        row.write(left + 1, shaft, &"─".repeat(right - left - 1));
+        if to > from {
+            row.write(right - 1, shaft, "▶");
+        } else {
+            row.write(left + 1, shaft, "◀");
+        }
+        let (label, status) = start_line(&line.line);
+        let label = shorten(&label, right - left - 8);
+        row.write(left + 3, PLAIN, " ");
+        row.write(left + 4, status_style(status), &label);
+        row.write(left + 4 + label.chars().count(), PLAIN, " ");
+        row
+    }
+}
+
+/// One line a message, for ladders too broad to draw.
+fn list(look: Look, lines: &[LadderLine], out: &mut String) {
+    for line in lines.iter().take(MOST_LINES) {
+        let mut row = gutter(line);
+        let ends = format!("{} → {}", line.from, line.to);
+        row.write(GUTTER, leg_style(line.leg), &ends);
+        let (label, status) = start_line(&line.line);
+        let at = GUTTER + ends.chars().count() + 2;
+        row.write(at, status_style(status), &shorten(&label, look.width.saturating_sub(at).max(8)));
+        row.end(look, out);
+    }
+}
+
+fn gutter(line: &LadderLine) -> Row {
+    let mut row = Row::default();
+    let sign = if line.t_ms < 0 { '-' } else { '+' };
+    let ms = line.t_ms.unsigned_abs();
+    row.write(0, DIM, &format!("{:>10}", format!("{sign}{}.{:03}", ms / 1000, ms % 1000)));
+    let letter = match line.leg {
+        Leg::Call => "a",
+        Leg::Target => "b",
+        Leg::Consultation => "c",
+    };
+    row.write(12, leg_style(line.leg), letter);
+    row
+}
+
+fn leg_style(leg: Leg) -> Style {
+    match leg {
+        Leg::Call => DIM,
+        Leg::Target => TARGET,
+        Leg::Consultation => CONSULTATION,
+    }
+}
+
+fn status_style(status: Option<u16>) -> Style {
+    match status {
+        None => BOLD,
+        Some(..200) => PLAIN,
+        Some(200..300) => GOOD,
+        // A challenge or a redirect is not yet a failure.
+        Some(300..=399 | 401 | 407) => DOUBT,
+        Some(_) => BAD,
+    }
+}
+
+/// A line of characters, each with its style.
+#[derive(Default)]
+struct Row(Vec<(char, Style)>);
+
+impl Row {
+    fn write(&mut self, at: usize, style: Style, text: &str) {
+        for (offset, c) in text.chars().enumerate() {
+            let at = at + offset;
+            if self.0.len() <= at {
+                self.0.resize(at + 1, (' ', PLAIN));
+            }
+            self.0[at] = (c, style);
+        }
+    }
+
+    fn end(self, look: Look, out: &mut String) {
+        for run in self.0.chunk_by(|a, b| a.1 == b.1) {
+            let text: String = run.iter().map(|&(c, _)| c).collect();
+            look.paint(out, run[0].1, &text);
+        }
+        out.truncate(out.trim_end_matches(' ').len());
+        out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::samples;
+
+    #[test]
+    fn a_host_that_talks_to_itself_is_two_parties() {
+        let mut lines = samples::busy().messages;
+        assert_eq!(parties(&lines).len(), 2);
+        for line in &mut lines {
+            line.from.set_ip(IpAddr::from([127, 0, 0, 1]));
+            line.to.set_ip(IpAddr::from([127, 0, 0, 1]));
+            line.to.set_port(5062);
+        }
+        assert_eq!(parties(&lines).len(), 2);
+    }
+
+    #[test]
+    fn no_line_is_broader_than_the_terminal() {
+        for attempt in [samples::busy(), samples::second_leg()] {
+            for width in [60, 80, 120, 200] {
+                let text = draw(Look { width, colour: false }, &attempt.messages);
+                let broadest = text.lines().map(|l| l.chars().count()).max().unwrap();
+                assert!(broadest <= width, "{broadest} > {width}:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_narrow_a_terminal_gets_a_list() {
+        let text = draw(Look { width: 30, colour: false }, &samples::busy().messages);
+        assert!(text.contains("10.78.0.2:5060 → 10.78.0.1:5060  REFER"), "{text}");
+    }
+}

@@ -1,0 +1,329 @@
+//! The view for a person: a verdict in one sentence for each attempt; for a failed one its ladder and what
+//! to check; totals at the end.
+
+use std::io::{self, Write};
+
+use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
+use super::words::{self, Tone};
+use super::{Sink, Summary, ladder};
+use crate::transfer::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, Side};
+
+/// Calls without any transfer that are shown one by one; the others are only counted.
+const MOST_FACTS: u32 = 10;
+
+/// Writes outputs for a person.
+#[derive(Debug)]
+pub struct Terminal<W: Write> {
+    out: W,
+    look: Look,
+    ladders: bool,
+    facts: u32,
+}
+
+impl<W: Write> Terminal<W> {
+    /// Writes to `out`; with `ladders`, successful attempts show theirs too.
+    pub fn new(out: W, look: Look, ladders: bool) -> Self {
+        Self { out, look, ladders, facts: 0 }
+    }
+}
+
+impl<W: Write> Sink for Terminal<W> {
+    fn output(&mut self, output: &Output) -> io::Result<()> {
+        let text = match output {
+            Output::Notice(_) => return Ok(()),
+            Output::Transfer(attempt) => verdict(self.look, attempt, self.ladders),
+            Output::Call(call) => {
+                let fact = matches!(call.refer_absent, ReferAbsent::Fact { .. });
+                self.facts += u32::from(fact);
+                if call.refer_absent == ReferAbsent::No || (fact && self.facts > MOST_FACTS) {
+                    return Ok(());
+                }
+                ended_call(self.look, call)
+            }
+            Output::Alert(alert) => raised(self.look, alert),
+        };
+        self.out.write_all(text.as_bytes())
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        self.out.write_all(totals(self.look, summary).as_bytes())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
+    let (mark, style) = match words::tone(attempt.outcome) {
+        Tone::Good => ("✓", GOOD),
+        Tone::Bad => ("✗", BAD),
+        Tone::Doubt => ("?", DOUBT),
+        Tone::Neutral => ("↪", BOLD),
+    };
+    let mut out = String::new();
+    look.paint(&mut out, style, mark);
+    out.push(' ');
+    look.paragraph(&mut out, style.bold(), 2, &words::headline(attempt));
+    about(look, attempt, &mut out);
+
+    let failed = matches!(words::tone(attempt.outcome), Tone::Bad | Tone::Doubt);
+    if failed || ladders {
+        out.push('\n');
+        out.push_str(&ladder::draw(look, &attempt.messages));
+        out.push('\n');
+    }
+    if failed {
+        for (at, candidate) in attempt.diagnosis.iter().enumerate() {
+            let word = if at == 0 { "likely" } else { "or" };
+            point(look, &mut out, word, BOLD, &candidate.cause);
+            point(look, &mut out, "because", PLAIN, &candidate.because);
+            point(look, &mut out, "check", PLAIN, &candidate.check);
+        }
+        if let Some(spots) = words::blind_spots(attempt) {
+            point(look, &mut out, "unseen", PLAIN, &spots);
+        }
+    }
+    out.push('\n');
+    out
+}
+
+/// When, how, in which call, and on what evidence.
+fn about(look: Look, attempt: &Attempt, out: &mut String) {
+    let kind = match attempt.kind {
+        crate::transfer::Kind::Blind => "blind",
+        crate::transfer::Kind::Attended => "attended",
+    };
+    let facts = format!(
+        "{} · {}, {kind} · took {} · {}",
+        moment(&attempt.started.to_string()),
+        words::method(attempt.method),
+        words::seconds(attempt.duration_ms),
+        words::evidence(attempt.evidence),
+    );
+    out.push_str("  ");
+    look.paragraph(out, DIM, 2, &facts);
+
+    let mut call = match &attempt.call_id {
+        Some(call_id) => format!("call {}", clean(call_id)),
+        None => "call not known".to_owned(),
+    };
+    if let Some(target) = &attempt.target_call_id {
+        call.push_str(&format!(", leg to the target {}", clean(target)));
+    }
+    if let Some(link) = &attempt.link {
+        call.push_str(&format!(
+            " (tied by {}, confidence {:.2})",
+            link.method.replace('_', " "),
+            link.confidence
+        ));
+        for (at, candidate) in link.candidates.iter().enumerate() {
+            call.push_str(if at == 0 { "; could belong to " } else { " or " });
+            call.push_str(&clean(candidate));
+        }
+    }
+    if attempt.trunk != "other" {
+        call.push_str(&format!(" · trunk {}", clean(&attempt.trunk)));
+    }
+    out.push_str("  ");
+    look.paragraph(out, DIM, 2, &call);
+}
+
+fn point(look: Look, out: &mut String, word: &str, style: anstyle::Style, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    out.push_str("  ");
+    look.paint(out, DIM, &format!("{word:<9}"));
+    look.paragraph(out, style, 11, &clean(text));
+}
+
+fn ended_call(look: Look, call: &Call) -> String {
+    let mut out = String::new();
+    let by = match call.ended_by {
+        Some(Side::Caller) => "the caller's BYE",
+        Some(Side::Callee) => "the callee's BYE",
+        None => "a failure answer",
+    };
+    let lasted = words::seconds(call.ended.millis_since(call.answered.unwrap_or(call.started)));
+    let (mark, style, said) = match &call.refer_absent {
+        ReferAbsent::No => return out,
+        ReferAbsent::Fact { invite_unknown } => {
+            let unseen = if *invite_unknown { " that could be seen from here" } else { "" };
+            ("·", PLAIN, format!("No transfer{unseen} in a call of {lasted}, ended by {by}"))
+        }
+        ReferAbsent::Suspected { score, signals } => {
+            let signals: Vec<_> =
+                signals.iter().map(|s| format!("{} {:+}", s.name.replace('_', " "), s.weight)).collect();
+            let said = format!(
+                "A REFER seems to be missing: call of {lasted}, ended by {by} (score {score}: {})",
+                signals.join(", ")
+            );
+            ("!", DOUBT, said)
+        }
+        ReferAbsent::MethodSwitched => {
+            let said = format!(
+                "The transfer method has changed: a second leg was dialled where REFER used to be \
+                 (call of {lasted}, ended by {by})"
+            );
+            ("!", DOUBT, said)
+        }
+    };
+    look.paint(&mut out, style, mark);
+    out.push(' ');
+    look.paragraph(&mut out, style, 2, &said);
+    let facts = format!("{} · call {}", moment(&call.ended.to_string()), clean(&call.call_id));
+    out.push_str("  ");
+    look.paragraph(&mut out, DIM, 2, &facts);
+    out.push('\n');
+    out
+}
+
+fn raised(look: Look, alert: &Alert) -> String {
+    let mut out = String::new();
+    look.paint(&mut out, BAD.bold(), "!! ");
+    look.paragraph(&mut out, BAD.bold(), 3, &clean(&alert.message));
+    let numbers: Vec<_> =
+        alert.numbers.iter().map(|(name, n)| format!("{} {n}", name.replace('_', " "))).collect();
+    out.push_str("   ");
+    let facts = format!(
+        "{} · trunk {} · {}",
+        moment(&alert.time.to_string()),
+        clean(&alert.trunk),
+        numbers.join(", ")
+    );
+    look.paragraph(&mut out, DIM, 3, &facts);
+    out.push('\n');
+    out
+}
+
+/// The methods that get a column, in the order of their columns.
+const METHODS: [Method; 5] =
+    [Method::Refer, Method::Invite, Method::Redirect, Method::Also, Method::ReferBye];
+
+fn totals(look: Look, summary: &Summary) -> String {
+    let mut out = String::new();
+    let attempts: u64 = summary.transfers.values().sum();
+    if attempts > 0 {
+        table(look, summary, &mut out);
+    } else {
+        look.paint(&mut out, BOLD, "No transfer was tried in this capture.\n");
+    }
+    out.push('\n');
+    let read = format!(
+        "Read {}, {}, {}.",
+        counted(summary.packets, "packet"),
+        counted(summary.messages, "SIP message"),
+        counted(summary.calls, "ended call"),
+    );
+    look.paragraph(&mut out, PLAIN, 0, &read);
+    if summary.refer_absent > 0 {
+        let said = format!(
+            "{} of 10 s or more without any transfer.",
+            counted(summary.refer_absent, "answered call")
+        );
+        look.paragraph(&mut out, PLAIN, 0, &said);
+    }
+    for (what, counts, style) in
+        [("Not understood", &summary.not_understood, DOUBT), ("Lost", &summary.lost, BAD)]
+    {
+        let named: Vec<_> = counts
+            .iter()
+            .filter(|&(_, &n)| n > 0)
+            .map(|(name, &n)| format!("{} {}", grouped(n), name.replace('_', " ")))
+            .collect();
+        if named.is_empty() {
+            look.paragraph(&mut out, PLAIN, 0, &format!("{what}: nothing."));
+        } else {
+            look.paragraph(&mut out, style, 0, &format!("{what}: {}.", named.join(", ")));
+        }
+    }
+    out
+}
+
+/// Outcomes down, methods across; only those that occurred.
+fn table(look: Look, summary: &Summary, out: &mut String) {
+    let columns: Vec<Method> =
+        METHODS.into_iter().filter(|m| summary.by_method.keys().any(|(_, seen)| seen == m)).collect();
+    let of = |outcome: Outcome, method: Method| summary.by_method.get(&(outcome, method)).copied();
+
+    let mut head = format!("{:<24}", "Outcome");
+    for method in &columns {
+        head.push_str(&format!("{:>14}", words::method(*method)));
+    }
+    look.paint(out, BOLD, &head);
+    out.push('\n');
+    look.paint(out, DIM, &"─".repeat(head.chars().count()));
+    out.push('\n');
+    for &outcome in summary.transfers.keys() {
+        let style = match words::tone(outcome) {
+            Tone::Good => GOOD,
+            Tone::Bad => BAD,
+            Tone::Doubt => DOUBT,
+            Tone::Neutral => PLAIN,
+        };
+        look.paint(out, style, &format!("{:<24}", words::outcome(outcome)));
+        for &method in &columns {
+            match of(outcome, method) {
+                Some(n) => out.push_str(&format!("{:>14}", grouped(n))),
+                None => look.paint(out, DIM, &format!("{:>14}", "·")),
+            }
+        }
+        out.push('\n');
+    }
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
+
+/// RFC 3339 as a person reads it: no `T`, no `Z`, milliseconds.
+fn moment(rfc3339: &str) -> String {
+    let (date, time) = rfc3339.split_once('T').unwrap_or((rfc3339, ""));
+    format!("{date} {}", time.get(..12).unwrap_or(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::samples;
+
+    fn shown(outputs: &[Output]) -> String {
+        let mut bytes = Vec::new();
+        let mut summary = Summary { packets: 1204, messages: 96, ..Summary::default() };
+        let mut sink = Terminal::new(&mut bytes, Look::default(), false);
+        for output in outputs {
+            summary.count(output);
+            sink.output(output).unwrap();
+        }
+        sink.summary(&summary).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_busy_refer() {
+        insta::assert_snapshot!(shown(&[Output::Transfer(Box::new(samples::busy()))]));
+    }
+
+    #[test]
+    fn a_refused_second_leg() {
+        insta::assert_snapshot!(shown(&[Output::Transfer(Box::new(samples::second_leg()))]));
+    }
+
+    #[test]
+    fn a_success_is_short() {
+        insta::assert_snapshot!(shown(&[Output::Transfer(Box::new(samples::succeeded()))]));
+    }
+
+    #[test]
+    fn calls_and_alerts() {
+        insta::assert_snapshot!(shown(&[samples::call(), samples::alert()]));
+    }
+
+    #[test]
+    fn ordinary_calls_are_counted_not_listed() {
+        let text = shown(&vec![samples::call(); 25]);
+        assert_eq!(text.matches("No transfer in a call").count(), MOST_FACTS as usize);
+        assert!(text.contains("25 answered calls of 10 s or more without any transfer."), "{text}");
+    }
+}

@@ -1,0 +1,201 @@
+//! The verdicts in plain language.
+
+use crate::sip;
+use crate::transfer::{Attempt, Evidence, Method, Outcome, Quality, Seen};
+
+use super::style::clean;
+
+/// How a verdict strikes its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Bad,
+    Doubt,
+    Neutral,
+}
+
+pub(super) const fn tone(outcome: Outcome) -> Tone {
+    match outcome {
+        Outcome::Succeeded => Tone::Good,
+        Outcome::Superseded | Outcome::Redirected => Tone::Neutral,
+        Outcome::Unknown | Outcome::NotifyTimeout => Tone::Doubt,
+        _ => Tone::Bad,
+    }
+}
+
+/// The verdict in one sentence.
+pub(super) fn headline(attempt: &Attempt) -> String {
+    let target = attempt.target.as_deref().map_or_else(|| "the target".to_owned(), clean);
+    let answer = answer(attempt);
+    let failed = |why: &str| format!("Transfer to {target} failed: {why}{answer}");
+    match attempt.outcome {
+        Outcome::Succeeded => match attempt.answer_ms {
+            Some(ms) => format!("Transferred to {target}{answer}, answered after {}", seconds(ms)),
+            None => format!("Transferred to {target}{answer}"),
+        },
+        Outcome::Busy => failed("busy"),
+        Outcome::NoAnswer => failed("nobody answered"),
+        Outcome::Declined => failed("declined"),
+        Outcome::Forbidden => failed("the far side forbids this call"),
+        Outcome::NotFound => failed("no such number"),
+        Outcome::Media => failed("no media both sides can use"),
+        Outcome::NetworkFailure => failed("the network could not place the call"),
+        Outcome::ReferRefused => failed("the REFER was refused"),
+        Outcome::ReferUnanswered => failed("the REFER was never answered"),
+        Outcome::AuthFailed => failed("credentials were asked for, and none that served came"),
+        Outcome::DialogGone => failed("the call it named no longer existed"),
+        Outcome::Abandoned => failed("given up before it was decided"),
+        Outcome::Superseded => format!("Transfer to {target} was replaced by a newer one"),
+        Outcome::NotifyTimeout => {
+            format!("Transfer to {target} was accepted{answer}, its outcome never told")
+        }
+        Outcome::Redirected => format!("Call redirected to {target}{answer}"),
+        Outcome::Unknown => match &attempt.unknown_because {
+            Some(why) => format!("What became of the transfer to {target} is unknown: {}", clean(why)),
+            None => format!("What became of the transfer to {target} is unknown{answer}"),
+        },
+    }
+}
+
+/// The deciding answer in parentheses, or nothing.
+fn answer(attempt: &Attempt) -> String {
+    match (attempt.status, attempt.reason.as_deref()) {
+        (Some(status), Some(reason)) if !reason.is_empty() => format!(" ({status} {})", clean(reason)),
+        (Some(status), _) => format!(" ({status})"),
+        (None, _) => String::new(),
+    }
+}
+
+pub(super) const fn method(method: Method) -> &'static str {
+    match method {
+        Method::Refer => "REFER",
+        Method::Invite => "second leg",
+        Method::Redirect => "redirect",
+        Method::Also => "BYE/Also",
+        Method::ReferBye => "REFER-to-BYE",
+    }
+}
+
+pub(super) const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Busy => "busy",
+        Outcome::NoAnswer => "no answer",
+        Outcome::Declined => "declined",
+        Outcome::Forbidden => "forbidden",
+        Outcome::NotFound => "not found",
+        Outcome::Media => "no common media",
+        Outcome::NetworkFailure => "network failure",
+        Outcome::ReferRefused => "REFER refused",
+        Outcome::ReferUnanswered => "REFER unanswered",
+        Outcome::AuthFailed => "authentication failed",
+        Outcome::DialogGone => "dialog gone",
+        Outcome::Abandoned => "abandoned",
+        Outcome::Superseded => "superseded",
+        Outcome::NotifyTimeout => "outcome never told",
+        Outcome::Redirected => "redirected",
+        Outcome::Unknown => "unknown",
+    }
+}
+
+pub(super) const fn evidence(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Confirmed => "confirmed on the wire",
+        Evidence::Reported => "as the transferee reported",
+        Evidence::ReportedOptimistic => "reported so fast that it may mean nothing",
+        Evidence::Inferred => "inferred",
+    }
+}
+
+/// What the capture could not see of the attempt, in one sentence; nothing if all was there.
+pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
+    let mut spots = vec![];
+    match attempt.visibility.call {
+        Seen::Both => {}
+        Seen::OneWay => spots.push("only one direction of the call is in this capture".to_owned()),
+        Seen::None => spots.push("the call itself is not in this capture".to_owned()),
+    }
+    match attempt.visibility.target {
+        Seen::Both => {}
+        Seen::OneWay => spots.push("only one direction of the leg to the target".to_owned()),
+        // A REFER that nobody took up has no such leg.
+        Seen::None if matches!(attempt.outcome, Outcome::ReferRefused | Outcome::ReferUnanswered) => {}
+        Seen::None => spots.push("the leg to the target is not in this capture".to_owned()),
+    }
+    let Quality { ring_lost, tcp_gaps, missing_fragments, midcall } = attempt.quality;
+    if midcall {
+        spots.push("the call was up before the capture began".to_owned());
+    }
+    for (count, what) in [
+        (ring_lost, "frames lost in the kernel's ring"),
+        (tcp_gaps, "gaps in its TCP streams"),
+        (missing_fragments, "datagrams short of fragments"),
+    ] {
+        if count > 0 {
+            spots.push(format!("{count} {what}"));
+        }
+    }
+    (!spots.is_empty()).then(|| spots.join("; "))
+}
+
+/// `ms` as a person says it.
+pub(super) fn seconds(ms: i64) -> String {
+    match ms {
+        ..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+    }
+}
+
+/// A ladder's start line in few words, and the status in it if it has one. A NOTIFY's sipfrag stands behind
+/// an arrow and is what matters.
+pub(super) fn start_line(line: &str) -> (String, Option<u16>) {
+    let (first, sipfrag) = line.split_once(" → ").or_else(|| line.split_once(" -> ")).unwrap_or((line, ""));
+    let (mut label, mut status) = match first.strip_prefix("SIP/2.0 ") {
+        Some(answer) => (clean(answer), leading_status(answer)),
+        None => {
+            let mut words = first.split(' ');
+            let method = words.next().unwrap_or(first);
+            match words.next() {
+                Some(uri) if sip::Method::of(method.as_bytes()) == sip::Method::Invite => {
+                    (format!("{method} {}", clean(uri.split(';').next().unwrap_or(uri))), None)
+                }
+                _ => (clean(method), None),
+            }
+        }
+    };
+    if !sipfrag.is_empty() {
+        let told = sipfrag.strip_prefix("SIP/2.0 ").unwrap_or(sipfrag);
+        status = leading_status(told);
+        label = format!("{label}: {}", clean(told));
+    }
+    (label, status)
+}
+
+fn leading_status(text: &str) -> Option<u16> {
+    text.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_lines_in_few_words() {
+        assert_eq!(start_line("SIP/2.0 486 Busy Here"), ("486 Busy Here".into(), Some(486)));
+        assert_eq!(start_line("REFER sip:a@b;x SIP/2.0"), ("REFER".into(), None));
+        assert_eq!(start_line("INVITE sip:a@b;x SIP/2.0"), ("INVITE sip:a@b".into(), None));
+        assert_eq!(
+            start_line("NOTIFY sip:a@b SIP/2.0 → SIP/2.0 200 OK"),
+            ("NOTIFY: 200 OK".into(), Some(200))
+        );
+    }
+
+    #[test]
+    fn times_as_said() {
+        assert_eq!(
+            [0, 999, 1000, 31_567, 61_000].map(seconds),
+            ["0 ms", "999 ms", "1.0 s", "31.5 s", "1 min 1 s"]
+        );
+    }
+}
