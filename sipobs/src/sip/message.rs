@@ -3,7 +3,10 @@
 use super::defect::{Defects, defects};
 use super::index::{Headers, line_end};
 use super::text::{Split, is_token, number, trim, trim_end, word};
-use super::{Method, Name, NameAddr, Via};
+use super::{
+    Event, Join, Method, Name, NameAddr, ReasonHeader, Replaces, SubscriptionState, TargetDialog, Via,
+    Warning,
+};
 
 /// Why bytes are not a SIP message. Never carries the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
@@ -225,6 +228,41 @@ impl<'a> Message<'a> {
     /// The Via of the request's originator, as far as this hop knows.
     pub fn bottom_via(&self) -> Option<Via<'a>> {
         Via::parse(self.values(Name::Via).last()?)
+    }
+
+    /// The Replaces (RFC 3891).
+    pub fn replaces(&self) -> Option<Replaces<'a>> {
+        Replaces::parse(self.header(Name::Replaces)?)
+    }
+
+    /// The Join (RFC 3911).
+    pub fn join(&self) -> Option<Join<'a>> {
+        Join::parse(self.header(Name::Join)?)
+    }
+
+    /// The Target-Dialog (RFC 4538).
+    pub fn target_dialog(&self) -> Option<TargetDialog<'a>> {
+        TargetDialog::parse(self.header(Name::TargetDialog)?)
+    }
+
+    /// The Event (RFC 6665).
+    pub fn event(&self) -> Option<Event<'a>> {
+        Event::parse(self.header(Name::Event)?)
+    }
+
+    /// The Subscription-State (RFC 6665).
+    pub fn subscription_state(&self) -> Option<SubscriptionState<'a>> {
+        SubscriptionState::parse(self.header(Name::SubscriptionState)?)
+    }
+
+    /// Every Reason (RFC 3326).
+    pub fn reasons(&self) -> impl Iterator<Item = ReasonHeader<'a>> + '_ {
+        self.values(Name::Reason).filter_map(ReasonHeader::parse)
+    }
+
+    /// Every Warning (RFC 3261 §20.43).
+    pub fn warnings(&self) -> impl Iterator<Item = Warning<'a>> + '_ {
+        self.values(Name::Warning).filter_map(Warning::parse)
     }
 
     /// The Content-Length; `None` if there is none, it is not a number, or several disagree.

@@ -5,20 +5,30 @@
 //! are odd, and never guessing where they are damaged.
 
 mod address;
+mod body;
 mod defect;
+mod event;
 mod index;
 mod message;
 mod method;
 mod name;
+mod reason;
+mod replaces;
+pub mod sdp;
+mod sipfrag;
 mod text;
 mod uri;
 mod via;
 
 pub use address::NameAddr;
 pub use defect::{Defect, Defects};
+pub use event::{Event, Subscription, SubscriptionState};
 pub use message::{CSeq, Message, ParseError, Start};
 pub use method::Method;
 pub use name::Name;
+pub use reason::{ReasonHeader, Warning};
+pub use replaces::{Join, Replaces, TargetDialog};
+pub use sipfrag::{Sipfrag, SipfragError};
 pub use text::{Params, line, lossy, percent_decode, unescape};
 pub use uri::{Number, Scheme, Uri};
 pub use via::Via;
