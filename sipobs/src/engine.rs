@@ -1,11 +1,39 @@
 //! The stages in a row: frames in, outputs out. The only place that knows them all.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::capture::Frame;
 use crate::packet::{self, Packets};
-use crate::sip::Message;
+use crate::sip::{Message, ParseError};
 use crate::stream::{self, Damage, Streams, WireMessage};
+use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
 use crate::transfer::{Output, Transfers};
+
+/// Limits and choices of the stages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// From frames to packets.
+    pub packet: packet::Config,
+    /// From packets to messages.
+    pub stream: stream::Config,
+}
+
+/// What became of everything that the engine took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Counters {
+    /// Frames.
+    pub packet: packet::Counters,
+    /// Packets.
+    pub stream: stream::Counters,
+    /// SIP messages, also those that were given whole; retransmissions included, each once.
+    pub messages: u64,
+    /// Messages whose start line could not be understood, by reason.
+    pub unparsed: BTreeMap<&'static str, u64>,
+}
 
 /// The sans-IO engine. Give it frames in time order, or whole messages; drain [`Self::poll_output`]; call
 /// [`Self::handle_timeout`] no later than [`Self::poll_timeout`] says.
@@ -21,9 +49,31 @@ pub struct Engine {
 #[derive(Debug, Default)]
 struct Inner {
     transfers: Transfers,
+    messages: u64,
+    unparsed: BTreeMap<ParseError, u64>,
 }
 
 impl Engine {
+    /// An engine that has seen nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            packets: Packets::new(config.packet),
+            streams: Streams::new(config.stream),
+            inner: Inner::default(),
+        }
+    }
+
+    /// What became of everything so far.
+    pub fn counters(&self) -> Counters {
+        let unparsed = &self.inner.unparsed;
+        Counters {
+            packet: self.packets.counters().clone(),
+            stream: self.streams.counters().clone(),
+            messages: self.inner.messages,
+            unparsed: unparsed.iter().map(|(error, count)| (error.label(), *count)).collect(),
+        }
+    }
+
     /// Takes one frame.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.handle_timeout(frame.time);
@@ -61,14 +111,56 @@ impl Engine {
     /// The capture is over at `now`: settles all that is open as it stands.
     pub fn finish(&mut self, now: Timestamp) {
         self.handle_timeout(now);
-        let inner = &mut self.inner;
-        self.streams.finish(&mut |item| inner.stream_item(now, &item));
+        let (streams, inner) = (&mut self.streams, &mut self.inner);
+        self.packets.finish(&mut |item| forward(streams, inner, now, &item));
+        self.streams.finish(now, &mut |item| inner.stream_item(now, &item));
         self.inner.transfers.finish(now);
     }
 
     /// The next output, in time order.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.inner.transfers.poll_output()
+    }
+}
+
+impl Counters {
+    /// What was captured and could not be used although it may have been SIP: reason → count, without
+    /// zeros. What is something else, or a copy, is not among it.
+    pub fn not_understood(&self) -> BTreeMap<&'static str, u64> {
+        let unused = |tally: &Tally| {
+            let counted =
+                tally.iter().filter(|(reason, _)| matches!(reason.class(), Class::Malformed | Class::Capped));
+            counted.map(|(reason, count)| (reason.name(), count)).collect::<Vec<_>>()
+        };
+        let stream = [
+            ("message_too_large", self.stream.too_large),
+            ("message_incomplete", self.stream.incomplete),
+            ("content_length", self.stream.bad_length),
+            ("resync", self.stream.resyncs),
+        ];
+        let mut reasons = BTreeMap::new();
+        for (reason, count) in unused(&self.packet.unused)
+            .into_iter()
+            .chain(unused(&self.stream.unused))
+            .chain(stream)
+            .chain(self.unparsed.iter().map(|(reason, count)| (*reason, *count)))
+        {
+            if count > 0 {
+                *reasons.entry(reason).or_default() += count;
+            }
+        }
+        reasons
+    }
+
+    /// What is known to be missing from the capture: where → count, without zeros.
+    pub fn lost(&self) -> BTreeMap<&'static str, u64> {
+        let lost = [
+            ("cut_short", self.packet.unused.of(Unused::CutShort)),
+            ("fragments", self.packet.unused.of(Unused::FragmentIncomplete)),
+            ("tcp_gaps", self.stream.tcp_gaps),
+            ("messages_cut", self.stream.messages_cut),
+        ];
+        lost.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -81,8 +173,10 @@ impl Inner {
     }
 
     fn message(&mut self, wire: &WireMessage<'_>) {
-        if let Ok(message) = Message::parse(wire.bytes) {
-            self.transfers.message(wire, &message);
+        self.messages += 1;
+        match Message::parse(wire.bytes) {
+            Ok(message) => self.transfers.message(wire, &message),
+            Err(error) => *self.unparsed.entry(error).or_default() += 1,
         }
     }
 }

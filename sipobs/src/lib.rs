@@ -19,5 +19,6 @@ pub mod packet;
 pub mod privacy;
 pub mod sip;
 pub mod stream;
+pub mod tally;
 pub mod timestamp;
 pub mod transfer;

@@ -2,10 +2,23 @@
 //! packet seen at two taps. Sans-IO and bounded.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::capture::Frame;
+use serde::{Deserialize, Serialize};
+
+use self::duplicate::Duplicates;
+use self::fragment::{Fragments, Joined};
+use self::ip::{Inside, Ip};
+use crate::capture::{Frame, LinkType};
 use crate::stream::Damage;
+use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
+
+mod duplicate;
+mod fragment;
+mod ip;
+mod link;
+mod tunnel;
 
 /// A UDP datagram or TCP segment, whole.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +49,8 @@ pub enum Transport<'a> {
     Tcp {
         /// Sequence number of the first byte (of the SYN, if set).
         seq: u32,
+        /// What it acknowledges, if its ACK flag is set.
+        ack: Option<u32>,
         /// SYN.
         syn: bool,
         /// FIN.
@@ -58,19 +73,245 @@ pub enum Item<'a> {
     Damage(Damage),
 }
 
+/// Limits and choices of this stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Bytes of fragments that may wait for others, with a fixed sum for each.
+    pub max_fragment_bytes: usize,
+    /// How long a fragment waits for the others, in milliseconds.
+    pub fragment_timeout_ms: u64,
+    /// A UDP packet or fragment that equals one seen no longer ago than this, in milliseconds, is a copy
+    /// of it seen at another tap. 0: never.
+    pub copy_window_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_fragment_bytes: 4 << 20, fragment_timeout_ms: 5_000, copy_window_ms: 10 }
+    }
+}
+
+/// What became of every frame: `frames = packets + fragments_joined + fragments_waiting + unused.total()`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Frames taken.
+    pub frames: u64,
+    /// Packets given to the stream stage.
+    pub packets: u64,
+    /// Fragments that became part of a packet, but for the last of each.
+    pub fragments_joined: u64,
+    /// Fragments that wait for others now.
+    pub fragments_waiting: u64,
+    /// Datagrams given up that may have been SIP.
+    pub datagrams_lost: u64,
+    /// Frames that led to nothing, by reason.
+    pub unused: Tally,
+}
+
 /// The stage: link layers, encapsulations, IP fragments, double taps.
-#[derive(Debug, Default)]
-pub struct Packets {}
+#[derive(Debug)]
+pub struct Packets {
+    fragments: Fragments,
+    duplicates: Duplicates,
+    counters: Counters,
+}
+
+/// More headers than a frame has in practice: QinQ, PPPoE, MPLS, two tunnels and their IP headers.
+const MAX_LAYERS: usize = 24;
+
+/// A place inside a frame: what comes next, and the bytes from there on.
+#[derive(Clone, Copy, Debug)]
+struct At<'a> {
+    layer: Layer,
+    bytes: &'a [u8],
+    /// Bytes behind `bytes` that were on the wire but not captured.
+    missing: usize,
+}
+
+/// What a place inside a frame begins with.
+#[derive(Clone, Copy, Debug)]
+enum Layer {
+    Link(LinkType),
+    EtherType(u16),
+    Ip,
+    /// An IP payload of this protocol.
+    Payload(u8, Ip),
+}
+
+/// What is under one header.
+enum Under<'a> {
+    More(At<'a>),
+    Fragment(ip::Fragment<'a>),
+    Packet(Ip, SocketAddr, SocketAddr, Transport<'a>),
+}
+
+impl Default for Packets {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
 
 impl Packets {
+    /// An empty stage.
+    pub fn new(config: Config) -> Self {
+        Self {
+            fragments: Fragments::new(
+                config.max_fragment_bytes,
+                Duration::from_millis(config.fragment_timeout_ms),
+            ),
+            duplicates: Duplicates::new(Duration::from_millis(config.copy_window_ms)),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What became of every frame so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Takes one frame and gives what it completes, in order, to `sink`.
-    pub fn push(&mut self, _frame: &Frame<'_>, _sink: &mut dyn FnMut(Item<'_>)) {}
+    pub fn push(&mut self, frame: &Frame<'_>, sink: &mut dyn FnMut(Item<'_>)) {
+        self.counters.frames += 1;
+        let missing = usize::try_from(frame.wire_len).unwrap_or(usize::MAX).saturating_sub(frame.bytes.len());
+        let mut whole: Vec<u8>;
+        let mut at = At { layer: Layer::Link(frame.link), bytes: frame.bytes, missing };
+        for _ in 0..MAX_LAYERS {
+            match under(at) {
+                Ok(Under::More(inside)) => at = inside,
+                Ok(Under::Fragment(fragment)) => {
+                    let time = frame.time;
+                    if self.duplicates.fragment(time, &fragment) {
+                        return self.counters.unused.add(Unused::OtherTap, 1);
+                    }
+                    let layer = Layer::Payload(fragment.protocol, fragment.ip);
+                    match self.fragments.push(time, &fragment, &mut self.counters, sink) {
+                        Joined::Whole(bytes) => whole = bytes,
+                        Joined::Not => return,
+                    }
+                    at = At { layer, bytes: &whole, missing: 0 };
+                }
+                Ok(Under::Packet(ip, src, dst, transport)) => {
+                    let packet = Packet { time: frame.time, frame: frame.number, src, dst, transport };
+                    if self.duplicates.packet(ip, &packet) {
+                        return self.counters.unused.add(Unused::OtherTap, 1);
+                    }
+                    self.counters.packets += 1;
+                    return sink(Item::Packet(packet));
+                }
+                Err(reason) => return self.counters.unused.add(reason, 1),
+            }
+        }
+        self.counters.unused.add(Unused::TooDeep, 1);
+    }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
+        self.fragments.poll_timeout()
     }
 
     /// Gives up on what has waited too long at `now`.
-    pub fn handle_timeout(&mut self, _now: Timestamp, _sink: &mut dyn FnMut(Item<'_>)) {}
+    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn FnMut(Item<'_>)) {
+        self.fragments.handle_timeout(now, &mut self.counters, sink);
+    }
+
+    /// The capture is over: gives up on what still waits.
+    pub fn finish(&mut self, sink: &mut dyn FnMut(Item<'_>)) {
+        self.fragments.give_up_all(&mut self.counters, sink);
+    }
+}
+
+/// Takes off one header.
+fn under(at: At<'_>) -> Result<Under<'_>, Unused> {
+    let inside = match at.layer {
+        Layer::Link(link) => return link::frame(link, at).map(Under::More).map_err(|e| at.cut_or(e)),
+        Layer::EtherType(kind) => {
+            return link::ether_type(kind, at).map(Under::More).map_err(|e| at.cut_or(e));
+        }
+        Layer::Ip => ip::header(at)?,
+        Layer::Payload(protocol, ip) => match protocol {
+            0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => ip::extension(protocol, ip, at)?,
+            4 | 41 => return Ok(Under::More(At { layer: Layer::Ip, ..at })),
+            6 => return tcp(ip, at),
+            17 => return udp(ip, at),
+            47 => return tunnel::gre(at).map(Under::More),
+            _ => return Err(Unused::OtherProtocol),
+        },
+    };
+    Ok(match inside {
+        Inside::Payload(at) => Under::More(at),
+        Inside::Fragment(fragment) => Under::Fragment(fragment),
+    })
+}
+
+/// RFC 768.
+fn udp(ip: Ip, at: At<'_>) -> Result<Under<'_>, Unused> {
+    let short = at.short(Unused::UdpHeader);
+    let [src, dst, len] = [at.u16(0), at.u16(2), at.u16(4)];
+    let (src, dst, len) = (src.ok_or(short)?, dst.ok_or(short)?, usize::from(len.ok_or(short)?));
+    let carried = at.bytes.len().saturating_add(at.missing);
+    // No length: as with IP's, it is yet to be filled in.
+    let len = if len == 0 { carried } else { len };
+    if len < 8 || len > carried {
+        return Err(Unused::UdpHeader);
+    }
+    let inside = at.limit(len).inside(8, at.layer).ok_or(short)?;
+    if let Some(tunnelled) = tunnel::udp(dst, &inside) {
+        return Ok(Under::More(tunnelled));
+    }
+    let transport = Transport::Udp { payload: inside.bytes, cut: inside.missing > 0 };
+    Ok(Under::Packet(ip, SocketAddr::new(ip.src, src), SocketAddr::new(ip.dst, dst), transport))
+}
+
+/// RFC 9293 §3.1.
+fn tcp(ip: Ip, at: At<'_>) -> Result<Under<'_>, Unused> {
+    let short = at.short(Unused::TcpHeader);
+    let fixed: &[u8; 20] = at.bytes.first_chunk().ok_or(short)?;
+    let header = usize::from(fixed[12] >> 4) * 4;
+    if header < 20 {
+        return Err(Unused::TcpHeader);
+    }
+    let inside = at.inside(header, at.layer).ok_or(short)?;
+    let word = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+    let flags = fixed[13];
+    let transport = Transport::Tcp {
+        seq: word(4),
+        ack: (flags & 0x10 != 0).then(|| word(8)),
+        syn: flags & 0x02 != 0,
+        fin: flags & 0x01 != 0,
+        rst: flags & 0x04 != 0,
+        payload: inside.bytes,
+        cut: u32::try_from(inside.missing).unwrap_or(u32::MAX),
+    };
+    let src = SocketAddr::new(ip.src, u16::from_be_bytes([fixed[0], fixed[1]]));
+    let dst = SocketAddr::new(ip.dst, u16::from_be_bytes([fixed[2], fixed[3]]));
+    Ok(Under::Packet(ip, src, dst, transport))
+}
+
+impl<'a> At<'a> {
+    /// What begins `len` bytes further on; `None` if the captured bytes end before.
+    fn inside(&self, len: usize, layer: Layer) -> Option<At<'a>> {
+        self.bytes.get(len..).map(|bytes| At { layer, bytes, missing: self.missing })
+    }
+
+    /// The first `len` bytes: what is behind them is padding. If there are fewer, the others are missing.
+    fn limit(&self, len: usize) -> Self {
+        match self.bytes.get(..len) {
+            Some(bytes) => At { bytes, missing: 0, ..*self },
+            None => At { missing: len - self.bytes.len(), ..*self },
+        }
+    }
+
+    fn u16(&self, at: usize) -> Option<u16> {
+        self.bytes.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+    }
+
+    /// Why a header that does not fit here was not understood.
+    fn short(&self, malformed: Unused) -> Unused {
+        if self.missing > 0 { Unused::CutShort } else { malformed }
+    }
+
+    fn cut_or(&self, reason: Unused) -> Unused {
+        if reason == Unused::LinkHeader { self.short(reason) } else { reason }
+    }
 }

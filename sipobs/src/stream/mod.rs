@@ -1,10 +1,28 @@
 //! Packets → SIP byte messages: TCP reassembly, framing by Content-Length, resync after a gap. Sans-IO and
 //! bounded.
+//!
+//! SIP is recognised by its start line, on any port unless the configuration names some. Streams that are
+//! not SIP are let go at their first bytes.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use crate::packet::Packet;
+use serde::{Deserialize, Serialize};
+
+use self::length::Length;
+use self::tcp::{Connections, Segment, Surroundings};
+use crate::packet::{Packet, Transport};
+use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
+
+mod framer;
+mod half;
+mod length;
+mod start_line;
+mod tcp;
+
+pub(crate) use start_line::begins_like_sip;
 
 /// One SIP message as it crossed the wire, whole, not yet understood. HEP, too, would join here.
 #[derive(Clone, Copy, Debug)]
@@ -64,22 +82,219 @@ pub enum Item<'a> {
     Damage(Damage),
 }
 
+/// Limits and choices of this stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Look at packets from or to these ports only; empty: at all.
+    pub ports: BTreeSet<u16>,
+    /// Bytes that all TCP connections may take up, buffers and bookkeeping.
+    pub max_bytes: usize,
+    /// Bytes of one direction of a connection that may wait for bytes before them.
+    pub max_stream_bytes: usize,
+    /// The largest SIP message, headers and body, on a stream.
+    pub max_message_bytes: usize,
+    /// How long bytes wait for those before them, in milliseconds.
+    pub gap_timeout_ms: u64,
+    /// How long a SIP connection may be quiet before it is forgotten, in seconds.
+    pub idle_timeout_s: u64,
+    /// The same for a connection that has not said anything yet, in seconds.
+    pub handshake_timeout_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ports: BTreeSet::new(),
+            max_bytes: 64 << 20,
+            max_stream_bytes: 256 << 10,
+            max_message_bytes: 128 << 10,
+            gap_timeout_ms: 3_000,
+            idle_timeout_s: 900,
+            handshake_timeout_s: 60,
+        }
+    }
+}
+
+impl Config {
+    fn gap_timeout(&self) -> Duration {
+        Duration::from_millis(self.gap_timeout_ms)
+    }
+}
+
+/// What became of every packet: `packets = used + held + unused.total()`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Packets taken.
+    pub packets: u64,
+    /// Packets whose bytes went into messages, or into one that is not finished yet.
+    pub used: u64,
+    /// TCP segments that wait for bytes before them now.
+    pub held: u64,
+    /// Packets that led to nothing, by reason.
+    pub unused: Tally,
+    /// Messages given.
+    pub messages: u64,
+    /// Those of them of which bytes are missing at the end.
+    pub messages_cut: u64,
+    /// Messages larger than the limit, or that claim to be.
+    pub too_large: u64,
+    /// Messages that ended before their headers or body did.
+    pub incomplete: u64,
+    /// Messages on a stream without a Content-Length, or with one that makes no sense on any transport.
+    pub bad_length: u64,
+    /// Datagrams with bytes behind their message, which RFC 3261 §18.3 says to discard.
+    pub datagram_tails: u64,
+    /// Times that a stream went on with something else than a start line.
+    pub resyncs: u64,
+    /// Bytes passed over in search of a start line.
+    pub bytes_skipped: u64,
+    /// Gaps in TCP streams that carry SIP.
+    pub tcp_gaps: u64,
+    /// Bytes in those gaps.
+    pub tcp_bytes_missing: u64,
+    /// TCP connections known now.
+    pub connections: u64,
+    /// TCP connections thrown out to make room.
+    pub connections_evicted: u64,
+}
+
 /// The stage: TCP reassembly and message framing.
 #[derive(Debug, Default)]
-pub struct Streams {}
+pub struct Streams {
+    config: Config,
+    tcp: Connections,
+    counters: Counters,
+}
 
 impl Streams {
+    /// An empty stage.
+    pub fn new(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// What became of every packet so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Takes one packet and gives what it completes, in order, to `sink`.
-    pub fn push(&mut self, _packet: &Packet<'_>, _sink: &mut dyn FnMut(Item<'_>)) {}
+    pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(Item<'_>)) {
+        self.counters.packets += 1;
+        let ports = &self.config.ports;
+        if !ports.is_empty() && !ports.contains(&packet.src.port()) && !ports.contains(&packet.dst.port()) {
+            return self.counters.unused.add(Unused::OtherPort, 1);
+        }
+        match packet.transport {
+            Transport::Udp { payload, cut } => {
+                let outcome = datagram(payload, cut, &mut self.counters);
+                match outcome {
+                    Ok((bytes, cut)) => {
+                        self.counters.used += 1;
+                        self.counters.count_message(cut);
+                        let Packet { time, frame, src, dst, .. } = *packet;
+                        let transport = TransportKind::Udp;
+                        sink(Item::Message(WireMessage { time, frame, src, dst, transport, bytes, cut }));
+                    }
+                    Err(reason) => self.counters.unused.add(reason, 1),
+                }
+            }
+            Transport::Tcp { seq, ack, syn, fin, rst, payload, cut } => {
+                let Packet { time, frame, src, dst, .. } = *packet;
+                let segment = Segment { time, frame, src, dst, seq, ack, syn, fin, rst, payload, cut };
+                self.tcp(sink, |tcp, around| tcp.push(&segment, around));
+            }
+        }
+    }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
+        self.tcp.poll_timeout()
     }
 
     /// Gives up on what has waited too long at `now`.
-    pub fn handle_timeout(&mut self, _now: Timestamp, _sink: &mut dyn FnMut(Item<'_>)) {}
+    pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn FnMut(Item<'_>)) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.tcp(sink, |tcp, around| tcp.handle_timeout(now, around));
+        }
+    }
 
-    /// The capture is over: gives what is left.
-    pub fn finish(&mut self, _sink: &mut dyn FnMut(Item<'_>)) {}
+    /// The capture is over at `now`: gives what is left.
+    pub fn finish(&mut self, now: Timestamp, sink: &mut dyn FnMut(Item<'_>)) {
+        self.tcp(sink, |tcp, around| tcp.finish(now, around));
+    }
+
+    /// Lets the TCP table work, and counts the messages that it gives.
+    fn tcp(
+        &mut self,
+        sink: &mut dyn FnMut(Item<'_>),
+        work: impl FnOnce(&mut Connections, &mut Surroundings<'_, '_>),
+    ) {
+        let (mut messages, mut cut) = (0, 0);
+        let mut counting = |item: Item<'_>| {
+            if let Item::Message(message) = &item {
+                messages += 1;
+                cut += u64::from(message.cut);
+            }
+            sink(item);
+        };
+        let mut around =
+            Surroundings { config: &self.config, counters: &mut self.counters, sink: &mut counting };
+        work(&mut self.tcp, &mut around);
+        self.counters.messages += messages;
+        self.counters.messages_cut += cut;
+        self.counters.connections = self.tcp.len() as u64;
+    }
+}
+
+/// The SIP message that a datagram holds, and whether its end is missing. A datagram is its own frame: a
+/// Content-Length that promises more than came is a lie, what lies behind it is discarded (RFC 3261 §18.3).
+fn datagram<'a>(payload: &'a [u8], cut: bool, counters: &mut Counters) -> Result<(&'a [u8], bool), Unused> {
+    let bytes = &payload[start_line::leading_line_ends(payload)..];
+    if bytes.iter().take(4).all(|byte| *byte == 0) {
+        return Err(Unused::NoPayload);
+    }
+    if !begins_like_sip(bytes) {
+        return Err(Unused::NotSip);
+    }
+    let (Some(head), length) = length::headers(bytes) else { return Ok((bytes, cut)) };
+    let body = match length {
+        Length::Bytes(n) => usize::try_from(n).unwrap_or(usize::MAX),
+        Length::Absent => return Ok((bytes, cut)),
+        Length::Bad => {
+            counters.bad_length += 1;
+            return Ok((bytes, cut));
+        }
+    };
+    match head.checked_add(body).and_then(|end| bytes.get(..end)) {
+        Some(message) => {
+            counters.datagram_tails += u64::from(message.len() < bytes.len());
+            Ok((message, false))
+        }
+        None => {
+            counters.incomplete += u64::from(!cut);
+            Ok((bytes, cut))
+        }
+    }
+}
+
+impl Counters {
+    fn count_message(&mut self, cut: bool) {
+        self.messages += 1;
+        self.messages_cut += u64::from(cut);
+    }
+
+    /// A segment's bytes went to the framer, or showed that the stream is not SIP.
+    fn count_taken(&mut self, taken: &Result<(), half::Foreign>) {
+        match taken {
+            Ok(()) => self.used += 1,
+            Err(half::Foreign) => self.unused.add(Unused::NotSip, 1),
+        }
+    }
+
+    /// So many held segments were thrown away.
+    fn drop_held(&mut self, segments: u64, reason: Unused) {
+        self.held -= segments;
+        self.unused.add(reason, segments);
+    }
 }

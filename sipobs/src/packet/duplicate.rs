@@ -1,0 +1,80 @@
+//! One packet seen at two taps: both ends of a veth pair, a bridge and its port, every interface at once.
+//!
+//! The rule: a UDP packet, or a fragment, is a copy if within the last few milliseconds one was seen with
+//! the same addresses, ports, IP identification and payload, on whatever interface. What routers, bridges
+//! and network cards change on the way is left out: hop limit, traffic class, checksums. A SIP
+//! retransmission comes no earlier than T1 = 500 ms after the first (RFC 3261 §17.1.1.2), and most stacks
+//! give it another identification; so it is never taken for a copy. TCP segments are not looked at: their
+//! sequence numbers tell.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::time::Duration;
+
+use super::ip::{Fragment, Ip};
+use super::{Packet, Transport};
+use crate::timestamp::Timestamp;
+
+/// At most so many packets are remembered: 10 ms of 1.6 million a second.
+const MAX_REMEMBERED: usize = 16_384;
+
+/// What was seen within the window.
+#[derive(Debug, Default)]
+pub(super) struct Duplicates {
+    window: Duration,
+    hasher: RandomState,
+    seen: HashSet<u64>,
+    order: VecDeque<(Timestamp, u64)>,
+}
+
+impl Duplicates {
+    pub(super) fn new(window: Duration) -> Self {
+        Self { window, ..Self::default() }
+    }
+
+    /// Whether `packet` is a copy. Payloads that cannot be SIP are none of its business.
+    pub(super) fn packet(&mut self, ip: Ip, packet: &Packet<'_>) -> bool {
+        let Transport::Udp { payload, .. } = packet.transport else { return false };
+        if !payload.first().is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, b'\r' | b'\n'))
+        {
+            return false;
+        }
+        self.seen(packet.time, |hash| {
+            (packet.src, packet.dst, ip.id).hash(hash);
+            hash.write(payload);
+        })
+    }
+
+    /// Whether `fragment` is a copy.
+    pub(super) fn fragment(&mut self, time: Timestamp, fragment: &Fragment<'_>) -> bool {
+        self.seen(time, |hash| {
+            let ip = fragment.ip;
+            (ip.src, ip.dst, ip.id, fragment.protocol, fragment.offset, fragment.more).hash(hash);
+            hash.write(fragment.bytes);
+        })
+    }
+
+    fn seen(
+        &mut self,
+        time: Timestamp,
+        identity: impl FnOnce(&mut <RandomState as BuildHasher>::Hasher),
+    ) -> bool {
+        if self.window.is_zero() {
+            return false;
+        }
+        while let Some((earlier, identity)) = self.order.front()
+            && (time.since(*earlier) > self.window || self.order.len() >= MAX_REMEMBERED)
+        {
+            self.seen.remove(identity);
+            self.order.pop_front();
+        }
+        let mut hash = self.hasher.build_hasher();
+        identity(&mut hash);
+        let hash = hash.finish();
+        if !self.seen.insert(hash) {
+            return true;
+        }
+        self.order.push_back((time, hash));
+        false
+    }
+}

@@ -1,0 +1,350 @@
+//! One direction of a TCP connection: segments → bytes in order (RFC 9293 §3.4, §3.10.7.4).
+//!
+//! Of bytes that come twice, the first win. Bytes that come early are held until those before them come,
+//! or until it is clear that those were not captured: their receiver acknowledged them, the wait has
+//! lasted too long, or too much is held.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::framer::{Framer, Sink};
+use super::start_line::{begins_like_sip, find_start_line};
+use super::tcp::Segment;
+use super::{Config, Counters, Damage, Item, TransportKind, WireMessage};
+use crate::tally::Unused;
+use crate::timestamp::Timestamp;
+
+/// A segment further from the current byte than this belongs to another connection: no window of a SIP
+/// peer is as large.
+const MAX_DISTANCE: u64 = 16 << 20;
+
+/// How long after an acknowledgement the bytes it acknowledges may still turn up, in a capture that has
+/// its packets out of order.
+const LATE: Duration = Duration::from_millis(50);
+
+/// What a held piece takes up beside its bytes, about.
+const OVERHEAD: usize = 128;
+
+/// Offset of the first byte: room below it for what comes from before a capture's start.
+const ORIGIN: u64 = 1 << 40;
+
+/// One direction of a connection.
+#[derive(Debug)]
+pub(super) struct Half {
+    pub(super) framer: Framer,
+    /// The sequence number of its SYN, if that was seen.
+    syn: Option<u32>,
+    /// The next byte in order: its offset in the stream and its sequence number. `None` before the first.
+    next: Option<Next>,
+    /// By offset; no two overlap, none begins at or before `next`.
+    held: BTreeMap<u64, Piece>,
+    held_cost: usize,
+    /// Up to where the other end has acknowledged.
+    acked: u64,
+    /// Where the stream ends, once its FIN has come.
+    end: Option<u64>,
+    /// When to give up on the bytes before the held ones.
+    pub(super) deadline: Option<Timestamp>,
+    /// The frame that the last bytes came in.
+    pub(super) last: (Timestamp, u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    offset: u64,
+    seq: u32,
+}
+
+#[derive(Debug)]
+struct Piece {
+    end: u64,
+    /// Empty if the capture cut these bytes off.
+    bytes: Box<[u8]>,
+    frame: (Timestamp, u64),
+    /// Whether the segment is counted with this piece.
+    counts: bool,
+}
+
+/// What it takes to deal with one packet or timer.
+pub(super) struct Context<'a, 's> {
+    pub(super) config: &'a Config,
+    pub(super) counters: &'a mut Counters,
+    /// The connection is known to be SIP.
+    pub(super) proven: bool,
+    /// Who sends these bytes, and to whom.
+    pub(super) ends: (SocketAddr, SocketAddr),
+    pub(super) sink: &'s mut dyn FnMut(Item<'_>),
+}
+
+/// The stream never was SIP.
+pub(super) struct Foreign;
+
+impl Default for Half {
+    fn default() -> Self {
+        Self {
+            framer: Framer::midway(),
+            syn: None,
+            next: None,
+            held: BTreeMap::new(),
+            held_cost: 0,
+            acked: 0,
+            end: None,
+            deadline: None,
+            last: (Timestamp::default(), 0),
+        }
+    }
+}
+
+impl Half {
+    /// Whether its next byte is known.
+    pub(super) fn started(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether a SYN with this number opened it.
+    pub(super) fn opened_by(&self, seq: u32) -> bool {
+        self.syn == Some(seq)
+    }
+
+    /// Whether all up to its FIN has come.
+    pub(super) fn ended(&self) -> bool {
+        self.next.is_some_and(|next| self.end == Some(next.offset))
+    }
+
+    /// Bytes it takes up.
+    pub(super) fn cost(&self) -> usize {
+        self.framer.cost() + self.held_cost
+    }
+
+    /// Begins with its SYN, of sequence number `seq`.
+    pub(super) fn open(&mut self, seq: u32) {
+        self.framer = Framer::at_start();
+        self.syn = Some(seq);
+        self.next = Some(Next { offset: ORIGIN, seq: seq.wrapping_add(1) });
+    }
+
+    /// Begins in the middle, with the byte of sequence number `seq`.
+    pub(super) fn join(&mut self, seq: u32) {
+        self.next = Some(Next { offset: ORIGIN, seq });
+    }
+
+    /// The offset of a sequence number; `None` if it is too far off.
+    fn offset(&self, seq: u32) -> Option<u64> {
+        let next = self.next?;
+        let distance = i64::from(seq.wrapping_sub(next.seq).cast_signed());
+        let near = distance.unsigned_abs() <= MAX_DISTANCE;
+        near.then(|| next.offset.saturating_add_signed(distance))
+    }
+
+    /// Takes a segment. It must have started.
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        let seq = segment.seq.wrapping_add(u32::from(segment.syn));
+        if self.offset(seq).is_none() && begins_like_sip(segment.payload) {
+            // A new connection between the same ports, of which the SYN was not captured.
+            cx.counters.drop_held(self.discard(), Unused::TcpEvicted);
+            *self = Self::default();
+            self.join(seq);
+        }
+        let (Some(start), Some(next)) = (self.offset(seq), self.next) else {
+            let reason = if segment.payload.is_empty() { Unused::NoPayload } else { Unused::TcpDistance };
+            cx.counters.unused.add(reason, 1);
+            return Ok(());
+        };
+        let cut = start + segment.payload.len() as u64;
+        let end = cut + u64::from(segment.cut);
+        if segment.fin {
+            self.end = Some(end);
+        }
+        if start == end {
+            cx.counters.unused.add(Unused::NoPayload, 1);
+            return Ok(());
+        }
+        if end <= next.offset {
+            cx.counters.unused.add(Unused::TcpRepeated, 1);
+            return Ok(());
+        }
+        let frame = (segment.time, segment.frame);
+        // Almost always: just what was waited for. It goes on without being copied.
+        if self.held.is_empty() && start <= next.offset && cut == end {
+            let front = usize::try_from(next.offset - start).unwrap_or(usize::MAX);
+            let taken = self.take(end, segment.payload.get(front..).unwrap_or_default(), frame, cx);
+            cx.counters.count_taken(&taken);
+            taken?;
+            if self.acked <= end {
+                self.deadline = None;
+            }
+            return Ok(());
+        }
+        let bytes = self.hold(start.max(next.offset), cut, start, segment.payload, frame);
+        let Some(last) = self.hold(cut.max(next.offset), end, cut, &[], frame).or(bytes) else {
+            cx.counters.unused.add(Unused::TcpRepeated, 1);
+            return Ok(());
+        };
+        if let Some(piece) = self.held.get_mut(&last) {
+            piece.counts = true;
+            cx.counters.held += 1;
+        }
+        self.deadline.get_or_insert(segment.time + cx.config.gap_timeout());
+        self.drain(segment.time, cx)?;
+        while self.held_cost > cx.config.max_stream_bytes {
+            self.gap(segment.time, cx)?;
+        }
+        Ok(())
+    }
+
+    /// The other end has acknowledged all before `seq`: what is missing of it will not be sent again.
+    pub(super) fn acknowledged(&mut self, now: Timestamp, seq: u32) {
+        let (Some(acked), Some(next)) = (self.offset(seq), self.next) else { return };
+        // One more than came may be the FIN's own number, whose packet was not captured.
+        if acked > next.offset + 1 || (acked > next.offset && !self.held.is_empty()) {
+            self.acked = self.acked.max(acked);
+            let soon = now + LATE;
+            self.deadline = Some(self.deadline.map_or(soon, |deadline| deadline.min(soon)));
+        }
+    }
+
+    /// Gives up on the bytes that are waited for, up to those that are there or are known to exist.
+    pub(super) fn gap(&mut self, now: Timestamp, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        let Some(next) = self.next else { return Ok(()) };
+        self.deadline = None;
+        let end = match self.held.first_key_value() {
+            Some((start, _)) => *start,
+            None => self.acked.min(self.end.unwrap_or(u64::MAX)),
+        };
+        if end <= next.offset {
+            return Ok(());
+        }
+        self.missing(end, cx)?;
+        self.drain(now, cx)
+    }
+
+    /// No more will come: gives what is left.
+    pub(super) fn finish(&mut self, now: Timestamp, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        while !self.held.is_empty() {
+            self.gap(now, cx)?;
+        }
+        self.gap(now, cx)?;
+        let last = self.last;
+        let (ends, sink) = (cx.ends, &mut *cx.sink);
+        self.framer.finish(cx.counters, &mut |bytes, cut| sink(message(ends, last, bytes, cut)));
+        Ok(())
+    }
+
+    /// Throws away what is held, and tells how many segments that were.
+    pub(super) fn discard(&mut self) -> u64 {
+        self.held_cost = 0;
+        std::mem::take(&mut self.held).into_values().map(|piece| u64::from(piece.counts)).sum()
+    }
+
+    /// Holds those of the bytes from `start` to `end` that are not held yet; `payload` begins at `origin`,
+    /// and is empty if the capture cut them off. Tells where the last piece begins; `None` if there is none.
+    fn hold(
+        &mut self,
+        start: u64,
+        end: u64,
+        origin: u64,
+        payload: &[u8],
+        frame: (Timestamp, u64),
+    ) -> Option<u64> {
+        let mut at = match self.held.range(..=start).next_back() {
+            Some((_, piece)) => start.max(piece.end),
+            None => start,
+        };
+        let mut last = None;
+        while at < end {
+            let after = self.held.range(at..end).next().map(|(start, piece)| (*start, piece.end));
+            let until = after.map_or(end, |(start, _)| start);
+            if at < until {
+                let range = usize::try_from(at - origin).ok().zip(usize::try_from(until - origin).ok());
+                let bytes = range.and_then(|(from, to)| payload.get(from..to)).unwrap_or_default();
+                self.held_cost += bytes.len() + OVERHEAD;
+                self.held.insert(at, Piece { end: until, bytes: bytes.into(), frame, counts: false });
+                last = Some(at);
+            }
+            at = after.map_or(end, |(_, end)| end);
+        }
+        last
+    }
+
+    /// Takes the held bytes that have become the next in order.
+    fn drain(&mut self, now: Timestamp, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        let mut moved = false;
+        while let (Some(next), Some(first)) = (self.next, self.held.first_entry())
+            && *first.key() <= next.offset
+        {
+            let piece = first.remove();
+            self.held_cost -= piece.bytes.len() + OVERHEAD;
+            moved = true;
+            let taken = if piece.bytes.is_empty() {
+                self.missing(piece.end, cx)
+            } else {
+                self.take(piece.end, &piece.bytes, piece.frame, cx)
+            };
+            if piece.counts {
+                cx.counters.held -= 1;
+                cx.counters.count_taken(&taken);
+            }
+            taken?;
+        }
+        if moved {
+            self.deadline = (!self.held.is_empty()).then(|| now + cx.config.gap_timeout());
+        }
+        Ok(())
+    }
+
+    /// Takes the next bytes in order, up to `end`.
+    fn take(
+        &mut self,
+        end: u64,
+        bytes: &[u8],
+        frame: (Timestamp, u64),
+        cx: &mut Context<'_, '_>,
+    ) -> Result<(), Foreign> {
+        self.advance(end);
+        self.last = frame;
+        let (ends, sink) = (cx.ends, &mut *cx.sink);
+        let sink: Sink<'_> = &mut |bytes, cut| sink(message(ends, frame, bytes, cut));
+        if self.framer.push(bytes, cx.config.max_message_bytes, cx.counters, sink) {
+            return Ok(());
+        }
+        // Or it begins with something else, like the PROXY protocol of a load balancer.
+        if !cx.proven && find_start_line(bytes).is_none() {
+            return Err(Foreign);
+        }
+        self.framer.lose();
+        self.framer.push(bytes, cx.config.max_message_bytes, cx.counters, sink);
+        Ok(())
+    }
+
+    /// The bytes up to `end` will not come.
+    fn missing(&mut self, end: u64, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        let missing = self.next.map_or(0, |next| end.saturating_sub(next.offset));
+        self.advance(end);
+        if !cx.proven && !self.framer.proven() {
+            return Err(Foreign);
+        }
+        cx.counters.tcp_gaps += 1;
+        cx.counters.tcp_bytes_missing += missing;
+        let (ends, last, sink) = (cx.ends, self.last, &mut *cx.sink);
+        self.framer.gap(missing, cx.counters, &mut |bytes, cut| sink(message(ends, last, bytes, cut)));
+        sink(Item::Damage(Damage::TcpGap { src: ends.0.ip(), dst: ends.1.ip() }));
+        Ok(())
+    }
+
+    fn advance(&mut self, end: u64) {
+        if let Some(next) = &mut self.next {
+            let by = u32::try_from((end - next.offset) & u64::from(u32::MAX)).unwrap_or(0);
+            *next = Next { offset: end, seq: next.seq.wrapping_add(by) };
+        }
+    }
+}
+
+fn message(
+    (src, dst): (SocketAddr, SocketAddr),
+    (time, frame): (Timestamp, u64),
+    bytes: &[u8],
+    cut: bool,
+) -> Item<'_> {
+    Item::Message(WireMessage { time, frame, src, dst, transport: TransportKind::Tcp, bytes, cut })
+}

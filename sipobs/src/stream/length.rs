@@ -1,0 +1,171 @@
+//! Where a message ends: the only question about headers that framing has to ask (RFC 3261 §18.3, §20.14).
+
+use memchr::memchr;
+
+/// What the Content-Length headers of one message say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// There is none.
+    Absent,
+    /// So many bytes.
+    Bytes(u64),
+    /// Not a number, too large a number, or two that differ.
+    Bad,
+}
+
+/// Takes the header lines of one message, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LengthScan {
+    /// The header that is being read, if it is a Content-Length: folded lines may follow.
+    current: Option<Number>,
+    /// What the ones before it said.
+    earlier: Option<Number>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    Empty,
+    Digits(u64),
+    /// Digits, then space.
+    Ended(u64),
+    Bad,
+}
+
+impl LengthScan {
+    /// Takes the next line, without its LF.
+    pub(super) fn line(&mut self, line: &[u8]) {
+        match line {
+            // A folded line goes on with the header before it (RFC 3261 §7.3.1).
+            [b' ' | b'\t', ..] => {
+                if let Some(number) = &mut self.current {
+                    *number = number.then(line);
+                }
+            }
+            [b'c' | b'C' | b'l' | b'L', ..] => {
+                self.settle();
+                self.current = value(line).map(|value| Number::Empty.then(value));
+            }
+            _ => self.settle(),
+        }
+    }
+
+    /// What they said, after the last of them.
+    pub(super) fn length(mut self) -> Length {
+        self.settle();
+        match self.earlier {
+            None => Length::Absent,
+            Some(Number::Digits(n) | Number::Ended(n)) => Length::Bytes(n),
+            Some(Number::Empty | Number::Bad) => Length::Bad,
+        }
+    }
+
+    /// The current header has come to its end.
+    fn settle(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        let current = match current {
+            Number::Ended(n) => Number::Digits(n),
+            other => other,
+        };
+        self.earlier = match self.earlier {
+            None => Some(current),
+            Some(earlier) if earlier == current => Some(current),
+            Some(_) => Some(Number::Bad),
+        };
+    }
+}
+
+impl Number {
+    fn then(self, bytes: &[u8]) -> Self {
+        bytes.iter().fold(self, |number, byte| match (number, byte) {
+            (Self::Digits(n), b' ' | b'\t' | b'\r') => Self::Ended(n),
+            (same, b' ' | b'\t' | b'\r') => same,
+            (Self::Empty, b'0'..=b'9') => Self::Digits(u64::from(byte - b'0')),
+            (Self::Digits(n), b'0'..=b'9') => n
+                .checked_mul(10)
+                .and_then(|n| n.checked_add(u64::from(byte - b'0')))
+                .map_or(Self::Bad, Self::Digits),
+            _ => Self::Bad,
+        })
+    }
+}
+
+/// The value of a Content-Length header line, in full or as `l`, in any case, with space before the colon.
+fn value(line: &[u8]) -> Option<&[u8]> {
+    let colon = memchr(b':', line)?;
+    let name = line[..colon].trim_ascii_end();
+    let is_length = name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l");
+    is_length.then(|| &line[colon + 1..])
+}
+
+/// Where the headers of the message that `bytes` begin with end, behind the empty line (`None` if they
+/// don't), and what they say of its body. Used for datagrams, which come whole.
+pub(super) fn headers(bytes: &[u8]) -> (Option<usize>, Length) {
+    let mut scan = LengthScan::default();
+    let mut start = 0;
+    while let Some(end) = memchr(b'\n', &bytes[start..]) {
+        let line = &bytes[start..start + end];
+        if matches!(line, [] | [b'\r']) {
+            return (Some(start + end + 1), scan.length());
+        }
+        if start > 0 {
+            scan.line(line);
+        }
+        start += end + 1;
+    }
+    (None, scan.length())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length(headers: &str) -> Length {
+        let mut scan = LengthScan::default();
+        headers.split('\n').for_each(|line| scan.line(line.as_bytes()));
+        scan.length()
+    }
+
+    #[test]
+    fn every_way_to_write_it() {
+        for headers in [
+            "Content-Length: 12\r",
+            "content-LENGTH:12",
+            "l:12",
+            "L \t:  12 \t\r",
+            "Content-Length:\r\n 12\r",
+            "Content-Length:\r\n \r\n\t12 \r\nTo: x\r",
+            "To: l: 7\r\nLocation: x\r\nContent-Type: y\r\nl: 12\r\nVia: z",
+            "l: 12\r\nContent-Length: 0012 \r",
+        ] {
+            assert_eq!(length(headers), Length::Bytes(12), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn every_way_to_lie() {
+        for headers in [
+            "l:",
+            "l: -1",
+            "l: +1",
+            "l: 1 2",
+            "l: 1\r\n 2",
+            "l: 0x10",
+            "l: 99999999999999999999",
+            "l: 1\r\nl: 2\r\nl: 1",
+            "l: 5, 5",
+        ] {
+            assert_eq!(length(headers), Length::Bad, "{headers:?}");
+        }
+        assert_eq!(length("l: 4294967328"), Length::Bytes((1 << 32) + 32));
+        assert_eq!(length("l: 9223372036854775807"), Length::Bytes(i64::MAX as u64));
+        assert_eq!(length("To: a\r\n l: 5"), Length::Absent, "a folded line is no header");
+    }
+
+    #[test]
+    fn headers_end_at_the_empty_line() {
+        assert_eq!(headers(b"SIP/2.0 200 OK\r\nl: 3\r\n\r\nabc"), (Some(24), Length::Bytes(3)));
+        assert_eq!(headers(b"SIP/2.0 200 OK\nl: 3\n\nabc"), (Some(21), Length::Bytes(3)));
+        assert_eq!(headers(b"SIP/2.0 200 OK\r\nl: 3\r\n"), (None, Length::Bytes(3)));
+        assert_eq!(headers(b"SIP/2.0 200 OK\r\n\r\n"), (Some(18), Length::Absent));
+    }
+}

@@ -1,0 +1,346 @@
+//! The table of TCP connections.
+//!
+//! A connection enters it with its SYN, or with a segment that holds a SIP start line, and leaves it as
+//! soon as its first bytes show that it is not SIP: no state is kept for web traffic, TLS or media.
+//!
+//! The table is bounded in bytes. What goes first: connections without SIP in them, then those of which
+//! only one side was heard (a flood from forged addresses looks like that), then the others; among equals
+//! the one that has been quiet longest.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::half::{Context, Foreign, Half};
+use super::start_line::find_start_line;
+use super::{Config, Counters, Damage, Item};
+use crate::tally::Unused;
+use crate::timestamp::Timestamp;
+
+/// A TCP segment with its addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment<'a> {
+    pub(super) time: Timestamp,
+    pub(super) frame: u64,
+    pub(super) src: SocketAddr,
+    pub(super) dst: SocketAddr,
+    pub(super) seq: u32,
+    pub(super) ack: Option<u32>,
+    pub(super) syn: bool,
+    pub(super) fin: bool,
+    pub(super) rst: bool,
+    pub(super) payload: &'a [u8],
+    /// Bytes behind `payload` that the capture cut off.
+    pub(super) cut: u32,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    table: HashMap<Key, Connection>,
+    /// When to look at each connection next, by class.
+    due: [BTreeSet<(Timestamp, Key)>; CLASSES],
+    bytes: usize,
+}
+
+/// The two ends, the lesser first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key([SocketAddr; 2]);
+
+#[derive(Debug, Default)]
+struct Connection {
+    /// What each end of the key sends.
+    halves: [Half; 2],
+    /// Its place in `due`.
+    class: usize,
+    due: Timestamp,
+    cost: usize,
+    last: Timestamp,
+    closed: bool,
+}
+
+const CLASSES: usize = 3;
+const UNPROVEN: usize = 0;
+const ONE_SIDED: usize = 1;
+const TWO_SIDED: usize = 2;
+
+/// What a connection takes up beside its buffers, about.
+const CONNECTION: usize = 768;
+
+/// How long a closed connection is remembered, so that what is sent again is not taken for new.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What a stage works with: its limits, its counts, and who takes what it finds.
+pub(super) struct Surroundings<'a, 's> {
+    pub(super) config: &'a Config,
+    pub(super) counters: &'a mut Counters,
+    pub(super) sink: &'s mut dyn FnMut(Item<'_>),
+}
+
+impl Connections {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn push(&mut self, segment: &Segment<'_>, around: &mut Surroundings<'_, '_>) {
+        let (key, side) = Key::of(segment.src, segment.dst);
+        let mut segment = *segment;
+        let connection = match self.table.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => match admit(&mut segment) {
+                Ok(()) => entry.insert(Connection::default()),
+                Err(reason) => return around.counters.unused.add(reason, 1),
+            },
+        };
+        connection.last = segment.time;
+        match connection.segment(&key, side, &segment, around) {
+            Ok(()) => {
+                settle(&mut self.due, &mut self.bytes, &key, connection, segment.time, around.config);
+                self.make_room(around);
+            }
+            Err(Foreign) => self.remove(&key, Unused::NotSip, around.counters),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.due.iter().filter_map(|due| due.first()).map(|(time, _)| *time).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
+        while let Some((due, key)) = self.due.iter().filter_map(|due| due.first()).min().copied()
+            && due <= now
+        {
+            let Some(connection) = self.table.get_mut(&key) else { break };
+            let idle = connection.last + connection.patience(around.config) <= now;
+            if connection.time_out(&key, now, idle, around).is_err() || idle {
+                self.remove(&key, Unused::NotSip, around.counters);
+            } else {
+                settle(&mut self.due, &mut self.bytes, &key, connection, now, around.config);
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
+        while let Some((_, key)) = self.due.iter().rev().find_map(|due| due.first()).copied() {
+            if let Some(connection) = self.table.get_mut(&key) {
+                // An error says that it never was SIP: nothing to give, then.
+                let _ = connection.time_out(&key, now, true, around);
+            }
+            self.remove(&key, Unused::NotSip, around.counters);
+        }
+    }
+
+    fn make_room(&mut self, around: &mut Surroundings<'_, '_>) {
+        while self.bytes > around.config.max_bytes
+            && let Some((_, key)) = self.due.iter().find_map(|due| due.first()).copied()
+        {
+            around.counters.connections_evicted += 1;
+            let halves = self.table.get(&key).map_or(&[][..], |connection| &connection.halves);
+            for (side, half) in halves.iter().enumerate() {
+                // An unfinished message is evidence lost.
+                if half.framer.proven() && half.cost() > 0 {
+                    (around.sink)(Item::Damage(key.damage(side)));
+                }
+            }
+            self.remove(&key, Unused::TcpEvicted, around.counters);
+        }
+    }
+
+    /// Takes a connection out, with what it holds.
+    fn remove(&mut self, key: &Key, reason: Unused, counters: &mut Counters) {
+        let Some(mut connection) = self.table.remove(key) else { return };
+        connection.forget(reason, counters);
+        self.due[connection.class].remove(&(connection.due, *key));
+        self.bytes -= connection.cost;
+    }
+}
+
+/// Sees to the books after a connection has changed.
+fn settle(
+    due: &mut [BTreeSet<(Timestamp, Key)>; CLASSES],
+    bytes: &mut usize,
+    key: &Key,
+    connection: &mut Connection,
+    now: Timestamp,
+    config: &Config,
+) {
+    let cost = CONNECTION + connection.halves.iter().map(Half::cost).sum::<usize>();
+    *bytes = *bytes + cost - connection.cost;
+    connection.cost = cost;
+    let (class, next) = (connection.class(), connection.next_due(config));
+    // A timer that has moved away is left where it is: when it fires, it is set anew.
+    if class != connection.class || next < connection.due || connection.due <= now {
+        due[connection.class].remove(&(connection.due, *key));
+        due[class].insert((next, *key));
+        (connection.class, connection.due) = (class, next);
+    }
+}
+
+/// Whether a segment of an unknown connection is worth one. If it is in the midst of a stream, all before
+/// the first start line is taken off.
+fn admit(segment: &mut Segment<'_>) -> Result<(), Unused> {
+    if segment.syn {
+        return Ok(());
+    }
+    if segment.payload.is_empty() {
+        return Err(Unused::NoPayload);
+    }
+    let start = find_start_line(segment.payload).ok_or(Unused::NotSip)?;
+    segment.payload = &segment.payload[start..];
+    segment.seq = segment.seq.wrapping_add(u32::try_from(start).unwrap_or(0));
+    Ok(())
+}
+
+impl Connection {
+    fn segment(
+        &mut self,
+        key: &Key,
+        side: usize,
+        segment: &Segment<'_>,
+        around: &mut Surroundings<'_, '_>,
+    ) -> Result<(), Foreign> {
+        if segment.syn && !self.halves[side].opened_by(segment.seq) {
+            // A SYN without ACK begins a new connection between the same ports.
+            if segment.ack.is_none() {
+                let _ = self.finish(key, segment.time, around);
+                self.forget(Unused::NotSip, around.counters);
+                *self = Self {
+                    class: self.class,
+                    due: self.due,
+                    cost: self.cost,
+                    last: self.last,
+                    ..Self::default()
+                };
+            } else if self.halves[side].started() {
+                self.finish_side(key, side, segment.time, around)?;
+                self.halves[side] = Half::default();
+            }
+            self.halves[side].open(segment.seq);
+        } else if !self.halves[side].started() && !segment.payload.is_empty() {
+            self.halves[side].join(segment.seq);
+        }
+        if let Some(ack) = segment.ack {
+            self.halves[1 - side].acknowledged(segment.time, ack);
+        }
+        if self.halves[side].started() {
+            self.with(key, side, around, |half, cx| half.segment(segment, cx))?;
+        } else {
+            around.counters.unused.add(Unused::NoPayload, 1);
+        }
+        if segment.rst {
+            self.finish(key, segment.time, around)?;
+            self.closed = true;
+        } else if self.halves.iter().all(Half::ended) {
+            self.closed = true;
+        }
+        if self.halves[side].ended() {
+            self.finish_side(key, side, segment.time, around)?;
+        }
+        Ok(())
+    }
+
+    fn time_out(
+        &mut self,
+        key: &Key,
+        now: Timestamp,
+        idle: bool,
+        around: &mut Surroundings<'_, '_>,
+    ) -> Result<(), Foreign> {
+        if idle {
+            return self.finish(key, now, around);
+        }
+        for side in 0..2 {
+            if self.halves[side].deadline.is_some_and(|deadline| deadline <= now) {
+                self.with(key, side, around, |half, cx| half.gap(now, cx))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        key: &Key,
+        now: Timestamp,
+        around: &mut Surroundings<'_, '_>,
+    ) -> Result<(), Foreign> {
+        self.finish_side(key, 0, now, around)?;
+        self.finish_side(key, 1, now, around)
+    }
+
+    fn finish_side(
+        &mut self,
+        key: &Key,
+        side: usize,
+        now: Timestamp,
+        around: &mut Surroundings<'_, '_>,
+    ) -> Result<(), Foreign> {
+        self.with(key, side, around, |half, cx| half.finish(now, cx))
+    }
+
+    /// Lets one half work, with what it finds given on under the right addresses.
+    fn with<R>(
+        &mut self,
+        key: &Key,
+        side: usize,
+        around: &mut Surroundings<'_, '_>,
+        work: impl FnOnce(&mut Half, &mut Context<'_, '_>) -> R,
+    ) -> R {
+        let mut cx = Context {
+            config: around.config,
+            counters: around.counters,
+            proven: self.proven(),
+            ends: (key.0[side], key.0[1 - side]),
+            sink: around.sink,
+        };
+        work(&mut self.halves[side], &mut cx)
+    }
+
+    /// Throws away what it holds.
+    fn forget(&mut self, reason: Unused, counters: &mut Counters) {
+        for half in &mut self.halves {
+            counters.drop_held(half.discard(), reason);
+        }
+    }
+
+    fn proven(&self) -> bool {
+        self.halves.iter().any(|half| half.framer.proven())
+    }
+
+    fn class(&self) -> usize {
+        if self.closed || !self.proven() {
+            UNPROVEN
+        } else if self.halves.iter().all(Half::started) {
+            TWO_SIDED
+        } else {
+            ONE_SIDED
+        }
+    }
+
+    fn patience(&self, config: &Config) -> Duration {
+        if self.closed {
+            LINGER
+        } else if self.proven() {
+            Duration::from_secs(config.idle_timeout_s)
+        } else {
+            Duration::from_secs(config.handshake_timeout_s)
+        }
+    }
+
+    fn next_due(&self, config: &Config) -> Timestamp {
+        let idle = self.last + self.patience(config);
+        self.halves.iter().filter_map(|half| half.deadline).fold(idle, Timestamp::min)
+    }
+}
+
+impl Key {
+    /// The key of a segment, and which end sent it.
+    fn of(src: SocketAddr, dst: SocketAddr) -> (Self, usize) {
+        if src <= dst { (Self([src, dst]), 0) } else { (Self([dst, src]), 1) }
+    }
+
+    fn damage(&self, side: usize) -> Damage {
+        Damage::TcpGap { src: self.0[side].ip(), dst: self.0[1 - side].ip() }
+    }
+}

@@ -1,0 +1,135 @@
+//! Why something that was captured was not used: every frame, packet and segment that leads to no message
+//! is counted here, by one reason.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// What a reason says about the capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// It is understood, and it is not SIP.
+    NotSip,
+    /// It has been seen before.
+    Copy,
+    /// It breaks the rules of its protocol.
+    Malformed,
+    /// A limit of sipobs's own threw it away.
+    Capped,
+    /// The capture does not hold all of it.
+    Incomplete,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $class:ident;)*) => {
+        /// Why something was not used.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Unused { $($(#[doc = $doc])* $variant,)* }
+
+        impl Unused {
+            /// Every reason, in the order of the stages.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name in metrics and summaries.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it says about the capture.
+            pub const fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A frame that carries no IP.
+    NotIp = "not_ip", NotSip;
+    /// IP that carries neither UDP nor TCP, and no tunnel that sipobs looks into. What ICMP quotes, too.
+    OtherProtocol = "other_protocol", NotSip;
+    /// A packet seen a moment ago at another tap.
+    OtherTap = "other_tap", Copy;
+    /// A link-layer, VLAN, PPPoE or MPLS header that is too short.
+    LinkHeader = "link_header", Malformed;
+    /// An IPv4 or IPv6 header, or an extension header, that cannot be.
+    IpHeader = "ip_header", Malformed;
+    /// A GRE, VXLAN, Geneve or GTP-U header that cannot be.
+    TunnelHeader = "tunnel_header", Malformed;
+    /// A UDP header that cannot be.
+    UdpHeader = "udp_header", Malformed;
+    /// A TCP header that cannot be.
+    TcpHeader = "tcp_header", Malformed;
+    /// More headers on one another than sipobs looks through.
+    TooDeep = "too_deep", Capped;
+    /// A header, or a fragment, that the capture cut off.
+    CutShort = "cut_short", Incomplete;
+    /// A fragment that cannot be: empty, of odd length, or beyond 65,535 bytes.
+    FragmentShape = "fragment_shape", Malformed;
+    /// A fragment of which every byte is there already.
+    FragmentRepeated = "fragment_repeated", Copy;
+    /// Fragments of a datagram in which two overlap: it is discarded whole (RFC 5722 §4).
+    FragmentOverlap = "fragment_overlap", Malformed;
+    /// Fragments of a datagram whose others never came.
+    FragmentIncomplete = "fragment_incomplete", Incomplete;
+    /// Fragments for which there was no room.
+    FragmentEvicted = "fragment_evicted", Capped;
+    /// Neither port is one of those that were asked for.
+    OtherPort = "other_port", NotSip;
+    /// A datagram or stream that does not begin like SIP.
+    NotSip = "not_sip", NotSip;
+    /// Nothing but line ends or zeros: a keep-alive (RFC 5626 §3.5.1). Or a TCP segment without payload.
+    NoPayload = "no_payload", NotSip;
+    /// A TCP segment of which every byte was seen before.
+    TcpRepeated = "tcp_repeated", Copy;
+    /// A TCP segment too far from the bytes that its connection is at.
+    TcpDistance = "tcp_distance", Malformed;
+    /// A TCP segment that was held for the bytes before it when its connection was evicted.
+    TcpEvicted = "tcp_evicted", Capped;
+}
+
+/// Counts by reason.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tally([u64; Unused::ALL.len()]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([0; Unused::ALL.len()])
+    }
+}
+
+impl Tally {
+    /// How many there were for this reason.
+    pub const fn of(&self, reason: Unused) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Every reason with its count, also the zeros.
+    pub fn iter(&self) -> impl Iterator<Item = (Unused, u64)> + '_ {
+        Unused::ALL.iter().map(|reason| (*reason, self.of(*reason)))
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub(crate) const fn add(&mut self, reason: Unused, count: u64) {
+        self.0[reason as usize] += count;
+    }
+}
+
+impl fmt::Debug for Tally {
+    /// Without the zeros.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let some = self.iter().filter(|(_, count)| *count > 0);
+        f.debug_map().entries(some.map(|(reason, count)| (reason.name(), count))).finish()
+    }
+}
+
+impl Serialize for Tally {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(reason, count)| (reason.name(), count)))
+    }
+}
