@@ -68,19 +68,26 @@ pub(super) struct Coincidence {
 struct Shape {
     /// Mass a bin, from either side; guess and observations together.
     bins: [Vec<f64>; 2],
+    /// All mass before each bin, from both sides: kept, as it is asked for far oftener than it changes.
+    before: Vec<f64>,
     /// All mass: [`GUESS`] and one for each observation.
     total: f64,
 }
 
 impl Coincidence {
     pub(super) fn new() -> Self {
-        let mut shapes = [(); 4].map(|()| Shape { bins: [vec![0.0; BINS], vec![0.0; BINS]], total: GUESS });
+        let mut shapes = [(); 4].map(|()| Shape {
+            bins: [vec![0.0; BINS], vec![0.0; BINS]],
+            before: vec![0.0; BINS + 1],
+            total: GUESS,
+        });
         for Piece(close, side, from, to, mass) in PIECES {
             let (first, end) = (bin(from), bin(to));
             let bins = &mut shapes[close as usize].bins[side as usize][first..end];
             let each = GUESS * mass / (to - from) * BIN;
             bins.iter_mut().for_each(|bin| *bin += each);
         }
+        shapes.iter_mut().for_each(Shape::add_up);
         Self { shapes }
     }
 
@@ -93,8 +100,7 @@ impl Coincidence {
     /// The share whose call goes on for more than `lag` seconds.
     pub(super) fn later(&self, close: Close, lag: f64) -> f64 {
         let shape = &self.shapes[close as usize];
-        let end = bin(lag).min(BINS);
-        let until: f64 = shape.bins.iter().flat_map(|bins| &bins[..end]).sum();
+        let until = shape.before.get(bin(lag)).copied().unwrap_or_default();
         (1.0 - until / shape.total).max(0.01)
     }
 
@@ -109,6 +115,18 @@ impl Coincidence {
         let each = weight / around.len().max(1) as f64;
         if let Some(bins) = bins.get_mut(around) {
             bins.iter_mut().for_each(|bin| *bin += each);
+        }
+        shape.add_up();
+    }
+}
+
+impl Shape {
+    fn add_up(&mut self) {
+        let mut sum = 0.0;
+        let [caller, callee] = &self.bins;
+        for ((before, caller), callee) in self.before.iter_mut().skip(1).zip(caller).zip(callee) {
+            sum += caller + callee;
+            *before = sum;
         }
     }
 }

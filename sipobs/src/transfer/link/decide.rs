@@ -20,8 +20,8 @@ const ORPHANED: f64 = 0.02;
 /// Share of calls that end within this many seconds of the target's answer, because they were handed over.
 const HANDED_OVER: f64 = 0.05;
 const HANDOVER_SECONDS: f64 = 3.0;
-/// Rivals and calls considered jointly.
-const MOST_RIVALS: usize = 48;
+/// Rivals and calls considered jointly; so many rivals that ended before, and as many that ended later.
+const MOST_RIVALS: usize = 24;
 const MOST_CALLS: usize = 12;
 /// Explanations less likely than this are left out.
 const FAINT: f64 = 0.004;
@@ -34,7 +34,6 @@ const MOST_NAMED: usize = 8;
 impl Links {
     /// When nothing more that matters can come.
     pub(super) fn due(&self, leg: &Leg, second: &Second) -> Timestamp {
-        let alone = || second.unweighed == 0 && second.candidates.len() == 1;
         if second.candidates.iter().any(|candidate| candidate.tie.is_direct()) {
             return leg.invited;
         }
@@ -42,7 +41,7 @@ impl Links {
             State::Dialing => leg.invited + self.patience,
             // What becomes of a lone call after a failed leg tells nothing.
             State::Failed { at, .. }
-                if alone() && confidence_of(self.prior(leg, second)) >= self.config.link_at =>
+                if second.is_alone() && confidence_of(self.prior(leg, second)) >= self.config.link_at =>
             {
                 at
             }
@@ -55,81 +54,99 @@ impl Links {
 
     /// The verdict by what is known at `now`.
     pub(super) fn verdict(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Decision {
-        let row = self.with_rivals(id, leg, second, now);
-        let best = row.calls.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-        let Some((call, confidence)) = best else { return Decision::No };
-        let confidence = confidence_of(confidence);
+        let opinion = self.among_rivals(id, leg, second, now);
+        let Some((call, share)) = opinion.calls.first().copied() else { return Decision::No };
+        let confidence = confidence_of(share);
         let candidate = second.candidates.iter().find(|candidate| candidate.call == call);
         if let Some(candidate) = candidate.filter(|_| confidence >= self.config.link_at) {
-            let among = second.unweighed + second.candidates.len();
             let method = match candidate.tie {
-                Tie::HostNumber if among > 1 => "host_number_time",
+                Tie::HostNumber if !second.is_alone() => "host_number_time",
                 tie => tie.name(),
             };
             let link = Link { method, confidence, candidates: Vec::new() };
             return Decision::Linked { call, refer: candidate.refer, link };
         }
-        let unrelated = row.none * self.weigh(leg, second, now).unrelated_of_none();
-        if unrelated >= self.config.unrelated_at {
+        if opinion.unrelated >= self.config.unrelated_at {
             return Decision::No;
         }
-        let mut likely = row.calls;
-        likely.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let call_id = |(call, _): &(LegId, f64)| self.legs.get(call).map(|leg| leg.call_id.clone());
-        let candidates = likely.iter().take(MOST_NAMED).filter_map(call_id).collect();
+        let candidates = opinion.calls.iter().take(MOST_NAMED).filter_map(call_id).collect();
         Decision::Ambiguous { link: Link { method: "ambiguous", confidence, candidates } }
     }
 
-    /// How likely each explanation is, other legs considered. `none` holds the faint ones too.
-    pub(super) fn with_rivals(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Row {
-        let mut own = self.weigh(leg, second, now).row(second);
-        for (call, weight) in &mut own.calls {
+    /// How likely each explanation is, other legs considered.
+    fn among_rivals(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Opinion {
+        let mut own = self.alone(leg, second, now);
+        for (call, share) in &mut own.calls {
             let claims = self.legs.get(call).map_or(&[][..], |call| &call.claims);
             if claims.iter().any(|claim| claim.by != id && overlap(leg, claim)) {
-                *weight = 0.0;
+                *share = 0.0;
             }
         }
-        let mut rows = Vec::new();
-        for rival in self.rivals(id, leg) {
-            let rival = self.legs.get(&rival).and_then(|rival| Some((rival, rival.second.as_ref()?)));
+        let rivals: Vec<Row> = self
+            .rivals(id, leg)
+            .into_iter()
+            .filter_map(|rival| self.second(rival))
             // One that has been linked made its claim.
-            let Some((rival, their)) = rival.filter(|(_, their)| !their.is_linked()) else { continue };
-            let row = self.weigh(rival, their, now).row(their);
-            if row.calls.iter().any(|(call, _)| own.calls.iter().any(|(own, _)| own == call)) {
-                rows.push(row);
-            }
-        }
-        rows.insert(0, own);
-        assign(&rows)
+            .filter(|(_, second)| !second.is_linked())
+            .map(|(rival, second)| self.alone(rival, second, now).row(&own.calls))
+            .filter(|row| row.calls.iter().any(|share| *share > 0.0))
+            .collect();
+        let judged = assign(&own.row(&own.calls), &rivals);
+        let none = own.unrelated + own.rest;
+        let scale = if none > 0.0 { judged.none / none } else { 0.0 };
+        own.unrelated *= scale;
+        own.rest *= scale;
+        own.calls.iter_mut().zip(judged.calls).for_each(|((_, share), judged)| *share = judged);
+        own.sort();
+        own
     }
 
-    /// Legs from the same host that were up at the same time and ended at about the same time.
-    fn rivals(&self, id: LegId, leg: &Leg) -> impl Iterator<Item = LegId> {
-        let host = leg.caller_host;
-        let range = leg.over().map(|(over, _)| {
-            let reach = self.settle + self.settle;
-            (host, over - reach, LegId(0))..=(host, over + reach, LegId(u64::MAX))
-        });
-        let near = range.into_iter().flat_map(|range| self.over.range(range));
-        let invited = leg.invited;
-        let over = leg.over().map(|(over, _)| over);
-        near.filter(move |(_, rival_over, rival)| {
+    /// Legs from the same host that were up at the same time and ended at about the same time, the nearest.
+    pub(super) fn rivals(&self, id: LegId, leg: &Leg) -> Vec<LegId> {
+        let Some((over, _)) = leg.over() else { return Vec::new() };
+        let (host, reach) = (leg.caller_host, self.settle + self.settle);
+        let before = self.over.range((host, over - reach, LegId(0))..(host, over, id)).rev();
+        let after = self
+            .over
+            .range((host, over, LegId(id.0.saturating_add(1)))..(host, over + reach, LegId(u64::MAX)));
+        let near = before.take(MOST_RIVALS).chain(after.take(MOST_RIVALS));
+        near.filter(|(_, rival_over, rival)| {
             let began = self.legs.get(rival).map(|rival| rival.invited);
-            *rival != id && *rival_over > invited && began.zip(over).is_some_and(|(began, over)| began < over)
+            *rival_over > leg.invited && began.is_some_and(|began| began < over)
         })
         .map(|(.., rival)| *rival)
-        .take(MOST_RIVALS)
+        .collect()
+    }
+
+    /// Keeps what a leg says for itself once nothing more can come: its rivals will ask.
+    pub(super) fn keep_opinion(&mut self, id: LegId, now: Timestamp) {
+        let Some((leg, second)) = self.second(id) else { return };
+        let settled = leg.over().is_some_and(|(over, _)| over + self.settle <= now);
+        if second.opinion.is_some() || !settled {
+            return;
+        }
+        let opinion = self.alone(leg, second, now);
+        if let Some(second) = self.legs.get_mut(&id).and_then(|leg| leg.second.as_mut()) {
+            second.opinion = Some(opinion);
+        }
     }
 
     /// How likely each explanation is, as if there were no other leg.
+    fn alone(&self, leg: &Leg, second: &Second, now: Timestamp) -> Opinion {
+        second.opinion.clone().unwrap_or_else(|| self.weigh(leg, second, now).opinion(second))
+    }
+
+    /// The same, and every candidate's share.
     fn weigh(&self, leg: &Leg, second: &Second, now: Timestamp) -> Weights {
         let direct = second.candidates.iter().any(|candidate| candidate.tie.is_direct());
         let mut weights = self.prior_weights(leg, second);
+        let own = leg.from.as_ref().and_then(|number| self.index.group(&group_key(leg.caller_host, number)));
         for (weight, candidate) in weights.calls.iter_mut().zip(&second.candidates) {
             // Whose call is named needs no circumstances; and a call may well end long before the leg that a
             // REFER in it asked for.
             if let (false, Some(call)) = (direct, self.legs.get(&candidate.call)) {
-                *weight *= self.likelihood(self.group_of(leg, call), leg, call, now);
+                *weight *= self.likelihood(own.unwrap_or_else(|| self.group_of(leg, call)), leg, call, now);
             }
         }
         weights.scale();
@@ -159,8 +176,7 @@ impl Links {
             return self.config.unrelated;
         }
         // Where the moment picks one call out of several, it is the best of many coincidences.
-        let alone = second.unweighed == 0 && second.candidates.len() == 1;
-        let base = if alone { self.config.unrelated } else { self.config.unrelated_among };
+        let base = if second.is_alone() { self.config.unrelated } else { self.config.unrelated_among };
         let host = self.hosts.get(&leg.caller_host);
         let above = host.map_or(base, |host| host.share.unrelated(base));
         let number = leg.from.as_ref().map(|from| group_key(leg.caller_host, from));
@@ -173,7 +189,7 @@ impl Links {
     /// The group whose habits the call shares.
     fn group_of(&self, leg: &Leg, call: &Leg) -> &Group {
         let group = |number| self.index.group(&group_key(leg.caller_host, number));
-        leg.from.iter().chain(&call.called).find_map(group).unwrap_or(&self.unknown)
+        call.called.iter().find_map(group).unwrap_or(&self.unknown)
     }
 
     /// How many times likelier the fate of `call` is if `leg` is its second leg than if it is not.
@@ -226,9 +242,9 @@ impl Links {
         if second.candidates.iter().any(|candidate| candidate.tie.is_direct()) {
             return;
         }
-        let row = self.with_rivals(id, leg, second, now);
-        let unrelated = row.none * self.weigh(leg, second, now).unrelated_of_none();
-        let lessons: Vec<_> = row
+        let opinion = self.among_rivals(id, leg, second, now);
+        let unrelated = opinion.unrelated;
+        let lessons: Vec<_> = opinion
             .calls
             .iter()
             .filter_map(|(call, share)| {
@@ -277,23 +293,39 @@ impl Weights {
         self.calls.iter_mut().for_each(|weight| *weight /= all);
     }
 
-    /// The likely ones; the faint ones go into `none`.
-    fn row(&self, second: &Second) -> Row {
-        let named = |(candidate, weight): (&Candidate, &f64)| (candidate.call, *weight);
-        let mut calls: Vec<_> = second.candidates.iter().zip(&self.calls).map(named).collect();
-        calls.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let kept = calls.iter().take(MOST_CALLS).take_while(|(_, weight)| *weight >= FAINT).count();
-        let faint: f64 = calls.drain(kept..).map(|(_, weight)| weight).sum();
-        Row { none: self.unrelated + self.unweighed + faint, calls }
+    /// The likely ones by name, the faint ones as a sum.
+    fn opinion(&self, second: &Second) -> Opinion {
+        let named = |(candidate, share): (&Candidate, &f64)| (candidate.call, *share);
+        let calls = second.candidates.iter().zip(&self.calls).map(named).collect();
+        let mut opinion = Opinion { unrelated: self.unrelated, rest: self.unweighed, calls };
+        opinion.sort();
+        let likely = opinion.calls.iter().take(MOST_CALLS).take_while(|(_, share)| *share >= FAINT).count();
+        opinion.rest += opinion.calls.drain(likely..).map(|(_, share)| share).sum::<f64>();
+        opinion
+    }
+}
+
+/// How likely each explanation of a leg is.
+#[derive(Clone, Debug)]
+pub(super) struct Opinion {
+    unrelated: f64,
+    /// All calls not named.
+    rest: f64,
+    /// Likeliest first.
+    calls: Vec<(LegId, f64)>,
+}
+
+impl Opinion {
+    fn sort(&mut self) {
+        self.calls.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     }
 
-    /// How much of [`Row::none`] is "unrelated".
-    fn unrelated_of_none(&self) -> f64 {
-        let mut calls = self.calls.clone();
-        calls.sort_by(|a, b| b.total_cmp(a));
-        let kept = calls.iter().take(MOST_CALLS).take_while(|weight| **weight >= FAINT).count();
-        let none = self.unrelated + self.unweighed + calls[kept..].iter().sum::<f64>();
-        if none > 0.0 { self.unrelated / none } else { 0.0 }
+    /// The shares of these calls.
+    fn row(&self, calls: &[(LegId, f64)]) -> Row {
+        let share = |call| self.calls.iter().find(|(own, _)| *own == call).map_or(0.0, |(_, share)| *share);
+        let calls: Vec<f64> = calls.iter().map(|(call, _)| share(*call)).collect();
+        let others = self.calls.iter().map(|(_, share)| share).sum::<f64>() - calls.iter().sum::<f64>();
+        Row { none: self.unrelated + self.rest + others.max(0.0), calls }
     }
 }
 

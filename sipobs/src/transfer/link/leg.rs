@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::coincidence::Close;
+use super::decide::Opinion;
 use super::party::Party;
 use super::tie::Candidate;
 use super::{Decision, LegFacts, LegId, LinkConfig, ReferFacts};
@@ -83,12 +84,19 @@ pub(super) struct Second {
     pub(super) by_number: bool,
     /// Whether transfers went to its target before.
     pub(super) familiar: bool,
+    /// What it says for itself, once nothing more can come.
+    pub(super) opinion: Option<Opinion>,
     pub(super) decided: Option<Decision>,
     /// The end of this leg and of its call have been learnt from.
     pub(super) learnt: bool,
 }
 
 impl Second {
+    /// Whether there is but one call it could belong to.
+    pub(super) fn is_alone(&self) -> bool {
+        self.unweighed == 0 && self.candidates.len() == 1
+    }
+
     pub(super) fn is_linked(&self) -> bool {
         matches!(self.decided, Some(Decision::Linked { .. }))
     }

@@ -14,7 +14,7 @@ use self::coincidence::Coincidence;
 use self::group::Group;
 use self::host::Host;
 use self::index::{Index, group_key};
-use self::leg::{Claim, Leg, State};
+use self::leg::{Claim, Leg, Second, State};
 use super::attempt::{Link, Side};
 use crate::timestamp::Timestamp;
 
@@ -272,9 +272,7 @@ impl Links {
     /// To which call the leg belongs, by all that is known at `now`. A verdict does not change any more.
     pub(crate) fn decide(&mut self, id: LegId, now: Timestamp) -> Decision {
         self.pass(now);
-        let Some((leg, second)) = self.legs.get(&id).and_then(|leg| Some((leg, leg.second.as_ref()?))) else {
-            return Decision::No;
-        };
+        let Some((leg, second)) = self.second(id) else { return Decision::No };
         let until = self.due(leg, second);
         if second.decided.is_none() && now < until {
             return Decision::NotYet { until };
@@ -284,12 +282,11 @@ impl Links {
 
     /// Like [`Self::decide`], but by what is known now, even if more could come.
     pub(crate) fn conclude(&mut self, id: LegId, now: Timestamp) -> Decision {
-        let Some((leg, second)) = self.legs.get(&id).and_then(|leg| Some((leg, leg.second.as_ref()?))) else {
-            return Decision::No;
-        };
-        if let Some(decided) = &second.decided {
+        if let Some(decided) = self.second(id).and_then(|(_, second)| second.decided.as_ref()) {
             return decided.clone();
         }
+        self.keep_opinions(id, now);
+        let Some((leg, second)) = self.second(id) else { return Decision::No };
         let decision = self.verdict(id, leg, second, now);
         let claim = match &decision {
             Decision::Linked { call, .. } => {
@@ -368,6 +365,20 @@ impl Links {
         Some(self.hosts.entry(host).or_default())
     }
 
+    /// A leg that may be a second leg.
+    fn second(&self, id: LegId) -> Option<(&Leg, &Second)> {
+        let leg = self.legs.get(&id)?;
+        Some((leg, leg.second.as_ref()?))
+    }
+
+    /// Of a leg and of its rivals.
+    fn keep_opinions(&mut self, id: LegId, now: Timestamp) {
+        let rivals = self.legs.get(&id).map_or(Vec::new(), |leg| self.rivals(id, leg));
+        for id in rivals.into_iter().chain([id]) {
+            self.keep_opinion(id, now);
+        }
+    }
+
     /// Does what is due.
     fn pass(&mut self, now: Timestamp) {
         while let Some(next) = self.timers.first().filter(|(due, ..)| *due <= now).copied() {
@@ -375,6 +386,7 @@ impl Links {
             let (_, id, timer) = next;
             match timer {
                 Timer::Learn => {
+                    self.keep_opinions(id, now);
                     self.learn(id, now);
                     if let Some(second) = self.legs.get_mut(&id).and_then(|leg| leg.second.as_mut()) {
                         second.learnt = true;
@@ -409,6 +421,7 @@ impl Links {
             self.pending = self.pending.saturating_sub(1);
         }
         let candidates = std::mem::take(&mut second.candidates);
+        second.opinion = None;
         if let Some((at, _)) = over {
             self.over.remove(&(host, at, id));
         }

@@ -234,7 +234,15 @@ impl Search<'_> {
             }
         }
         let candidates = self.found.into_values().collect();
-        Some(Second { candidates, unweighed, by_number, familiar: false, decided: None, learnt: false })
+        Some(Second {
+            candidates,
+            unweighed,
+            by_number,
+            familiar: false,
+            opinion: None,
+            decided: None,
+            learnt: false,
+        })
     }
 }
 
