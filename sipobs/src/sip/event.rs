@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use super::text::{Params, number, trim};
+use super::{Message, Name};
 
 /// An Event value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,11 @@ impl<'a> Event<'a> {
         let (package, params) = head(value);
         let id = params.get("id").filter(|id| !id.is_empty());
         (!package.is_empty()).then_some(Self { package, id })
+    }
+
+    /// The Event of a message.
+    pub fn of(message: &Message<'a>) -> Option<Self> {
+        Self::parse(message.header(Name::Event)?)
     }
 
     /// Whether it is of the `refer` package. Case is ignored, though RFC 6665 §8.2.1 does not allow it.

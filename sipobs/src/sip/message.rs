@@ -247,7 +247,7 @@ impl<'a> Message<'a> {
 
     /// The Event (RFC 6665).
     pub fn event(&self) -> Option<Event<'a>> {
-        Event::parse(self.header(Name::Event)?)
+        Event::of(self)
     }
 
     /// The Subscription-State (RFC 6665).

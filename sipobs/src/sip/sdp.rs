@@ -2,7 +2,7 @@
 //!
 //! Facts only: keys and bodies never leave this module.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Message;
 use super::text::{number, trim, word};
@@ -92,6 +92,13 @@ impl<'a> Session<'a> {
         Some(session)
     }
 
+    /// Where its sender takes audio; `None` without a usable address, and for a refused stream.
+    pub fn media(&self) -> Option<SocketAddr> {
+        let audio = self.audio.filter(|audio| audio.port != 0)?;
+        let address = audio.address.filter(|address| !address.is_unspecified())?;
+        Some(SocketAddr::new(address, audio.port))
+    }
+
     /// Whether its sender holds the call: it takes no audio (RFC 3264 §8.4), or by the old way of
     /// `c=0.0.0.0`. A refused stream is no hold.
     pub fn is_hold(&self) -> bool {
@@ -169,6 +176,7 @@ mod tests {
         assert_eq!((audio.address, audio.port), (Some("192.0.2.5".parse().unwrap()), 49217));
         assert_eq!(audio.direction, Direction::SendRecv);
         assert!(!offer.is_hold());
+        assert_eq!(offer.media(), Some("192.0.2.5:49217".parse().unwrap()));
     }
 
     #[test]

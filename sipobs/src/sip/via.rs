@@ -32,9 +32,11 @@ impl<'a> Via<'a> {
         Some(Self { transport, host, port, params: Params::new(&rest[semicolon..]) })
     }
 
-    /// The transaction's branch; `None` if it is missing or empty.
+    /// The transaction's branch; `None` if it is missing or empty, or is nothing but the cookie of
+    /// RFC 3261 §8.1.1.7: that one tells no transaction from another (RFC 4475 §3.2.1).
     pub fn branch(&self) -> Option<&'a [u8]> {
-        self.params.get("branch").filter(|branch| !branch.is_empty())
+        let branch = self.params.get("branch")?;
+        (!branch.is_empty() && !branch.eq_ignore_ascii_case(b"z9hG4bK")).then_some(branch)
     }
 
     /// The address the receiver saw, without the brackets some put around IPv6.
