@@ -1,0 +1,139 @@
+//! What can be said of `deploy/` without a container engine or a cluster: its files parse, fit their schemas,
+//! and name only what exists.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::children::{output, run};
+use crate::{root, setup};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The Prometheus rules: well formed, and firing when they should.
+pub(crate) fn rules() -> Result<()> {
+    let dir = root().join("deploy/prometheus");
+    run(Command::new("promtool").args(["check", "rules", "sipobs.rules.yaml"]).current_dir(&dir), LIMIT)?;
+    run(Command::new("promtool").args(["test", "rules", "sipobs.rules.test.yaml"]).current_dir(&dir), LIMIT)
+}
+
+/// Every metric that the rules use is one that `exported` (a scrape of the real daemon) holds.
+pub(crate) fn rules_use_only(exported: &str) -> Result<()> {
+    let rules = fs::read_to_string(root().join("deploy/prometheus/sipobs.rules.yaml"))?;
+    let used: BTreeSet<&str> = rules
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("sipobs_"))
+        .collect();
+    ensure!(!used.is_empty(), "the rules use no metric of sipobs");
+    for name in used {
+        let sample = exported.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        ensure!(sample, "the rules use {name}, which the daemon does not export");
+    }
+    Ok(())
+}
+
+/// The Kubernetes manifest: its schema, and the privileges that the README promises.
+pub(crate) fn kubernetes() -> Result<()> {
+    let path = root().join("deploy/kubernetes/sipobs.yaml");
+    run(Command::new(setup::python_program("kubernetes-validate")).arg("--strict").arg(&path), LIMIT)?;
+    let documents = yaml(&path)?;
+    let set = documents.iter().find(|it| it["kind"] == "DaemonSet").context("no DaemonSet in the manifest")?;
+    let pod = &set["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let security = &container["securityContext"];
+    for (what, found, wanted) in [
+        ("hostNetwork", &pod["hostNetwork"], Value::Bool(true)),
+        ("seccompProfile", &pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault".into()),
+        ("runAsUser", &security["runAsUser"], 0.into()),
+        ("allowPrivilegeEscalation", &security["allowPrivilegeEscalation"], Value::Bool(false)),
+        ("readOnlyRootFilesystem", &security["readOnlyRootFilesystem"], Value::Bool(true)),
+        ("capabilities.drop", &security["capabilities"]["drop"], serde_json::json!(["ALL"])),
+        ("capabilities.add", &security["capabilities"]["add"], serde_json::json!(["BPF", "NET_ADMIN", "PERFMON"])),
+    ] {
+        ensure!(*found == wanted, "the DaemonSet's {what} is {found}, not {wanted}");
+    }
+    for field in ["resources", "livenessProbe", "readinessProbe"] {
+        ensure!(container[field].is_object(), "the DaemonSet has no {field}");
+    }
+    Ok(())
+}
+
+/// The Dockerfile and the compose file: every file, stage and volume they name is there.
+pub(crate) fn containers() -> Result<()> {
+    dockerfile(&root().join("deploy/Dockerfile"))?;
+    let dir = root().join("deploy/compose");
+    let compose = &yaml(&dir.join("compose.yaml"))?[0];
+    let volumes = compose["volumes"].as_object().context("compose: no volumes")?;
+    let services = compose["services"].as_object().context("compose: no services")?;
+    for (name, service) in services {
+        let image = service["image"].as_str();
+        ensure!(
+            service["build"].is_object() || image.is_some_and(|image| image.contains(':')),
+            "compose: {name} has neither a build nor an image with a version"
+        );
+        for depends in service["depends_on"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            ensure!(services.contains_key(depends), "compose: {name} depends on {depends}, which is no service");
+        }
+        for volume in service["volumes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let source = volume.split(':').next().unwrap_or_default();
+            let there = if source.starts_with('.') { dir.join(source).exists() } else { volumes.contains_key(source) };
+            ensure!(there, "compose: {name} mounts {source}, which does not exist");
+        }
+    }
+    for file in ["prometheus.yaml", "grafana-datasources.yaml"] {
+        yaml(&dir.join(file))?;
+    }
+    Ok(())
+}
+
+/// The configuration files that `deploy/` holds are ones that this `sipobs` takes.
+pub(crate) fn configurations(sipobs: &Path) -> Result<()> {
+    let manifest = yaml(&root().join("deploy/kubernetes/sipobs.yaml"))?;
+    let map = manifest.iter().find(|it| it["kind"] == "ConfigMap").context("no ConfigMap in the manifest")?;
+    let embedded = map["data"]["sipobs.toml"].as_str().context("no sipobs.toml in the ConfigMap")?;
+    let written = crate::scratch("deploy")?.join("kubernetes.toml");
+    fs::write(&written, embedded)?;
+    for path in [root().join("deploy/sipobs.toml"), root().join("deploy/compose/sipobs.toml"), written] {
+        output(Command::new(sipobs).arg("config").arg("--config").arg(&path))?;
+    }
+    Ok(())
+}
+
+fn dockerfile(path: &Path) -> Result<()> {
+    let text = fs::read_to_string(path)?.replace("\\\n", " ");
+    let mut stages = BTreeSet::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let instruction = words.next().unwrap_or_default();
+        let words: Vec<&str> = words.collect();
+        match instruction {
+            "FROM" => {
+                if let [_, "AS", stage] = words[..] {
+                    stages.insert(stage);
+                }
+            }
+            "COPY" => {
+                if let Some(stage) = words[0].strip_prefix("--from=") {
+                    ensure!(stages.contains(stage), "Dockerfile copies from {stage}, which is no stage before it");
+                } else {
+                    ensure!(root().join(words[0]).exists(), "Dockerfile copies {}, which does not exist", words[0]);
+                }
+            }
+            "RUN" | "WORKDIR" | "USER" | "ENTRYPOINT" | "CMD" | "ENV" | "ARG" | "EXPOSE" | "LABEL" => {}
+            other => anyhow::bail!("Dockerfile: {other:?} is no instruction"),
+        }
+    }
+    Ok(())
+}
+
+/// The documents of a YAML file, read by the same Python that checks the schemas.
+fn yaml(path: &Path) -> Result<Vec<Value>> {
+    let script = "import json, sys, yaml\njson.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
+    let json = output(Command::new(setup::python_program("python")).args(["-c", script]).arg(path))?;
+    Ok(serde_json::from_str(&json)?)
+}
