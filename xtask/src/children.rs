@@ -84,6 +84,15 @@ impl Running {
         Ok(Self { name: name.into(), child, log: log.into(), status: None })
     }
 
+    /// Starts `command` with its standard output where the command says and its standard error in `log`.
+    pub(crate) fn start_shown(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+        check_interrupt()?;
+        let out = File::create(log).with_context(|| log.display().to_string())?;
+        command.stdin(Stdio::null()).stderr(out).process_group(0);
+        let child = command.spawn().with_context(|| format!("{name}: {}", line(&command)))?;
+        Ok(Self { name: name.into(), child, log: log.into(), status: None })
+    }
+
     /// What it was started as.
     pub(crate) fn name(&self) -> &str {
         &self.name

@@ -31,7 +31,8 @@ pub(crate) fn rules_use_only(exported: &str) -> Result<()> {
         .collect();
     ensure!(!used.is_empty(), "the rules use no metric of sipobs");
     for name in used {
-        let sample = exported.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        let sample =
+            exported.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
         ensure!(sample, "the rules use {name}, which the daemon does not export");
     }
     Ok(())
@@ -42,7 +43,8 @@ pub(crate) fn kubernetes() -> Result<()> {
     let path = root().join("deploy/kubernetes/sipobs.yaml");
     run(Command::new(setup::python_program("kubernetes-validate")).arg("--strict").arg(&path), LIMIT)?;
     let documents = yaml(&path)?;
-    let set = documents.iter().find(|it| it["kind"] == "DaemonSet").context("no DaemonSet in the manifest")?;
+    let set =
+        documents.iter().find(|it| it["kind"] == "DaemonSet").context("no DaemonSet in the manifest")?;
     let pod = &set["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     let security = &container["securityContext"];
@@ -53,7 +55,11 @@ pub(crate) fn kubernetes() -> Result<()> {
         ("allowPrivilegeEscalation", &security["allowPrivilegeEscalation"], Value::Bool(false)),
         ("readOnlyRootFilesystem", &security["readOnlyRootFilesystem"], Value::Bool(true)),
         ("capabilities.drop", &security["capabilities"]["drop"], serde_json::json!(["ALL"])),
-        ("capabilities.add", &security["capabilities"]["add"], serde_json::json!(["BPF", "NET_ADMIN", "PERFMON"])),
+        (
+            "capabilities.add",
+            &security["capabilities"]["add"],
+            serde_json::json!(["BPF", "NET_ADMIN", "PERFMON"]),
+        ),
     ] {
         ensure!(*found == wanted, "the DaemonSet's {what} is {found}, not {wanted}");
     }
@@ -77,11 +83,18 @@ pub(crate) fn containers() -> Result<()> {
             "compose: {name} has neither a build nor an image with a version"
         );
         for depends in service["depends_on"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            ensure!(services.contains_key(depends), "compose: {name} depends on {depends}, which is no service");
+            ensure!(
+                services.contains_key(depends),
+                "compose: {name} depends on {depends}, which is no service"
+            );
         }
         for volume in service["volumes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let source = volume.split(':').next().unwrap_or_default();
-            let there = if source.starts_with('.') { dir.join(source).exists() } else { volumes.contains_key(source) };
+            let there = if source.starts_with('.') {
+                dir.join(source).exists()
+            } else {
+                volumes.contains_key(source)
+            };
             ensure!(there, "compose: {name} mounts {source}, which does not exist");
         }
     }
@@ -119,9 +132,16 @@ fn dockerfile(path: &Path) -> Result<()> {
             }
             "COPY" => {
                 if let Some(stage) = words[0].strip_prefix("--from=") {
-                    ensure!(stages.contains(stage), "Dockerfile copies from {stage}, which is no stage before it");
+                    ensure!(
+                        stages.contains(stage),
+                        "Dockerfile copies from {stage}, which is no stage before it"
+                    );
                 } else {
-                    ensure!(root().join(words[0]).exists(), "Dockerfile copies {}, which does not exist", words[0]);
+                    ensure!(
+                        root().join(words[0]).exists(),
+                        "Dockerfile copies {}, which does not exist",
+                        words[0]
+                    );
                 }
             }
             "RUN" | "WORKDIR" | "USER" | "ENTRYPOINT" | "CMD" | "ENV" | "ARG" | "EXPOSE" | "LABEL" => {}

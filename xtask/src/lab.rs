@@ -13,7 +13,8 @@ use crate::children::{output, wait_for};
 
 /// The agent's end of the wire, where sipobs listens.
 pub(crate) const AGENT_INTERFACE: &str = "agent0";
-const TRUNK_INTERFACE: &str = "trunk0";
+/// The trunk's end.
+pub(crate) const TRUNK_INTERFACE: &str = "trunk0";
 const PREFIX: &str = "sipobs-lab";
 
 /// Which end of the wire.
@@ -72,11 +73,23 @@ impl Lab {
         for (side, name) in [(Side::Trunk, TRUNK_INTERFACE), (Side::Agent, AGENT_INTERFACE)] {
             let namespace = lab.namespace(side);
             for number in 0..Self::ADDRESSES {
-                let address = format!("{}/24", address(side, number));
+                let address = format!("{}/16", address(side, number));
                 ip(&["-n", namespace, "address", "add", &address, "dev", name])?;
             }
             ip(&["-n", namespace, "link", "set", "lo", "up"])?;
             ip(&["-n", namespace, "link", "set", name, "up"])?;
+        }
+        Ok(lab)
+    }
+
+    /// Two ends in one namespace, the agent's, and without addresses: what is written to one end comes out of
+    /// the other, and no kernel answers. For replaying a capture of both directions.
+    pub(crate) fn for_replay(dir: &Path) -> Result<Self> {
+        let lab = Self::new(dir)?;
+        ip(&["-n", &lab.trunk, "link", "set", TRUNK_INTERFACE, "netns", &lab.agent])?;
+        for name in [TRUNK_INTERFACE, AGENT_INTERFACE] {
+            ip(&["-n", &lab.agent, "address", "flush", "dev", name])?;
+            ip(&["-n", &lab.agent, "link", "set", name, "up"])?;
         }
         Ok(lab)
     }
@@ -106,6 +119,12 @@ impl Lab {
         Ok((read("rx_packets")?, read("tx_packets")?))
     }
 
+    /// The file that stands for the namespace of `side`.
+    #[cfg_attr(not(feature = "ui"), allow(dead_code, reason = "only the Jaeger page enters it by itself"))]
+    pub(crate) fn namespace_file(&self, side: Side) -> PathBuf {
+        Path::new("/run/netns").join(self.namespace(side))
+    }
+
     fn namespace(&self, side: Side) -> &str {
         match side {
             Side::Trunk => &self.trunk,
@@ -123,11 +142,14 @@ impl Drop for Lab {
     }
 }
 
+/// Where the agent's addresses are, and the trunk's are not.
+pub(crate) const AGENT_NETWORK: &str = "10.77.1.0/24";
+
 /// The address of one end for the call with this number.
 pub(crate) fn address(side: Side, number: u8) -> Ipv4Addr {
     match side {
         Side::Trunk => Ipv4Addr::new(10, 77, 0, 10 + number),
-        Side::Agent => Ipv4Addr::new(10, 77, 0, 110 + number),
+        Side::Agent => Ipv4Addr::new(10, 77, 1, 10 + number),
     }
 }
 

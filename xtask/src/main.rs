@@ -10,11 +10,18 @@ use clap::Parser;
 
 mod calls;
 mod children;
+mod collector;
+mod daemon;
+mod demo;
+mod deploy;
 mod lab;
 mod ladder;
+mod live;
+mod recording;
 mod setup;
 mod test;
 mod traffic;
+mod ui;
 #[allow(dead_code, reason = "the generators to come use it")]
 mod wire;
 
@@ -22,11 +29,18 @@ mod wire;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Chore {
+    /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
+    Demo(demo::Options),
     /// Write the captures of the golden cases from their ladder files.
     Ladders {
         /// Only say whether they are what their ladders say.
         #[arg(long)]
         check: bool,
+    },
+    /// Record the lab's calls on the agent's wire into a capture file.
+    Record {
+        /// The file to write.
+        file: PathBuf,
     },
     /// Install what the other chores need (as root on Debian or Ubuntu), or say how.
     Setup,
@@ -39,6 +53,8 @@ enum Chore {
 fn main() -> ExitCode {
     let done = children::watch_signals().and_then(|()| match Chore::parse() {
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
+        Chore::Demo(options) => demo::run(&options),
+        Chore::Record { file } => recording::record(&file),
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
         Chore::Test(options) => test::run(&options),
         Chore::Traffic(options) => traffic::run(&options),
@@ -57,10 +73,14 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is inside the project")
 }
 
+/// Where cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// A folder below `target` for what one run of a chore writes, emptied.
 fn scratch(chore: &str) -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let dir = target.join("xtask").join(chore);
+    let dir = target().join("xtask").join(chore);
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
     }

@@ -1,15 +1,14 @@
 //! `cargo xtask test`: every check there is, one step after the other, and a count at the end.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::calls::{self, Story};
 use crate::children::{check_interrupt, run as run_command};
-use crate::lab::{self, Lab};
-use crate::{root, scratch, setup};
+use crate::{daemon, deploy, lab, live, root, setup};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -39,7 +38,10 @@ const STEPS: &[Step] = &[
     ("clippy", "clippy, without and with live capture", clippy),
     ("unit", "unit, golden and property tests", unit),
     ("docs", "documentation builds without a warning", docs),
-    ("lab", "the lab's calls, captured live", live),
+    ("deploy", "rules, manifests and example configurations", deploy_files),
+    ("lab", "the lab's calls, captured live, and their spans in a collector", live_calls),
+    ("replay", "a capture through XDP and tc says what the file says", replay),
+    ("http", "spans over HTTP", http),
     ("clean", "nothing is left behind", clean),
 ];
 
@@ -124,12 +126,34 @@ fn docs() -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-fn live() -> Result<Verdict> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(Verdict::Skipped("network namespaces and BPF programs need root".into()));
+fn deploy_files() -> Result<Verdict> {
+    deploy::rules()?;
+    deploy::kubernetes()?;
+    deploy::containers()?;
+    deploy::configurations(&daemon::build(true, false)?)?;
+    println!("   Not run here: the images, the compose file, and a cluster.");
+    Ok(Verdict::Passed)
+}
+
+fn live_calls() -> Result<Verdict> {
+    captured(live::lab)
+}
+
+fn replay() -> Result<Verdict> {
+    captured(live::replayed)
+}
+
+fn http() -> Result<Verdict> {
+    captured(live::over_http)
+}
+
+/// Builds sipobs for live capture and hands it to `check`, where the machine lets us capture.
+fn captured(check: fn(&Path) -> Result<()>) -> Result<Verdict> {
+    let sipobs = daemon::build(true, false)?;
+    if let Some(reason) = live::impossible(&sipobs) {
+        return Ok(Verdict::Skipped(reason));
     }
-    let lab = Lab::new(&scratch("test-lab")?)?;
-    calls::place(&lab, &Story::ALL)?;
+    check(&sipobs)?;
     Ok(Verdict::Passed)
 }
 

@@ -1,0 +1,184 @@
+//! sipobs itself, built and run by the chores.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::children::{Running, output, run, wait_for};
+use crate::lab::{AGENT_INTERFACE, Lab, Side};
+use crate::{root, setup};
+
+/// Of the namespace's own loopback.
+const METRICS: &str = "127.0.0.1:9464";
+/// SIGTERM settles what is open and flushes spans, within bounds.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Builds sipobs, with live capture or without, and gives the path of its program.
+pub(crate) fn build(live: bool, release: bool) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--locked", "--package", "sipobs"]);
+    if live {
+        cargo.args(["--features", "live"]);
+    }
+    if release {
+        cargo.arg("--release");
+    }
+    run(cargo.env("PATH", setup::search_path()).current_dir(root()), BUILD_LIMIT)?;
+    let built = crate::target().join(if release { "release" } else { "debug" }).join("sipobs");
+    ensure!(built.exists(), "{} was not built", built.display());
+    Ok(built)
+}
+
+/// Why this machine can't capture live, if so: what `sipobs check` says.
+pub(crate) fn cannot_capture(sipobs: &Path, lab: &Lab) -> Option<String> {
+    output(lab.inside(Side::Agent, sipobs).args(["check", "-i", AGENT_INTERFACE]))
+        .err()
+        .map(|error| error.to_string())
+}
+
+/// `sipobs run` on the agent's end of the wire.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    running: Running,
+    jsonl: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it and waits until it captures. With `shown`, what it prints goes to our own output.
+    pub(crate) fn start(lab: &Lab, sipobs: &Path, otlp: Option<&str>, shown: bool) -> Result<Self> {
+        let jsonl = lab.dir.join("sipobs.jsonl");
+        let mut command = lab.inside(Side::Agent, sipobs);
+        command.args(["run", "-i", AGENT_INTERFACE]);
+        if let Some(endpoint) = otlp {
+            command.args(["--otlp", endpoint]);
+        }
+        command.env("SIPOBS_JSONL__PATH", &jsonl).env("SIPOBS_METRICS__LISTEN", METRICS);
+        let log = lab.dir.join("sipobs.log");
+        let running = if shown {
+            command.stdout(Stdio::inherit());
+            Running::start_shown("sipobs", command, &log)?
+        } else {
+            Running::start("sipobs", command, &log)?
+        };
+        let mut daemon = Self { running, jsonl };
+        let ready = wait_for("sipobs is ready", Duration::from_secs(20), || {
+            if let Some(status) = daemon.running.ended()? {
+                bail!("sipobs ended with {status}:\n{}", daemon.running.tail(30));
+            }
+            Ok(get(lab, METRICS, "/readyz").ok().filter(|(status, _)| *status == 200))
+        });
+        ready.with_context(|| daemon.running.tail(30))?;
+        Ok(daemon)
+    }
+
+    /// What it exports at this moment.
+    pub(crate) fn metrics(&self, lab: &Lab) -> Result<Metrics> {
+        let (status, text) = get(lab, METRICS, "/metrics")?;
+        ensure!(status == 200, "/metrics answers {status}");
+        Metrics::parse(text)
+    }
+
+    /// Waits until it has written `count` transfers.
+    pub(crate) fn wait_settled(&mut self, count: usize, limit: Duration) -> Result<()> {
+        wait_for("every verdict settles", limit, || {
+            let settled = self.lines()?.iter().filter(|line| line["kind"] == "transfer").count();
+            Ok((settled >= count).then_some(()))
+        })
+    }
+
+    /// Ends it as a service manager would, and gives all it has written.
+    pub(crate) fn stop(mut self) -> Result<Vec<Value>> {
+        self.running.signal(Signal::TERM)?;
+        self.running.succeed(STOP_LIMIT)?;
+        self.lines()
+    }
+
+    fn lines(&self) -> Result<Vec<Value>> {
+        // It is made with the first line.
+        let text = fs::read_to_string(&self.jsonl).unwrap_or_default();
+        // The last line may still be in the making.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        json_lines(whole)
+    }
+}
+
+/// What `sipobs pcap` says of a capture.
+pub(crate) fn read_capture(sipobs: &Path, capture: &Path) -> Result<Vec<Value>> {
+    json_lines(&output(Command::new(sipobs).args(["pcap", "--format", "jsonl"]).arg(capture))?)
+}
+
+fn json_lines(text: &str) -> Result<Vec<Value>> {
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))).collect()
+}
+
+/// A scrape.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// As it came.
+    pub(crate) text: String,
+    samples: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    fn parse(text: String) -> Result<Self> {
+        let mut samples = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            // An exemplar stands behind ` # `.
+            let line = line.split(" # ").next().unwrap_or_default();
+            let (name, value) = line.rsplit_once(' ').with_context(|| format!("not a sample: {line}"))?;
+            samples.insert(name.to_owned(), value.parse().with_context(|| format!("not a sample: {line}"))?);
+        }
+        Ok(Self { text, samples })
+    }
+
+    /// The sum of all series of `name` that hold every one of `labels` (`key="value"`).
+    pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> Result<u64> {
+        let mut found = false;
+        let mut sum = 0.0;
+        for (series, value) in &self.samples {
+            let (metric, held) = series.split_once('{').unwrap_or((series, ""));
+            if metric == name {
+                found = true;
+                if labels.iter().all(|label| held.contains(label)) {
+                    sum += value;
+                }
+            }
+        }
+        ensure!(found, "/metrics has no {name}");
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counters, far below 2^53"
+        )]
+        Ok(sum as u64)
+    }
+}
+
+/// GET inside the agent's namespace: status and body.
+fn get(lab: &Lab, address: &str, path: &str) -> Result<(u16, String)> {
+    let script = format!(
+        "exec 3<>/dev/tcp/{}; printf 'GET {path} HTTP/1.0\\r\\nHost: lab\\r\\n\\r\\n' >&3; timeout 5 cat <&3",
+        address.replace(':', "/")
+    );
+    let answer = output(lab.inside(Side::Agent, "bash").args(["-c", &script]))?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP status")?;
+    Ok((status, body.to_owned()))
+}
+
+/// The trunks' and platforms' way of writing a Call-ID, as a key.
+pub(crate) fn transfer_of<'a>(lines: &'a [Value], call_id: &str) -> Option<&'a Value> {
+    lines.iter().find(|line| line["kind"] == "transfer" && line["call_id"] == call_id)
+}
+
+/// The line of an ended call.
+pub(crate) fn call_of<'a>(lines: &'a [Value], call_id: &str) -> Option<&'a Value> {
+    lines.iter().find(|line| line["kind"] == "call" && line["call_id"] == call_id)
+}

@@ -1,0 +1,230 @@
+//! The steps of the test that need the kernel: the lab's calls live, and a replay held against the file reader.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::calls::{self, Story};
+use crate::collector::{Collector, Span};
+use crate::daemon::{self, Daemon, Metrics, call_of, read_capture, transfer_of};
+use crate::deploy;
+use crate::lab::{Lab, Side};
+use crate::recording::{self, Tap};
+
+/// A verdict comes 35 s after its call's BYE at the latest.
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Places the lab's calls under the eyes of `sipobs run` and of a collector, and holds what was said, sent and
+/// counted against what happened.
+pub(crate) fn lab(sipobs: &Path) -> Result<()> {
+    let lab = Lab::new(&crate::scratch("test-lab")?)?;
+    let collector = Collector::start(&lab)?;
+    let mut daemon = Daemon::start(&lab, sipobs, Some(Collector::GRPC), false)?;
+    let before = Count::take(&lab, &daemon)?;
+    let recorded = lab.dir.join("wire.pcap");
+    let tap = Tap::start(&lab, &recorded)?;
+    calls::place(&lab, &Story::ALL)?;
+    tap.stop()?;
+    let after = Count::take(&lab, &daemon)?;
+    let metrics = daemon.metrics(&lab)?;
+    nothing_lost(&before, &after, &metrics)?;
+    deploy::rules_use_only(&metrics.text)?;
+
+    let attempts = Story::ALL.iter().filter(|story| story.expected().method.is_some()).count();
+    daemon.wait_settled(attempts, SETTLE_LIMIT)?;
+    let lines = daemon.stop()?;
+    for story in Story::ALL {
+        judged(story, &lines).with_context(|| format!("{}: {}", story.name(), story.what()))?;
+    }
+    let found = lines.iter().filter(|line| line["kind"] == "transfer").count();
+    ensure!(found == attempts, "{found} transfers were found, {attempts} were made");
+
+    let spans =
+        collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
+    traced(&lines, &spans)?;
+
+    // What tcpdump saw on the same wire, read as a file.
+    same_transfers(&lines, &read_capture(sipobs, &recorded)?).context("live, and from tcpdump's file")?;
+    Ok(())
+}
+
+/// Replays the shipped capture through XDP and tc: the transfers must be those that the file reader finds.
+pub(crate) fn replayed(sipobs: &Path) -> Result<()> {
+    let capture = recording::shipped();
+    let from_file = read_capture(sipobs, &capture)?;
+    let lab = Lab::for_replay(&crate::scratch("test-replay")?)?;
+    let mut daemon = Daemon::start(&lab, sipobs, None, false)?;
+    let before = Count::take(&lab, &daemon)?;
+    recording::replay(&lab, &capture)?;
+    let after = Count::take(&lab, &daemon)?;
+    nothing_lost(&before, &after, &daemon.metrics(&lab)?)?;
+    let transfers = from_file.iter().filter(|line| line["kind"] == "transfer").count();
+    daemon.wait_settled(transfers, SETTLE_LIMIT)?;
+    same_transfers(&daemon.stop()?, &from_file).context("replayed, and from the file")
+}
+
+/// The same spans by the other protocol: `sipobs pcap` sends them over HTTP.
+pub(crate) fn over_http(sipobs: &Path) -> Result<()> {
+    let lab = Lab::new(&crate::scratch("test-http")?)?;
+    let collector = Collector::start(&lab)?;
+    let mut command = lab.inside(Side::Agent, sipobs);
+    command.args(["pcap", "--format", "jsonl", "--otlp", Collector::HTTP]).arg(recording::shipped());
+    command.env("SIPOBS_OTLP__PROTOCOL", "http/protobuf");
+    let text = crate::children::output(&mut command)?;
+    let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let attempts = lines.iter().filter(|line| line["kind"] == "transfer").count();
+    let spans =
+        collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
+    traced(&lines, &spans)
+}
+
+/// What the wire has carried and what the programs have seen, at one moment.
+struct Count {
+    wire: u64,
+    seen: u64,
+}
+
+impl Count {
+    /// Takes both, at a moment when nothing moves.
+    fn take(lab: &Lab, daemon: &Daemon) -> Result<Self> {
+        for _ in 0..50 {
+            let first = lab.packets()?;
+            let seen = daemon.metrics(lab)?.sum("sipobs_capture_frames_seen_total", &[])?;
+            if lab.packets()? == first {
+                return Ok(Self { wire: first.0 + first.1, seen });
+            }
+        }
+        bail!("the wire never rests");
+    }
+}
+
+/// Packets sent = not matched + delivered + counted losses, and of those there are none.
+fn nothing_lost(before: &Count, after: &Count, metrics: &Metrics) -> Result<()> {
+    let (sent, seen) = (after.wire - before.wire, after.seen - before.seen);
+    ensure!(sent == seen, "{sent} packets crossed the wire and the programs saw {seen}");
+    ensure!(sent > 0, "nothing crossed the wire");
+    let total = metrics.sum("sipobs_capture_frames_seen_total", &[])?;
+    let passed = metrics.sum("sipobs_capture_frames_passed_total", &[])?;
+    let delivered = metrics.sum("sipobs_capture_frames_delivered_total", &[])?;
+    let lost = metrics.sum("sipobs_capture_frames_lost_total", &[])?;
+    ensure!(
+        total == passed + delivered + lost,
+        "{total} seen, but {passed} not matched + {delivered} delivered + {lost} lost"
+    );
+    ensure!(lost == 0, "{lost} frames were lost");
+    println!(
+        "   {sent} packets = {seen} seen; in all {total} = {passed} not matched + {delivered} delivered + 0 lost"
+    );
+    Ok(())
+}
+
+/// Whether the story was told right.
+pub(crate) fn judged(story: Story, lines: &[Value]) -> Result<()> {
+    let expected = story.expected();
+    let call_id = story.call_id();
+    let transfer = transfer_of(lines, &call_id);
+    let Some(method) = expected.method else {
+        ensure!(transfer.is_none(), "an attempt where there was none: {}", transfer.unwrap_or(&Value::Null));
+        let call = call_of(lines, &call_id).context("no line for the call")?;
+        ensure!(call["refer_absent"] == expected.outcome, "refer_absent is {}", call["refer_absent"]);
+        ensure!(call["ended_by"] == "caller", "ended_by is {}", call["ended_by"]);
+        return Ok(());
+    };
+    let transfer = transfer.context("no line for the attempt")?;
+    let said = (&transfer["method"], &transfer["outcome"], transfer["status"].as_u64());
+    let wanted = (&Value::from(method), &Value::from(expected.outcome), expected.status);
+    ensure!(said == wanted, "said {said:?}, and it was {wanted:?}");
+    if method == "invite" {
+        ensure!(
+            transfer["target_call_id"] == story.leg_call_id().as_str(),
+            "tied to {}",
+            transfer["target_call_id"]
+        );
+    }
+    for (number, lost) in transfer["quality"].as_object().context("no quality")? {
+        ensure!(lost == 0, "quality.{number} is {lost}");
+    }
+    if let Some(word) = expected.diagnosis {
+        let first = transfer["diagnosis"][0].to_string().to_lowercase();
+        ensure!(first.contains(word), "the first diagnosis does not say {word:?}: {first}");
+    }
+    Ok(())
+}
+
+fn of_transfers(spans: &[Span]) -> impl Iterator<Item = &Span> {
+    spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"))
+}
+
+/// Every attempt has its span, with a trace of its call's own, the right outcome and status, and its messages.
+fn traced(lines: &[Value], spans: &[Span]) -> Result<()> {
+    for line in lines.iter().filter(|line| line["kind"] == "transfer") {
+        let call_id = line["call_id"].as_str().context("an attempt without a call")?;
+        let outcome = line["outcome"].as_str().unwrap_or_default();
+        let span = of_transfers(spans)
+            .find(|span| span.attributes.get("sip.call_id").is_some_and(|id| id == call_id))
+            .with_context(|| format!("no sip.transfer span of {call_id}"))?;
+        for field in ["outcome", "method", "evidence"] {
+            let said = span.attributes.get(&format!("sip.transfer.{field}"));
+            ensure!(
+                said.map(String::as_str) == line[field].as_str(),
+                "{call_id}: the span's {field} is {said:?}"
+            );
+        }
+        let status = &span.fields["Status code"];
+        let wanted = if outcome == "succeeded" { "STATUS_CODE_UNSET" } else { "STATUS_CODE_ERROR" };
+        ensure!(status == wanted, "{call_id}: {outcome} is {status}");
+        let trace = &span.fields["Trace ID"];
+        let family: Vec<&Span> = spans.iter().filter(|other| &other.fields["Trace ID"] == trace).collect();
+        ensure!(
+            family.len() >= 3,
+            "{call_id}: a trace of {} spans: call, transfer and messages?",
+            family.len()
+        );
+        let events: usize = family.iter().map(|span| span.events).sum();
+        let messages = line["messages"].as_array().map_or(0, Vec::len);
+        ensure!(events >= messages, "{call_id}: {events} span events for {messages} messages");
+    }
+    Ok(())
+}
+
+/// Whether two accounts tell of the same transfers.
+fn same_transfers(one: &[Value], other: &[Value]) -> Result<()> {
+    let told = |lines: &[Value]| -> Vec<String> {
+        let fields =
+            ["call_id", "method", "type", "outcome", "status", "evidence", "target_call_id", "refer_cseq"];
+        let transfers = lines.iter().filter(|line| line["kind"] == "transfer");
+        let mut told: Vec<String> = transfers
+            .map(|line| {
+                let messages: Vec<&Value> = line["messages"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|message| &message["line"])
+                    .collect();
+                format!("{:?} {messages:?}", fields.map(|field| &line[field]))
+            })
+            .collect();
+        told.sort();
+        told
+    };
+    let (one, other) = (told(one), told(other));
+    ensure!(!one.is_empty(), "no transfers at all");
+    for (left, right) in one.iter().zip(&other) {
+        ensure!(left == right, "two accounts of one attempt:\n  {left}\n  {right}");
+    }
+    ensure!(one.len() == other.len(), "{} transfers on one side, {} on the other", one.len(), other.len());
+    Ok(())
+}
+
+/// Why this machine can't do it, if so.
+pub(crate) fn impossible(sipobs: &Path) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("network namespaces and BPF programs need root".into());
+    }
+    match crate::scratch("probe").and_then(|dir| Lab::new(&dir)) {
+        Ok(lab) => daemon::cannot_capture(sipobs, &lab),
+        Err(error) => Some(format!("no network namespaces: {error:#}")),
+    }
+}
