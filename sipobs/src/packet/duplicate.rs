@@ -54,6 +54,11 @@ impl Duplicates {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.seen.len().max(self.order.len())
+    }
+
     fn seen(
         &mut self,
         time: Timestamp,

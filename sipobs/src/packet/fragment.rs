@@ -151,6 +151,13 @@ impl Fragments {
         }
     }
 
+    /// Datagrams, senders, bytes.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        assert_eq!(self.datagrams.len(), self.deadlines.len());
+        (self.datagrams.len(), self.senders.len(), self.bytes)
+    }
+
     fn begin(&mut self, now: Timestamp, key: Key) {
         self.serial += 1;
         let deadline = (now + self.timeout, self.serial);

@@ -315,3 +315,6 @@ impl<'a> At<'a> {
         if reason == Unused::LinkHeader { self.short(reason) } else { reason }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,539 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::capture::Direction;
+
+const SIP: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: x\r\n\r\n";
+const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const MTU: usize = 1480;
+
+fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len() + 8).unwrap();
+    [&src.to_be_bytes()[..], &dst.to_be_bytes(), &len.to_be_bytes(), &[0, 0], payload].concat()
+}
+
+fn tcp(flags: u8, payload: &[u8]) -> Vec<u8> {
+    let ports = [&5060_u16.to_be_bytes()[..], &40_000_u16.to_be_bytes()].concat();
+    let numbers = [&7_u32.to_be_bytes()[..], &9_u32.to_be_bytes()].concat();
+    // A header of 24 bytes: one option word.
+    [&ports[..], &numbers, &[6 << 4, flags, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0], payload].concat()
+}
+
+fn v4_piece(id: u16, flags: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len() + 20).unwrap().to_be_bytes();
+    let (id, flags) = (id.to_be_bytes(), flags.to_be_bytes());
+    let head = [0x45, 0, len[0], len[1], id[0], id[1], flags[0], flags[1], 64, protocol, 0, 0];
+    [&head[..], &A.octets(), &B.octets(), payload].concat()
+}
+
+fn v4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    v4_piece(1, 0x4000, protocol, payload)
+}
+
+fn v6(next: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let address = |last: u16| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).octets();
+    [&[0x60, 0, 0, 0, len[0], len[1], next, 64][..], &address(1), &address(2), payload].concat()
+}
+
+fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
+    [&[2; 12][..], &kind.to_be_bytes(), payload].concat()
+}
+
+/// Gives frames to a stage, all at the given moment in milliseconds, and keeps what comes out.
+struct Tap {
+    packets: Packets,
+    link: LinkType,
+    out: Vec<(SocketAddr, SocketAddr, Vec<u8>, bool)>,
+    damage: Vec<Damage>,
+    frames: u64,
+}
+
+impl Tap {
+    fn new(link: LinkType) -> Self {
+        Self::with(link, Config::default())
+    }
+
+    fn with(link: LinkType, config: Config) -> Self {
+        let packets = Packets::new(config);
+        Self { packets, link, out: Vec::new(), damage: Vec::new(), frames: 0 }
+    }
+
+    fn push(&mut self, ms: i64, bytes: &[u8]) {
+        self.push_cut(ms, bytes, 0);
+    }
+
+    fn push_cut(&mut self, ms: i64, bytes: &[u8], cut: usize) {
+        self.frames += 1;
+        let frame = Frame {
+            time: Timestamp::from_nanos(ms * 1_000_000),
+            number: self.frames,
+            interface: 0,
+            direction: Direction::Unknown,
+            link: self.link,
+            wire_len: u32::try_from(bytes.len() + cut).unwrap(),
+            bytes,
+        };
+        let (out, damage) = (&mut self.out, &mut self.damage);
+        let mut sink = |item: Item<'_>| match item {
+            Item::Packet(p) => match p.transport {
+                Transport::Udp { payload, cut } => out.push((p.src, p.dst, payload.to_vec(), cut)),
+                Transport::Tcp { payload, cut, .. } => out.push((p.src, p.dst, payload.to_vec(), cut > 0)),
+            },
+            Item::Damage(d) => damage.push(d),
+        };
+        self.packets.handle_timeout(frame.time, &mut sink);
+        self.packets.push(&frame, &mut sink);
+        self.check();
+    }
+
+    fn timeout(&mut self, ms: i64) {
+        let damage = &mut self.damage;
+        self.packets.handle_timeout(Timestamp::from_nanos(ms * 1_000_000), &mut |item| match item {
+            Item::Damage(d) => damage.push(d),
+            Item::Packet(p) => panic!("{p:?}"),
+        });
+        self.check();
+    }
+
+    fn unused(&self, reason: Unused) -> u64 {
+        self.packets.counters.unused.of(reason)
+    }
+
+    /// Every frame is accounted for, always.
+    fn check(&self) {
+        let c = &self.packets.counters;
+        assert_eq!(
+            c.frames,
+            c.packets + c.fragments_joined + c.fragments_waiting + c.unused.total(),
+            "{c:?}"
+        );
+    }
+}
+
+/// What one frame of this link type carries, if it carries anything.
+fn payload_of(link: LinkType, frame: &[u8]) -> Option<Vec<u8>> {
+    let mut tap = Tap::new(link);
+    tap.push(0, frame);
+    tap.out.pop().map(|(_, _, payload, cut)| {
+        assert!(!cut);
+        payload
+    })
+}
+
+#[test]
+fn every_link_layer() {
+    let (four, six) = (v4(17, &udp(5060, 5060, SIP)), v6(17, &udp(5060, 5060, SIP)));
+    for (link, head, ip) in [
+        (LinkType::Raw, vec![], &four),
+        (LinkType::Raw, vec![], &six),
+        (LinkType::Null, vec![2, 0, 0, 0], &four),
+        (LinkType::Null, vec![0, 0, 0, 30], &six),
+        (LinkType::Loop, vec![0, 0, 0, 2], &four),
+        (LinkType::Ethernet, ethernet(0x0800, b""), &four),
+        (LinkType::Ethernet, ethernet(0x86dd, b""), &six),
+        (LinkType::Ethernet, ethernet(300, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]), &four),
+        (LinkType::Sll, [&[0; 14][..], &[0x08, 0]].concat(), &four),
+        (LinkType::Sll2, [&[0x86, 0xdd][..], &[0; 18]].concat(), &six),
+    ] {
+        assert_eq!(payload_of(link, &[&head[..], ip].concat()).as_deref(), Some(SIP), "{link:?} {head:?}");
+    }
+}
+
+#[test]
+fn every_encapsulation() {
+    let ip = v4(17, &udp(5060, 5060, SIP));
+    let six = v6(17, &udp(5060, 5060, SIP));
+    let frame = ethernet(0x0800, &ip);
+    let gre = |head: &[u8], inner: &[u8]| ethernet(0x0800, &v4(47, &[head, inner].concat()));
+    let in_udp = |port: u16, head: &[u8], inner: &[u8]| {
+        ethernet(0x0800, &v4(17, &udp(50_000, port, &[head, inner].concat())))
+    };
+    for (what, bytes) in [
+        ("802.1Q", ethernet(0x8100, &[&[0, 5, 8, 0][..], &ip].concat())),
+        ("QinQ", ethernet(0x88a8, &[&[0, 5, 0x81, 0, 0, 6, 8, 0][..], &ip].concat())),
+        ("QinQ, old", ethernet(0x9100, &[&[0, 5, 0x81, 0, 0, 6, 0x86, 0xdd][..], &six].concat())),
+        ("PPPoE", ethernet(0x8864, &[&[0x11, 0, 0, 1, 0, 99, 0, 0x21][..], &ip].concat())),
+        ("PPPoE, compressed", ethernet(0x8864, &[&[0x11, 0, 0, 1, 0, 99, 0x57][..], &six].concat())),
+        ("MPLS", ethernet(0x8847, &[&[0, 1, 0, 64, 0, 2, 1, 64][..], &ip].concat())),
+        ("MPLS pseudowire", ethernet(0x8847, &[&[0, 1, 1, 64, 0, 0, 0, 0][..], &frame].concat())),
+        ("IP in IP", ethernet(0x0800, &v4(4, &ip))),
+        ("6in4", ethernet(0x0800, &v4(41, &six))),
+        ("4in6", ethernet(0x86dd, &v6(4, &ip))),
+        ("GRE", gre(&[0, 0, 8, 0], &ip)),
+        ("GRE, key and sequence", gre(&[0x30, 0, 0x86, 0xdd, 1, 2, 3, 4, 5, 6, 7, 8], &six)),
+        ("GRE, Ethernet", gre(&[0, 0, 0x65, 0x58], &frame)),
+        ("ERSPAN", gre(&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9], &frame)),
+        ("VXLAN", in_udp(4789, &[8, 0, 0, 0, 0, 0, 7, 0], &frame)),
+        ("Geneve", in_udp(6081, &[1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 4], &frame)),
+        ("GTP-U", in_udp(2152, &[0x30, 255, 0, 99, 0, 0, 0, 1], &ip)),
+        ("GTP-U, sequence", in_udp(2152, &[0x32, 255, 0, 99, 0, 0, 0, 1, 0, 1, 0, 0], &ip)),
+        (
+            "GTP-U, extensions",
+            in_udp(2152, &[0x34, 255, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 9, 9, 0x40, 1, 8, 8, 0], &six),
+        ),
+        (
+            "hop-by-hop, routing",
+            ethernet(
+                0x86dd,
+                &v6(
+                    0,
+                    &[&[43, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0][..], &udp(5060, 5060, SIP)]
+                        .concat(),
+                ),
+            ),
+        ),
+        (
+            "atomic fragment",
+            ethernet(0x86dd, &v6(44, &[&[17, 0, 0, 0, 0, 0, 0, 5][..], &udp(5060, 5060, SIP)].concat())),
+        ),
+        (
+            "authentication header",
+            ethernet(
+                0x0800,
+                &v4(51, &[&[17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &udp(5060, 5060, SIP)].concat()),
+            ),
+        ),
+    ] {
+        assert_eq!(payload_of(LinkType::Ethernet, &bytes).as_deref(), Some(SIP), "{what}");
+    }
+}
+
+#[test]
+fn sip_on_a_tunnels_port_is_sip() {
+    for port in [4789, 8472, 6081, 2152] {
+        let frame = v4(17, &udp(5060, port, SIP));
+        assert_eq!(payload_of(LinkType::Raw, &frame).as_deref(), Some(SIP), "{port}");
+    }
+}
+
+#[test]
+fn what_icmp_quotes_is_not_a_packet() {
+    let quoted = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &v4(17, &udp(5060, 5060, SIP))].concat();
+    let mut tap = Tap::new(LinkType::Raw);
+    tap.push(0, &v4(1, &quoted));
+    assert!(tap.out.is_empty());
+    assert_eq!(tap.unused(Unused::OtherProtocol), 1);
+}
+
+#[test]
+fn lengths_rule() {
+    let mut tap = Tap::new(LinkType::Raw);
+    // Ethernet pads short frames; a large packet on its way to the card has no length yet.
+    let mut padded = v4(17, &udp(1, 2, b"s"));
+    padded.extend([0; 20]);
+    tap.push(0, &padded);
+    let mut offload = v4(6, &tcp(0x18, SIP));
+    offload[2..4].fill(0);
+    tap.push(0, &offload);
+    assert_eq!(tap.out[0].2, b"s");
+    assert_eq!(tap.out[1].2, SIP);
+
+    // What the capture cut off is known to be missing; what a header merely claims is a lie.
+    let whole = v4(17, &udp(1, 2, SIP));
+    tap.push_cut(0, &whole[..whole.len() - 4], 4);
+    assert_eq!((&tap.out[2].2[..], tap.out[2].3), (&SIP[..SIP.len() - 4], true));
+    let mut lie = whole;
+    lie[24..26].copy_from_slice(&900_u16.to_be_bytes());
+    tap.push(0, &lie);
+    assert_eq!((tap.out.len(), tap.unused(Unused::UdpHeader)), (3, 1));
+}
+
+#[test]
+fn headers_that_cannot_be() {
+    let whole = ethernet(0x0800, &v4(6, &tcp(2, b"")));
+    for (len, missing, reason) in [
+        (10, 0, Unused::LinkHeader),
+        (10, 60, Unused::CutShort),
+        (20, 0, Unused::IpHeader),
+        (20, 60, Unused::CutShort),
+        (40, 30, Unused::CutShort),
+    ] {
+        let mut tap = Tap::new(LinkType::Ethernet);
+        tap.push_cut(0, &whole[..len], missing);
+        assert_eq!(tap.unused(reason), 1, "{len}: {:?}", tap.packets.counters);
+    }
+    for (at, value, reason) in [
+        (14, 0x43, Unused::IpHeader),
+        (14, 0x75, Unused::IpHeader),
+        (17, 19, Unused::IpHeader),
+        (46, 0x40, Unused::TcpHeader),
+        (46, 0xf0, Unused::TcpHeader),
+        (12, 0x99, Unused::NotIp),
+        (23, 132, Unused::OtherProtocol),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[at] = value;
+        let mut tap = Tap::new(LinkType::Ethernet);
+        tap.push(0, &bytes);
+        assert_eq!(tap.unused(reason), 1, "{at}: {:?}", tap.packets.counters);
+    }
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let mut bytes = v4(17, &udp(1, 2, SIP));
+    for _ in 0..100 {
+        bytes = v4(4, &bytes);
+    }
+    let mut tap = Tap::new(LinkType::Raw);
+    tap.push(0, &bytes);
+    assert_eq!(tap.unused(Unused::TooDeep), 1);
+}
+
+/// `datagram` as IPv4 fragments of at most `size` bytes.
+fn fragments(id: u16, datagram: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let pieces = datagram.chunks(size).enumerate().map(|(n, piece)| {
+        let more = (n + 1) * size < datagram.len();
+        let offset = u16::try_from(n * size / 8).unwrap();
+        v4_piece(id, offset | if more { 0x2000 } else { 0 }, 17, piece)
+    });
+    pieces.collect()
+}
+
+fn long_sip() -> Vec<u8> {
+    [SIP, &b"0123456789".repeat(400)[..]].concat()
+}
+
+#[test]
+fn fragments_join_in_any_order() {
+    let datagram = udp(5060, 5060, &long_sip());
+    let pieces = fragments(7, &datagram, MTU);
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut tap = Tap::new(LinkType::Raw);
+        order.iter().for_each(|n| tap.push(0, &pieces[*n]));
+        assert_eq!(tap.out.len(), 1, "{order:?}");
+        assert_eq!(tap.out[0].2, long_sip());
+        assert_eq!(tap.packets.counters.fragments_joined, 2);
+        assert_eq!(tap.packets.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn fragments_of_ipv6_join_behind_other_headers() {
+    let datagram = udp(5060, 5060, &long_sip());
+    let piece = |n: usize, bytes: &[u8], more: bool| {
+        let offset = u16::try_from(n * MTU).unwrap() | u16::from(more);
+        let head = [&[17, 0][..], &offset.to_be_bytes(), &[0, 0, 0, 9]].concat();
+        v6(60, &[&[44, 0, 0, 0, 0, 0, 0, 0][..], &head, bytes].concat())
+    };
+    let mut tap = Tap::new(LinkType::Raw);
+    for (n, bytes) in datagram.chunks(MTU).enumerate().collect::<Vec<_>>().into_iter().rev() {
+        tap.push(0, &piece(n, bytes, (n + 1) * MTU < datagram.len()));
+    }
+    assert_eq!(tap.out[0].2, long_sip());
+}
+
+#[test]
+fn a_tunnel_in_fragments_is_looked_into() {
+    let inner = ethernet(0x0800, &v4(17, &udp(5060, 5060, &long_sip())));
+    let outer = udp(50_000, 4789, &[&[8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat());
+    let mut tap = Tap::new(LinkType::Raw);
+    fragments(3, &outer, MTU).iter().for_each(|piece| tap.push(0, piece));
+    assert_eq!(tap.out[0].2, long_sip());
+}
+
+#[test]
+fn overlapping_fragments_discard_the_datagram() {
+    let datagram = udp(5060, 5060, &long_sip());
+    let pieces = fragments(7, &datagram, MTU);
+    let overlap = v4_piece(7, 0x2000 | 100, 17, &[0; 800]);
+    let mut tap = Tap::new(LinkType::Raw);
+    tap.push(0, &pieces[0]);
+    tap.push(0, &overlap);
+    tap.push(0, &pieces[1]);
+    tap.push(0, &pieces[2]);
+    tap.timeout(60_000);
+    assert!(tap.out.is_empty());
+    assert_eq!(tap.unused(Unused::FragmentOverlap), 4);
+    assert!(tap.damage.is_empty(), "its receiver discards it too");
+
+    // Two ends are as bad.
+    let mut tap = Tap::new(LinkType::Raw);
+    tap.push(0, &v4_piece(7, 10, 17, &[0; 100]));
+    tap.push(0, &v4_piece(7, 100, 17, &[0; 100]));
+    assert_eq!(tap.unused(Unused::FragmentOverlap), 2);
+}
+
+#[test]
+fn a_repeated_fragment_changes_nothing() {
+    let datagram = udp(5060, 5060, &long_sip());
+    let pieces = fragments(7, &datagram, MTU);
+    let forged = v4_piece(7, 0x2000, 17, &[0; MTU]);
+    let mut tap = Tap::new(LinkType::Raw);
+    for (ms, piece) in
+        [(0, &pieces[0]), (100, &pieces[0]), (100, &forged), (100, &pieces[1]), (100, &pieces[2])]
+    {
+        tap.push(ms, piece);
+    }
+    assert_eq!(tap.out[0].2, long_sip(), "the first wins");
+    assert_eq!(tap.unused(Unused::FragmentRepeated), 2);
+}
+
+#[test]
+fn a_missing_fragment_is_damage_where_it_may_have_been_sip() {
+    let sip = fragments(1, &udp(5060, 5060, &long_sip()), MTU);
+    let media = fragments(2, &udp(5004, 5004, &[0x80; 4_000]), MTU);
+    let tcp = v4_piece(3, 0x2000, 6, &[0; 800]);
+    for (pieces, expected) in
+        [(&sip[..2], true), (&sip[1..], true), (&media[..2], false), (&[tcp][..], false), (&sip[..], false)]
+    {
+        let mut tap = Tap::new(LinkType::Raw);
+        pieces.iter().for_each(|piece| tap.push(0, piece));
+        let due = tap.packets.poll_timeout();
+        tap.timeout(4_999);
+        assert!(tap.damage.is_empty());
+        tap.timeout(5_000);
+        let damage = Damage::MissingFragment { src: A.into(), dst: B.into() };
+        assert_eq!(tap.damage, if expected { vec![damage] } else { vec![] });
+        assert_eq!(due.is_some(), pieces.len() < 3);
+        assert_eq!(tap.packets.poll_timeout(), None);
+        assert_eq!(tap.packets.fragments.sizes(), (0, 0, 0));
+    }
+}
+
+#[test]
+fn fragments_that_cannot_be() {
+    let mut tap = Tap::new(LinkType::Raw);
+    tap.push(0, &v4_piece(1, 0x2000, 17, &[0; 7]));
+    tap.push(0, &v4_piece(1, 0x2000, 17, &[]));
+    tap.push(0, &v4_piece(1, 0x1fff, 17, &[0; 8]));
+    assert_eq!(tap.unused(Unused::FragmentShape), 3);
+    tap.push_cut(0, &v4_piece(1, 0x2000, 17, &[0; 800])[..400], 420);
+    assert_eq!(tap.unused(Unused::CutShort), 1);
+}
+
+#[test]
+fn fragments_are_bounded_and_shared_among_senders() {
+    let config = Config { max_fragment_bytes: 40_000, ..Config::default() };
+    let mut tap = Tap::with(LinkType::Raw, config);
+    // One sender fills its share only.
+    for id in 0..1_000 {
+        tap.push(0, &v4_piece(id, 0x2000, 17, &[0; 80]));
+    }
+    assert!(tap.packets.fragments.sizes().2 <= 10_000);
+    let refused = tap.unused(Unused::FragmentEvicted);
+    assert!((960..1_000).contains(&refused), "{refused}");
+    // Many senders push out the oldest.
+    for host in 0..250_u8 {
+        let mut piece = v4_piece(1, 0x2000, 17, &[0; 800]);
+        piece[15] = host;
+        tap.push(0, &piece);
+    }
+    assert!(tap.packets.fragments.sizes().2 <= 40_000);
+    tap.timeout(60_000);
+    assert_eq!((tap.packets.fragments.sizes(), tap.packets.counters.fragments_waiting), ((0, 0, 0), 0));
+}
+
+#[test]
+fn a_copy_at_another_tap_is_hidden_and_a_retransmission_is_not() {
+    let mut tap = Tap::new(LinkType::Raw);
+    let first = v4_piece(77, 0x4000, 17, &udp(5060, 5060, SIP));
+    // A router counts down, a card fills in checksums, a switch marks traffic.
+    let mut routed = first.clone();
+    (routed[1], routed[8], routed[10], routed[26]) = (0xb8, 63, 0x12, 0x34);
+    tap.push(0, &first);
+    tap.push(3, &routed);
+    tap.push(9, &ethernet(0, &first)[14..]);
+    assert_eq!((tap.out.len(), tap.unused(Unused::OtherTap)), (1, 2));
+
+    let again = v4_piece(78, 0x4000, 17, &udp(5060, 5060, SIP));
+    tap.push(9, &again);
+    assert_eq!(tap.out.len(), 2, "another identification: sent again");
+    tap.push(500, &first);
+    assert_eq!(tap.out.len(), 3, "too late for a copy");
+    let other = v4_piece(77, 0x4000, 17, &udp(5061, 5060, SIP));
+    tap.push(500, &other);
+    assert_eq!(tap.out.len(), 4, "another port");
+}
+
+#[test]
+fn copies_are_also_found_in_tunnels_and_fragments_and_can_be_kept() {
+    let inner = v4(17, &udp(5060, 5060, SIP));
+    let mut tap = Tap::new(LinkType::Raw);
+    tap.push(0, &inner);
+    tap.push(1, &v4(4, &inner));
+    assert_eq!(tap.out.len(), 1, "before the tunnel and in it");
+
+    let mut tap = Tap::new(LinkType::Raw);
+    for piece in fragments(7, &udp(5060, 5060, &long_sip()), MTU) {
+        tap.push(0, &piece);
+        tap.push(0, &piece);
+    }
+    assert_eq!((tap.out.len(), tap.unused(Unused::OtherTap)), (1, 3));
+
+    let mut tap = Tap::with(LinkType::Raw, Config { copy_window_ms: 0, ..Config::default() });
+    tap.push(0, &inner);
+    tap.push(0, &inner);
+    assert_eq!(tap.out.len(), 2);
+}
+
+#[test]
+fn what_is_remembered_of_copies_is_bounded() {
+    let mut tap = Tap::new(LinkType::Raw);
+    for n in 0..40_000_u32 {
+        let payload = format!("{n} {}", String::from_utf8_lossy(SIP));
+        tap.push(0, &v4(17, &udp(5060, 5060, format!("A{payload}").as_bytes())));
+    }
+    assert_eq!(tap.out.len(), 40_000);
+    assert!(tap.packets.duplicates.len() <= 16_384);
+}
+
+proptest! {
+    /// However a datagram is cut and whatever comes in whatever order and how often: it comes out once.
+    #[test]
+    fn any_fragmentation_gives_the_datagram(
+        len in 100_usize..9_000,
+        unit in 1_usize..180,
+        shuffle in prop::collection::vec((any::<u32>(), 0_u8..3), 1_200),
+    ) {
+        let payload: Vec<u8> = [SIP, &vec![b'x'; len]].concat();
+        let pieces = fragments(9, &udp(5060, 5061, &payload), unit * 8);
+        let mut order: Vec<(u32, usize)> = Vec::new();
+        for (n, (place, copies)) in (0..pieces.len()).zip(shuffle.iter().cycle()) {
+            order.extend((0..=*copies).map(|copy| (place.rotate_left(7 * u32::from(copy)), n)));
+        }
+        order.sort_unstable();
+        let mut tap = Tap::with(LinkType::Raw, Config { copy_window_ms: 0, ..Config::default() });
+        let mut whole_at = None;
+        let mut seen = vec![false; pieces.len()];
+        for (at, (_, n)) in order.iter().enumerate() {
+            tap.push(0, &pieces[*n]);
+            seen[*n] = true;
+            if whole_at.is_none() && seen.iter().all(|seen| *seen) {
+                whole_at = Some(at);
+                prop_assert_eq!(tap.out.len(), 1);
+            }
+        }
+        prop_assert_eq!(&tap.out[0].2, &payload);
+    }
+
+    /// Nothing panics, and every frame is accounted for (which `push` checks).
+    #[test]
+    fn any_bytes_are_survived(
+        link in prop::sample::select(vec![LinkType::Null, LinkType::Ethernet, LinkType::Raw, LinkType::Sll, LinkType::Sll2]),
+        noise in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20),
+        flips in prop::collection::vec((0_usize..132, any::<u8>(), any::<bool>()), 40),
+        cut in 0_usize..3_000,
+    ) {
+        let mut tap = Tap::new(link);
+        noise.iter().for_each(|bytes| tap.push_cut(0, bytes, cut));
+        tap.link = LinkType::Ethernet;
+        let inner = ethernet(0x0800, &v4(17, &udp(5060, 5060, SIP)));
+        let vxlan = udp(50_000, 4789, &[&[8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat());
+        let mut frame = ethernet(0x8100, &[&[0, 5, 8, 0][..], &v4(17, &vxlan)].concat());
+        for (at, value, fragment) in flips {
+            if fragment {
+                frame[24] = value & 0x3f;
+            }
+            frame[at] = value;
+            tap.push_cut(0, &frame, cut);
+            tap.push_cut(0, &frame[..at], cut);
+        }
+        tap.timeout(1_000_000);
+        prop_assert_eq!(tap.packets.counters.fragments_waiting, 0);
+    }
+}
