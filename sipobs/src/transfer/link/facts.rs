@@ -2,11 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use crate::dialog::LegId;
 use crate::timestamp::Timestamp;
-
-/// One leg, by the number its owner gave it. Never reused while the linker knows the leg.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LegId(pub(crate) u64);
 
 /// What the first INVITE of a leg says. A "user" is the user part of a URI (the number of a `tel:` URI), or
 /// its host where it has no user; as on the wire, escapes decoded.

@@ -1,0 +1,164 @@
+//! Settings of the transfer stage; every field has a default.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::absent::AbsentConfig;
+use super::ratio::RatioConfig;
+use super::trunk::TrunkConfig;
+use super::{LinkConfig, diagnosis, trunk};
+use crate::dialog::Lifetimes;
+
+/// Settings of dialogs, transfers and their verdicts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Also tell of attempts that are not settled yet, as [`super::Output::Notice`].
+    pub notices: bool,
+    /// The clocks of the state machines.
+    pub timers: Timers,
+    /// Bounds of the tables.
+    pub limits: Limits,
+    /// How second legs are tied to calls.
+    pub link: LinkConfig,
+    /// The trunks.
+    pub trunk: Vec<TrunkConfig>,
+    /// The REFER-absent BYE of one call.
+    pub absent: AbsentConfig,
+    /// The REFER-absent BYE of a trunk.
+    pub ratio: RatioConfig,
+    /// Rows put before the embedded diagnosis table: the text of a TOML file of the same form.
+    pub diagnosis: Option<String>,
+}
+
+/// The clocks of the state machines, in seconds (fractions allowed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timers {
+    /// A request without any answer is lost after this: 64·T1 (RFC 3261 §17.1.1.2, §17.1.2.2).
+    #[serde(with = "seconds")]
+    pub transaction: Duration,
+    /// How long a late NOTIFY or a target leg may follow the BYE. [H]
+    #[serde(with = "seconds")]
+    pub after_bye: Duration,
+    /// How long an accepted REFER may stay without any news and without a BYE. [H]
+    #[serde(with = "seconds")]
+    pub notify: Duration,
+    /// How long after a REFER, a redirect or an optimistic 200 the target leg may begin. [H]
+    #[serde(with = "seconds")]
+    pub target: Duration,
+    /// How long a verdict from a final answer waits for what goes with it: a retry, the ACK, a NOTIFY. [H]
+    #[serde(with = "seconds")]
+    pub grace: Duration,
+    /// Both legs up for this long: bridged. [H]
+    #[serde(with = "seconds")]
+    pub bridged: Duration,
+    /// A CANCEL this close to the call's BYE: the caller gave up. [H]
+    #[serde(with = "seconds")]
+    pub abandoned: Duration,
+    /// A 200 sipfrag this soon after the 2xx, with no 1xx before it, was perhaps sent before dialling. [H]
+    #[serde(with = "seconds")]
+    pub optimistic: Duration,
+    /// How long an INVITE may ring: proxies give up after 3 minutes (timer C, RFC 3261 §16.6).
+    #[serde(with = "seconds")]
+    pub ringing: Duration,
+    /// How long ended calls are remembered, for legs that belong to them.
+    #[serde(with = "seconds")]
+    pub ended: Duration,
+    /// How long a call may last without a message.
+    #[serde(with = "seconds")]
+    pub idle: Duration,
+}
+
+/// Bounds of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Most calls (legs) known at a time; when full, the oldest unanswered one is settled and dropped.
+    pub calls: usize,
+    /// Most lines of one ladder.
+    pub ladder: usize,
+}
+
+/// Why settings can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A trunk.
+    #[error(transparent)]
+    Trunk(#[from] trunk::TrunkError),
+    /// The diagnosis table.
+    #[error(transparent)]
+    Diagnosis(#[from] diagnosis::DiagnosisError),
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            transaction: Duration::from_secs(32),
+            after_bye: Duration::from_secs(35),
+            notify: Duration::from_secs(180),
+            target: Duration::from_secs(10),
+            grace: Duration::from_secs(2),
+            bridged: Duration::from_secs(5),
+            abandoned: Duration::from_secs(2),
+            optimistic: Duration::from_millis(500),
+            ringing: Duration::from_secs(200),
+            ended: Duration::from_secs(45),
+            idle: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { calls: 65_536, ladder: 96 }
+    }
+}
+
+impl Config {
+    pub(super) fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            legs: self.limits.calls.max(2),
+            ended: self.timers.ended,
+            early: self.timers.ringing,
+            idle: self.timers.idle,
+        }
+    }
+}
+
+/// Durations as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(value.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let value = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(value)
+            .ok()
+            .filter(|value| *value <= Duration::from_secs(7 * 86_400))
+            .ok_or_else(|| D::Error::custom("seconds from 0 to 604800 wanted"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_checked() {
+        let timers: Timers = toml::from_str("after_bye = 40\noptimistic = 0.25").unwrap();
+        assert_eq!((timers.after_bye.as_secs(), timers.optimistic.as_millis()), (40, 250));
+        assert_eq!(timers.notify, Timers::default().notify);
+        assert!(toml::from_str::<Timers>("notify = -1").is_err());
+        assert!(toml::from_str::<Timers>("notify = 1e300").is_err());
+        assert!(toml::from_str::<Timers>("notifies = 1").is_err());
+        let text = toml::to_string(&Config::default()).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
+    }
+}

@@ -1,0 +1,78 @@
+//! The ladder of an attempt: the messages that belong to it, a bounded number of them.
+
+use super::{LadderLine, Leg};
+use crate::sip::{CSeq, Message, Method, Name, Sipfrag, line};
+use crate::stream::WireMessage;
+use crate::timestamp::Timestamp;
+
+/// Longer start lines are cut.
+const LONGEST_LINE: usize = 256;
+
+/// Lines in the order they came.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ladder(Vec<LadderLine>);
+
+impl Ladder {
+    /// Adds a line; the first `most` are kept, for a story is told by its beginning, and the verdict tells
+    /// its end.
+    pub(super) fn push(&mut self, line: LadderLine, most: usize) {
+        if self.0.len() < most
+            && !self.0.iter().any(|known| known.frame == line.frame && known.line == line.line)
+        {
+            self.0.push(line);
+        }
+    }
+
+    pub(super) fn extend(&mut self, other: Self, most: usize) {
+        for line in other.0 {
+            self.push(line, most);
+        }
+    }
+
+    /// As the target's leg.
+    pub(super) fn into_leg(mut self, leg: Leg) -> Self {
+        for line in &mut self.0 {
+            line.leg = leg;
+        }
+        self
+    }
+
+    /// In order of time, with times relative to `started`.
+    pub(super) fn finish(mut self, started: Timestamp) -> Vec<LadderLine> {
+        for line in &mut self.0 {
+            line.t_ms = line.time.millis_since(started);
+        }
+        self.0.sort_by_key(|line| (line.time, line.frame));
+        self.0
+    }
+}
+
+/// The line that shows a message.
+pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, leg: Leg) -> LadderLine {
+    let first = message.first_line();
+    let mut text = line(&first[..first.len().min(LONGEST_LINE)]).into_owned();
+    if cseq.method == Method::Notify && message.is_request() {
+        if let Ok(frag) = Sipfrag::of(message) {
+            text.push_str(" → ");
+            text.push_str(&status_line(frag.status, frag.reason));
+        } else if let Some(state) = message.header(Name::SubscriptionState) {
+            text.push_str(" → ");
+            text.push_str(&line(&state[..state.len().min(LONGEST_LINE)]));
+        }
+    }
+    LadderLine {
+        t_ms: 0,
+        from: wire.src,
+        to: wire.dst,
+        line: text,
+        frame: wire.frame,
+        time: wire.time,
+        leg,
+        cseq,
+    }
+}
+
+fn status_line(status: u16, reason: &[u8]) -> String {
+    let reason = line(&reason[..reason.len().min(LONGEST_LINE)]);
+    if reason.is_empty() { status.to_string() } else { format!("{status} {reason}") }
+}

@@ -1,0 +1,196 @@
+//! Whose leg a leg is: the linker is asked until it knows.
+
+use super::facts::{self, Target};
+use super::ladder::Ladder;
+use super::link::Decision;
+use super::open::{AttemptId, Open, Second, What};
+use super::{Kind, Leg, Link, Method, Timer, Transfers};
+use crate::dialog::{LegId, is_challenge};
+use crate::sip::{Join, Message, Name, Replaces};
+use crate::timestamp::Timestamp;
+
+/// How often the linker is asked for its last word.
+const LAST_WORDS: u32 = 8;
+
+impl Transfers {
+    /// Watches a leg that has just begun, if it could belong to a transfer.
+    pub(super) fn watch(&mut self, leg: LegId, message: &Message<'_>) {
+        // Directed pickup takes a call that only rings (RFC 3891 §7.1, early-only): no transfer.
+        let replaced = message.header(Name::Replaces).and_then(Replaces::parse);
+        let joined = message.header(Name::Join).and_then(Join::parse);
+        let named = replaced.filter(|named| !named.early_only).map(|named| named.call_id);
+        let replaces = named.or(joined.map(|named| named.call_id)).map(crate::dialog::cut);
+        if (replaces.is_some() || self.links.could_be_second_leg(leg))
+            && let Some(call) = self.calls.get_mut(&leg)
+        {
+            call.second = Some(Second { replaces, ..Second::default() });
+        }
+    }
+
+    pub(super) fn second_mut(&mut self, leg: LegId) -> Option<&mut Second> {
+        self.calls.get_mut(&leg)?.second.as_mut()
+    }
+
+    /// Asks again whose leg it is.
+    pub(super) fn review_second(&mut self, leg: LegId, now: Timestamp) {
+        let Some(second) = self.second_mut(leg) else { return };
+        let (old, told) = (second.due, second.told);
+        // The linker hears of a leg that just died away only from here.
+        let silent = !told && self.has_died_away(leg, now);
+        if silent {
+            self.links.failed(leg, now, None);
+            if let Some(second) = self.second_mut(leg) {
+                second.told = true;
+            }
+        }
+        match self.links.decide(leg, now) {
+            Decision::NotYet { until } => {
+                let due = self.set_timer(Timer::Second(leg), old, until.max(now + TICK));
+                if let Some(second) = self.second_mut(leg) {
+                    second.due = due;
+                }
+            }
+            decision => self.decided(leg, decision, now),
+        }
+    }
+
+    /// Asks for the last word.
+    pub(super) fn force_second(&mut self, leg: LegId, now: Timestamp) {
+        if self.second_mut(leg).is_none() {
+            return;
+        }
+        let mut at = now;
+        for _ in 0..LAST_WORDS {
+            match self.links.decide(leg, at) {
+                Decision::NotYet { until } => at = until.max(at + TICK),
+                decision => return self.decided(leg, decision, now),
+            }
+        }
+        self.decided(leg, Decision::No, now);
+    }
+
+    fn has_died_away(&self, leg: LegId, now: Timestamp) -> bool {
+        let Some(invite) = self.dialogs.leg(leg).and_then(|leg| leg.invite.as_ref()) else { return false };
+        match &invite.answer {
+            Some(answer) if is_challenge(answer.status) => {
+                now >= answer.time + self.config.timers.transaction
+            }
+            Some(_) => false,
+            None => invite.heard.is_none() && now >= invite.tried + self.config.timers.transaction,
+        }
+    }
+
+    fn decided(&mut self, leg: LegId, decision: Decision, now: Timestamp) {
+        let Some(second) = self.calls.get_mut(&leg).and_then(|call| call.second.take()) else { return };
+        if let Some(due) = second.due {
+            self.timers.remove(&(due, Timer::Second(leg)));
+        }
+        match decision {
+            Decision::Linked { call, refer: Some(number), link } => {
+                if let Some(id) = self.refer_attempt(call, number) {
+                    self.attach(id, leg, link, second.ladder, now);
+                }
+            }
+            Decision::Linked { call, refer: None, link } => {
+                self.begin_second(leg, Some(call), Some(link), second, now);
+            }
+            Decision::Ambiguous { link } => self.begin_second(leg, None, Some(link), second, now),
+            Decision::No if second.replaces.is_some() => self.begin_second(leg, None, None, second, now),
+            Decision::No | Decision::NotYet { .. } => {}
+        }
+    }
+
+    /// The attempt under way for the REFER with this number in that call.
+    fn refer_attempt(&self, call: LegId, number: u32) -> Option<AttemptId> {
+        let open = &self.calls.get(&call)?.open;
+        open.iter().rev().copied().find(|id| {
+            let refer = self.attempts.get(id).and_then(Open::refer);
+            refer.is_some_and(|refer| refer.numbers.contains(&number))
+        })
+    }
+
+    /// Gives an attempt its target leg.
+    fn attach(&mut self, id: AttemptId, leg: LegId, link: Link, ladder: Ladder, now: Timestamp) {
+        let most = self.config.limits.ladder;
+        let (Some(open), Some(signalling)) = (self.attempts.get_mut(&id), self.dialogs.leg(leg)) else {
+            return;
+        };
+        open.legs.push(leg);
+        open.link = Some(link);
+        open.ladder.extend(ladder.into_leg(Leg::Target), most);
+        self.losses.extend(&mut open.mark, &signalling.paths);
+        if let Some(call) = self.calls.get_mut(&leg) {
+            call.serves = Some(id);
+        }
+        self.review(id, now);
+    }
+
+    /// A second leg is an attempt of its own.
+    fn begin_second(
+        &mut self,
+        leg: LegId,
+        call: Option<LegId>,
+        link: Option<Link>,
+        second: Second,
+        now: Timestamp,
+    ) {
+        let most = self.config.limits.ladder;
+        let Some(signalling) = self.dialogs.leg(leg) else { return };
+        let Some(invite) = &signalling.invite else { return };
+        let owner = call.and_then(|call| self.calls.get(&call));
+        let owner_leg = call.and_then(|call| self.dialogs.leg(call));
+        let held = owner.is_some_and(|owner| owner.was_held(invite.first));
+        let attended = second.replaces.is_some() || held;
+        let mut ladder = second.ladder.into_leg(Leg::Target);
+        if let Some(line) = owner.and_then(|owner| owner.bye_line.clone()) {
+            ladder.push(line, most);
+        }
+        let mut mark = self.calls.get(&leg).map_or_else(|| self.losses.mark(&[]), |call| call.mark.clone());
+        if let Some(owner_leg) = owner_leg {
+            self.losses.extend(&mut mark, &owner_leg.paths);
+        }
+        let ambiguous = link.as_ref().is_some_and(|link| !link.candidates.is_empty());
+        let replaced = second.replaces.clone().filter(|_| !ambiguous);
+        // The transferee is the end of the call that the second leg's maker does not host.
+        let maker = signalling.hosts.0;
+        let by = owner_leg.map_or(crate::transfer::Side::Callee, |owner| {
+            if owner.hosts.0 == maker { super::Side::Caller } else { super::Side::Callee }
+        });
+        let open = Open {
+            method: Method::Invite,
+            kind: if attended { Kind::Attended } else { Kind::Blind },
+            what: What::Second { replaces: second.replaces.is_some() },
+            call,
+            call_id: owner_leg.map(|owner| owner.call_id.clone()).or(replaced),
+            dialog: leg,
+            by,
+            transferor: Some(match owner_leg {
+                Some(owner) => owner.end(by).uri.clone(),
+                None => signalling.caller.uri.clone(),
+            }),
+            transferee: owner_leg.map(|owner| owner.end(by.other()).uri.clone()),
+            target: Target {
+                uri: Some(invite.request_uri.clone()),
+                user: facts::user(invite.request_uri.as_bytes()),
+                ..Target::default()
+            },
+            started: invite.first,
+            legs: vec![leg],
+            link,
+            ladder,
+            owned: Vec::new(),
+            headers: Vec::new(),
+            mark,
+            due: None,
+            noticed: None,
+        };
+        let id = self.begin(open);
+        if let Some(call) = self.calls.get_mut(&leg) {
+            call.serves = Some(id);
+        }
+        self.review(id, now);
+    }
+}
+
+/// The least step of a clock, so that asking again makes progress.
+const TICK: std::time::Duration = std::time::Duration::from_millis(1);

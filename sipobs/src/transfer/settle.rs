@@ -1,0 +1,320 @@
+//! Verdicts: what an attempt stands at, and what is said of it once that is certain.
+
+use super::absent::SecondLeg;
+use super::diagnosis::{ByeFrom, Facts};
+use super::invite::{self, Context};
+use super::open::{AttemptId, Open, What};
+use super::refer::Subscription;
+use super::verdict::{Stand, Verdict};
+use super::{
+    Attempt, Evidence, Notice, Outcome, Output, Quality, Seen, Timer, Transfers, Visibility, handover,
+};
+use crate::dialog::{Leg, LegId};
+use crate::timestamp::Timestamp;
+
+impl Transfers {
+    /// Judges an attempt again: settles it if its verdict stands, sets its timer if not.
+    pub(super) fn review(&mut self, id: AttemptId, now: Timestamp) {
+        let Some(open) = self.attempts.get(&id) else { return };
+        let old = open.due;
+        let (dialog, by) = (open.dialog, open.by_of(open.dialog));
+        let stand = self.stand(open, now);
+        if stand.at <= now {
+            return self.settle(id, now, false);
+        }
+        let outcome = stand.verdict.outcome;
+        let due = if old == Some(stand.at) { old } else { self.set_timer(Timer::Attempt(id), old, stand.at) };
+        let copies = |number| {
+            let cseq = crate::sip::CSeq { number, method: crate::sip::Method::Refer };
+            self.dialogs.leg(dialog).map_or(1, |leg| leg.transactions.copies(by, cseq))
+        };
+        let Some(open) = self.attempts.get_mut(&id) else { return };
+        open.due = due;
+        if let Some(refer) = open.refer_mut()
+            && let Some(number) = refer.numbers.last()
+        {
+            refer.copies = copies(*number);
+        }
+        if self.config.notices && open.noticed != Some(outcome) {
+            open.noticed = Some(outcome);
+            let (call_id, method) = (open.call_id.clone(), open.method);
+            let parties = self.parties(id);
+            let notice = Notice { call_id, method, time: now, outcome, parties };
+            self.outputs.push_back(Output::Notice(Box::new(notice)));
+        }
+    }
+
+    fn stand(&self, open: &Open, now: Timestamp) -> Stand {
+        let timers = &self.config.timers;
+        match &open.what {
+            What::Refer(refer) => {
+                let target = self.target_stand(open);
+                refer.stand(target.as_ref(), now, timers)
+            }
+            What::Second { .. } => self.target_stand(open).unwrap_or(Stand {
+                at: now,
+                verdict: Verdict::unknown("the leg to the target was lost sight of"),
+            }),
+            What::Redirect { answer } => {
+                let followed = self.dialogs.leg(open.dialog).filter(|leg| was_followed(leg, answer.time));
+                let stand = followed.and_then(|leg| invite::stand(leg, Context::alone(), timers));
+                handover::redirect(answer, stand.as_ref(), timers)
+            }
+            What::Handover { bye, answer } => {
+                let target = self.target_stand(open);
+                handover::handover(*bye, answer.as_ref(), target.as_ref(), timers)
+            }
+        }
+    }
+
+    /// Where the leg to the target stands: of several, the one that was answered, else the last.
+    fn target_stand(&self, open: &Open) -> Option<Stand> {
+        let leg = self.target_leg(open)?;
+        let bye = open.call.and_then(|call| self.dialogs.leg(call)).and_then(|call| call.bye);
+        let second = matches!(open.what, What::Second { .. });
+        // A transferor leaves once it has handed over; only the transferee's leaving takes the leg with it.
+        let hung_up = bye.filter(|(_, side)| second || *side != open.by).map(|(time, _)| time);
+        let replaces = match open.what {
+            What::Second { replaces } => replaces,
+            _ => open.target.replaces.is_some(),
+        };
+        // A replaced call ends because the new leg took its place.
+        let hung_up = hung_up.filter(|_| !(second && replaces));
+        invite::stand(leg, Context { hung_up, bridge: second && !replaces, replaces }, &self.config.timers)
+    }
+
+    fn target_leg(&self, open: &Open) -> Option<&Leg> {
+        let legs = || open.legs.iter().filter_map(|leg| self.dialogs.leg(*leg));
+        legs().find(|leg| leg.answered.is_some()).or(legs().last())
+    }
+
+    /// Users of everyone who takes part.
+    fn parties(&self, id: AttemptId) -> Vec<String> {
+        let Some(open) = self.attempts.get(&id) else { return Vec::new() };
+        let legs = open.call.iter().chain([&open.dialog]).chain(&open.legs);
+        let mut parties: Vec<_> =
+            legs.filter_map(|leg| self.dialogs.leg(*leg)).flat_map(Leg::parties).collect();
+        parties.extend(open.target.user.clone());
+        parties.sort_unstable();
+        parties.dedup();
+        parties
+    }
+
+    /// Says what became of an attempt. `ended`: the capture, or what is kept of it, ends here.
+    pub(super) fn settle(&mut self, id: AttemptId, now: Timestamp, ended: bool) {
+        let Some(open) = self.attempts.get(&id) else { return };
+        let mut verdict = self.stand(open, now).verdict;
+        let quality = self.quality(open);
+        let visibility = self.visibility(open);
+        self.doubt(&mut verdict, quality, visibility, open, ended);
+        let target = self.target_leg(open);
+        let decided = verdict.decided.unwrap_or(now).max(open.started);
+        let follow = match &open.what {
+            What::Redirect { answer } => {
+                self.dialogs.leg(open.dialog).filter(|leg| was_followed(leg, answer.time))
+            }
+            _ => target,
+        };
+        let mut attempt = Attempt {
+            call_id: open.call_id.clone(),
+            method: open.method,
+            kind: open.kind,
+            trunk: self.trunks.name(self.trunk_of(open)).to_owned(),
+            transferor: open.transferor.clone(),
+            transferee: open.transferee.clone(),
+            target: open.target.uri.clone(),
+            started: open.started,
+            ended: decided,
+            duration_ms: decided.millis_since(open.started),
+            outcome: verdict.outcome,
+            evidence: verdict.evidence,
+            unknown_because: verdict
+                .because
+                .clone()
+                .filter(|_| verdict.outcome == Outcome::Unknown)
+                .map(std::borrow::Cow::into_owned),
+            status: verdict.status,
+            reason: verdict.reason.clone(),
+            refer_cseq: open.refer().and_then(|refer| refer.numbers.last().copied()),
+            target_call_id: follow.map(|leg| leg.call_id.clone()),
+            link: open.link.clone(),
+            ringing_ms: follow.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.ringing()?)),
+            answer_ms: follow.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.answer.as_ref()?.time)),
+            diagnosis: Vec::new(),
+            visibility,
+            quality,
+            messages: Vec::new(),
+            parties: self.parties(id),
+        };
+        attempt.diagnosis = self.diagnose(open, &verdict, &attempt);
+        // A redirected leg that turned out to be the leg of another attempt is told of there.
+        let told_there = matches!(open.what, What::Redirect { .. })
+            && self.calls.get(&open.dialog).is_some_and(|call| call.serves.is_some());
+        let second_leg = matches!(open.what, What::Second { .. })
+            .then(|| SecondLeg { started: open.started, answered: answered(attempt.outcome) });
+        let call = open.call;
+        let Some(open) = self.close(id) else { return };
+        attempt.messages = open.ladder.finish(attempt.started);
+        if let (Some(leg), Some(call)) = (second_leg, call.and_then(|call| self.calls.get_mut(&call))) {
+            call.second_legs.push(leg);
+        }
+        if told_there {
+            if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
+                call.transfers = call.transfers.saturating_sub(1);
+            }
+            return;
+        }
+        *self.counts.transfers.entry(attempt.outcome).or_default() += 1;
+        self.outputs.push_back(Output::Transfer(Box::new(attempt)));
+    }
+
+    /// Takes back a verdict that rests on silence where the silence may be ours.
+    fn doubt(
+        &self,
+        verdict: &mut Verdict,
+        quality: Quality,
+        visibility: Visibility,
+        open: &Open,
+        ended: bool,
+    ) {
+        let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments > 0;
+        let one_way = visibility.call != Seen::Both
+            && (open.call.is_some() || visibility.target != Seen::Both)
+            && !matches!(open.what, What::Redirect { .. });
+        let because = if ended && verdict.early {
+            "the capture ended before the outcome was told"
+        } else if verdict.silence && damaged {
+            "messages are missing from the capture, and the outcome may be among them"
+        } else if verdict.silence && one_way && verdict.outcome != Outcome::Unknown {
+            "only one direction of the call was captured"
+        } else {
+            return;
+        };
+        // Even so: what the transferor or the target did say stands beside it.
+        verdict.outcome = Outcome::Unknown;
+        verdict.evidence = Evidence::Inferred;
+        verdict.because = Some(because.into());
+    }
+
+    fn quality(&self, open: &Open) -> Quality {
+        let midcall = |leg: &LegId| self.dialogs.leg(*leg).is_some_and(Leg::midcall);
+        let midcall = open.call.iter().chain([&open.dialog]).any(midcall);
+        Quality { midcall, ..self.losses.since(&open.mark) }
+    }
+
+    fn visibility(&self, open: &Open) -> Visibility {
+        let seen = |leg: LegId| self.dialogs.leg(leg).map_or(Seen::None, Leg::visible);
+        let call = match (&open.what, open.call) {
+            (_, Some(call)) => seen(call),
+            (What::Second { .. }, None) => Seen::None,
+            (_, None) => seen(open.dialog),
+        };
+        Visibility { call, target: self.target_leg(open).map_or(Seen::None, Leg::visible) }
+    }
+
+    fn trunk_of(&self, open: &Open) -> super::trunk::TrunkId {
+        let homes = open.call.iter().chain([&open.dialog]).chain(&open.legs);
+        let mut trunks = homes.filter_map(|leg| self.calls.get(leg)).map(|call| call.trunk);
+        trunks.find(|trunk| *trunk != super::trunk::TrunkId::OTHER).unwrap_or(super::trunk::TrunkId::OTHER)
+    }
+
+    fn diagnose(&self, open: &Open, verdict: &Verdict, attempt: &Attempt) -> Vec<super::Diagnosis> {
+        let target = self.target_leg(open);
+        let invite = target.and_then(|leg| leg.invite.as_ref());
+        let call = open.call.and_then(|call| self.calls.get(&call));
+        let target_call = target.and_then(|leg| self.calls.get(&leg.id));
+        let trunk = self.trunk_of(open);
+        let headers: Vec<(&str, &str)> = match verdict.answered {
+            super::diagnosis::Answer::Target => {
+                let own = matches!(open.what, What::Redirect { .. }).then_some(&open.headers);
+                let target = target_call.map(|call| &call.answer_headers);
+                own.or(target).into_iter().flatten()
+            }
+            _ => Some(&open.headers).into_iter().flatten(),
+        }
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+        let mut dialects: Vec<_> =
+            call.into_iter().chain(target_call).flat_map(|call| call.dialects.iter().copied()).collect();
+        dialects.sort_unstable();
+        dialects.dedup();
+        let usual = self.trunks.expected(trunk).or_else(|| self.ratio.usual(self.trunks.name(trunk)));
+        let refer = open.refer();
+        let bye = match (open.call.and_then(|call| self.dialogs.leg(call)?.bye), &open.what) {
+            (None, _) => None,
+            (Some((_, side)), _) if side == open.by => Some(ByeFrom::Transferor),
+            (Some(_), _) => Some(ByeFrom::Transferee),
+        };
+        let transferee = open.by.other();
+        self.diagnoses.of(&Facts {
+            status: attempt.status,
+            reason: attempt.reason.as_deref(),
+            answer: verdict.answered,
+            headers: &headers,
+            heard: match open.what {
+                What::Second { .. } => invite.is_some_and(|invite| invite.heard.is_some()),
+                _ => refer.is_none_or(|refer| refer.answer.is_some() || refer.notified.is_some()),
+            },
+            ringing_ms: attempt.ringing_ms,
+            answer_ms: match (attempt.answer_ms, refer) {
+                (Some(time), _) => Some(time),
+                (None, Some(refer)) => {
+                    let answer = refer.result.as_ref().or(refer.answer.as_ref());
+                    answer.map(|answer| answer.time.millis_since(refer.tried))
+                }
+                (None, None) => None,
+            },
+            cancel_ms: invite.and_then(|invite| Some(invite.cancelled?.millis_since(invite.first))),
+            challenges: match (invite, refer) {
+                (Some(invite), _) => invite.challenges,
+                (None, Some(refer)) => refer.challenges,
+                (None, None) => 0,
+            },
+            copies: match (invite, refer) {
+                (_, Some(refer)) => refer.copies,
+                (Some(invite), None) => invite.copies,
+                (None, None) => 1,
+            },
+            tel: open.target.tel,
+            accepted: refer.is_some_and(|refer| refer.accepted().is_some()),
+            sipfrag: refer.and_then(|refer| {
+                let result = refer.result.as_ref().map(|result| result.status);
+                result.or(refer.progress.map(|(status, _)| status))
+            }),
+            no_subscription: refer.is_some_and(|refer| refer.subscription != Subscription::Implicit),
+            bye,
+            refer_not_allowed: call
+                .and_then(|call| call.refer_not_allowed[transferee as usize])
+                .unwrap_or(false),
+            switched_from: usual
+                .filter(|usual| *usual != open.method && matches!(open.what, What::Second { .. })),
+            dialects: &dialects,
+            unknown_because: attempt.unknown_because.as_deref(),
+            ..Facts::new(open.method, attempt.outcome)
+        })
+    }
+}
+
+impl Context {
+    fn alone() -> Self {
+        Self { hung_up: None, bridge: false, replaces: false }
+    }
+}
+
+/// The caller tried again after the redirect at `time`.
+fn was_followed(leg: &Leg, time: Timestamp) -> bool {
+    leg.invite.as_ref().is_some_and(|invite| invite.tried > time)
+}
+
+fn since_tried(leg: &Leg, time: Timestamp) -> Option<i64> {
+    Some(time.millis_since(leg.invite.as_ref()?.tried))
+}
+
+/// Whether a second leg was answered, for the REFER-absent question.
+fn answered(outcome: Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Succeeded => Some(true),
+        Outcome::Unknown | Outcome::Abandoned => None,
+        _ => Some(false),
+    }
+}
