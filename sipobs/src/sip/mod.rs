@@ -17,6 +17,7 @@ mod replaces;
 pub mod sdp;
 mod sipfrag;
 mod text;
+mod typed;
 mod uri;
 mod via;
 
@@ -30,5 +31,6 @@ pub use reason::{ReasonHeader, Warning};
 pub use replaces::{Join, Replaces, TargetDialog};
 pub use sipfrag::{Sipfrag, SipfragError};
 pub use text::{Params, line, lossy, percent_decode, unescape};
+pub use typed::typed;
 pub use uri::{Number, Scheme, Uri};
 pub use via::Via;
