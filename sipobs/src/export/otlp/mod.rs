@@ -1,1 +1,184 @@
 //! Spans to an OpenTelemetry collector.
+//!
+//! The SDK's own processor loses a batch within a second of a refused connection and says so to nobody, so
+//! the queue, the retries and the counts are ours; only the protocol is the SDK's. For every moment:
+//!
+//! ```text
+//! spans made = acknowledged + dropped (by reason) + waiting
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_sdk::trace::SpanData;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::OtlpConfig;
+use crate::transfer::Output;
+
+mod client;
+mod ids;
+mod queue;
+mod spans;
+
+pub use queue::{Counters, Drops};
+
+use spans::Spans;
+
+/// Why the export could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OtlpError {
+    /// A file that the configuration names can't be used.
+    #[error("otlp.{field}: {path}: {reason}")]
+    File {
+        /// The field.
+        field: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A value that the protocol does not take.
+    #[error("otlp.{field}: {reason}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// What is wrong. Never the value of a header.
+        reason: String,
+    },
+}
+
+/// What to do when the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Drop and count: a live capture must not wait.
+    Drop,
+    /// Wait, as a file can; but only as long as a flush may take, and only once.
+    Wait,
+}
+
+/// The sink: makes spans of outputs and queues them.
+#[derive(Debug)]
+pub struct Otlp {
+    spans: Spans,
+    sender: mpsc::Sender<SpanData>,
+    counters: Arc<Counters>,
+    deadline: watch::Sender<Option<Instant>>,
+    task: JoinHandle<()>,
+    runtime: Handle,
+    flush: Duration,
+    when_full: WhenFull,
+}
+
+impl Otlp {
+    /// Starts to export to `url` on `runtime`.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration can't be used. A collector that is not there is no error: it may come.
+    pub fn start(
+        config: &OtlpConfig,
+        url: &str,
+        when_full: WhenFull,
+        runtime: &Handle,
+    ) -> Result<Self, OtlpError> {
+        // The gRPC channel is made for the runtime it is made in.
+        let entered = runtime.enter();
+        let client = client::Client::new(config, url)?;
+        drop(entered);
+        let (sender, receiver) = mpsc::channel(config.queue.max(1));
+        let (deadline, stop) = watch::channel(None);
+        let counters = Arc::new(Counters::default());
+        let queue = queue::Queue::new(receiver, stop, Arc::clone(&counters), config.batch.max(1));
+        let task = runtime.spawn(queue.run(client));
+        Ok(Self {
+            spans: Spans::new(node(config)),
+            sender,
+            counters,
+            deadline,
+            task,
+            runtime: runtime.clone(),
+            flush: Duration::from_millis(config.flush_ms),
+            when_full,
+        })
+    }
+
+    /// Takes one output. Never waits, unless told to by [`WhenFull::Wait`]; then it must not be called from
+    /// within the runtime.
+    pub fn output(&mut self, output: &Output) {
+        for span in self.spans.of(output) {
+            self.queue(span);
+        }
+    }
+
+    /// What has become of the spans so far.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Hands over what is left, within the configured bound even if the collector is dead, and says what
+    /// became of all spans. Must not be called from within the runtime.
+    pub fn shutdown(mut self) -> Arc<Counters> {
+        let unfinished: Vec<_> = self.spans.unfinished().collect();
+        for span in unfinished {
+            self.queue(span);
+        }
+        let Self { sender, deadline, task, runtime, flush, counters, .. } = self;
+        runtime.block_on(async move {
+            deadline.send_replace(Some(Instant::now() + flush));
+            drop(sender);
+            let _ = task.await;
+        });
+        counters
+    }
+
+    fn queue(&mut self, span: SpanData) {
+        self.counters.made();
+        let refused = match self.sender.try_send(span) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Closed(_)) => true,
+            Err(mpsc::error::TrySendError::Full(span)) => match self.when_full {
+                WhenFull::Drop => true,
+                WhenFull::Wait => {
+                    let waited =
+                        self.runtime.block_on(async { self.sender.send_timeout(span, self.flush).await });
+                    if waited.is_err() {
+                        self.when_full = WhenFull::Drop;
+                    }
+                    waited.is_err()
+                }
+            },
+        };
+        if refused {
+            self.counters.dropped(queue::Reason::QueueFull, 1);
+        }
+    }
+}
+
+/// The configured name of this node, else its host name.
+fn node(config: &OtlpConfig) -> String {
+    if !config.node.is_empty() {
+        return config.node.clone();
+    }
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The resource that all spans belong to.
+fn resource(config: &OtlpConfig) -> BTreeMap<String, String> {
+    let mut attributes = config.resource.clone();
+    attributes.insert("service.name".into(), config.service_name.clone());
+    attributes.entry("service.version".into()).or_insert_with(|| env!("CARGO_PKG_VERSION").into());
+    let node = node(config);
+    if !node.is_empty() {
+        attributes.entry("host.name".into()).or_insert(node);
+    }
+    attributes
+}

@@ -1,0 +1,276 @@
+//! The queue between the capture and the collector: batches, retries with back-off, an end within a bound.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry_sdk::trace::SpanData;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// The first wait after a failed request; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A batch that could not be delivered for so long makes room for younger ones.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
+
+/// What became of spans.
+#[derive(Debug, Default)]
+pub struct Counters {
+    made: AtomicU64,
+    acknowledged: AtomicU64,
+    queue_full: AtomicU64,
+    rejected: AtomicU64,
+    gave_up: AtomicU64,
+    shutdown: AtomicU64,
+    failed_requests: AtomicU64,
+}
+
+/// Spans dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// The queue had no room.
+    pub queue_full: u64,
+    /// The collector refused them for good.
+    pub rejected: u64,
+    /// The collector could not be reached for ten minutes.
+    pub gave_up: u64,
+    /// They were left when sipobs ended.
+    pub shutdown: u64,
+}
+
+/// Why spans were dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reason {
+    QueueFull,
+    Rejected,
+    GaveUp,
+    Shutdown,
+}
+
+impl Counters {
+    /// Spans that the collector has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Spans dropped.
+    pub fn drops(&self) -> Drops {
+        Drops {
+            queue_full: self.queue_full.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            gave_up: self.gave_up.load(Ordering::Relaxed),
+            shutdown: self.shutdown.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Spans that wait in the queue or for an answer.
+    pub fn waiting(&self) -> u64 {
+        // Read last, so that a span on its way from one to the other is not counted twice.
+        let settled = self.acknowledged() + self.drops().sum();
+        self.made.load(Ordering::Relaxed).saturating_sub(settled)
+    }
+
+    /// Spans made.
+    pub fn spans(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Requests that failed, each retry counted.
+    pub fn failed_requests(&self) -> u64 {
+        self.failed_requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn made(&self) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn dropped(&self, reason: Reason, spans: usize) {
+        let counter = match reason {
+            Reason::QueueFull => &self.queue_full,
+            Reason::Rejected => &self.rejected,
+            Reason::GaveUp => &self.gave_up,
+            Reason::Shutdown => &self.shutdown,
+        };
+        counter.fetch_add(spans as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drops {
+    /// All of them.
+    pub const fn sum(&self) -> u64 {
+        self.queue_full + self.rejected + self.gave_up + self.shutdown
+    }
+}
+
+/// What the collector made of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Acknowledged,
+    /// Refused for good: another try would end the same.
+    Refused,
+    /// Not now.
+    TryLater,
+}
+
+/// Delivers one batch.
+pub(super) trait Deliver {
+    fn deliver(&self, batch: Vec<SpanData>) -> impl Future<Output = Answer> + Send;
+}
+
+/// The receiving end.
+pub(super) struct Queue {
+    receiver: mpsc::Receiver<SpanData>,
+    deadline: watch::Receiver<Option<Instant>>,
+    counters: Arc<Counters>,
+    batch: usize,
+}
+
+impl Queue {
+    pub(super) fn new(
+        receiver: mpsc::Receiver<SpanData>,
+        deadline: watch::Receiver<Option<Instant>>,
+        counters: Arc<Counters>,
+        batch: usize,
+    ) -> Self {
+        Self { receiver, deadline, counters, batch }
+    }
+
+    /// Delivers until the sender is gone and the queue empty, or the deadline, once set, has passed.
+    pub(super) async fn run(mut self, to: impl Deliver) {
+        let mut batch = Vec::with_capacity(self.batch);
+        let mut expired = expired(self.deadline.clone());
+        while self.receiver.recv_many(&mut batch, self.batch).await > 0 {
+            let spans = batch.len();
+            tokio::select! {
+                // A last answer that is already there counts.
+                biased;
+                () = deliver(&to, &batch, &self.counters) => batch.clear(),
+                () = &mut expired => {
+                    self.receiver.close();
+                    let mut left = spans;
+                    while self.receiver.try_recv().is_ok() {
+                        left += 1;
+                    }
+                    self.counters.dropped(Reason::Shutdown, left);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Tries until the batch is settled one way or the other, and counts it.
+async fn deliver(to: &impl Deliver, batch: &[SpanData], counters: &Counters) {
+    let (start, mut wait) = (Instant::now(), FIRST_WAIT);
+    loop {
+        match to.deliver(batch.to_vec()).await {
+            Answer::Acknowledged => {
+                counters.acknowledged.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                return;
+            }
+            Answer::Refused => {
+                counters.failed_requests.fetch_add(1, Ordering::Relaxed);
+                return counters.dropped(Reason::Rejected, batch.len());
+            }
+            Answer::TryLater => {
+                counters.failed_requests.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if start.elapsed() >= GIVE_UP_AFTER {
+            return counters.dropped(Reason::GaveUp, batch.len());
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Ends when a deadline has been set and has passed.
+fn expired(mut deadline: watch::Receiver<Option<Instant>>) -> std::pin::Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(async move {
+        let at = match deadline.wait_for(Option::is_some).await {
+            Ok(at) => *at,
+            Err(_) => None,
+        };
+        match at {
+            Some(at) => sleep_until(at).await,
+            // The sink is gone without a shutdown: nobody waits for the rest.
+            None => {}
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::export::otlp::spans::Spans;
+    use crate::export::samples;
+
+    /// Answers by a script, its last word for ever.
+    struct Script(Mutex<Vec<Answer>>);
+
+    impl Deliver for &Script {
+        async fn deliver(&self, _batch: Vec<SpanData>) -> Answer {
+            let mut answers = self.0.lock().unwrap();
+            if answers.len() > 1 { answers.remove(0) } else { answers[0] }
+        }
+    }
+
+    /// Runs a queue of `spans` spans against `answers`, with the deadline `bound` from the start.
+    fn settle(answers: &[Answer], spans: usize, bound: Duration) -> Arc<Counters> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (sender, receiver) = mpsc::channel(spans);
+            let (stop, deadline) = watch::channel(None);
+            let counters = Arc::new(Counters::default());
+            let span = Spans::new("n".into()).of(&samples::call()).remove(0);
+            for _ in 0..spans {
+                counters.made();
+                sender.try_send(span.clone()).unwrap();
+            }
+            stop.send_replace(Some(Instant::now() + bound));
+            drop(sender);
+            let script = Script(Mutex::new(answers.to_vec()));
+            Queue::new(receiver, deadline, Arc::clone(&counters), 4).run(&script).await;
+            counters
+        })
+    }
+
+    #[test]
+    fn every_span_is_accounted_for() {
+        let counters = settle(&[Answer::Acknowledged], 10, Duration::from_secs(5));
+        assert_eq!((counters.acknowledged(), counters.drops().sum(), counters.waiting()), (10, 0, 0));
+    }
+
+    #[test]
+    fn a_collector_that_comes_back_gets_everything() {
+        let counters =
+            settle(&[Answer::TryLater, Answer::TryLater, Answer::Acknowledged], 10, Duration::from_secs(5));
+        assert_eq!((counters.acknowledged(), counters.failed_requests()), (10, 2));
+    }
+
+    #[test]
+    fn a_dead_collector_does_not_hold_up_the_end() {
+        let counters = settle(&[Answer::TryLater], 10, Duration::from_secs(5));
+        assert_eq!(counters.drops(), Drops { shutdown: 10, ..Drops::default() });
+        assert_eq!(counters.waiting(), 0);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_tried_again() {
+        let counters = settle(&[Answer::Refused, Answer::Acknowledged], 10, Duration::from_secs(5));
+        assert_eq!(counters.drops(), Drops { rejected: 4, ..Drops::default() });
+        assert_eq!((counters.acknowledged(), counters.failed_requests()), (6, 1));
+    }
+
+    #[test]
+    fn a_batch_that_nobody_takes_makes_room() {
+        let counters = settle(&[Answer::TryLater], 4, GIVE_UP_AFTER * 2);
+        assert_eq!(counters.drops(), Drops { gave_up: 4, ..Drops::default() });
+    }
+}

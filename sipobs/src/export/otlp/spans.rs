@@ -1,0 +1,462 @@
+//! Outputs → spans: call ⊃ `sip.transfer` ⊃ one span a transaction, with an event for each message.
+//!
+//! A call ends after its transfers are settled, so its span is sent last; the ids follow from the call, and
+//! the tree joins up all the same.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{
+    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use serde::Serialize;
+
+use super::ids;
+use crate::export::words::{self, Tone};
+use crate::sip::Method;
+use crate::timestamp::Timestamp;
+use crate::transfer::{Alert, Attempt, Call, LadderLine, Leg, Output};
+
+/// Calls whose transfer has been sent and which have not ended, at most.
+const MOST_OPEN: usize = 65_536;
+
+/// Makes spans.
+#[derive(Debug)]
+pub(super) struct Spans {
+    node: String,
+    scope: InstrumentationScope,
+    /// Calls whose own span is still to come: by Call-ID, when they were first and last heard of.
+    open: BTreeMap<String, (Timestamp, Timestamp)>,
+}
+
+impl Spans {
+    pub(super) fn new(node: String) -> Self {
+        let scope = InstrumentationScope::builder("sipobs").with_version(env!("CARGO_PKG_VERSION")).build();
+        Self { node, scope, open: BTreeMap::new() }
+    }
+
+    /// The spans of one output.
+    pub(super) fn of(&mut self, output: &Output) -> Vec<SpanData> {
+        match output {
+            Output::Notice(_) => vec![],
+            Output::Transfer(attempt) => self.attempt(attempt),
+            Output::Call(call) => vec![self.call(call)],
+            Output::Alert(alert) => vec![self.alert(alert)],
+        }
+    }
+
+    /// Spans for the calls that were still up at the end, so that their transfers have a parent.
+    pub(super) fn unfinished(&mut self) -> impl Iterator<Item = SpanData> {
+        std::mem::take(&mut self.open).into_iter().map(|(call_id, (started, ended))| {
+            let mut span = self.span(&call_id, SpanId::INVALID, "sip.call", started, ended);
+            span.span_context = self.call_context(&call_id);
+            span.attributes.push(KeyValue::new("sip.call_id", call_id));
+            span.attributes.push(KeyValue::new("sip.call.unfinished", true));
+            span
+        })
+    }
+
+    fn call(&mut self, call: &Call) -> SpanData {
+        self.open.remove(&call.call_id);
+        let mut span = self.span(&call.call_id, SpanId::INVALID, "sip.call", call.started, call.ended);
+        span.span_context = self.call_context(&call.call_id);
+        span.attributes = attributes("sip.call", call, &["started", "ended"]);
+        span.attributes.push(KeyValue::new("sip.call_id", call.call_id.clone()));
+        if let Some(status) = call.status {
+            span.attributes.push(KeyValue::new("sip.response.status_code", i64::from(status)));
+        }
+        span
+    }
+
+    fn attempt(&mut self, attempt: &Attempt) -> Vec<SpanData> {
+        // A second leg whose call can't be told has a trace of its own.
+        let anchor = attempt.call_id.as_deref().or(attempt.target_call_id.as_deref()).unwrap_or("");
+        let parent = match &attempt.call_id {
+            Some(call_id) => {
+                self.keep_open(call_id, attempt);
+                self.call_context(call_id).span_id()
+            }
+            None => SpanId::INVALID,
+        };
+        let which = format!(
+            "{:?} {:?} {:?} {}",
+            attempt.method, attempt.refer_cseq, attempt.target_call_id, attempt.started
+        );
+        let mut root = self.span(anchor, parent, "sip.transfer", attempt.started, attempt.ended);
+        root.span_context = context(ids::trace(anchor), ids::span(&self.node, anchor, "transfer", &which));
+        root.attributes = attributes("sip.transfer", attempt, &["started", "ended", "messages"]);
+        if let Some(call_id) = &attempt.call_id {
+            root.attributes.push(KeyValue::new("sip.call_id", call_id.clone()));
+        }
+        if words::tone(attempt.outcome) == Tone::Bad {
+            let outcome = name(&attempt.outcome);
+            root.status = Status::error(words::headline(attempt));
+            root.attributes.push(KeyValue::new("error.type", outcome));
+        }
+
+        let own_trace = attempt.target_call_id.as_deref().filter(|&id| id != anchor);
+        let mut spans = vec![];
+        for (number, transaction) in transactions(&attempt.messages).iter().enumerate() {
+            let id = ids::span(&self.node, anchor, "transaction", &format!("{which} {number}"));
+            let mut span = self.transaction(anchor, root.span_context.span_id(), attempt, transaction);
+            span.span_context = context(ids::trace(anchor), id);
+            // Links go on a child: on a root, Jaeger shows them as incomplete.
+            if let Some(target) = own_trace.filter(|_| transaction.leg == Leg::Target) {
+                span.links = links([self.call_context(target)]);
+            }
+            spans.push(span);
+        }
+        spans.insert(0, root);
+        spans
+    }
+
+    fn transaction(&self, anchor: &str, parent: SpanId, attempt: &Attempt, of: &Transaction<'_>) -> SpanData {
+        let (Some(first), Some(last)) = (of.lines.first(), of.lines.last()) else {
+            return self.span(anchor, parent, "", attempt.started, attempt.started);
+        };
+        let mut span = self.span(anchor, parent, of.method.as_str(), first.time, last.time);
+        span.span_kind = SpanKind::Client;
+        let call_id = match of.leg {
+            Leg::Call => attempt.call_id.as_ref(),
+            Leg::Target => attempt.target_call_id.as_ref().or(attempt.call_id.as_ref()),
+            Leg::Consultation => None,
+        };
+        let (client, server) = if of.opened { (first.from, first.to) } else { (first.to, first.from) };
+        span.attributes = vec![
+            KeyValue::new("sip.request.method", of.method.as_str()),
+            KeyValue::new("sip.cseq", i64::from(of.number)),
+            KeyValue::new("sip.transfer.leg", leg(of.leg)),
+            KeyValue::new("client.address", client.ip().to_string()),
+            KeyValue::new("client.port", i64::from(client.port())),
+            KeyValue::new("server.address", server.ip().to_string()),
+            KeyValue::new("server.port", i64::from(server.port())),
+            KeyValue::new("network.peer.address", server.ip().to_string()),
+            KeyValue::new("network.peer.port", i64::from(server.port())),
+        ];
+        span.attributes.extend(call_id.map(|id| KeyValue::new("sip.call_id", id.clone())));
+
+        let mut events = vec![];
+        let mut answer = None;
+        for line in &of.lines {
+            let (event, status) = event(line);
+            if let Some((code, reason)) = status.filter(|&(code, _)| code >= 200) {
+                answer = Some((code, reason.to_owned()));
+            }
+            if let Some((_, sipfrag)) = line.line.split_once(" → ") {
+                span.attributes.push(KeyValue::new("sip.transfer.sipfrag", sipfrag.to_owned()));
+            }
+            events.push(event);
+        }
+        span.events = SpanEvents::default();
+        span.events.events = events;
+        if let Some((code, reason)) = answer {
+            span.attributes.push(KeyValue::new("sip.response.status_code", i64::from(code)));
+            span.attributes.push(KeyValue::new("sip.response.reason", reason.clone()));
+            // A challenge is an ordinary step, not yet a failure.
+            if code >= 400 && !matches!(code, 401 | 407) {
+                span.status = Status::error(format!("{code} {reason}"));
+                span.attributes.push(KeyValue::new("error.type", code.to_string()));
+            }
+        }
+        span
+    }
+
+    /// A span of its own, whatever the call's has become: an alert may come before or after it.
+    fn alert(&self, alert: &Alert) -> SpanData {
+        let anchor = alert.call_id.as_deref().unwrap_or(&alert.trunk);
+        let parent = alert.call_id.as_ref().map_or(SpanId::INVALID, |id| self.call_context(id).span_id());
+        let mut span = self.span(anchor, parent, "sip.alert", alert.time, alert.time);
+        let which = format!("{:?} {}", alert.alert, alert.time);
+        span.span_context = context(ids::trace(anchor), ids::span(&self.node, anchor, "alert", &which));
+        span.attributes = attributes("sip.alert", alert, &["time"]);
+        let mut event = span.attributes.clone();
+        event.retain(|a| a.key.as_str() == "sip.alert.message");
+        span.events.events = vec![Event::new(name(&alert.alert), moment(alert.time), event, 0)];
+        span
+    }
+
+    fn keep_open(&mut self, call_id: &str, attempt: &Attempt) {
+        if let Some((started, ended)) = self.open.get_mut(call_id) {
+            (*started, *ended) = ((*started).min(attempt.started), (*ended).max(attempt.ended));
+        } else if self.open.len() < MOST_OPEN {
+            self.open.insert(call_id.to_owned(), (attempt.started, attempt.ended));
+        }
+    }
+
+    fn call_context(&self, call_id: &str) -> SpanContext {
+        context(ids::trace(call_id), ids::span(&self.node, call_id, "call", ""))
+    }
+
+    fn span(
+        &self,
+        anchor: &str,
+        parent: SpanId,
+        name: &'static str,
+        started: Timestamp,
+        ended: Timestamp,
+    ) -> SpanData {
+        SpanData {
+            span_context: context(ids::trace(anchor), SpanId::INVALID),
+            parent_span_id: parent,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: name.into(),
+            start_time: moment(started),
+            end_time: moment(ended.max(started)),
+            attributes: vec![],
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: self.scope.clone(),
+        }
+    }
+}
+
+/// A transaction as the ladder shows it (RFC 3261 §17). ACK and CANCEL go with their INVITE.
+struct Transaction<'a> {
+    leg: Leg,
+    method: Method,
+    number: u32,
+    /// Its request was seen.
+    opened: bool,
+    client: std::net::IpAddr,
+    lines: Vec<&'a LadderLine>,
+}
+
+fn transactions(lines: &[LadderLine]) -> Vec<Transaction<'_>> {
+    let mut found: Vec<Transaction<'_>> = vec![];
+    for line in lines {
+        let method = match line.cseq.method {
+            Method::Ack | Method::Cancel => Method::Invite,
+            method => method,
+        };
+        let request = !line.line.starts_with("SIP/2.0 ");
+        // Each side of a dialog counts its own CSeq, so the number alone does not tell.
+        let client = if request { line.from.ip() } else { line.to.ip() };
+        let same = |t: &&mut Transaction<'_>| {
+            t.leg == line.leg && t.method == method && t.number == line.cseq.number && t.client == client
+        };
+        match found.iter_mut().rev().find(same) {
+            Some(transaction) => transaction.lines.push(line),
+            None => found.push(Transaction {
+                leg: line.leg,
+                method,
+                number: line.cseq.number,
+                opened: request,
+                client,
+                lines: vec![line],
+            }),
+        }
+    }
+    found
+}
+
+/// The event of one message, and its status and reason if it is an answer.
+fn event(line: &LadderLine) -> (Event, Option<(u16, &str)>) {
+    let mut attributes = vec![
+        KeyValue::new("sip.start_line", line.line.clone()),
+        KeyValue::new("sip.transfer.frame", i64::try_from(line.frame).unwrap_or(i64::MAX)),
+        KeyValue::new("network.local.address", line.from.ip().to_string()),
+        KeyValue::new("network.local.port", i64::from(line.from.port())),
+        KeyValue::new("network.peer.address", line.to.ip().to_string()),
+        KeyValue::new("network.peer.port", i64::from(line.to.port())),
+    ];
+    let answer = line.line.strip_prefix("SIP/2.0 ").and_then(|rest| {
+        let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+        Some((code.parse::<u16>().ok()?, reason))
+    });
+    let label = match answer {
+        Some((code, reason)) => {
+            attributes.push(KeyValue::new("sip.response.status_code", i64::from(code)));
+            attributes.push(KeyValue::new("sip.response.reason", reason.to_owned()));
+            format!("{code} {reason}").trim_end().to_owned()
+        }
+        None => {
+            let method = line.line.split(' ').next().unwrap_or("");
+            attributes.push(KeyValue::new("sip.request.method", method.to_owned()));
+            words::start_line(&line.line).0.split(' ').next().unwrap_or("").trim_end_matches(':').to_owned()
+        }
+    };
+    (Event::new(label, moment(line.time), attributes, 0), answer)
+}
+
+fn links(contexts: impl IntoIterator<Item = SpanContext>) -> SpanLinks {
+    let mut links = SpanLinks::default();
+    links.links = contexts.into_iter().map(Link::with_context).collect();
+    links
+}
+
+fn context(trace: TraceId, span: SpanId) -> SpanContext {
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
+}
+
+fn moment(time: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(0))
+}
+
+const fn leg(leg: Leg) -> &'static str {
+    match leg {
+        Leg::Call => "call",
+        Leg::Target => "target",
+        Leg::Consultation => "consultation",
+    }
+}
+
+/// The contract's own word for a unit variant.
+fn name(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+/// Every field of a record under `prefix`, so that the attributes are the output contract's to the letter.
+/// Objects become dotted names; a list of objects becomes one list for each of their fields.
+fn attributes(prefix: &str, record: &impl Serialize, but: &[&str]) -> Vec<KeyValue> {
+    let mut found = vec![];
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(record) {
+        for (name, value) in fields {
+            // `call_id` has its own, common name.
+            if name != "call_id" && !but.contains(&name.as_str()) {
+                flatten(format!("{prefix}.{name}"), value, &mut found);
+            }
+        }
+    }
+    found
+}
+
+fn flatten(name: String, value: serde_json::Value, found: &mut Vec<KeyValue>) {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => {}
+        Json::Bool(flag) => found.push(KeyValue::new(name, flag)),
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => found.push(KeyValue::new(name, whole)),
+            None => found.push(KeyValue::new(name, number.as_f64().unwrap_or(f64::NAN))),
+        },
+        Json::String(text) => found.push(KeyValue::new(name, text)),
+        Json::Object(fields) => {
+            for (field, value) in fields {
+                flatten(format!("{name}.{field}"), value, found);
+            }
+        }
+        Json::Array(items) => {
+            let mut lists: BTreeMap<String, Vec<StringValue>> = BTreeMap::new();
+            for item in items {
+                match item {
+                    Json::Object(fields) => {
+                        for (field, value) in fields {
+                            lists.entry(format!("{name}.{field}")).or_default().push(text(value));
+                        }
+                    }
+                    other => lists.entry(name.clone()).or_default().push(text(other)),
+                }
+            }
+            found.extend(
+                lists.into_iter().map(|(name, list)| KeyValue::new(name, Value::Array(Array::String(list)))),
+            );
+        }
+    }
+}
+
+fn text(value: serde_json::Value) -> StringValue {
+    match value {
+        serde_json::Value::String(text) => text.into(),
+        other => other.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::samples;
+
+    fn get<'a>(span: &'a SpanData, name: &str) -> Option<&'a Value> {
+        span.attributes.iter().find(|a| a.key.as_str() == name).map(|a| &a.value)
+    }
+
+    #[test]
+    fn one_trace_holds_call_transfer_and_transactions() {
+        let mut spans = Spans::new("node".into());
+        let mut all = spans.of(&Output::Transfer(Box::new(samples::busy())));
+        all.extend(spans.of(&samples::call()));
+        let names: Vec<_> = all.iter().map(|s| s.name.as_ref()).collect();
+        assert_eq!(names, ["sip.transfer", "REFER", "NOTIFY", "NOTIFY", "sip.call"]);
+        let trace = ids::trace("3c26700fdb2e8a1f@10.78.0.1");
+        assert!(all.iter().all(|s| s.span_context.trace_id() == trace));
+        let (transfer, call) = (&all[0], &all[4]);
+        assert_eq!(transfer.parent_span_id, call.span_context.span_id());
+        assert_eq!(call.parent_span_id, SpanId::INVALID);
+        for child in &all[1..4] {
+            assert_eq!(child.parent_span_id, transfer.span_context.span_id());
+            assert_eq!(child.events.len(), 2);
+        }
+        let mut ids: Vec<_> = all.iter().map(|s| s.span_context.span_id().to_string()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 5);
+        assert_eq!(spans.unfinished().count(), 0);
+    }
+
+    #[test]
+    fn attributes_are_the_contracts() {
+        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(samples::second_leg())));
+        let transfer = &spans[0];
+        for (name, value) in [
+            ("sip.transfer.method", Value::from("invite")),
+            ("sip.transfer.type", Value::from("blind")),
+            ("sip.transfer.outcome", Value::from("busy")),
+            ("sip.transfer.status", Value::from(486)),
+            ("sip.transfer.link.method", Value::from("host_number")),
+            ("sip.transfer.link.confidence", Value::from(0.91)),
+            ("sip.transfer.visibility.call", Value::from("both")),
+            ("sip.transfer.quality.ring_lost", Value::from(3)),
+            ("sip.transfer.trunk", Value::from("twilio")),
+            ("error.type", Value::from("busy")),
+        ] {
+            assert_eq!(get(transfer, name), Some(&value), "{name}");
+        }
+        let codes = get(transfer, "sip.transfer.diagnosis.code").unwrap();
+        assert_eq!(codes, &Value::Array(Array::String(vec!["suspect_policy".into(), "busy".into()])));
+        assert!(matches!(transfer.status, Status::Error { .. }));
+    }
+
+    #[test]
+    fn a_challenged_invite_is_two_transactions_and_one_failure() {
+        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(samples::second_leg())));
+        let names: Vec<_> = spans.iter().map(|s| s.name.as_ref()).collect();
+        assert_eq!(names, ["sip.transfer", "INVITE", "INVITE", "BYE"]);
+        assert_eq!(spans[1].events.len(), 3, "INVITE, 407, ACK");
+        assert_eq!(spans[1].status, Status::Unset);
+        assert!(matches!(spans[2].status, Status::Error { .. }));
+        assert_eq!(get(&spans[2], "sip.response.status_code"), Some(&Value::from(486)));
+        assert_eq!(spans[2].links.len(), 1, "to the trace of the leg itself");
+        assert_eq!(spans[3].links.len(), 0);
+    }
+
+    #[test]
+    fn success_leaves_the_status_unset() {
+        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(samples::succeeded())));
+        assert_eq!(spans[0].status, Status::Unset);
+        assert_eq!(get(&spans[0], "error.type"), None);
+    }
+
+    #[test]
+    fn a_call_that_never_ended_still_parents_its_transfer() {
+        let mut spans = Spans::new("node".into());
+        let transfer = spans.of(&Output::Transfer(Box::new(samples::busy()))).remove(0);
+        let call: Vec<_> = spans.unfinished().collect();
+        assert_eq!(call.len(), 1);
+        assert_eq!(call[0].span_context.span_id(), transfer.parent_span_id);
+    }
+
+    #[test]
+    fn an_alert_is_an_event() {
+        let spans = Spans::new("node".into()).of(&samples::alert());
+        assert_eq!(spans[0].events[0].name, "refer_ratio");
+        assert_eq!(get(&spans[0], "sip.alert.numbers.baseline"), Some(&Value::from(0.2)));
+    }
+}
