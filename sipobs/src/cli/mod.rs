@@ -12,6 +12,7 @@ use sipobs::privacy::Mask;
 mod check;
 mod pcap;
 mod run;
+mod spans;
 
 /// How sipobs ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ const EXIT_CODES: &str = "\
 Exit status:
   0  read and understood
   1  a file could not be read to its end (what was read is still reported), or
-     an output could not be written
+     an output could not be written or delivered
   2  bad arguments or configuration
   3  this machine cannot capture: a capability, a kernel feature or an
      interface is missing";

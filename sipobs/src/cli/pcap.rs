@@ -9,6 +9,7 @@ use sipobs::engine::Engine;
 use sipobs::export::{Jsonl, Sink, Summary, Terminal};
 use sipobs::timestamp::Timestamp;
 
+use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, say, written};
 
 const AFTER: &str = "\
@@ -66,6 +67,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
 
     let mut reading = Reading {
         engine: Engine::default(),
+        spans: Spans::start(&config, WhenFull::Wait).map_err(Failure::usage)?,
         summary: Summary::default(),
         progress: Show::new(),
         last: Timestamp::default(),
@@ -90,7 +92,10 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
             Err(Stop::Output(error)) => return Ok(written(Err(error))),
         }
     }
-    match reading.end(&mut *sink) {
+    let printed = reading.end(&mut *sink);
+    let delivered = reading.spans.is_none_or(Spans::finish);
+    match printed {
+        Ok(()) if !delivered => Ok(Exit::Partial),
         Ok(()) => Ok(exit),
         Err(error) => Ok(written(Err(error))),
     }
@@ -100,6 +105,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
 struct Reading {
     engine: Engine,
     summary: Summary,
+    spans: Option<Spans>,
     progress: Show,
     last: Timestamp,
 }
@@ -136,12 +142,15 @@ impl Reading {
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         while let Some(output) = self.engine.poll_output() {
             self.summary.count(&output);
+            if let Some(spans) = &mut self.spans {
+                spans.output(&output);
+            }
             sink.output(&output)?;
         }
         Ok(())
     }
 
-    fn end(mut self, sink: &mut dyn Sink) -> io::Result<()> {
+    fn end(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.engine.finish(self.last);
         self.drain(sink)?;
         sink.summary(&self.summary)?;

@@ -1,0 +1,105 @@
+//! The OTLP sink with the runtime it needs; nothing where none is configured.
+
+#[cfg(not(feature = "otlp"))]
+pub(super) use disabled::{Spans, WhenFull};
+#[cfg(feature = "otlp")]
+pub(super) use enabled::{Spans, WhenFull};
+
+#[cfg(feature = "otlp")]
+mod enabled {
+    use std::io::{self, Write as _};
+    use std::sync::Arc;
+
+    use anyhow::Context as _;
+    use sipobs::config::Config;
+    pub(crate) use sipobs::export::otlp::WhenFull;
+    use sipobs::export::otlp::{Counters, Otlp};
+    use sipobs::transfer::Output;
+    use tokio::runtime::{Builder, Runtime};
+
+    /// Spans on their way out.
+    pub(crate) struct Spans {
+        otlp: Otlp,
+        url: String,
+        _runtime: Runtime,
+    }
+
+    impl Spans {
+        /// Starts the export if one is configured.
+        pub(crate) fn start(config: &Config, when_full: WhenFull) -> anyhow::Result<Option<Self>> {
+            let Some(url) = config.otlp.traces_url() else { return Ok(None) };
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(1)
+                .thread_name("otlp")
+                .enable_all()
+                .build()
+                .context("cannot start the OTLP export")?;
+            let otlp = Otlp::start(&config.otlp, &url, when_full, runtime.handle())?;
+            Ok(Some(Self { otlp, url, _runtime: runtime }))
+        }
+
+        pub(crate) fn output(&mut self, output: &Output) {
+            self.otlp.output(output);
+        }
+
+        #[cfg(feature = "daemon")]
+        pub(crate) fn counters(&self) -> Arc<Counters> {
+            self.otlp.counters()
+        }
+
+        /// Hands over what is left; says so if some was lost. True if all arrived.
+        pub(crate) fn finish(self) -> bool {
+            let counters: Arc<Counters> = self.otlp.shutdown();
+            let drops = counters.drops();
+            if drops.sum() == 0 {
+                return true;
+            }
+            let _ = writeln!(
+                io::stderr(),
+                "sipobs: {}: {} of {} spans were not delivered (queue full {}, refused {}, collector away {}, \
+                 left at the end {})",
+                self.url,
+                drops.sum(),
+                counters.spans(),
+                drops.queue_full,
+                drops.rejected,
+                drops.gave_up,
+                drops.shutdown,
+            );
+            false
+        }
+    }
+}
+
+#[cfg(not(feature = "otlp"))]
+mod disabled {
+    use sipobs::config::Config;
+    use sipobs::transfer::Output;
+
+    /// This build exports no spans.
+    pub(crate) enum Spans {}
+
+    #[derive(Clone, Copy)]
+    pub(crate) enum WhenFull {
+        #[cfg(feature = "daemon")]
+        Drop,
+        Wait,
+    }
+
+    impl Spans {
+        pub(crate) fn start(config: &Config, _when_full: WhenFull) -> anyhow::Result<Option<Self>> {
+            match config.otlp.traces_url() {
+                None => Ok(None),
+                Some(_) => anyhow::bail!("this build exports no spans: build it with the feature `otlp`"),
+            }
+        }
+
+        pub(crate) fn output(&mut self, _output: &Output) {
+            match *self {}
+        }
+
+        pub(crate) fn finish(self) -> bool {
+            match self {}
+        }
+    }
+}
