@@ -58,7 +58,10 @@ enum Format {
 
 /// Reads every file, however damaged some are, and prints what was found.
 pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
-    let config = args.settings.resolve().map_err(Failure::usage)?;
+    let mut config = args.settings.resolve().map_err(Failure::usage)?;
+    if !args.port.is_empty() {
+        config.stream.ports = args.port.iter().copied().collect();
+    }
     let out = io::stdout().lock();
     let mut sink: Box<dyn Sink> = match args.format {
         Format::Text => Box::new(Terminal::new(io::BufWriter::new(out), args.color.look(), args.ladders)),
@@ -66,7 +69,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     };
 
     let mut reading = Reading {
-        engine: Engine::default(),
+        engine: Engine::new(config.engine()),
         spans: Spans::start(&config, WhenFull::Wait).map_err(Failure::usage)?,
         summary: Summary::default(),
         progress: Show::new(),
@@ -153,6 +156,10 @@ impl Reading {
     fn end(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.engine.finish(self.last);
         self.drain(sink)?;
+        let counters = self.engine.counters();
+        self.summary.messages = counters.messages;
+        self.summary.not_understood = counters.not_understood();
+        self.summary.lost = counters.lost();
         sink.summary(&self.summary)?;
         sink.flush()
     }

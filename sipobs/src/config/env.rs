@@ -24,11 +24,14 @@ pub(super) fn over(
     for (name, value) in variables {
         let fail = |message: String| ConfigError::Variable { name: name.clone(), message };
         if let Some(field) = name.strip_prefix("SIPOBS_") {
-            let Some((section, key)) = field.split_once("__") else { continue };
-            let section = section.to_ascii_lowercase();
-            let table = section_of(&mut file, &section)
-                .ok_or_else(|| fail(format!("`{section}` is not a section of keys")))?;
-            table.insert(key.to_ascii_lowercase(), value_of(&value));
+            let mut path: Vec<String> = field.split("__").map(str::to_ascii_lowercase).collect();
+            let Some(key) = path.pop().filter(|_| !path.is_empty()) else { continue };
+            let mut table = &mut file;
+            for section in &path {
+                table = section_of(table, section)
+                    .ok_or_else(|| fail(format!("`{section}` is not a section of keys")))?;
+            }
+            table.insert(key, value_of(&value));
         } else if name.starts_with("OTEL_") {
             let table =
                 section_of(&mut file, "otlp").ok_or_else(|| fail("`otlp` is not a section".into()))?;

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::engine;
+use crate::packet;
 use crate::privacy::Mask;
+use crate::stream;
 use crate::transfer::LinkConfig;
 use crate::transfer::absent::AbsentConfig;
 use crate::transfer::ratio::RatioConfig;
@@ -26,6 +29,10 @@ pub use otlp::{OtlpConfig, Protocol};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// From frames to packets.
+    pub packet: packet::Config,
+    /// From packets to messages.
+    pub stream: stream::Config,
     /// What may leave the engine.
     pub privacy: PrivacyConfig,
     /// How a second leg is tied to its call.
@@ -174,6 +181,11 @@ impl Config {
         // environment over.
         let config = parse(path.unwrap_or(Path::new("")), &text)?;
         env::over(config, toml::from_str(&text).unwrap_or_default(), variables)
+    }
+
+    /// The engine's part.
+    pub fn engine(&self) -> engine::Config {
+        engine::Config { packet: self.packet.clone(), stream: self.stream.clone() }
     }
 
     /// As TOML, secrets hidden.
