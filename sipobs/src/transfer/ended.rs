@@ -55,6 +55,7 @@ impl Transfers {
                     trunk: &trunk,
                     expected: self.trunks.expected(call.trunk),
                     call_id: &leg.call_id,
+                    parties: &leg.parties(),
                     talked: ended.since(answered),
                     refer: call.referred,
                     invite: !call.second_legs.is_empty(),
