@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
+mod bench;
 mod calls;
 mod children;
 mod collector;
@@ -29,6 +30,8 @@ mod wire;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Chore {
+    /// Measure the reading of captures beside tshark and sngrep.
+    Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
     /// Write the captures of the golden cases from their ladder files.
@@ -53,6 +56,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = children::watch_signals().and_then(|()| match Chore::parse() {
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Record { file } => recording::record(&file),
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
