@@ -1,6 +1,8 @@
 //! Every recorded capture, through the reader, the packet stage and the stream stage, against the numbers
 //! that tshark gives (`tshark -r FILE -Y 'sip && !icmp' -T fields -e sip.CSeq.method -E occurrence=a`).
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::Path;
 
 use sipobs::capture::file::Reader;

@@ -15,7 +15,8 @@ use memchr::memchr;
 use super::Counters;
 use super::length::{Length, LengthScan};
 use super::start_line::{
-    MAX_START_LINE, is_header_like, is_start_line, leading_line_ends, may_become_start_line,
+    MAX_START_LINE, is_header_like, is_start_line, is_sure_start_line, leading_line_ends,
+    may_become_start_line,
 };
 
 /// The framing of one direction.
@@ -28,6 +29,9 @@ pub(super) struct Framer {
     searched: usize,
     /// A SIP start line has been seen.
     proven: bool,
+    /// Bytes searched for line ends, to show that the work is linear.
+    #[cfg(test)]
+    pub(super) looked_at: usize,
 }
 
 /// Where in the stream it is. Positions count from the start of the message.
@@ -70,7 +74,14 @@ pub(super) type Sink<'s> = &'s mut dyn FnMut(&[u8], bool);
 impl Framer {
     /// At the beginning of a stream.
     pub(super) fn at_start() -> Self {
-        Self { state: State::Between, buffer: BytesMut::new(), searched: 0, proven: false }
+        Self {
+            state: State::Between,
+            buffer: BytesMut::new(),
+            searched: 0,
+            proven: false,
+            #[cfg(test)]
+            looked_at: 0,
+        }
     }
 
     /// Somewhere in a stream.
@@ -182,6 +193,10 @@ impl Framer {
     /// The end of the line that goes on at `self.searched`.
     fn line_end(&mut self, rest: &[u8]) -> Option<usize> {
         let end = memchr(b'\n', &rest[self.searched..]).map(|end| self.searched + end);
+        #[cfg(test)]
+        {
+            self.looked_at += end.unwrap_or(rest.len()) - self.searched;
+        }
         self.searched = end.map_or(rest.len(), |end| end + 1);
         end
     }
@@ -303,7 +318,7 @@ impl Framer {
     fn lost(&mut self, rest: &[u8], mid_line: bool, counters: &mut Counters) -> Step {
         let before = self.searched;
         let (used, mid_line) = match self.line_end(rest) {
-            Some(end) if !mid_line && is_start_line(&rest[..end]) => {
+            Some(end) if !mid_line && is_sure_start_line(&rest[..end]) => {
                 self.start(true);
                 return Step::Used(0);
             }

@@ -298,3 +298,6 @@ impl Counters {
         self.unused.add(reason, segments);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 
 use memchr::{memchr, memmem, memrchr};
 
+use crate::sip::Method;
+
 /// Longer than any start line in use; a stream that goes on without a line end is not SIP.
 pub(super) const MAX_START_LINE: usize = 8_192;
 
@@ -44,13 +46,28 @@ pub(super) fn is_start_line(line: &[u8]) -> bool {
     !uri.is_empty() && uri[0] != b':' && after_version(&line[last + 1..]) == Some(&[])
 }
 
+/// Whether `line`, found in the midst of a stream, is a start line beyond doubt. Its first bytes may be
+/// missing, so its method must be a known one; and a status line in a body without a line end may run into
+/// the request behind it.
+pub(super) fn is_sure_start_line(line: &[u8]) -> bool {
+    if !is_start_line(line) {
+        return false;
+    }
+    match line.split_at_checked(4) {
+        Some((version, rest)) if version.eq_ignore_ascii_case(b"SIP/") => {
+            memmem::find(rest, b"SIP/").is_none()
+        }
+        _ => Method::of(&line[..method_len(line)]) != Method::Other,
+    }
+}
+
 /// Where in a part of a stream the first start line begins, if a whole one is in it.
 pub(super) fn find_start_line(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(hit) = memmem::find(&bytes[from..], b"SIP/2.0") {
         let start = memrchr(b'\n', &bytes[from..from + hit]).map_or(from, |end| from + end + 1);
         let end = from + hit + memchr(b'\n', &bytes[from + hit..])?;
-        if is_start_line(&bytes[start..end]) {
+        if is_sure_start_line(&bytes[start..end]) {
             return Some(start);
         }
         from = end + 1;
@@ -157,6 +174,16 @@ mod tests {
             assert!(!may_become_start_line(start.as_bytes(), 0), "{start:?}");
         }
         assert!(!may_become_start_line(&[b'a'; 65], 0));
+    }
+
+    #[test]
+    fn in_doubt_a_line_is_no_start_line() {
+        for line in ["NFO sip:a@b SIP/2.0\r", "SIP/2.0 200 OKBYE sip:a SIP/2.0\r", "SIP/2.0\r"] {
+            assert!(!is_sure_start_line(line.as_bytes()), "{line}");
+        }
+        for line in ["INFO sip:a@b SIP/2.0\r", "SIP/2.0 200 OK\r", "sip/2.0 200\r"] {
+            assert!(is_sure_start_line(line.as_bytes()), "{line}");
+        }
     }
 
     #[test]

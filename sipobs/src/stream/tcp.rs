@@ -132,6 +132,17 @@ impl Connections {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes that the framers of all connections have looked at or copied.
+    #[cfg(test)]
+    pub(super) fn looked_at(&self) -> usize {
+        self.table.values().flat_map(|c| &c.halves).map(|half| half.framer.looked_at).sum()
+    }
+
     fn make_room(&mut self, around: &mut Surroundings<'_, '_>) {
         while self.bytes > around.config.max_bytes
             && let Some((_, key)) = self.due.iter().find_map(|due| due.first()).copied()
@@ -204,19 +215,10 @@ impl Connection {
         if segment.syn && !self.halves[side].opened_by(segment.seq) {
             // A SYN without ACK begins a new connection between the same ports.
             if segment.ack.is_none() {
-                let _ = self.finish(key, segment.time, around);
-                self.forget(Unused::NotSip, around.counters);
-                *self = Self {
-                    class: self.class,
-                    due: self.due,
-                    cost: self.cost,
-                    last: self.last,
-                    ..Self::default()
-                };
-            } else if self.halves[side].started() {
-                self.finish_side(key, side, segment.time, around)?;
-                self.halves[side] = Half::default();
+                self.restart(key, 1 - side, segment.time, around);
+                self.closed = false;
             }
+            self.restart(key, side, segment.time, around);
             self.halves[side].open(segment.seq);
         } else if !self.halves[side].started() && !segment.payload.is_empty() {
             self.halves[side].join(segment.seq);
@@ -277,6 +279,14 @@ impl Connection {
         around: &mut Surroundings<'_, '_>,
     ) -> Result<(), Foreign> {
         self.with(key, side, around, |half, cx| half.finish(now, cx))
+    }
+
+    /// Ends what one side was sending, for another stream to begin.
+    fn restart(&mut self, key: &Key, side: usize, now: Timestamp, around: &mut Surroundings<'_, '_>) {
+        // An error says that it never was SIP.
+        let _ = self.finish_side(key, side, now, around);
+        around.counters.drop_held(self.halves[side].discard(), Unused::NotSip);
+        self.halves[side] = Half::default();
     }
 
     /// Lets one half work, with what it finds given on under the right addresses.

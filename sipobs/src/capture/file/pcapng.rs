@@ -16,7 +16,7 @@ const ENHANCED_PACKET: u32 = 6;
 /// More than any real capture has; keeps a hostile file from growing the table.
 const MAX_INTERFACES: usize = 65_536;
 /// The longest block that is read as a whole: a frame, its header and generous options.
-const MAX_BLOCK: u32 = (MAX_FRAME + 65_536) as u32;
+const MAX_BLOCK: usize = MAX_FRAME + 65_536;
 
 /// What the current section has said so far.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl Section {
 
     /// Takes the rest of a block of `len` bytes; what is between its header and its trailer.
     fn body(&self, start: u64, len: u32, input: &mut Input) -> Result<Span, Fault> {
-        if len > MAX_BLOCK {
+        if len as usize > MAX_BLOCK {
             return Err(Fault::Value { offset: start + 4, field: "block length", value: u64::from(len) });
         }
         let span = input.take(len as usize - 8, "block")?;

@@ -2,8 +2,11 @@ use std::io::Write;
 
 use super::*;
 
+/// A frame's time, number and bytes.
+type Numbered = (Timestamp, u64, Vec<u8>);
+
 /// Everything `bytes` hold, and the error that ended it.
-fn read(bytes: Vec<u8>) -> (Vec<(Timestamp, u64, Vec<u8>)>, Option<Fault>) {
+fn read(bytes: Vec<u8>) -> (Vec<Numbered>, Option<Fault>) {
     let mut reader = match Reader::from_read("test", None, Cursor::new(bytes)) {
         Ok(reader) => reader,
         Err(error) => return (Vec::new(), Some(error.fault)),
