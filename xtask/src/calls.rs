@@ -140,7 +140,7 @@ impl Story {
             Self::BusyAtOnce => {
                 vec![agent("agent-answers-hangs-up").lasting(5_000), trunk("trunk-refuses-486")]
             }
-            Self::NoAnswer => vec![agent("agent-answers-hangs-up").lasting(9_000), trunk("trunk-rings")],
+            Self::NoAnswer => vec![agent("agent-answers-hangs-up").lasting(12_000), trunk("trunk-rings")],
             Self::Forbidden => {
                 vec![agent("agent-answers-hangs-up").lasting(5_000), trunk("trunk-refuses-403")]
             }

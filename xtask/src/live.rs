@@ -50,6 +50,15 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What the file reader says of the shipped capture.
+pub(crate) fn from_file(sipobs: &Path) -> Result<()> {
+    let lines = read_capture(sipobs, &recording::shipped())?;
+    for story in Story::ALL {
+        judged(story, &lines).with_context(|| format!("{}: {}", story.name(), story.what()))?;
+    }
+    Ok(())
+}
+
 /// Replays the shipped capture through XDP and tc: the transfers must be those that the file reader finds.
 pub(crate) fn replayed(sipobs: &Path) -> Result<()> {
     let capture = recording::shipped();
