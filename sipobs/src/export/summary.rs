@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::transfer::{Method, Outcome, Output};
+use crate::transfer::{Method, Outcome, Output, ReferAbsent};
 
 /// Totals of one run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -25,7 +25,7 @@ pub struct Summary {
     /// Settled attempts by outcome and method, for the table.
     #[serde(skip)]
     pub by_method: BTreeMap<(Outcome, Method), u64>,
-    /// Calls in which a REFER might have been expected and did not come.
+    /// Answered calls of 10 s or more that ended without any transfer.
     #[serde(skip)]
     pub refer_absent: u64,
     /// Alerts raised.
@@ -44,7 +44,7 @@ impl Summary {
             }
             Output::Call(call) => {
                 self.calls += 1;
-                self.refer_absent += u64::from(call.refer_absent != crate::transfer::ReferAbsent::No);
+                self.refer_absent += u64::from(matches!(call.refer_absent, ReferAbsent::Fact { .. }));
             }
             Output::Alert(_) => self.alerts += 1,
         }

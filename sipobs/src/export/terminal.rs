@@ -71,9 +71,9 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
     if failed || ladders {
         out.push('\n');
         out.push_str(&ladder::draw(look, &attempt.messages));
-        out.push('\n');
     }
     if failed {
+        out.push('\n');
         for (at, candidate) in attempt.diagnosis.iter().enumerate() {
             let word = if at == 0 { "likely" } else { "or" };
             point(look, &mut out, word, BOLD, &candidate.cause);

@@ -25,7 +25,9 @@ pub(super) const fn tone(outcome: Outcome) -> Tone {
 
 /// The verdict in one sentence.
 pub(super) fn headline(attempt: &Attempt) -> String {
-    let target = attempt.target.as_deref().map_or_else(|| "the target".to_owned(), clean);
+    // Its parameters say how to route to it, not who it is.
+    let bare = |uri: &str| clean(uri.split(';').next().unwrap_or(uri));
+    let target = attempt.target.as_deref().map_or_else(|| "the target".to_owned(), bare);
     let answer = answer(attempt);
     let failed = |why: &str| format!("Transfer to {target} failed: {why}{answer}");
     match attempt.outcome {
@@ -158,7 +160,9 @@ pub(super) fn start_line(line: &str) -> (String, Option<u16>) {
             let method = words.next().unwrap_or(first);
             match words.next() {
                 Some(uri) if sip::Method::of(method.as_bytes()) == sip::Method::Invite => {
-                    (format!("{method} {}", clean(uri.split(';').next().unwrap_or(uri))), None)
+                    // Whom it calls; at which host, the arrow says.
+                    let user = uri.split(['@', ';']).next().unwrap_or(uri);
+                    (format!("{method} {}", clean(user.split_once(':').map_or(user, |(_, user)| user))), None)
                 }
                 _ => (clean(method), None),
             }
@@ -184,7 +188,7 @@ mod tests {
     fn start_lines_in_few_words() {
         assert_eq!(start_line("SIP/2.0 486 Busy Here"), ("486 Busy Here".into(), Some(486)));
         assert_eq!(start_line("REFER sip:a@b;x SIP/2.0"), ("REFER".into(), None));
-        assert_eq!(start_line("INVITE sip:a@b;x SIP/2.0"), ("INVITE sip:a@b".into(), None));
+        assert_eq!(start_line("INVITE sip:a@b;x SIP/2.0"), ("INVITE a".into(), None));
         assert_eq!(
             start_line("NOTIFY sip:a@b SIP/2.0 → SIP/2.0 200 OK"),
             ("NOTIFY: 200 OK".into(), Some(200))

@@ -1,1 +1,0 @@
-//! `/metrics`, `/healthz` and `/readyz`.

@@ -1,0 +1,254 @@
+//! What Prometheus sees: outputs counted as they come, and the counters of every stage as of the scrape.
+//!
+//! Every series of a configured trunk is there from the start, at 0: a counter that is born at 1 is invisible
+//! to `increase()`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use crate::transfer::Output;
+
+mod serve;
+mod snapshot;
+
+pub use serve::{Health, ServeError, serve};
+pub use snapshot::{Attached, HookCounts, Snapshot, SpanCounts};
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The registry.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    attempts: Family<Labels, Counter>,
+    ended: Family<Labels, Counter>,
+    alerts: Family<Labels, Counter>,
+    dropped: Family<Labels, Counter>,
+    snapshot: Arc<Mutex<Snapshot>>,
+}
+
+const OUTCOMES: [&str; 17] = [
+    "succeeded",
+    "busy",
+    "no_answer",
+    "declined",
+    "forbidden",
+    "not_found",
+    "media",
+    "network_failure",
+    "refer_refused",
+    "refer_unanswered",
+    "auth_failed",
+    "dialog_gone",
+    "abandoned",
+    "superseded",
+    "notify_timeout",
+    "redirected",
+    "unknown",
+];
+const ENDED_BY: [&str; 3] = ["caller", "callee", "none"];
+const REFER_ABSENT: [&str; 4] = ["no", "fact", "suspected", "method_switched"];
+const ALERTS: [&str; 3] = ["refer_ratio", "method_switched", "attempts_vanished"];
+/// Sinks that may have to drop an output.
+const SINKS: [&str; 2] = ["print", "jsonl"];
+
+impl Metrics {
+    /// A registry with every series of `trunks` at 0.
+    pub fn new<'a>(trunks: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut registry = Registry::with_prefix("sipobs");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        let mut family = |name: &str, help: &str| {
+            let family = Family::<Labels, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let attempts = family("transfer_attempts", "Settled transfer attempts");
+        let ended = family("calls_ended", "Ended calls, and whether a REFER was absent");
+        let alerts = family("alerts", "Alerts raised");
+        let dropped = family("outputs_dropped", "Records that a sink was too slow to take");
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
+
+        for trunk in trunks {
+            for outcome in OUTCOMES {
+                for (method, kind) in
+                    [("refer", "blind"), ("refer", "attended"), ("invite", "blind"), ("invite", "attended")]
+                {
+                    let _ = attempts.get_or_create(&attempt_labels(trunk, method, kind, outcome));
+                }
+            }
+            let _ = attempts.get_or_create(&attempt_labels(trunk, "redirect", "blind", "redirected"));
+            for ended_by in ENDED_BY {
+                for absent in REFER_ABSENT {
+                    let _ = ended.get_or_create(&call_labels(trunk, ended_by, absent));
+                }
+            }
+            for alert in ALERTS {
+                let _ = alerts.get_or_create(&alert_labels(trunk, alert));
+            }
+        }
+        for sink in SINKS {
+            let _ = dropped.get_or_create(&vec![("sink", sink.to_owned())]);
+        }
+        Self { registry, attempts, ended, alerts, dropped, snapshot }
+    }
+
+    /// Counts one output.
+    pub fn output(&self, output: &Output) {
+        match output {
+            Output::Notice(_) => {}
+            Output::Transfer(attempt) => {
+                let labels = attempt_labels(
+                    &attempt.trunk,
+                    &name(&attempt.method),
+                    &name(&attempt.kind),
+                    &name(&attempt.outcome),
+                );
+                self.attempts.get_or_create(&labels).inc();
+            }
+            Output::Call(call) => {
+                let ended_by = call.ended_by.map_or_else(|| "none".to_owned(), |side| name(&side));
+                let absent = match serde_json::to_value(&call.refer_absent) {
+                    Ok(serde_json::Value::Object(fields)) => {
+                        fields.get("refer_absent").and_then(|v| v.as_str()).unwrap_or("no").to_owned()
+                    }
+                    _ => "no".to_owned(),
+                };
+                self.ended.get_or_create(&call_labels(&call.trunk, &ended_by, &absent)).inc();
+            }
+            Output::Alert(alert) => {
+                self.alerts.get_or_create(&alert_labels(&alert.trunk, &name(&alert.alert))).inc();
+            }
+        }
+    }
+
+    /// Counts an output that `sink` had no room for.
+    pub fn dropped(&self, sink: &'static str) {
+        self.dropped.get_or_create(&vec![("sink", sink.to_owned())]).inc();
+    }
+
+    /// The counters of the stages as they stand.
+    pub fn publish(&self, snapshot: Snapshot) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// A scrape, as OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn attempt_labels(trunk: &str, method: &str, kind: &str, outcome: &str) -> Labels {
+    vec![
+        ("trunk", trunk.to_owned()),
+        ("method", method.to_owned()),
+        ("type", kind.to_owned()),
+        ("outcome", outcome.to_owned()),
+    ]
+}
+
+fn call_labels(trunk: &str, ended_by: &str, refer_absent: &str) -> Labels {
+    vec![
+        ("trunk", trunk.to_owned()),
+        ("ended_by", ended_by.to_owned()),
+        ("refer_absent", refer_absent.to_owned()),
+    ]
+}
+
+fn alert_labels(trunk: &str, alert: &str) -> Labels {
+    vec![("trunk", trunk.to_owned()), ("alert", alert.to_owned())]
+}
+
+/// The output contract's own word for a unit variant.
+fn name(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::samples;
+
+    #[test]
+    fn series_are_there_before_anything_happens() {
+        let text = Metrics::new(["twilio", "other"]).text();
+        for series in [
+            r#"sipobs_transfer_attempts_total{trunk="twilio",method="refer",type="blind",outcome="busy"} 0"#,
+            r#"sipobs_calls_ended_total{trunk="other",ended_by="caller",refer_absent="fact"} 0"#,
+            r#"sipobs_alerts_total{trunk="twilio",alert="refer_ratio"} 0"#,
+            r#"sipobs_outputs_dropped_total{sink="jsonl"} 0"#,
+        ] {
+            assert!(text.contains(series), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn outputs_raise_the_series_that_were_there() {
+        let metrics = Metrics::new(["twilio"]);
+        let before = metrics.text().lines().count();
+        for output in [Output::Transfer(Box::new(samples::busy())), samples::call(), samples::alert()] {
+            metrics.output(&output);
+        }
+        let text = metrics.text();
+        assert_eq!(text.lines().count(), before, "no series was born by its first event:\n{text}");
+        for series in [
+            r#"sipobs_transfer_attempts_total{trunk="twilio",method="refer",type="blind",outcome="busy"} 1"#,
+            r#"sipobs_calls_ended_total{trunk="twilio",ended_by="caller",refer_absent="fact"} 1"#,
+            r#"sipobs_alerts_total{trunk="twilio",alert="refer_ratio"} 1"#,
+        ] {
+            assert!(text.contains(series), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_stages_counters_are_in_the_scrape() {
+        let metrics = Metrics::new([]);
+        metrics.publish(Snapshot {
+            hooks: vec![HookCounts {
+                hook: "xdp",
+                seen: 10,
+                passed: vec![("other", 3), ("keep_alive", 1)],
+                delivered: 5,
+                truncated: 0,
+                lost: vec![("ring_full", 1)],
+            }],
+            attached: vec![Attached { interface: "eth0".into(), how: "xdp_native" }],
+            frames: 5,
+            ..Snapshot::default()
+        });
+        let text = metrics.text();
+        for series in [
+            r#"sipobs_capture_frames_seen_total{hook="xdp"} 10"#,
+            r#"sipobs_capture_frames_passed_total{hook="xdp",reason="keep_alive"} 1"#,
+            r#"sipobs_capture_frames_delivered_total{hook="xdp"} 5"#,
+            r#"sipobs_capture_frames_lost_total{hook="xdp",reason="ring_full"} 1"#,
+            r#"sipobs_capture_attached{interface="eth0",how="xdp_native"} 1"#,
+            "sipobs_capture_frames_read_total 5",
+        ] {
+            assert!(text.contains(series), "{series} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn outcome_names_are_the_contracts() {
+        let of = |outcome| name(&outcome);
+        use crate::transfer::{Method, Outcome};
+        assert_eq!(of(Outcome::Succeeded), OUTCOMES[0]);
+        assert_eq!(of(Outcome::Unknown), OUTCOMES[16]);
+        assert_eq!(name(&Method::Refer), "refer");
+    }
+}
