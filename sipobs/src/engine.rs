@@ -6,20 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::Frame;
 use crate::packet::{self, Packets};
+use crate::privacy::Privacy;
 use crate::sip::{Message, ParseError};
 use crate::stream::{self, Damage, Streams, WireMessage};
 use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
-use crate::transfer::{Output, Transfers};
+use crate::transfer::ratio::RatioState;
+use crate::transfer::{self, ConfigError, Output, Transfers};
 
 /// Limits and choices of the stages.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// From frames to packets.
     pub packet: packet::Config,
     /// From packets to messages.
     pub stream: stream::Config,
+    /// From messages to verdicts.
+    pub transfer: transfer::Config,
 }
 
 /// What became of everything that the engine took.
@@ -42,6 +46,7 @@ pub struct Engine {
     packets: Packets,
     streams: Streams,
     inner: Inner,
+    privacy: Privacy,
 }
 
 /// The half of the engine that takes whole messages: split off so that the stages before it can lend it
@@ -54,13 +59,18 @@ struct Inner {
 }
 
 impl Engine {
-    /// An engine that has seen nothing yet.
-    pub fn new(config: Config) -> Self {
-        Self {
+    /// An engine that has seen nothing yet. What it says is masked by `privacy`.
+    ///
+    /// # Errors
+    ///
+    /// When a trunk or the diagnosis table of `config` makes no sense.
+    pub fn new(config: Config, privacy: Privacy) -> Result<Self, ConfigError> {
+        Ok(Self {
             packets: Packets::new(config.packet),
             streams: Streams::new(config.stream),
-            inner: Inner::default(),
-        }
+            inner: Inner { transfers: Transfers::new(config.transfer)?, ..Inner::default() },
+            privacy,
+        })
     }
 
     /// What became of everything so far.
@@ -117,9 +127,21 @@ impl Engine {
         self.inner.transfers.finish(now);
     }
 
-    /// The next output, in time order.
+    /// The next output, in time order, masked.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.inner.transfers.poll_output()
+        let mut output = self.inner.transfers.poll_output()?;
+        self.privacy.output(&mut output);
+        Some(output)
+    }
+
+    /// The transfer stage, for its counts and for what it keeps across restarts.
+    pub fn transfers(&self) -> &Transfers {
+        &self.inner.transfers
+    }
+
+    /// Takes up what was learned of trunks before a restart.
+    pub fn restore_ratio(&mut self, state: RatioState) {
+        self.inner.transfers.restore_ratio(state);
     }
 }
 

@@ -146,11 +146,6 @@ impl Dialogs {
         full.then(|| self.tentative.first().or(self.legs.keys().next()).copied()).flatten()
     }
 
-    /// How many legs are known.
-    pub(crate) fn len(&self) -> usize {
-        self.legs.len()
-    }
-
     /// The oldest leg of all that are known.
     pub(crate) fn first(&self) -> Option<LegId> {
         self.legs.keys().next().copied()
@@ -255,11 +250,15 @@ impl Dialogs {
                 answered: None,
                 bye: None,
                 transactions: transaction::Transactions::default(),
+                crowded_out: false,
             },
         );
         self.tentative.insert(id);
         if let Some(oldest) = crowded {
-            // Dropped at once by the next `over`, so that its owner hears of it.
+            // Dropped by the next `over`, so that its owner hears of it.
+            if let Some(leg) = self.legs.get_mut(&oldest) {
+                leg.crowded_out = true;
+            }
             self.set_timer(oldest, Timestamp::from_nanos(i64::MIN));
         }
         id
@@ -284,6 +283,9 @@ impl Dialogs {
 impl Lifetimes {
     /// When nothing more is expected of a leg.
     fn of(&self, leg: &Leg) -> Timestamp {
+        if leg.crowded_out {
+            return Timestamp::from_nanos(i64::MIN);
+        }
         if let Some((bye, _)) = leg.bye {
             return bye + self.ended;
         }

@@ -69,6 +69,34 @@ impl Transfers {
         self.decided(leg, Decision::No, now);
     }
 
+    /// An attended transfer names two calls of its transferor: neither was a second leg of the other, but the
+    /// consultation. Its ladder so far.
+    pub(super) fn consultation(&mut self, home: LegId, target: &Target) -> Ladder {
+        let Some(named) = target.replaces.as_ref() else { return Ladder::default() };
+        let other = self.dialogs.named(named.as_bytes(), [None, None]);
+        for (leg, call) in [(Some(home), other), (other, Some(home))] {
+            let Some(leg) = leg else { continue };
+            if let Some(second) = self.calls.get_mut(&leg).and_then(|kept| kept.second.take()) {
+                if let Some(due) = second.due {
+                    self.timers.remove(&(due, Timer::Second(leg)));
+                }
+                return second.ladder.into_leg(Leg::Consultation);
+            }
+            let serves = self.calls.get(&leg).and_then(|kept| kept.serves);
+            let Some(id) = serves.filter(|id| {
+                let open = self.attempts.get(id);
+                open.is_some_and(|open| matches!(open.what, What::Second { .. }) && open.call == call)
+            }) else {
+                continue;
+            };
+            if let Some(kept) = call.and_then(|call| self.calls.get_mut(&call)) {
+                kept.transfers = kept.transfers.saturating_sub(1);
+            }
+            return self.close(id).map(|open| open.ladder.into_leg(Leg::Consultation)).unwrap_or_default();
+        }
+        Ladder::default()
+    }
+
     fn has_died_away(&self, leg: LegId, now: Timestamp) -> bool {
         let Some(invite) = self.dialogs.leg(leg).and_then(|leg| leg.invite.as_ref()) else { return false };
         match &invite.answer {

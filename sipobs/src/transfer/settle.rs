@@ -51,10 +51,17 @@ impl Transfers {
                 let target = self.target_stand(open);
                 refer.stand(target.as_ref(), now, timers)
             }
-            What::Second { .. } => self.target_stand(open).unwrap_or(Stand {
-                at: now,
-                verdict: Verdict::unknown("the leg to the target was lost sight of"),
-            }),
+            What::Second { .. } => {
+                let mut stand = self.target_stand(open).unwrap_or(Stand {
+                    at: now,
+                    verdict: Verdict::unknown("the leg to the target was lost sight of"),
+                });
+                // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER.
+                if stand.verdict.outcome == Outcome::Succeeded && self.is_consulting(open) {
+                    stand.at = stand.at.max(open.started + timers.notify);
+                }
+                stand
+            }
             What::Redirect { answer } => {
                 let followed = self.dialogs.leg(open.dialog).filter(|leg| was_followed(leg, answer.time));
                 let stand = followed.and_then(|leg| invite::stand(leg, Context::alone(), timers));
@@ -65,6 +72,14 @@ impl Transfers {
                 handover::handover(*bye, answer.as_ref(), target.as_ref(), timers)
             }
         }
+    }
+
+    fn is_consulting(&self, open: &Open) -> bool {
+        let held = open
+            .call
+            .and_then(|call| self.dialogs.leg(call))
+            .is_some_and(|call| call.bye.is_none() && (call.caller.holds || call.callee.holds));
+        held && self.target_leg(open).is_some_and(|leg| leg.bye.is_none())
     }
 
     /// Where the leg to the target stands: of several, the one that was answered, else the last.
@@ -209,7 +224,13 @@ impl Transfers {
             (What::Second { .. }, None) => Seen::None,
             (_, None) => seen(open.dialog),
         };
-        Visibility { call, target: self.target_leg(open).map_or(Seen::None, Leg::visible) }
+        let target = match &open.what {
+            What::Redirect { answer } => {
+                self.dialogs.leg(open.dialog).filter(|leg| was_followed(leg, answer.time))
+            }
+            _ => self.target_leg(open),
+        };
+        Visibility { call, target: target.map_or(Seen::None, Leg::visible) }
     }
 
     fn trunk_of(&self, open: &Open) -> super::trunk::TrunkId {

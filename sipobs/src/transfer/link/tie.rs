@@ -163,6 +163,10 @@ impl Search<'_> {
     /// A tie that only counts while the call is up or has just ended.
     fn by_number(&mut self, call: LegId, tie: Tie, fits: impl Fn(&Leg) -> bool) {
         let Some(leg) = self.legs.get(&call) else { return };
+        // Where a host talks to itself, that a leg comes from the host that terminates the call says nothing.
+        if [leg, self.leg].into_iter().any(|leg| leg.hosts == [leg.caller_host]) {
+            return;
+        }
         let age = leg.ended().map_or(0.0, |(ended, _)| seconds(ended, self.leg.invited));
         if age <= self.config.after_end_seconds && fits(leg) {
             self.tie(call, tie, None);
