@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::engine;
 use crate::packet;
-use crate::privacy::Mask;
+use crate::privacy::{Mask, Privacy, PrivacyError};
 use crate::stream;
-use crate::transfer::LinkConfig;
 use crate::transfer::absent::AbsentConfig;
 use crate::transfer::ratio::RatioConfig;
 use crate::transfer::trunk::TrunkConfig;
+use crate::transfer::{self, Limits, LinkConfig, Timers};
 
 mod env;
 mod otlp;
@@ -35,6 +35,10 @@ pub struct Config {
     pub stream: stream::Config,
     /// What may leave the engine.
     pub privacy: PrivacyConfig,
+    /// The clocks of dialogs and transfers.
+    pub timers: Timers,
+    /// Bounds of their tables.
+    pub limits: Limits,
     /// How a second leg is tied to its call.
     pub link: LinkConfig,
     /// When the absence of a REFER is worth a word.
@@ -185,7 +189,30 @@ impl Config {
 
     /// The engine's part.
     pub fn engine(&self) -> engine::Config {
-        engine::Config { packet: self.packet.clone(), stream: self.stream.clone() }
+        engine::Config {
+            packet: self.packet.clone(),
+            stream: self.stream.clone(),
+            transfer: transfer::Config {
+                notices: self.jsonl.notices,
+                timers: self.timers,
+                limits: self.limits,
+                link: self.link.clone(),
+                trunk: self.trunk.clone(),
+                absent: self.absent.clone(),
+                ratio: self.ratio.clone(),
+                diagnosis: None,
+            },
+        }
+    }
+
+    /// What masks the engine's outputs.
+    ///
+    /// # Errors
+    ///
+    /// When `mask = "hash"` comes without a key.
+    pub fn privacy(&self) -> Result<Privacy, PrivacyError> {
+        let key = self.privacy.key.as_ref().map(|key| key.expose().as_bytes());
+        Privacy::new(self.privacy.mask, key)
     }
 
     /// As TOML, secrets hidden.

@@ -32,6 +32,7 @@ impl Transfers {
         let quality = self.losses.since(&call.mark);
         let trunk = self.trunks.name(call.trunk).to_owned();
         let refer_absent = self.refer_absent(&leg, &call, &trunk);
+        let parties = leg.parties();
         let record = Call {
             call_id: leg.call_id.clone(),
             started: leg.started,
@@ -45,7 +46,7 @@ impl Transfers {
             trunk: trunk.clone(),
             transfers: call.transfers,
             refer_absent,
-            parties: leg.parties(),
+            parties: parties.clone(),
         };
         self.outputs.push_back(Output::Call(Box::new(record)));
         if let (Some(answered), Some(_)) = (leg.answered, leg.bye) {
@@ -55,7 +56,7 @@ impl Transfers {
                     trunk: &trunk,
                     expected: self.trunks.expected(call.trunk),
                     call_id: &leg.call_id,
-                    parties: &leg.parties(),
+                    parties: &parties,
                     talked: ended.since(answered),
                     refer: call.referred,
                     invite: !call.second_legs.is_empty(),
