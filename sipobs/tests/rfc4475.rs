@@ -394,7 +394,7 @@ fn folder() -> PathBuf {
 }
 
 fn read(file: &str) -> Vec<u8> {
-    std::fs::read(folder().join(file).with_extension("dat")).unwrap()
+    std::fs::read(folder().join(file).with_extension("dat")).expect("a message of RFC 4475")
 }
 
 fn tag(address: Option<NameAddr<'_>>) -> &str {
@@ -402,5 +402,5 @@ fn tag(address: Option<NameAddr<'_>>) -> &str {
 }
 
 fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
+    std::str::from_utf8(bytes).expect("UTF-8")
 }
