@@ -15,26 +15,17 @@ use crate::timestamp::Timestamp;
 impl Transfers {
     /// Judges an attempt again: settles it if its verdict stands, sets its timer if not.
     pub(super) fn review(&mut self, id: AttemptId, now: Timestamp) {
+        self.count_copies(id);
         let Some(open) = self.attempts.get(&id) else { return };
         let old = open.due;
-        let (dialog, by) = (open.dialog, open.by_of(open.dialog));
         let stand = self.stand(open, now);
         if stand.at <= now {
             return self.settle(id, now, false);
         }
         let outcome = stand.verdict.outcome;
         let due = if old == Some(stand.at) { old } else { self.set_timer(Timer::Attempt(id), old, stand.at) };
-        let copies = |number| {
-            let cseq = crate::sip::CSeq { number, method: crate::sip::Method::Refer };
-            self.dialogs.leg(dialog).map_or(1, |leg| leg.transactions.copies(by, cseq))
-        };
         let Some(open) = self.attempts.get_mut(&id) else { return };
         open.due = due;
-        if let Some(refer) = open.refer_mut()
-            && let Some(number) = refer.numbers.last()
-        {
-            refer.copies = copies(*number);
-        }
         if self.config.notices && open.noticed != Some(outcome) {
             open.noticed = Some(outcome);
             let (call_id, method) = (open.call_id.clone(), open.method);
@@ -42,6 +33,16 @@ impl Transfers {
             let notice = Notice { call_id, method, time: now, outcome, parties };
             self.outputs.push_back(Output::Notice(Box::new(notice)));
         }
+    }
+
+    /// Takes note of retransmissions of the REFER: they come without an event of their own.
+    fn count_copies(&mut self, id: AttemptId) {
+        let Some(open) = self.attempts.get_mut(&id) else { return };
+        let (dialog, by) = (open.dialog, open.by_of(open.dialog));
+        let Some(refer) = open.refer_mut() else { return };
+        let Some(&number) = refer.numbers.last() else { return };
+        let cseq = crate::sip::CSeq { number, method: crate::sip::Method::Refer };
+        refer.copies = self.dialogs.leg(dialog).map_or(1, |leg| leg.transactions.copies(by, cseq));
     }
 
     fn stand(&self, open: &Open, now: Timestamp) -> Stand {
@@ -117,6 +118,7 @@ impl Transfers {
 
     /// Says what became of an attempt. `ended`: the capture, or what is kept of it, ends here.
     pub(super) fn settle(&mut self, id: AttemptId, now: Timestamp, ended: bool) {
+        self.count_copies(id);
         let Some(open) = self.attempts.get(&id) else { return };
         let mut verdict = self.stand(open, now).verdict;
         let quality = self.quality(open);
@@ -268,6 +270,7 @@ impl Transfers {
         };
         let transferee = open.by.other();
         self.diagnoses.of(&Facts {
+            evidence: attempt.evidence,
             status: attempt.status,
             reason: attempt.reason.as_deref(),
             answer: verdict.answered,
@@ -297,6 +300,7 @@ impl Transfers {
                 (None, None) => 1,
             },
             tel: open.target.tel,
+            accepted_ms: refer.and_then(|refer| Some(refer.accepted()?.millis_since(refer.tried))),
             accepted: refer.is_some_and(|refer| refer.accepted().is_some()),
             sipfrag: refer.and_then(|refer| {
                 let result = refer.result.as_ref().map(|result| result.status);
