@@ -49,7 +49,7 @@ impl Transfers {
             parties: parties.clone(),
         };
         self.outputs.push_back(Output::Call(Box::new(record)));
-        if let (Some(answered), Some(_)) = (leg.answered, leg.bye) {
+        if let (Some(answered), Some(_), false) = (leg.answered, leg.bye, call.is_leg) {
             let alerts = self.ratio.call_ended(
                 ended,
                 &RatioCall {
@@ -81,7 +81,7 @@ impl Transfers {
             bye: leg.bye.map(|(time, _)| time),
             ended_by: leg.bye.map(|(_, side)| side),
             agent,
-            transferred: call.transferred,
+            transferred: call.transferred || call.is_leg,
             second_legs: &call.second_legs,
             second_leg_visible: leg.visible() == Seen::Both && self.callers.contains(&leg.hosts.1),
             held: leg.caller.holds || leg.callee.holds,

@@ -55,6 +55,7 @@ impl Transfers {
             second_legs: Vec::new(),
             second: None,
             serves: None,
+            is_leg: false,
             answer_headers: Vec::new(),
             refer_not_allowed: [None; 2],
             held: None,

@@ -31,6 +31,8 @@ mod refer;
 mod referred;
 mod second;
 mod settle;
+#[cfg(test)]
+mod tests;
 pub mod trunk;
 mod verdict;
 

@@ -207,7 +207,9 @@ impl Transfers {
         {
             return Some(attempt);
         }
-        if id.is_some() && refers().count() != 1 {
+        // A number that names no REFER is a peer's mistake, as long as there is only one it can mean.
+        let transfers = self.calls.get(&dialog).map_or(0, |call| call.transfers);
+        if id.is_some() && (refers().count() != 1 || transfers > 1) {
             return None;
         }
         let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());

@@ -36,8 +36,8 @@ impl Transfers {
         let Some(second) = self.second_mut(leg) else { return };
         let (old, told) = (second.due, second.told);
         // The linker hears of a leg that just died away only from here.
-        let silent = !told && self.has_died_away(leg, now);
-        if silent {
+        let dies = self.dies_away(leg).filter(|_| !told);
+        if dies.is_some_and(|dies| dies <= now) {
             self.links.failed(leg, now, None);
             if let Some(second) = self.second_mut(leg) {
                 second.told = true;
@@ -45,6 +45,7 @@ impl Transfers {
         }
         match self.links.decide(leg, now) {
             Decision::NotYet { until } => {
+                let until = dies.filter(|dies| *dies > now).map_or(until, |dies| dies.min(until));
                 let due = self.set_timer(Timer::Second(leg), old, until.max(now + TICK));
                 if let Some(second) = self.second_mut(leg) {
                     second.due = due;
@@ -97,15 +98,14 @@ impl Transfers {
         Ladder::default()
     }
 
-    fn has_died_away(&self, leg: LegId, now: Timestamp) -> bool {
-        let Some(invite) = self.dialogs.leg(leg).and_then(|leg| leg.invite.as_ref()) else { return false };
-        match &invite.answer {
-            Some(answer) if is_challenge(answer.status) => {
-                now >= answer.time + self.config.timers.transaction
-            }
-            Some(_) => false,
-            None => invite.heard.is_none() && now >= invite.tried + self.config.timers.transaction,
-        }
+    /// When a leg counts as failed although nobody said so: nothing answers it, or its challenge is not taken up.
+    fn dies_away(&self, leg: LegId) -> Option<Timestamp> {
+        let invite = self.dialogs.leg(leg)?.invite.as_ref()?;
+        let last = match &invite.answer {
+            Some(answer) => is_challenge(answer.status).then_some(answer.time)?,
+            None => invite.heard.is_none().then_some(invite.tried)?,
+        };
+        Some(last + self.config.timers.transaction)
     }
 
     fn decided(&mut self, leg: LegId, decision: Decision, now: Timestamp) {
@@ -148,7 +148,7 @@ impl Transfers {
         open.ladder.extend(ladder.into_leg(Leg::Target), most);
         self.losses.extend(&mut open.mark, &signalling.paths);
         if let Some(call) = self.calls.get_mut(&leg) {
-            call.serves = Some(id);
+            (call.serves, call.is_leg) = (Some(id), true);
         }
         self.review(id, now);
     }
@@ -214,7 +214,7 @@ impl Transfers {
         };
         let id = self.begin(open);
         if let Some(call) = self.calls.get_mut(&leg) {
-            call.serves = Some(id);
+            (call.serves, call.is_leg) = (Some(id), true);
         }
         self.review(id, now);
     }

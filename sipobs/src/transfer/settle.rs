@@ -195,9 +195,8 @@ impl Transfers {
         ended: bool,
     ) {
         let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments > 0;
-        let one_way = visibility.call != Seen::Both
-            && (open.call.is_some() || visibility.target != Seen::Both)
-            && !matches!(open.what, What::Redirect { .. });
+        // Of an ambiguous leg the call, and with it what could be seen of it, is not known.
+        let one_way = visibility.call != Seen::Both && (open.call.is_some() || open.refer().is_some());
         let because = if ended && verdict.early {
             "the capture ended before the outcome was told"
         } else if verdict.silence && damaged {

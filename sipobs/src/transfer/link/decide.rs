@@ -78,7 +78,9 @@ impl Links {
     fn among_rivals(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Opinion {
         let mut own = self.alone(leg, second, now);
         for (call, share) in &mut own.calls {
-            let claims = self.legs.get(call).map_or(&[][..], |call| &call.claims);
+            // What is named is named, whatever other leg the call has: a consultation before a REFER.
+            let named = second.candidates.iter().any(|known| known.call == *call && known.tie.is_direct());
+            let claims = self.legs.get(call).filter(|_| !named).map_or(&[][..], |call| &call.claims);
             if claims.iter().any(|claim| claim.by != id && overlap(leg, claim)) {
                 *share = 0.0;
             }
@@ -199,6 +201,7 @@ impl Links {
     /// | is up | is up | must be | survived by chance |
     /// | is up | has ended | handed over, or the leg was orphaned | ended by chance |
     /// | ended | ended around then | at the platform's usual lag, from the usual side | ended by chance at that moment |
+    /// | was never heard | ended meanwhile | at times | at times |
     /// | ended | goes on | at times | survived by chance |
     fn likelihood(&self, group: &Group, leg: &Leg, call: &Leg, now: Timestamp) -> f64 {
         let ended = call.ended().filter(|(ended, _)| *ended <= now);
@@ -222,6 +225,8 @@ impl Links {
                 let goes_on = if lag > 0.0 { self.goes_on(close) / survival(over) } else { ORPHANED };
                 usual + goes_on
             }
+            // A platform may go on dialling an unreachable target long after the call is gone.
+            (Some((over, _)), Some((at, _))) if at < over && leg.is_unheard() => 1.0,
             (Some((over, _)), Some((at, _))) if at < over => ORPHANED,
             (Some((over, close)), _) => {
                 let waited = seconds(over, now).clamp(0.0, WINDOW - 0.001);

@@ -159,6 +159,11 @@ impl Leg {
         }
     }
 
+    /// It timed out without any answer.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(self.state, State::Failed { status: None, .. })
+    }
+
     /// BYE of an answered leg.
     pub(super) fn ended(&self) -> Option<(Timestamp, Side)> {
         match self.state {

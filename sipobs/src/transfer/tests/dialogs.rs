@@ -1,0 +1,126 @@
+//! Calls and their records; copies, forks, bounds.
+
+use super::*;
+use crate::transfer::{Limits, Outcome, ReferAbsent};
+
+#[test]
+fn a_call_is_told_once_it_is_over() {
+    let mut world = World::called();
+    world.at(30.0).bye(A, Side::Caller).at(60.0);
+    assert!(world.said().1.is_empty());
+    world.at(80.0);
+    let (attempts, calls) = world.said();
+    assert!(attempts.is_empty());
+    assert_eq!(calls.len(), 1);
+    assert_eq!((calls[0].status, calls[0].ended_by), (Some(200), Some(Side::Caller)));
+    assert_eq!(calls[0].ended.millis_since(calls[0].started), 30_000);
+    assert_eq!(calls[0].refer_absent, ReferAbsent::Fact { invite_unknown: true });
+    assert_eq!(world.transfers.poll_timeout(), None, "nothing is kept");
+}
+
+#[test]
+fn a_failed_call_is_told_too() {
+    let mut world = World::new();
+    world.invite(A, 1, "").ring(A, 1, "486 Busy Here").ack(A, 1).at(60.0);
+    let (_, calls) = world.said();
+    assert_eq!((calls[0].status, calls[0].answered, calls[0].ended_by), (Some(486), None, None));
+}
+
+#[test]
+fn through_a_proxy_every_message_shows_twice() {
+    let mut world = World::new();
+    let proxy = "10.0.0.9:5060";
+    let headers = "Call-ID: p\r\nFrom: <sip:+15550100145@t>;tag=1\r\nTo: <sip:+15550100100@l>";
+    let mut both = |world: &mut World, by: (&str, &str), line: &str, cseq: &str, tag: &str, more: &str| {
+        for (hop, (from, to)) in [(by.0, proxy), (proxy, by.1)].into_iter().enumerate() {
+            let text = format!(
+                "{line}\r\nVia: SIP/2.0/UDP h{hop};branch=z9hG4bK{hop}{cseq}\r\nCSeq: {cseq}\r\n{headers}{tag}\r\n{more}\r\n"
+            );
+            world.wire(from, to, &text.replace("z9hG4bK0", "z9hG4bK0").replace(' ', " "));
+        }
+    };
+    both(&mut world, (T, L), "INVITE sip:l SIP/2.0", "1 INVITE", "", "");
+    both(&mut world, (L, T), "SIP/2.0 200 OK", "1 INVITE", ";tag=2", "");
+    both(&mut world, (T, L), "ACK sip:l SIP/2.0", "1 ACK", ";tag=2", "");
+    world.at(2.0);
+    both(&mut world, (T, L), "REFER sip:l SIP/2.0", "2 REFER", ";tag=2", &format!("{TARGET}\r\n"));
+    both(&mut world, (L, T), "SIP/2.0 603 Decline", "2 REFER", ";tag=2", "");
+    let attempt = world.only();
+    assert_eq!((attempt.outcome, attempt.messages.len()), (Outcome::ReferRefused, 2));
+    world.at(9.0);
+    both(&mut world, (T, L), "BYE sip:l SIP/2.0", "3 BYE", ";tag=2", "");
+    world.at(90.0);
+    let (attempts, calls) = world.said();
+    assert_eq!((attempts.len(), calls.len(), calls[0].transfers), (0, 1, 1));
+}
+
+#[test]
+fn the_fork_that_lost_ends_nothing() {
+    let mut world = World::new();
+    let other = Leg { callee: (X, A.callee.1, "other"), ..A };
+    world.invite(A, 1, "").ring(other, 1, "180 Ringing").ring(A, 1, "200 OK").ack(A, 1);
+    world.ring(other, 1, "200 OK").request(other, Side::Caller, 2, "BYE", "", "");
+    world.at(20.0).refer(2, TARGET).referred(2, "603 Decline");
+    assert_eq!(world.only().outcome, Outcome::ReferRefused);
+    world.at(30.0).request(A, Side::Caller, 3, "BYE", "", "").at(90.0);
+    assert_eq!(world.said().1[0].ended.millis_since(world.start), 30_000);
+}
+
+#[test]
+fn a_flood_of_invites_does_not_push_out_answered_calls() {
+    let config = Config { limits: Limits { calls: 8, ..Limits::default() }, ..Config::default() };
+    let mut world = World::with(config);
+    world.up(A);
+    for n in 0..100 {
+        let text = format!(
+            "INVITE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK{n}\r\nCall-ID: {n}\r\nCSeq: 1 \
+             INVITE\r\nFrom: <sip:f>;tag={n}\r\nTo: <sip:x>\r\n\r\n"
+        );
+        world.wire(X, L, &text);
+    }
+    assert_eq!(world.transfers.counts().evicted, 93);
+    world.at(2.0).refer(2, TARGET).referred(2, "403 Forbidden");
+    assert_eq!(world.only().outcome, Outcome::ReferRefused);
+}
+
+#[test]
+fn what_says_nothing_of_calls_touches_no_table() {
+    let mut world = World::new();
+    for method in ["REGISTER", "OPTIONS", "SUBSCRIBE", "PUBLISH", "MESSAGE", "INFO", "NOTIFY"] {
+        world.request(A, Side::Caller, 1, method, "Event: presence", "");
+        world.response(A, Side::Caller, 1, method, "200 OK", "");
+    }
+    assert_eq!(world.transfers.counts().calls, 0);
+    assert_eq!(world.transfers.poll_timeout(), None);
+}
+
+#[test]
+fn one_call_id_many_tags_is_bounded() {
+    let mut world = World::new();
+    for n in 0..100 {
+        let text = format!(
+            "INVITE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK{n}\r\nCall-ID: same\r\nCSeq: 1 \
+             INVITE\r\nFrom: <sip:f>;tag={n}\r\nTo: <sip:x>\r\n\r\n"
+        );
+        world.at(f64::from(n) / 100.0).wire(X, L, &text);
+    }
+    world.at(1.0);
+    assert!(world.transfers.calls.len() <= 9, "{}", world.transfers.calls.len());
+}
+
+#[test]
+fn ordinary_hang_ups() {
+    let mut world = World::new();
+    for n in 0..2000_u32 {
+        let call_id: &'static str = Box::leak(format!("{n}@t").into_boxed_str());
+        let leg = Leg { call_id, ..A };
+        let at = f64::from(n) * 20.0;
+        world.at(at).up(leg).at(at + 15.0);
+        let by = if n % 3 == 0 { Side::Callee } else { Side::Caller };
+        world.bye(leg, by);
+    }
+    world.at(100_000.0);
+    let (attempts, calls) = world.said();
+    assert_eq!((attempts.len(), calls.len()), (0, 2000));
+    assert_eq!(world.transfers.poll_timeout(), None);
+}
