@@ -1,0 +1,106 @@
+//! Golden cases: one folder each below `tests/golden`.
+//!
+//! `input.pcap` is read by the real program. Its output must be `expected.jsonl`, byte for byte, and must hold
+//! what the `expect` lines of `ladder.txt` (or `expect.txt`, for recorded cases) say:
+//!
+//! ```text
+//! expect transfer outcome=busy diagnosis.0.code=suspect_policy
+//! expect call refer_absent=fact
+//! expect none
+//! ```
+//!
+//! The n-th `expect transfer` speaks of the n-th transfer, and there must be as many transfers as such lines.
+//! `expect call` must hold for some call. `SIPOBS_BLESS=1` rewrites `expected.jsonl`; the `expect` lines, which
+//! a person wrote, still have to hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn every_case_gives_what_it_expects() {
+    let bless = std::env::var_os("SIPOBS_BLESS").is_some();
+    let mut wrong = Vec::new();
+    let cases = cases();
+    for case in &cases {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let output = analyse(&case.join("input.pcap"));
+        if let Err(why) = expectations(case, &output) {
+            wrong.push(format!("{name}: {why}"));
+        }
+        let expected = case.join("expected.jsonl");
+        if bless {
+            fs::write(&expected, &output).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != output {
+            wrong.push(format!("{name}: the output differs from expected.jsonl"));
+        }
+    }
+    assert!(cases.len() >= 50, "only {} cases found", cases.len());
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+fn cases() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    cases.sort();
+    cases
+}
+
+fn analyse(input: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_sipobs"))
+        .args(["pcap", "--format", "jsonl"])
+        .arg(input)
+        .output()
+        .expect("the program runs");
+    assert!(output.status.success(), "{}: {}", input.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("JSON is UTF-8")
+}
+
+fn expectations(case: &Path, output: &str) -> Result<(), String> {
+    let file = ["ladder.txt", "expect.txt"].map(|name| case.join(name)).into_iter().find(|path| path.exists());
+    let text = fs::read_to_string(file.ok_or("no expect lines")?).map_err(|error| error.to_string())?;
+    let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    let transfers = of("transfer");
+    let mut next = 0;
+    let mut stated = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("expect ")) {
+        stated += 1;
+        let (kind, wanted) = line.split_once(' ').unwrap_or((line, ""));
+        match kind {
+            "none" => {}
+            "transfer" => {
+                let transfer = transfers.get(next).ok_or(format!("transfer {} is missing", next + 1))?;
+                next += 1;
+                holds(transfer, wanted).map_err(|why| format!("transfer {next}: {why}"))?;
+            }
+            kind => {
+                let tried: Vec<String> =
+                    of(kind).into_iter().filter_map(|value| holds(value, wanted).err()).collect();
+                if tried.len() == of(kind).len() {
+                    return Err(format!("no {kind} with {wanted}: {}", tried.join("; ")));
+                }
+            }
+        }
+    }
+    match (stated, transfers.len().cmp(&next)) {
+        (0, _) => Err("no expect lines".into()),
+        (_, std::cmp::Ordering::Greater) => Err(format!("{} transfers too many", transfers.len() - next)),
+        _ => Ok(()),
+    }
+}
+
+fn holds(value: &Value, wanted: &str) -> Result<(), String> {
+    for pair in wanted.split_whitespace() {
+        let (path, expected) = pair.split_once('=').expect("expect lines hold path=value");
+        let found = value.pointer(&format!("/{}", path.replace('.', "/"))).unwrap_or(&Value::Null);
+        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        if text != expected {
+            return Err(format!("{path} is {text}, not {expected}"));
+        }
+    }
+    Ok(())
+}
