@@ -60,7 +60,8 @@ fn analyse(input: &Path) -> String {
 }
 
 fn expectations(case: &Path, output: &str) -> Result<(), String> {
-    let file = ["ladder.txt", "expect.txt"].map(|name| case.join(name)).into_iter().find(|path| path.exists());
+    let file =
+        ["ladder.txt", "expect.txt"].map(|name| case.join(name)).into_iter().find(|path| path.exists());
     let text = fs::read_to_string(file.ok_or("no expect lines")?).map_err(|error| error.to_string())?;
     let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();

@@ -300,7 +300,8 @@ impl Leg {
         let tagged = status != "100" || request.to_tagged;
         let tag = if tagged { format!(";tag={to_tag}") } else { String::new() };
         let answers = request.method == "INVITE" && status.starts_with('2');
-        self.answered |= answers;
+        let makes_dialog = matches!(request.method.as_str(), "INVITE" | "REFER" | "SUBSCRIBE");
+        self.answered |= makes_dialog && status.starts_with('2');
         let mut sip = Sip::response(status.parse().context("status")?, &phrase);
         for via in &request.vias {
             sip = sip.header("Via", via);
