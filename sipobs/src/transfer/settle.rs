@@ -101,7 +101,7 @@ impl Transfers {
 
     fn target_leg(&self, open: &Open) -> Option<&Leg> {
         let legs = || open.legs.iter().filter_map(|leg| self.dialogs.leg(*leg));
-        legs().find(|leg| leg.answered.is_some()).or(legs().last())
+        legs().find(|leg| leg.answered.is_some()).or(legs().next_back())
     }
 
     /// Users of everyone who takes part.
