@@ -13,6 +13,8 @@
 //! `expect call` must hold for some call. `SIPOBS_BLESS=1` rewrites `expected.jsonl`; the `expect` lines, which
 //! a person wrote, still have to hold.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

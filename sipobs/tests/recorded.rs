@@ -1,5 +1,7 @@
 //! The recorded captures come out as their README says.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
 use std::path::{Path, PathBuf};
 
 use sipobs::capture::file::Reader;

@@ -190,7 +190,7 @@ impl Config {
     /// The engine's part.
     pub fn engine(&self) -> engine::Config {
         engine::Config {
-            packet: self.packet.clone(),
+            packet: self.packet,
             stream: self.stream.clone(),
             transfer: transfer::Config {
                 notices: self.jsonl.notices,

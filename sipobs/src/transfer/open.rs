@@ -94,6 +94,7 @@ pub(super) struct Open {
 
 /// The machine that judges an attempt.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most attempts are the large one")]
 pub(super) enum What {
     Refer(Refer),
     /// A second-leg INVITE: `legs` has it.

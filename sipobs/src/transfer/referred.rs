@@ -213,7 +213,7 @@ impl Transfers {
             return None;
         }
         let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
-        waiting.or(refers().last()).map(|(attempt, _)| attempt)
+        waiting.or(refers().next_back()).map(|(attempt, _)| attempt)
     }
 
     /// An attempt known by its NOTIFY alone.

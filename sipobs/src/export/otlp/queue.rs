@@ -194,10 +194,9 @@ fn expired(mut deadline: watch::Receiver<Option<Instant>>) -> std::pin::Pin<Box<
             Ok(at) => *at,
             Err(_) => None,
         };
-        match at {
-            Some(at) => sleep_until(at).await,
-            // The sink is gone without a shutdown: nobody waits for the rest.
-            None => {}
+        // Without one, the sink is gone without a shutdown: nobody waits for the rest.
+        if let Some(at) = at {
+            sleep_until(at).await;
         }
     })
 }

@@ -31,12 +31,12 @@ fn through_a_proxy_every_message_shows_twice() {
     let mut world = World::new();
     let proxy = "10.0.0.9:5060";
     let headers = "Call-ID: p\r\nFrom: <sip:+15550100145@t>;tag=1\r\nTo: <sip:+15550100100@l>";
-    let mut both = |world: &mut World, by: (&str, &str), line: &str, cseq: &str, tag: &str, more: &str| {
+    let both = |world: &mut World, by: (&str, &str), line: &str, cseq: &str, tag: &str, more: &str| {
         for (hop, (from, to)) in [(by.0, proxy), (proxy, by.1)].into_iter().enumerate() {
             let text = format!(
                 "{line}\r\nVia: SIP/2.0/UDP h{hop};branch=z9hG4bK{hop}{cseq}\r\nCSeq: {cseq}\r\n{headers}{tag}\r\n{more}\r\n"
             );
-            world.wire(from, to, &text.replace("z9hG4bK0", "z9hG4bK0").replace(' ', " "));
+            world.wire(from, to, &text);
         }
     };
     both(&mut world, (T, L), "INVITE sip:l SIP/2.0", "1 INVITE", "", "");
