@@ -124,6 +124,25 @@ impl Counters {
         left.wrapping_sub(self.lost()).cast_signed()
     }
 
+    /// What was counted after `earlier` was read.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut failed = self.failed;
+        for (mine, theirs) in failed.iter_mut().zip(earlier.failed) {
+            *mine = mine.wrapping_sub(theirs);
+        }
+        Self {
+            seen: self.seen.wrapping_sub(earlier.seen),
+            other: self.other.wrapping_sub(earlier.other),
+            malformed: self.malformed.wrapping_sub(earlier.malformed),
+            keep_alive: self.keep_alive.wrapping_sub(earlier.keep_alive),
+            noise: self.noise.wrapping_sub(earlier.noise),
+            matched: self.matched.wrapping_sub(earlier.matched),
+            delivered: self.delivered.wrapping_sub(earlier.delivered),
+            truncated: self.truncated.wrapping_sub(earlier.truncated),
+            failed,
+        }
+    }
+
     /// Adds another CPU's or hook's.
     pub fn add(&mut self, other: &Self) {
         self.seen += other.seen;

@@ -22,12 +22,30 @@
 //!
 //! Dropping [`Live`] detaches everything it attached, and nothing else.
 
+// The system's interfaces are C's; each block says why it is sound.
+#![allow(unsafe_code)]
+
+mod attach;
+mod clock;
+mod dry_run;
+mod error;
+mod maps;
+mod probe;
+mod ring;
+
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub use sipobs_common::{Counters, Failure, Hook};
+use aya::Ebpf;
+pub use sipobs_common::{Counters, Failure, Hook, flags};
 
-use crate::capture::Frame;
+use self::attach::{Attached, attach};
+use self::clock::{Clock, monotonic};
+pub use self::dry_run::{DryRun, Program, Ran};
+pub use self::error::Error;
+pub use self::probe::{Capability, Feature, Interface, Probe, probe};
+use self::ring::{HOLD, Record, Rings};
+use crate::capture::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
 /// What to capture, and how.
@@ -159,68 +177,220 @@ pub enum Event<'a> {
     },
 }
 
-/// Why capture could not start or go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// No interface of this name.
-    #[error("interface {0}: no such interface")]
-    NoInterface(String),
-    /// The configuration asks for something that cannot be.
-    #[error("{field}: {reason}")]
-    Config {
-        /// The field of [`Config`].
-        field: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// This build carries no programs.
-    #[error("not yet built")]
-    NotBuilt,
-}
+/// How often CPUs and interfaces are looked at for changes.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// A running capture.
 #[derive(Debug)]
-pub struct Live(());
+pub struct Live {
+    config: Config,
+    /// Dropped before the rings: nothing writes to them any more then.
+    attached: Vec<Attached>,
+    attachments: Vec<Attachment>,
+    ebpf: Ebpf,
+    rings: Rings,
+    cpus: Vec<u32>,
+    clock: Clock,
+    /// Frames handed over.
+    frames: u64,
+    /// Time of the last frame handed over: the next one's is not before it.
+    last: Timestamp,
+    looked_around: Instant,
+}
 
 impl Live {
     /// Loads the programs, opens the rings and attaches, in that order: the first frame seen has a ring.
-    pub fn open(_config: &Config) -> Result<Self, Error> {
-        Err(Error::NotBuilt)
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        check(config)?;
+        let mut ebpf = maps::load(config)?;
+        let cpus = online_cpus()?;
+        let mut rings = Rings::new();
+        for &cpu in &cpus {
+            open_ring(&mut ebpf, &mut rings, cpu, config.ring_bytes)?;
+        }
+        let mut attached = Vec::new();
+        for name in &config.interfaces {
+            attached.extend(attach(&mut ebpf, name, config.mode)?);
+        }
+        let attachments = attached.iter().map(|attached| attached.attachment.clone()).collect();
+        Ok(Self {
+            config: config.clone(),
+            attached,
+            attachments,
+            ebpf,
+            rings,
+            cpus,
+            clock: Clock::new(),
+            frames: 0,
+            last: Timestamp::from_nanos(i64::MIN),
+            looked_around: now(),
+        })
     }
 
-    /// Waits for frames, at most `timeout`, and gives each to `take` in time order; frames younger than a
-    /// millisecond stay for the next call, as an older one may still be on its way in another CPU's ring.
+    /// Waits for frames, at most about `timeout`, and gives each to `take` in time order. Frames younger
+    /// than a millisecond stay for the next call: an older one may still be on its way into another CPU's
+    /// ring.
     ///
     /// Returns the moment up to which everything has been given: pass it to `Engine::handle_timeout`, never
     /// a clock's.
-    pub fn poll(&mut self, _timeout: Duration, _take: &mut dyn FnMut(Event<'_>)) -> Result<Timestamp, Error> {
-        Err(Error::NotBuilt)
+    pub fn poll(&mut self, timeout: Duration, take: &mut dyn FnMut(Event<'_>)) -> Result<Timestamp, Error> {
+        let start = now();
+        loop {
+            let left = timeout.saturating_sub(start.elapsed());
+            self.rings.wait(left.min(self.config.linger)).map_err(Error::Wait)?;
+            if self.looked_around.elapsed() >= LOOK_AROUND {
+                self.look_around()?;
+            }
+            let moment = monotonic();
+            self.clock.follow(moment);
+            let (time, given) = self.drain(moment.saturating_sub(hold_nanos()), take);
+            if given || start.elapsed() >= timeout {
+                return Ok(time);
+            }
+        }
     }
 
     /// Detaches every program, then hands over what is left in the rings. After it [`Self::poll`] gives
     /// nothing more; the counters stay readable.
-    pub fn finish(&mut self, _take: &mut dyn FnMut(Event<'_>)) -> Result<Timestamp, Error> {
-        Err(Error::NotBuilt)
+    pub fn finish(&mut self, take: &mut dyn FnMut(Event<'_>)) -> Result<Timestamp, Error> {
+        self.attached.clear();
+        self.attachments.clear();
+        // A program that was running when its link went may still write: the kernel frees it only after
+        // every CPU has passed through a quiescent state, which takes milliseconds.
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(self.drain(u64::MAX, take).0)
     }
 
     /// What the programs have counted since [`Self::open`], summed over CPUs, for each hook.
     pub fn counters(&self) -> Result<[(Hook, Counters); 3], Error> {
-        Err(Error::NotBuilt)
+        maps::counters(&self.ebpf)
+    }
+
+    /// The same for each CPU.
+    pub fn counters_by_cpu(&self, hook: Hook) -> Result<Vec<Counters>, Error> {
+        maps::counters_by_cpu(&self.ebpf, hook)
+    }
+
+    /// Frames handed over by [`Self::poll`] and [`Self::finish`]: `delivered` of all hooks once everything
+    /// is drained, less [`Self::damaged`].
+    pub const fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Records in the rings that could not be read: always 0 unless kernel and daemon disagree.
+    pub const fn damaged(&self) -> u64 {
+        self.rings.damaged()
     }
 
     /// What is attached, and how.
     pub fn attachments(&self) -> &[Attachment] {
-        &[]
+        &self.attachments
     }
 
-    /// How far the wall clock has gone from the clock of the frames, in nanoseconds: more than a second
-    /// means that the wall clock was stepped. Frame times do not follow a step by themselves, as timers
-    /// would fire at once or hang.
+    /// Bytes of each CPU's ring: less than configured where the process may not lock so much memory.
+    pub fn ring_bytes(&self) -> usize {
+        self.rings.bytes()
+    }
+
+    /// How far the wall clock is ahead of frame times, in nanoseconds: more than a second means that it was
+    /// stepped. Frame times do not follow a step by themselves, as timers would fire at once or hang.
     pub fn clock_error(&self) -> i64 {
-        0
+        self.clock.error()
     }
 
     /// Follows a step of the wall clock. Call it while the engine has nothing open.
-    pub fn adopt_wall_clock(&mut self) {}
+    pub fn adopt_wall_clock(&mut self) {
+        self.clock.adopt();
+        self.last = Timestamp::from_nanos(i64::MIN);
+    }
+
+    /// Gives what is older than `until`. Returns the wall time of that, and whether there was anything.
+    fn drain(&mut self, until: u64, take: &mut dyn FnMut(Event<'_>)) -> (Timestamp, bool) {
+        let Self { rings, clock, frames, last, .. } = self;
+        let horizon = clock.wall(until.min(monotonic()));
+        let mut given = false;
+        rings.drain(until, &mut |record| {
+            given = true;
+            match record {
+                Record::Frame(header, bytes) => {
+                    // Late by more than the hold: never seen, but time must not run back.
+                    *last = clock.wall(header.time).max(*last);
+                    *frames += 1;
+                    take(Event::Frame(Frame {
+                        time: *last,
+                        number: *frames,
+                        interface: header.ifindex,
+                        direction: match header.hook() {
+                            Some(Hook::Xdp | Hook::TcIngress) => Direction::Ingress,
+                            Some(Hook::TcEgress) => Direction::Egress,
+                            None => Direction::Unknown,
+                        },
+                        link: match header.flags & flags::RAW_IP {
+                            0 => LinkType::Ethernet,
+                            _ => LinkType::Raw,
+                        },
+                        wire_len: header.wire_len,
+                        bytes,
+                    }));
+                }
+                Record::Lost(frames) => take(Event::Lost { time: horizon.max(*last), frames }),
+            }
+        });
+        *last = horizon.max(*last);
+        (*last, given)
+    }
+
+    /// Opens rings for CPUs that came back: an event is switched off with its CPU and stays so.
+    fn look_around(&mut self) -> Result<(), Error> {
+        self.looked_around = now();
+        let cpus = online_cpus()?;
+        if cpus != self.cpus {
+            for &cpu in cpus.iter().filter(|cpu| !self.cpus.contains(cpu)) {
+                open_ring(&mut self.ebpf, &mut self.rings, cpu, self.config.ring_bytes)?;
+            }
+            self.cpus = cpus;
+        }
+        Ok(())
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    let wrong = |field, reason: &str| Err(Error::Config { field, reason: reason.to_owned() });
+    if config.interfaces.is_empty() {
+        return wrong("interfaces", "none given");
+    }
+    if config.ports.is_empty() || config.ports.contains(&0) {
+        return wrong("ports", "at least one, each from 1 to 65535");
+    }
+    if config.vxlan_ports.len() > 2 {
+        return wrong("vxlan_ports", "at most two");
+    }
+    if config.ring_bytes > 1 << 30 {
+        return wrong("ring_bytes", "at most 1 GiB for each CPU");
+    }
+    for (index, name) in config.interfaces.iter().enumerate() {
+        if config.interfaces[..index].contains(name) {
+            return wrong("interfaces", &format!("{name} is given twice"));
+        }
+        probe::interface(name)?;
+    }
+    Ok(())
+}
+
+fn open_ring(ebpf: &mut Ebpf, rings: &mut Rings, cpu: u32, bytes: usize) -> Result<(), Error> {
+    let ring = rings.open(cpu, bytes).map_err(|error| Error::ring(cpu, bytes, error))?;
+    maps::set_ring(ebpf, cpu, ring)
+}
+
+fn online_cpus() -> Result<Vec<u32>, Error> {
+    aya::util::online_cpus().map_err(|(what, source)| Error::System { what, source })
+}
+
+fn hold_nanos() -> u64 {
+    u64::try_from(HOLD.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[allow(clippy::disallowed_methods, reason = "for waiting, not for judging")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -1,0 +1,87 @@
+//! From a frame to its counter and, if it is SIP, to the ring.
+
+use core::ptr;
+
+use aya_ebpf::bindings::BPF_F_CURRENT_CPU;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_perf_event_output};
+use sipobs_common::{Failure, FrameHeader, Hook, MAX_CAPTURE, flags};
+
+use crate::frame::Frame;
+use crate::maps::{FRAMES, counters};
+use crate::parse::{Link, Verdict, judge};
+
+/// Looks at one frame. Every path through here adds to exactly the counters that the equations of
+/// [`sipobs_common::Counters`] name.
+#[inline(always)]
+pub fn observe<F: Frame>(frame: &F, hook: Hook, link: Link) {
+    let Some(counters) = counters(hook) else { return };
+    // SAFETY: the counters are this CPU's own, and no other program of this hook interrupts this one.
+    let counters = unsafe { &mut *counters };
+    counters.seen += 1;
+    match judge(frame, link) {
+        Verdict::Other => counters.other += 1,
+        Verdict::Malformed => counters.malformed += 1,
+        Verdict::KeepAlive => counters.keep_alive += 1,
+        Verdict::Noise => counters.noise += 1,
+        Verdict::Match(marks) => {
+            counters.matched += 1;
+            let (result, truncated) = deliver(frame, hook, link, marks);
+            if result == 0 {
+                counters.delivered += 1;
+                counters.truncated += u64::from(truncated);
+            } else {
+                match Failure::of(result) {
+                    Failure::Full => counters.failed[Failure::Full as usize] += 1,
+                    Failure::NoRing => counters.failed[Failure::NoRing as usize] += 1,
+                    Failure::RingOff => counters.failed[Failure::RingOff as usize] += 1,
+                    Failure::Busy => counters.failed[Failure::Busy as usize] += 1,
+                    Failure::Fault => counters.failed[Failure::Fault as usize] += 1,
+                    Failure::Other => counters.failed[Failure::Other as usize] += 1,
+                }
+            }
+        }
+    }
+}
+
+/// Writes header and frame to this CPU's ring; says what the helper returned and whether the frame was cut.
+#[inline(always)]
+fn deliver<F: Frame>(frame: &F, hook: Hook, link: Link, marks: u32) -> (i64, bool) {
+    let wire_len = frame.len();
+    let truncated = wire_len > MAX_CAPTURE;
+    let captured_len = if truncated { MAX_CAPTURE } else { wire_len };
+    let mut marks = marks;
+    if truncated {
+        marks |= flags::TRUNCATED;
+    }
+    if matches!(link, Link::Raw) {
+        marks |= flags::RAW_IP;
+    }
+    let mut vlan_tci = 0;
+    if let Some(tci) = frame.vlan() {
+        marks |= flags::VLAN;
+        vlan_tci = tci;
+    }
+    let mut header = FrameHeader {
+        // SAFETY: the helper takes nothing and always succeeds.
+        time: unsafe { bpf_ktime_get_ns() },
+        ifindex: frame.ifindex(),
+        hook: hook as u32,
+        flags: marks,
+        wire_len,
+        captured_len,
+        vlan_tci,
+    };
+    // The helper appends as many bytes of the frame as the upper half of the flags says.
+    let flags = (u64::from(captured_len) << 32) | u64::from(BPF_F_CURRENT_CPU as u32);
+    // SAFETY: the map is a perf event array, and the header has the size that is given.
+    let result = unsafe {
+        bpf_perf_event_output(
+            frame.context(),
+            (&raw const FRAMES).cast_mut().cast(),
+            flags,
+            ptr::from_mut(&mut header).cast(),
+            FrameHeader::SIZE as u64,
+        )
+    };
+    (result, truncated)
+}

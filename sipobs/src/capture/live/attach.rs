@@ -1,0 +1,226 @@
+//! Which program goes where, and in which order the ways are tried. No program of anybody else's is ever
+//! displaced: where one stands in the way, the next way is tried.
+
+use aya::Ebpf;
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{
+    NlOptions, SchedClassifier, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, TcHandle,
+    qdisc_add_clsact, qdisc_detach_program,
+};
+use aya::programs::xdp::{Xdp, XdpLink, XdpMode};
+use aya::programs::{Program as AnyProgram, ProgramError};
+
+use super::error::{chain, errno, io_errno};
+use super::probe::{self, Link};
+use super::{Attachment, Error, How, Mode};
+
+/// Where our clsact filters stand: before all others, under a handle of our own. They outlive a daemon that
+/// is killed, so that the next one must find them.
+const CLSACT_PRIORITY: u16 = 1;
+const CLSACT_HANDLE: TcHandle = TcHandle::new(0x51, 0x5060);
+
+/// One program on one interface; dropping it detaches the program.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) attachment: Attachment,
+    _link: Hold,
+}
+
+/// What keeps a program attached.
+#[derive(Debug)]
+enum Hold {
+    Xdp(#[allow(dead_code, reason = "held for its drop")] XdpLink),
+    Tc(#[allow(dead_code, reason = "held for its drop")] SchedClassifierLink),
+}
+
+/// Attaches both directions of an interface.
+pub(super) fn attach(ebpf: &mut Ebpf, name: &str, mode: Mode) -> Result<[Attached; 2], Error> {
+    let interface = probe::interface(name)?;
+    let link = probe::link_of(interface.link_layer)
+        .ok_or_else(|| Error::LinkLayer { interface: name.to_owned(), link_layer: interface.link_layer })?;
+    let mut refused = Vec::new();
+    for &how in ways_in(mode, link) {
+        match try_way(ebpf, &interface, link, how)? {
+            Ok(link_in) => {
+                let ingress = attached(&interface, how, refused, link_in);
+                let egress = attach_egress(ebpf, &interface, link)?;
+                return Ok([ingress, egress]);
+            }
+            Err(reason) => refused.push(format!("{how}: {reason}")),
+        }
+    }
+    Err(Error::Attach { interface: name.to_owned(), refused })
+}
+
+/// The ways to see received frames, in the order they are tried. An interface without a link layer gives
+/// XDP programs nothing they could tell apart from Ethernet, so tc it is.
+const fn ways_in(mode: Mode, link: Link) -> &'static [How] {
+    match (mode, link) {
+        (Mode::Auto, Link::Ethernet) => {
+            &[How::NativeXdp, How::GenericXdp, How::TcxIngress, How::ClsactIngress]
+        }
+        (Mode::Xdp, Link::Ethernet) => &[How::NativeXdp],
+        (Mode::Generic, Link::Ethernet) => &[How::GenericXdp],
+        (Mode::Tc, _) | (Mode::Auto, Link::Raw) => &[How::TcxIngress, How::ClsactIngress],
+        (Mode::Xdp | Mode::Generic, Link::Raw) => &[],
+    }
+}
+
+fn attach_egress(ebpf: &mut Ebpf, interface: &probe::Interface, link: Link) -> Result<Attached, Error> {
+    let mut refused = Vec::new();
+    for how in [How::TcxEgress, How::ClsactEgress] {
+        match try_way(ebpf, interface, link, how)? {
+            Ok(link) => return Ok(attached(interface, how, refused, link)),
+            Err(reason) => refused.push(format!("{how}: {reason}")),
+        }
+    }
+    Err(Error::Attach { interface: interface.name.clone(), refused })
+}
+
+fn attached(interface: &probe::Interface, how: How, refused: Vec<String>, link: Hold) -> Attached {
+    let attachment = Attachment { interface: interface.name.clone(), ifindex: interface.index, how, refused };
+    Attached { attachment, _link: link }
+}
+
+/// Tries one way. The inner result says why it does not go on this interface; the outer, why nothing will.
+fn try_way(
+    ebpf: &mut Ebpf,
+    interface: &probe::Interface,
+    link: Link,
+    how: How,
+) -> Result<Result<Hold, String>, Error> {
+    let result = match how {
+        How::NativeXdp => attach_xdp(xdp(ebpf)?, interface.index, XdpMode::Driver),
+        How::GenericXdp => attach_xdp(xdp(ebpf)?, interface.index, XdpMode::Skb),
+        How::TcxIngress | How::TcxEgress if !probe::kernel_is_at_least(6, 6) => {
+            return Ok(Err("needs Linux 6.6".to_owned()));
+        }
+        How::TcxIngress => attach_tcx(ingress(ebpf, link)?, &interface.name, TcAttachType::Ingress),
+        How::TcxEgress => attach_tcx(egress(ebpf, link)?, &interface.name, TcAttachType::Egress),
+        How::ClsactIngress => attach_clsact(ingress(ebpf, link)?, &interface.name, TcAttachType::Ingress),
+        How::ClsactEgress => attach_clsact(egress(ebpf, link)?, &interface.name, TcAttachType::Egress),
+    };
+    match result {
+        Ok(hold) => Ok(Ok(hold)),
+        Err(error) if io_errno(&error) == Some(libc::EPERM) => Err(Error::Capability {
+            action: "attaching programs",
+            missing: probe::missing(&["CAP_NET_ADMIN"]),
+        }),
+        Err(error) => Ok(Err(refusal(how, &error))),
+    }
+}
+
+/// The kernel's errno in plain words (`dev_xdp_attach` in net/core/dev.c and the drivers').
+fn refusal(how: How, error: &ProgramError) -> String {
+    let is_xdp = matches!(how, How::NativeXdp | How::GenericXdp);
+    match io_errno(error) {
+        Some(libc::EBUSY) if is_xdp => "another XDP program is attached".to_owned(),
+        Some(libc::EEXIST) if is_xdp => "an XDP program is attached in another mode".to_owned(),
+        Some(libc::EOPNOTSUPP) if is_xdp => "the driver does not have it".to_owned(),
+        Some(libc::ERANGE) if is_xdp => "the MTU is too large for it".to_owned(),
+        Some(libc::ENODEV) => "the interface is gone".to_owned(),
+        _ => chain(error),
+    }
+}
+
+fn attach_xdp(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> Result<Hold, ProgramError> {
+    let id = program.attach_to_if_index(ifindex, mode)?;
+    program.take_link(id).map(Hold::Xdp)
+}
+
+fn attach_tcx(
+    (_, program): (&'static str, &mut SchedClassifier),
+    name: &str,
+    way: TcAttachType,
+) -> Result<Hold, ProgramError> {
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(name, way, order)?;
+    program.take_link(id).map(Hold::Tc)
+}
+
+fn attach_clsact(
+    (program_name, program): (&'static str, &mut SchedClassifier),
+    name: &str,
+    way: TcAttachType,
+) -> Result<Hold, ProgramError> {
+    match qdisc_add_clsact(name) {
+        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Err(error) if errno(&error) == Some(libc::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // One a killed daemon of ours has left. That there is none is the rule.
+    let _ = qdisc_detach_program(name, way, program_name);
+    let ours = TcAttachOptions::Netlink(NlOptions {
+        priority: CLSACT_PRIORITY,
+        handle: CLSACT_HANDLE,
+        classid: None,
+    });
+    let id = match program.attach_with_options(name, way, ours) {
+        Ok(id) => id,
+        // The priority belongs to a filter of another kind: take whichever the kernel gives.
+        Err(_) => program.attach_with_options(name, way, TcAttachOptions::Netlink(NlOptions::default()))?,
+    };
+    program.take_link(id).map(Hold::Tc)
+}
+
+/// The XDP program for this kernel, loaded.
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+    const FRAGS: &str = "sipobs_xdp";
+    const LINEAR: &str = "sipobs_xdp_linear";
+    let name = match load_xdp(ebpf, FRAGS) {
+        Ok(()) => FRAGS,
+        // Multi-buffer frames came with Linux 5.18. The other program's error would only puzzle later on.
+        Err(error @ Error::Program { .. }) => load_xdp(ebpf, LINEAR).map(|()| LINEAR).map_err(|_| error)?,
+        Err(error) => return Err(error),
+    };
+    program(ebpf, name)
+}
+
+pub(super) fn load_xdp(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Error> {
+    let program: &mut Xdp = program(ebpf, name)?;
+    match program.fd() {
+        Ok(_) => Ok(()),
+        Err(_) => program.load().map_err(|error| Error::program(name, &error)),
+    }
+}
+
+fn ingress(ebpf: &mut Ebpf, link: Link) -> Result<(&'static str, &mut SchedClassifier), Error> {
+    classifier(
+        ebpf,
+        match link {
+            Link::Ethernet => "sipobs_tc_ingress",
+            Link::Raw => "sipobs_tc_ingress_raw",
+        },
+    )
+}
+
+fn egress(ebpf: &mut Ebpf, link: Link) -> Result<(&'static str, &mut SchedClassifier), Error> {
+    classifier(
+        ebpf,
+        match link {
+            Link::Ethernet => "sipobs_tc_egress",
+            Link::Raw => "sipobs_tc_egress_raw",
+        },
+    )
+}
+
+pub(super) fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<(&'static str, &'a mut SchedClassifier), Error> {
+    let program: &mut SchedClassifier = program(ebpf, name)?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| Error::program(name, &error))?;
+    }
+    Ok((name, program))
+}
+
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut AnyProgram, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or_else(|| Error::Maps(format!("the object holds no program {name}")))?
+        .try_into()
+        .map_err(|error| Error::program(name, &error))
+}

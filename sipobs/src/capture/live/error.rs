@@ -1,0 +1,181 @@
+//! Why capture could not start or go on, in words that name the missing thing.
+
+use std::io;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+
+use super::probe;
+
+/// Why capture could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No interface of this name.
+    #[error("interface {0}: no such interface")]
+    NoInterface(String),
+    /// The programs do not know how frames of this interface begin.
+    #[error("interface {interface}: link layer type {link_layer} (ARPHRD) is not one sipobs reads")]
+    LinkLayer {
+        /// The interface.
+        interface: String,
+        /// Its type, as `/sys/class/net/NAME/type` says.
+        link_layer: u16,
+    },
+    /// The configuration asks for something that cannot be.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The field of [`super::Config`].
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The process may not do what it must.
+    #[error("{action}: not permitted; {}", lacking(.missing))]
+    Capability {
+        /// What it tried.
+        action: &'static str,
+        /// The capabilities it lacks for that.
+        missing: Vec<&'static str>,
+    },
+    /// The kernel did not take a program.
+    #[error("program {program}: the kernel refused it: {reason}")]
+    Program {
+        /// Its name in the object.
+        program: &'static str,
+        /// The kernel's answer, with the end of the verifier's log.
+        reason: String,
+    },
+    /// Programs and maps could not be set up.
+    #[error("eBPF maps: {0}")]
+    Maps(String),
+    /// A program could not be attached in any allowed way.
+    #[error("interface {interface}: cannot attach: {}", .refused.join("; "))]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// Each way tried, with the reason it did not go.
+        refused: Vec<String>,
+    },
+    /// A CPU's ring could not be opened.
+    #[error("perf ring of CPU {cpu}, {bytes} bytes: {source}")]
+    Ring {
+        /// The CPU.
+        cpu: u32,
+        /// The ring's size.
+        bytes: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Waiting for frames failed.
+    #[error("waiting for frames: {0}")]
+    Wait(#[source] io::Error),
+    /// The system does not tell something it should.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+fn lacking(capabilities: &[&str]) -> String {
+    match capabilities {
+        [] => {
+            "all capabilities needed are there: a security module (lockdown, seccomp, LSM) forbids it".into()
+        }
+        some => format!("missing {}", some.join(", ")),
+    }
+}
+
+impl Error {
+    pub(super) fn maps(error: &(dyn std::error::Error + 'static)) -> Self {
+        if is_permission(error) {
+            return Self::Capability { action: "creating eBPF maps", missing: probe::missing(&["CAP_BPF"]) };
+        }
+        Self::Maps(chain(error))
+    }
+
+    pub(super) fn program(program: &'static str, error: &ProgramError) -> Self {
+        if is_permission(error)
+            && !matches!(error, ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().trim().is_empty())
+        {
+            return Self::Capability {
+                action: "loading eBPF programs",
+                missing: probe::missing(&["CAP_BPF", "CAP_NET_ADMIN"]),
+            };
+        }
+        let reason = match error {
+            ProgramError::LoadError { io_error, verifier_log } => {
+                let log = verifier_log.to_string();
+                let lines: Vec<_> = log.trim_end().lines().collect();
+                let end = lines[lines.len().saturating_sub(4)..].join(" | ");
+                if end.is_empty() { io_error.to_string() } else { format!("{io_error}: {end}") }
+            }
+            other => chain(other),
+        };
+        Self::Program { program, reason }
+    }
+
+    pub(super) fn ring(cpu: u32, bytes: usize, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => {
+                Self::Capability { action: "opening perf rings", missing: probe::missing(&["CAP_PERFMON"]) }
+            }
+            _ => Self::Ring { cpu, bytes, source: error },
+        }
+    }
+}
+
+impl From<EbpfError> for Error {
+    fn from(error: EbpfError) -> Self {
+        Self::maps(&error)
+    }
+}
+
+impl From<MapError> for Error {
+    fn from(error: MapError) -> Self {
+        Self::maps(&error)
+    }
+}
+
+/// The error number at the root of an error of aya's.
+pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error with its causes, each said once.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(errno(error), Some(libc::EPERM | libc::EACCES))
+}
+
+/// Also errors that only their text tells apart from others, as aya's netlink errors keep their cause.
+pub(super) fn io_errno(error: &ProgramError) -> Option<i32> {
+    errno(error).or_else(|| {
+        let text = chain(error);
+        let (_, rest) = text.rsplit_once("os error ")?;
+        rest.split(')').next()?.parse().ok()
+    })
+}

@@ -1,0 +1,109 @@
+//! The object, its maps, and what they are told and asked.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use aya::maps::{Array, Map, PerCpuArray};
+use aya::{Ebpf, EbpfLoader};
+use sipobs_common::{Counters, Hook, PORT_WORDS, Settings, noise, port_bit};
+
+use super::{Config, Error};
+
+/// The programs as `build.rs` built them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipobs.bpf.o"));
+
+/// Creates the maps and tells the programs what to look for. No program is in the kernel yet.
+pub(super) fn load(config: &Config) -> Result<Ebpf, Error> {
+    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+    let mut words = vec![0_u64; PORT_WORDS as usize];
+    for &port in &config.ports {
+        let (word, bit) = port_bit(port);
+        words[word as usize] |= bit;
+    }
+    let mut ports: Array<_, u64> = Array::try_from(map_mut(&mut ebpf, "PORTS")?)?;
+    for (index, word) in (0..).zip(words).filter(|(_, word)| *word != 0) {
+        ports.set(index, word, 0)?;
+    }
+    let mut settings: Array<_, Settings> = Array::try_from(map_mut(&mut ebpf, "SETTINGS")?)?;
+    settings.set(0, settings_of(config)?, 0)?;
+    Ok(ebpf)
+}
+
+fn settings_of(config: &Config) -> Result<Settings, Error> {
+    let mut settings = Settings::default();
+    for method in &config.drop_methods {
+        settings.noise |= match method.as_str() {
+            "OPTIONS" => noise::OPTIONS,
+            "REGISTER" => noise::REGISTER,
+            "PUBLISH" => noise::PUBLISH,
+            other => {
+                let reason = format!("{other:?} cannot be dropped; only OPTIONS, REGISTER and PUBLISH can");
+                return Err(Error::Config { field: "drop_methods", reason });
+            }
+        };
+    }
+    for (slot, port) in settings.vxlan_ports.iter_mut().zip(&config.vxlan_ports) {
+        *slot = *port;
+    }
+    Ok(settings)
+}
+
+/// Puts a CPU's ring into its slot. aya does so only for rings it opened itself, and those wake their reader
+/// for every record.
+pub(super) fn set_ring(ebpf: &mut Ebpf, cpu: u32, ring: BorrowedFd<'_>) -> Result<(), Error> {
+    const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+    /// The part of `union bpf_attr` (linux/bpf.h) this command reads.
+    #[repr(C)]
+    struct Update {
+        map: u32,
+        _padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+
+    let Map::PerfEventArray(data) = map_mut(ebpf, "FRAMES")? else {
+        return Err(Error::Maps("FRAMES is no perf event array".to_owned()));
+    };
+    let ring = ring.as_raw_fd();
+    let update = Update {
+        map: data.fd().as_fd().as_raw_fd().cast_unsigned(),
+        _padding: 0,
+        key: (&raw const cpu).addr() as u64,
+        value: (&raw const ring).addr() as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value are a u32 and a descriptor, as this map type wants, and live until the return.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const update, size_of::<Update>()) };
+    if result < 0 {
+        return Err(Error::Ring { cpu, bytes: 0, source: io::Error::last_os_error() });
+    }
+    Ok(())
+}
+
+/// All hooks' counters, summed over CPUs.
+pub(super) fn counters(ebpf: &Ebpf) -> Result<[(Hook, Counters); 3], Error> {
+    let mut all = Hook::ALL.map(|hook| (hook, Counters::default()));
+    for (hook, sum) in &mut all {
+        for counters in counters_by_cpu(ebpf, *hook)? {
+            sum.add(&counters);
+        }
+    }
+    Ok(all)
+}
+
+/// One hook's counters, by CPU number.
+pub(super) fn counters_by_cpu(ebpf: &Ebpf, hook: Hook) -> Result<Vec<Counters>, Error> {
+    let map = ebpf.map("COUNTERS").ok_or_else(|| no_map("COUNTERS"))?;
+    let counters: PerCpuArray<_, Counters> = PerCpuArray::try_from(map)?;
+    Ok(counters.get(&(hook as u32), 0)?.to_vec())
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {
+    ebpf.map_mut(name).ok_or_else(|| no_map(name))
+}
+
+fn no_map(name: &str) -> Error {
+    Error::Maps(format!("the object holds no map {name}"))
+}

@@ -1,0 +1,286 @@
+//! What this machine and this process can do, for `sipobs check` and for errors that name what is missing.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use aya::util::KernelVersion;
+use serde::Serialize;
+
+use super::Error;
+
+/// The capabilities live capture uses, with their numbers (`linux/capability.h`) and what for.
+const CAPABILITIES: [(&str, u32, &str); 4] = [
+    ("CAP_BPF", 39, "load programs, create maps"),
+    ("CAP_NET_ADMIN", 12, "attach programs to interfaces"),
+    ("CAP_PERFMON", 38, "open the rings, and programs without Spectre hardening"),
+    ("CAP_SYS_ADMIN", 21, "stands in for CAP_BPF and CAP_PERFMON on any kernel"),
+];
+
+/// What [`probe`] found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Probe {
+    /// The kernel's release, as `uname -r` says.
+    pub kernel: String,
+    /// Features by name, whether they are there, and why that matters.
+    pub features: Vec<Feature>,
+    /// The capabilities that matter, and whether they are effective.
+    pub capabilities: Vec<Capability>,
+    /// `kernel.perf_event_paranoid`: above 0, rings need CAP_PERFMON. None where it cannot be read.
+    pub perf_event_paranoid: Option<i32>,
+    /// CPUs online: each gets a ring.
+    pub cpus: usize,
+    /// The interfaces of this network namespace.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A feature of the kernel.
+#[derive(Clone, Debug, Serialize)]
+pub struct Feature {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether this kernel has it.
+    pub present: bool,
+    /// What sipobs does with it, or without.
+    pub use_for: &'static str,
+}
+
+/// A capability of this process.
+#[derive(Clone, Debug, Serialize)]
+pub struct Capability {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is in the effective set.
+    pub effective: bool,
+    /// What it is needed for.
+    pub use_for: &'static str,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// ARPHRD type.
+    pub link_layer: u16,
+    /// Whether sipobs reads frames of this link layer.
+    pub readable: bool,
+    /// IFF_UP.
+    pub up: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// Whether a device stands behind it, rather than the kernel alone (veth, bridge, VLAN, tunnel).
+    pub hardware: bool,
+}
+
+/// Looks at the machine. Changes nothing and needs no privilege.
+pub fn probe() -> Result<Probe, Error> {
+    let effective = effective_capabilities();
+    let least = kernel_is_at_least;
+    Ok(Probe {
+        kernel: read_trimmed("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        features: vec![
+            Feature {
+                name: "bpf_link for XDP (5.9)",
+                present: least(5, 9),
+                use_for: "programs that vanish with the daemon",
+            },
+            Feature {
+                name: "XDP multi-buffer (5.18)",
+                present: least(5, 18),
+                use_for: "frames beyond a page; without it native XDP needs a small MTU",
+            },
+            Feature {
+                name: "tcx (6.6)",
+                present: least(6, 6),
+                use_for: "egress before every other program; without it, clsact",
+            },
+            Feature {
+                name: "BTF",
+                present: std::path::Path::new("/sys/kernel/btf/vmlinux").exists(),
+                use_for: "names in bpftool; not required",
+            },
+        ],
+        capabilities: CAPABILITIES
+            .iter()
+            .map(|&(name, bit, use_for)| Capability { name, effective: effective >> bit & 1 != 0, use_for })
+            .collect(),
+        perf_event_paranoid: read_trimmed("/proc/sys/kernel/perf_event_paranoid")
+            .and_then(|text| text.parse().ok()),
+        cpus: aya::util::online_cpus().map_or(0, |cpus| cpus.len()),
+        interfaces: interfaces()?,
+    })
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kernel {}, {} CPUs online", self.kernel, self.cpus)?;
+        for feature in &self.features {
+            writeln!(f, "  {:<3} {:<24} {}", yes(feature.present), feature.name, feature.use_for)?;
+        }
+        writeln!(f, "capabilities")?;
+        for capability in &self.capabilities {
+            writeln!(f, "  {:<3} {:<24} {}", yes(capability.effective), capability.name, capability.use_for)?;
+        }
+        writeln!(f, "interfaces")?;
+        for interface in &self.interfaces {
+            writeln!(
+                f,
+                "  {:<16} {}, mtu {}{}{}",
+                interface.name,
+                if interface.up { "up" } else { "down" },
+                interface.mtu,
+                if interface.hardware { "" } else { ", virtual: tc costs it less than XDP" },
+                if interface.readable { "" } else { ", a link layer sipobs does not read" },
+            )?;
+        }
+        Ok(())
+    }
+}
+
+const fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+/// Whether the running kernel is this one or newer. One that hides its version counts as old: the ways of
+/// old kernels work on new ones.
+pub(super) fn kernel_is_at_least(major: u8, minor: u8) -> bool {
+    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(major, minor, 0))
+}
+
+/// Those of `wanted` that this process lacks.
+pub(super) fn missing(wanted: &[&'static str]) -> Vec<&'static str> {
+    let effective = effective_capabilities();
+    let has =
+        |name: &str| CAPABILITIES.iter().any(|(known, bit, _)| *known == name && effective >> bit & 1 != 0);
+    // CAP_SYS_ADMIN stands in for the two that were split from it.
+    let admin = has("CAP_SYS_ADMIN");
+    wanted.iter().copied().filter(|name| !has(name) && !(admin && *name != "CAP_NET_ADMIN")).collect()
+}
+
+fn effective_capabilities() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0");
+    u64::from_str_radix(hex.trim(), 16).unwrap_or(0)
+}
+
+fn read_trimmed(path: &str) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// How frames of an interface begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Ethernet,
+    Raw,
+}
+
+/// By ARPHRD type (`linux/if_arp.h`).
+pub(super) const fn link_of(arphrd: u16) -> Option<Link> {
+    match arphrd {
+        // ETHER, LOOPBACK
+        1 | 772 => Some(Link::Ethernet),
+        // PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE
+        512 | 519 | 768 | 769 | 776 | 778 | 823 | 0xfffe => Some(Link::Raw),
+        _ => None,
+    }
+}
+
+/// The interface of this name in the thread's network namespace.
+pub(super) fn interface(name: &str) -> Result<Interface, Error> {
+    let absent = || Error::NoInterface(name.to_owned());
+    let socket = socket()?;
+    let ask = |request| ioctl(&socket, name, request);
+    let index = ask(libc::SIOCGIFINDEX).map_err(|_| absent())?;
+    let hardware_address = ask(libc::SIOCGIFHWADDR).map_err(|_| absent())?;
+    let flags = ask(libc::SIOCGIFFLAGS).map_err(|_| absent())?;
+    let mtu = ask(libc::SIOCGIFMTU).map_err(|_| absent())?;
+    // SAFETY: each request fills the member of the union that is read after it.
+    let (index, link_layer, flags, mtu) = unsafe {
+        (
+            index.ifr_ifru.ifru_ifindex,
+            hardware_address.ifr_ifru.ifru_hwaddr.sa_family,
+            flags.ifr_ifru.ifru_flags,
+            mtu.ifr_ifru.ifru_mtu,
+        )
+    };
+    Ok(Interface {
+        name: name.to_owned(),
+        index: index.cast_unsigned(),
+        link_layer,
+        readable: link_of(link_layer).is_some(),
+        up: i32::from(flags) & libc::IFF_UP != 0,
+        mtu: mtu.cast_unsigned(),
+        hardware: std::path::Path::new("/sys/class/net").join(name).join("device").exists(),
+    })
+}
+
+/// All interfaces of the thread's network namespace, by index.
+fn interfaces() -> Result<Vec<Interface>, Error> {
+    let mut names = Vec::new();
+    // SAFETY: the list ends with an entry of index 0 and is freed once, after the names are copied.
+    unsafe {
+        let list = libc::if_nameindex();
+        if list.is_null() {
+            return Err(Error::System { what: "listing interfaces", source: io::Error::last_os_error() });
+        }
+        let mut entry = list;
+        while (*entry).if_index != 0 {
+            names.push(CStr::from_ptr((*entry).if_name).to_string_lossy().into_owned());
+            entry = entry.add(1);
+        }
+        libc::if_freenameindex(list);
+    }
+    Ok(names.iter().filter_map(|name| interface(name).ok()).collect())
+}
+
+fn socket() -> Result<OwnedFd, Error> {
+    // SAFETY: a new descriptor or -1.
+    unsafe {
+        match libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) {
+            -1 => Err(Error::System { what: "opening a socket", source: io::Error::last_os_error() }),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+fn ioctl(socket: &OwnedFd, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+    // SAFETY: all-zero is a valid ifreq.
+    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays the terminator.
+    if name.is_empty() || name.len() >= ifreq.ifr_name.len() {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    }
+    for (to, from) in ifreq.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    // SAFETY: these requests read the name from, and write their answer to, the ifreq given.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut ifreq) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(ifreq),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_there_and_a_name_that_is_too_long_is_not() {
+        let lo = interface("lo").unwrap();
+        assert_eq!((lo.index, lo.link_layer, lo.readable), (1, 772, true));
+        for name in ["", "no-such-interface-of-this-name", "nosuch0"] {
+            assert!(matches!(interface(name), Err(Error::NoInterface(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_probe_sees_this_machine() {
+        let probe = probe().unwrap();
+        assert!(probe.cpus > 0 && probe.interfaces.iter().any(|interface| interface.name == "lo"));
+        assert!(probe.to_string().contains("CAP_NET_ADMIN"));
+    }
+}
