@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Lab,
     /// Check metrics rules, manifests and received spans.
     Checks,
+    /// Record the golden cases that need a proxy.
+    Peers,
     /// Run beside other SIP readers.
     Comparisons,
     /// Build the Jaeger page of the demo.
@@ -28,7 +30,8 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: [Self; 5] = [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Live, Self::Lab, Self::Checks, Self::Peers, Self::Comparisons, Self::Ui];
 }
 
 /// Programs from Debian's packages: what for, the program, its package.
@@ -41,6 +44,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Checks, "tcpdump", "tcpdump"),
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "promtool", "prometheus"),
+    (Need::Peers, "kamailio", "kamailio"),
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
     (Need::Ui, "protoc", "protobuf-compiler"),

@@ -1,0 +1,142 @@
+//! A play's lines → one SIPp scenario for each end of each leg.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::message::{self, Dialogs};
+use super::play::{Line, Play, Stack};
+use super::stage::Stage;
+use crate::children::Running;
+
+/// One SIPp: what one end of a leg sends and waits for.
+#[derive(Debug)]
+pub(super) struct Actor {
+    leg: String,
+    pub(super) host: String,
+    /// It speaks first.
+    pub(super) dials: bool,
+    /// When it does.
+    pub(super) starts: Duration,
+    /// Of its last event.
+    last: Duration,
+    steps: String,
+    labels: u32,
+}
+
+/// All of them, in the order of their first messages.
+pub(super) fn actors(play: &Play) -> Result<Vec<Actor>> {
+    let mut actors: BTreeMap<(String, String), Actor> = BTreeMap::new();
+    let mut dialogs = Dialogs::new(play);
+    for line in &play.lines {
+        let template = dialogs.say(line)?;
+        for (host, sends) in [(&line.src, true), (&line.dst, false)] {
+            if play.host(host)?.stack != Stack::Sipp {
+                continue;
+            }
+            let key = (line.leg.clone(), host.clone());
+            let actor = actors.entry(key).or_insert_with(|| Actor::new(line, host, sends));
+            if sends {
+                actor.sends(line, &template, play.leg(&line.leg)?.tcp);
+            } else {
+                actor.receives(line);
+            }
+            actor.last = line.at;
+        }
+    }
+    let mut actors: Vec<Actor> = actors.into_values().collect();
+    actors.sort_by_key(|actor| actor.starts);
+    Ok(actors)
+}
+
+impl Actor {
+    fn new(line: &Line, host: &str, dials: bool) -> Self {
+        Self {
+            leg: line.leg.clone(),
+            host: host.into(),
+            dials,
+            starts: line.at,
+            last: line.at,
+            steps: String::new(),
+            labels: 0,
+        }
+    }
+
+    fn sends(&mut self, line: &Line, template: &str, tcp: bool) {
+        let wait = line.at.saturating_sub(self.last);
+        if !wait.is_zero() {
+            let _ = writeln!(self.steps, "<pause milliseconds=\"{}\"/>", wait.as_millis());
+        }
+        let answered = !line.is_response() && line.word != "ACK" && line.word != "again";
+        let retransmitted = answered || line.word.starts_with('2') && line.has("sdp");
+        let timer = if retransmitted && !tcp { " retrans=\"500\"" } else { "" };
+        let _ = writeln!(self.steps, "<send{timer}><![CDATA[\n\n{template}\n]]></send>");
+        if let Some(seconds) = line.given("unanswered") {
+            self.labels += 1;
+            let _ = writeln!(
+                self.steps,
+                "<recv response=\"200\" timeout=\"{seconds}000\" ontimeout=\"{0}\"/>\n<label id=\"{0}\"/>",
+                self.labels
+            );
+        }
+    }
+
+    fn receives(&mut self, line: &Line) {
+        if line.word == "again" {
+            // SIPp knows a retransmission, and answers it as it did before.
+            return;
+        }
+        let word = line.word.split('/').next().unwrap_or_default();
+        let _ = if line.is_response() {
+            let auth = if line.has("auth") { " auth=\"true\"" } else { "" };
+            writeln!(self.steps, "<recv response=\"{word}\"{auth}/>")
+        } else {
+            writeln!(self.steps, "<recv request=\"{word}\"/>")
+        };
+    }
+
+    /// What it listens on: `ip:port`.
+    pub(super) fn listens(&self, play: &Play) -> Result<String> {
+        Ok(format!("{}:{}", bracketed(play, &self.host)?, self.port(play)?))
+    }
+
+    pub(super) fn start(&self, stage: &Stage, play: &Play) -> Result<Running> {
+        let leg = play.leg(&self.leg)?;
+        let name = format!("{}.{}", self.leg, self.host);
+        let file = stage.dir.join(format!("{name}.xml"));
+        let scenario = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<scenario name=\"{name}\">\n{}<timewait milliseconds=\"400\"/>\n\
+             </scenario>\n",
+            self.steps
+        );
+        fs::write(&file, scenario).with_context(|| file.display().to_string())?;
+        let port = self.port(play)?;
+        let mut sipp = stage.on(&self.host, "sipp");
+        sipp.arg("-sf").arg(&file).args(["-m", "1", "-nostdin", "-timeout", "100s", "-timeout_error"]);
+        sipp.arg("-trace_err").arg("-error_file").arg(stage.dir.join(format!("{name}.errors")));
+        sipp.args(["-i", &play.host(&self.host)?.address.to_string(), "-p", &port.to_string()]);
+        sipp.args(["-mp", &(port + 1_000).to_string(), "-t", if leg.tcp { "t1" } else { "u1" }]);
+        for host in &play.hosts {
+            sipp.args(["-key", &format!("ip_{}", host.name), &bracketed(play, &host.name)?]);
+        }
+        if self.dials {
+            let other = if leg.caller.host == self.host { &leg.callee } else { &leg.caller };
+            sipp.args(["-cid_str", &message::call_id(play, &self.leg)?]);
+            sipp.arg(format!("{}:{}", bracketed(play, &other.host)?, other.port));
+        }
+        Running::start(&name, sipp, &stage.dir.join(format!("{name}.log")))
+    }
+
+    fn port(&self, play: &Play) -> Result<u16> {
+        let leg = play.leg(&self.leg)?;
+        Ok(if leg.caller.host == self.host { leg.caller.port } else { leg.callee.port })
+    }
+}
+
+fn bracketed(play: &Play, host: &str) -> Result<String> {
+    let address = play.host(host)?.address;
+    Ok(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
+}
