@@ -33,7 +33,8 @@ struct Dialog {
     made: bool,
     cseq: BTreeMap<String, u32>,
     requests: Vec<Request>,
-    last: Option<String>,
+    /// What each side said last.
+    last: BTreeMap<String, String>,
 }
 
 #[derive(Clone)]
@@ -58,7 +59,7 @@ impl<'a> Dialogs<'a> {
         let dialog = self.dialogs.entry(id.into()).or_default();
         let foreign = play.host(&line.dst)?.stack != Stack::Sipp;
         let mut text = if line.word == "again" {
-            return dialog.last.clone().context("nothing to say again");
+            return dialog.last.get(&line.src).cloned().context("nothing to say again");
         } else if line.is_response() {
             dialog.response(id, leg, line, foreign)?
         } else {
@@ -79,7 +80,7 @@ impl<'a> Dialogs<'a> {
         if play.compact {
             text = compacted(&text);
         }
-        dialog.last = Some(text.clone());
+        dialog.last.insert(line.src.clone(), text.clone());
         Ok(text)
     }
 }

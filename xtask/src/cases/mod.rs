@@ -19,8 +19,8 @@
 //!
 //! Each end of a leg is one SIPp, whose scenario is what that end sends and waits for. Words after a request:
 //! `sdp`, `sdp=sendonly`, `frag=100 Trying` (to the end, before `|`), `uri=…`, `again` (the same bytes once
-//! more), `auth` (with credentials), `unanswered=33` (nobody answers; the sender goes on after 33 s). After
-//! `|` come headers. A host can be another stack instead, which plays no lines but takes orders:
+//! more), `auth` (with credentials), `once` (SIPp does not retransmit it; else it says
+//! nothing more before the answer). After `|` come headers. A host can be another stack instead, which plays no lines but takes orders:
 //!
 //! ```text
 //! baresip A +15105550138                     a user agent that accepts every call

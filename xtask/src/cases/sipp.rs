@@ -24,7 +24,6 @@ pub(super) struct Actor {
     /// Of its last event.
     last: Duration,
     steps: String,
-    labels: u32,
 }
 
 /// All of them, in the order of their first messages.
@@ -61,7 +60,6 @@ impl Actor {
             starts: line.at,
             last: line.at,
             steps: String::new(),
-            labels: 0,
         }
     }
 
@@ -70,18 +68,10 @@ impl Actor {
         if !wait.is_zero() {
             let _ = writeln!(self.steps, "<pause milliseconds=\"{}\"/>", wait.as_millis());
         }
-        let answered = !line.is_response() && line.word != "ACK" && line.word != "again";
-        let retransmitted = answered || line.word.starts_with('2') && line.has("sdp");
+        let request = !line.is_response() && !matches!(line.word.as_str(), "ACK" | "again");
+        let retransmitted = request && !line.has("once") || line.word.starts_with('2') && line.has("sdp");
         let timer = if retransmitted && !tcp { " retrans=\"500\"" } else { "" };
         let _ = writeln!(self.steps, "<send{timer}><![CDATA[\n\n{template}\n]]></send>");
-        if let Some(seconds) = line.given("unanswered") {
-            self.labels += 1;
-            let _ = writeln!(
-                self.steps,
-                "<recv response=\"200\" timeout=\"{seconds}000\" ontimeout=\"{0}\"/>\n<label id=\"{0}\"/>",
-                self.labels
-            );
-        }
     }
 
     fn receives(&mut self, line: &Line) {
