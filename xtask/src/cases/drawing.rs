@@ -137,7 +137,13 @@ fn label<'a>(start: &str, header: impl Fn(&str, &str) -> Option<&'a str>, body: 
         "NOTIFY" => body.lines().next().unwrap_or("(no body)").trim_start_matches("SIP/2.0 ").to_owned(),
         "REFER" => match header("Refer-To", "r").unwrap_or_default() {
             to if to.to_ascii_lowercase().contains("replaces=") => "with Replaces".into(),
-            to => to.trim_matches(|c| c == '<' || c == '>').to_owned(),
+            to => {
+                let to = to.trim_matches(|c| c == '<' || c == '>');
+                format!(
+                    "to {}",
+                    to.split_once(':').map_or(to, |(_, rest)| rest.split('@').next().unwrap_or(rest))
+                )
+            }
         },
         "INVITE" if header("Replaces", "").is_some() => "with Replaces".into(),
         "INVITE" if header("To", "t").is_some_and(|to| to.contains("tag=")) => {

@@ -68,7 +68,7 @@ impl<'a> Dialogs<'a> {
             let port = if this.caller.host == line.src { this.caller.port } else { this.callee.port };
             let branch = format!("z9hG4bK{}{}", line.src.to_lowercase(), 7000 + self.branches);
             let via = format!("SIP/2.0/{protocol} [ip_{}]:{port};branch={branch}", line.src);
-            dialog.request(id, leg, line, via)?
+            dialog.request(id, leg, line, via, foreign)?
         };
         for header in play.headers.get(&line.src).into_iter().flatten().chain(&line.headers) {
             let _ = writeln!(text, "{header}");
@@ -100,7 +100,7 @@ fn dialog_of<'a>(play: &'a Play, name: &'a str) -> Result<(&'a str, &'a Leg)> {
 }
 
 impl Dialog {
-    fn request(&mut self, id: &str, leg: &Leg, line: &Line, via: String) -> Result<String> {
+    fn request(&mut self, id: &str, leg: &Leg, line: &Line, via: String, foreign: bool) -> Result<String> {
         let method = line.word.as_str();
         let invite =
             self.requests.iter().rev().find(|r| r.method == "INVITE" && r.sender == line.src).cloned();
@@ -116,7 +116,12 @@ impl Dialog {
         };
         let sides = Sides::of(id, leg, &line.src);
         let to_tagged = (self.made && method != "CANCEL") || method == "ACK";
-        let tag = if to_tagged { format!(";tag={}", sides.remote_tag) } else { String::new() };
+        let tag = match to_tagged {
+            // Another stack has a tag of its own.
+            true if foreign => "[peer_tag_param]".into(),
+            true => format!(";tag={}", sides.remote_tag),
+            false => String::new(),
+        };
         let contact = matches!(method, "INVITE" | "REFER" | "NOTIFY" | "SUBSCRIBE" | "UPDATE");
         let own = if leg.caller.host == line.src { &leg.caller } else { &leg.callee };
         let uri = line.given("uri").unwrap_or(&sides.remote).to_owned();
