@@ -20,7 +20,7 @@ pub(crate) enum Need {
     Lab,
     /// Check metrics rules, manifests and received spans.
     Checks,
-    /// Record the golden cases that need a proxy.
+    /// Record the golden cases whose parties are further stacks.
     Peers,
     /// Run beside other SIP readers.
     Comparisons,
@@ -45,6 +45,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "promtool", "prometheus"),
     (Need::Peers, "kamailio", "kamailio"),
+    (Need::Peers, "linphonec", "linphone-cli"),
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
     (Need::Ui, "protoc", "protobuf-compiler"),

@@ -24,8 +24,9 @@
 //!
 //! ```text
 //! baresip A +15105550138                     a user agent that accepts every call
+//! linphone B +15105550100                    another one
 //! kamailio P proxy.cfg                       with that file of xtask/scenarios
-//! 2     A: dial sip:+15105550100@10.88.0.12  an order of baresip's
+//! 2     A: dial sip:+15105550100@10.88.0.12  an order of that stack's own
 //! ```
 //!
 //! Beside `input.pcap`, the chore writes the case's `README.md` with the ladder as it was recorded. What it
@@ -53,7 +54,7 @@ use play::{Order, Play};
 use stage::Stage;
 
 /// Larger captures say no more.
-const SIZE_LIMIT: u64 = 30_000;
+const SIZE_LIMIT: u64 = 40_000;
 /// No case is longer.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -129,7 +130,7 @@ fn perform(stage: &Stage, play: &Play, capture: &Path) -> Result<()> {
         pause(at.saturating_sub(start.elapsed()))?;
         match event {
             Event::Dial(actor) => sipps.push(actor.start(stage, play)?),
-            Event::Order(order) => peers::give(stage, order)?,
+            Event::Order(order) => peers::give(stage, play, order)?,
         }
     }
     for running in &mut sipps {

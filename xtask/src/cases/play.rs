@@ -47,6 +47,8 @@ pub(super) enum Stack {
     Sipp,
     /// The user it is.
     Baresip(String),
+    /// The user it is.
+    Linphone(String),
     /// Its configuration in `xtask/scenarios`.
     Kamailio(String),
 }
@@ -128,6 +130,7 @@ impl Play {
                 self.hosts.push(Host { name: name.into(), address, what: what.into(), stack: Stack::Sipp });
             }
             "baresip" => self.stack(rest, Stack::Baresip)?,
+            "linphone" => self.stack(rest, Stack::Linphone)?,
             "kamailio" => self.stack(rest, Stack::Kamailio)?,
             "tap" => self.tap = Some(self.host(rest)?.name.clone()),
             "compact" => self.compact = true,

@@ -109,7 +109,12 @@ impl Actor {
         sipp.arg("-trace_err").arg("-error_file").arg(stage.dir.join(format!("{name}.errors")));
         sipp.args(["-i", &play.host(&self.host)?.address.to_string(), "-p", &port.to_string()]);
         // Two SIPp on one host must not share media ports; each takes a handful.
-        sipp.args(["-mp", &(10_000 + 10 * (port - 5_000)).to_string(), "-t", if leg.tcp { "t1" } else { "u1" }]);
+        sipp.args([
+            "-mp",
+            &(10_000 + 10 * (port - 5_000)).to_string(),
+            "-t",
+            if leg.tcp { "t1" } else { "u1" },
+        ]);
         for host in &play.hosts {
             sipp.args(["-key", &format!("ip_{}", host.name), &bracketed(play, &host.name)?]);
         }

@@ -74,6 +74,11 @@ impl Stage {
         })
     }
 
+    /// Where linphone's daemon on `host` takes orders: it insists on `/tmp`.
+    pub(super) fn socket(&self, host: &str) -> PathBuf {
+        Path::new("/tmp").join(format!("{}-{host}", self.id))
+    }
+
     /// tcpdump where the play wants it.
     pub(super) fn tap(&self, play: &Play, file: &Path) -> Result<Tap> {
         let (host, interface) = match &play.tap {
@@ -100,7 +105,8 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for namespace in self.namespaces.values() {
+        for (host, namespace) in &self.namespaces {
+            let _ = fs::remove_file(self.socket(host));
             // The veth pairs go with their namespaces.
             let _ = lab::ip(&["netns", "delete", namespace]);
         }
