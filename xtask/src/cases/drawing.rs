@@ -87,6 +87,9 @@ fn packet(micros: u64, frame: &[u8]) -> Option<Packet<'_>> {
     let (protocol, src, dst, transport): (u8, IpAddr, IpAddr, &[u8]) = match *frame.get(12..14)? {
         [0x08, 0x00] => {
             let header = usize::from(ip.first()? & 15) * 4;
+            if u16::from_be_bytes([*ip.get(6)?, *ip.get(7)?]) & 0x1fff != 0 {
+                return None; // a fragment behind the first
+            }
             let end = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
             let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(ip.get(at..at + 4)?).ok()?));
             (*ip.get(9)?, address(12)?.into(), address(16)?.into(), ip.get(header..end)?)
@@ -111,7 +114,9 @@ fn labels(payload: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(payload);
     let mut labels = Vec::new();
     let mut rest = text.as_ref();
-    while let Some((head, behind)) = rest.split_once("\r\n\r\n") {
+    while !rest.is_empty() {
+        // The headers of a fragment may go on in the next.
+        let (head, behind) = rest.split_once("\r\n\r\n").unwrap_or((rest, ""));
         let header = |name: &str, short: &str| {
             head.lines().skip(1).find_map(|line| {
                 let (key, value) = line.split_once(':')?;
@@ -134,7 +139,8 @@ fn label<'a>(start: &str, header: impl Fn(&str, &str) -> Option<&'a str>, body: 
     }
     let method = start.strip_suffix(" SIP/2.0")?.split(' ').next()?;
     let detail = match method {
-        "NOTIFY" => body.lines().next().unwrap_or("(no body)").trim_start_matches("SIP/2.0 ").to_owned(),
+        "NOTIFY" if header("Content-Length", "l") == Some("0") => "(no body)".into(),
+        "NOTIFY" => body.lines().next().unwrap_or_default().trim_start_matches("SIP/2.0 ").to_owned(),
         "REFER" => match header("Refer-To", "r").unwrap_or_default() {
             to if to.to_ascii_lowercase().contains("replaces=") => "with Replaces".into(),
             to => {

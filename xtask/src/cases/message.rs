@@ -164,8 +164,9 @@ impl Dialog {
         let mut text = if foreign {
             // Another stack made the request: its own headers are sent back.
             let tag = if request.to_tagged || !tagged { "" } else { &format!(";tag={}", sides.remote_tag) };
+            let route = if dialog { "[last_Record-Route:]\n" } else { "" };
             format!(
-                "SIP/2.0 {status} {phrase}\n[last_Via:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n[last_CSeq:]\n"
+                "SIP/2.0 {status} {phrase}\n[last_Via:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n[last_CSeq:]\n{route}"
             )
         } else {
             let tag = if tagged { format!(";tag={}", sides.remote_tag) } else { String::new() };

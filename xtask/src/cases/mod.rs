@@ -8,6 +8,8 @@
 //! host T 10.88.0.10 trunk                    a host, and what the drawing calls it
 //! host L 10.88.0.20 agent
 //! host C 10.88.0.30 target
+//! mtu 600                                    smaller packets than Ethernet's
+//! first-fragments                            record no others
 //! tap L                                      record what L sees; without it, what crosses the switch
 //! leg a T L from=+15105550138 to=+15105550100
 //! leg b T:5070 C from=+15105550138 to=+15105550177
@@ -32,7 +34,6 @@
 //! Beside `input.pcap`, the chore writes the case's `README.md` with the ladder as it was recorded. What it
 //! should be is said by a person, in `expect.txt`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ use play::{Order, Play};
 use stage::Stage;
 
 /// Larger captures say no more.
-const SIZE_LIMIT: u64 = 40_000;
+const SIZE_LIMIT: usize = 40_000;
 /// No case is longer.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -62,11 +63,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) struct Options {
     /// Only cases whose names begin so.
     names: Vec<String>,
+    /// Record nothing; only write the READMEs anew from the captures that are there.
+    #[arg(long)]
+    draw: bool,
 }
 
 /// Records the cases below `roots` that `options` names.
 pub(crate) fn run(roots: &[PathBuf], options: &Options) -> Result<()> {
-    setup::ensure(&[Need::Lab, Need::Checks, Need::Peers])?;
+    if !options.draw {
+        setup::ensure(&[Need::Lab, Need::Checks, Need::Peers])?;
+    }
     let mut cases = Vec::new();
     for root in roots.iter().filter(|root| root.exists()) {
         for entry in fs::read_dir(root).with_context(|| root.display().to_string())? {
@@ -77,7 +83,8 @@ pub(crate) fn run(roots: &[PathBuf], options: &Options) -> Result<()> {
     cases.sort();
     ensure!(!cases.is_empty(), "no case of that name has a play.txt");
     for case in &cases {
-        record(case).with_context(|| name_of(case))?;
+        let name = name_of(case);
+        make(case, &name, options.draw).with_context(|| name)?;
     }
     Ok(())
 }
@@ -92,21 +99,24 @@ fn name_of(case: &Path) -> String {
     case.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn record(case: &Path) -> Result<()> {
-    let name = name_of(case);
-    let text = fs::read_to_string(case.join("play.txt"))?;
-    let play = Play::read(&text, &name)?;
-    let stage = Stage::build(&crate::scratch(&format!("cases/{name}"))?, &play)?;
-    let capture = stage.dir.join("input.pcap");
-    perform(&stage, &play, &capture)?;
-    let size = fs::metadata(&capture)?.len();
-    ensure!(size <= SIZE_LIMIT, "{size} bytes; a case should be smaller");
-    let recorded = fs::read(&capture)?;
-    let readme = readme(&name, &play, &drawing::ladder(&recorded, &play)?)?;
-    fs::write(case.join("input.pcap"), recorded)?;
+fn make(case: &Path, name: &str, draw: bool) -> Result<()> {
+    let play = Play::read(&fs::read_to_string(case.join("play.txt"))?, name)?;
+    let input = case.join("input.pcap");
+    let capture = if draw { fs::read(&input)? } else { record(&play)? };
+    let readme = readme(&play, &drawing::ladder(&capture, &play)?)?;
+    fs::write(input, &capture)?;
     fs::write(case.join("README.md"), readme)?;
-    println!("recorded {} ({size} bytes)", case.display());
+    println!("{}: {} bytes", case.display(), capture.len());
     Ok(())
+}
+
+fn record(play: &Play) -> Result<Vec<u8>> {
+    let stage = Stage::build(&crate::scratch(&format!("cases/{}", play.name))?, play)?;
+    let file = stage.dir.join("input.pcap");
+    perform(&stage, play, &file)?;
+    let capture = fs::read(&file)?;
+    ensure!(capture.len() <= SIZE_LIMIT, "{} bytes; a case should be smaller", capture.len());
+    Ok(capture)
 }
 
 /// Starts all peers, then dials and gives orders in their time, and waits for the ends of all SIPp.
@@ -152,18 +162,17 @@ enum Event<'a> {
     Order(&'a Order),
 }
 
-fn readme(name: &str, play: &Play, ladder: &str) -> Result<String> {
-    let stacks: BTreeSet<String> = peers::versions(play)?;
-    let stacks: Vec<String> = stacks.into_iter().collect();
+fn readme(play: &Play, ladder: &str) -> Result<String> {
+    let name = &play.name;
+    let stacks: Vec<String> = peers::versions(play)?.into_iter().collect();
     let tap = match &play.tap {
-        Some(host) => format!("tcpdump saw what {} sends and receives", play.host(host)?.what),
-        None => "tcpdump saw all that the parties sent each other".into(),
+        Some(host) => format!("what the {} sends and receives", play.host(host)?.what),
+        None => "all that the parties send each other".into(),
     };
-    let about = play.about.join("\n");
+    let (about, stacks) = (play.about.join("\n"), stacks.join(", "));
     Ok(format!(
-        "# {name}\n\n{about}\n\nRecorded between network namespaces, media left out: {}; {tap}. What was played is `play.txt`;\n\
-         `cargo xtask record-cases {name}` records it anew and writes this file. What it must come to is in `expect.txt`.\n\n\
-         ```text\n{ladder}```\n",
-        stacks.join(", ")
+        "# {name}\n\n{about}\n\nRecorded between network namespaces: {stacks}; tcpdump saw {tap}.\nMedia is left out. \
+         `cargo xtask record-cases {name}` plays `play.txt` again, records it and writes this file;\n\
+         `expect.txt` says what it must come to.\n\n```text\n{ladder}```\n"
     ))
 }

@@ -20,6 +20,10 @@ pub(super) struct Play {
     pub(super) hosts: Vec<Host>,
     /// The host whose wire is recorded; else the switch.
     pub(super) tap: Option<String>,
+    /// tcpdump asks for ports, as people do, and so gets of a fragmented message the first part alone.
+    pub(super) first_fragments: bool,
+    /// Of all interfaces.
+    pub(super) mtu: Option<u16>,
     pub(super) legs: BTreeMap<String, Leg>,
     /// In the order of their times.
     pub(super) lines: Vec<Line>,
@@ -133,6 +137,8 @@ impl Play {
             "linphone" => self.stack(rest, Stack::Linphone)?,
             "kamailio" => self.stack(rest, Stack::Kamailio)?,
             "tap" => self.tap = Some(self.host(rest)?.name.clone()),
+            "first-fragments" => self.first_fragments = true,
+            "mtu" => self.mtu = Some(rest.parse().context("bytes")?),
             "compact" => self.compact = true,
             "rest" => self.rest = seconds(rest)?,
             "header" => {

@@ -19,6 +19,8 @@ const SWITCH: &str = "switch";
 const INTERFACE: &str = "eth0";
 /// SIP, and not the media beside it.
 const SIP: &str = "portrange 5060-5099";
+/// Fragments behind the first, which show no ports.
+const FRAGMENTS: &str = "ip[6:2] & 0x1fff != 0";
 
 /// The namespaces. They go when it is dropped.
 #[derive(Debug)]
@@ -53,6 +55,9 @@ impl Stage {
             lab::ip(
                 &[&["-n", &namespace, "address", "add", &address, "dev", INTERFACE], duplicates].concat(),
             )?;
+            if let Some(mtu) = play.mtu {
+                lab::ip(&["-n", &namespace, "link", "set", INTERFACE, "mtu", &mtu.to_string()])?;
+            }
             lab::ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
             lab::ip(&["-n", &namespace, "link", "set", INTERFACE, "up"])?;
         }
@@ -87,7 +92,10 @@ impl Stage {
         };
         let mut tcpdump = self.on(host, "tcpdump");
         // As root, it would otherwise give up the right to write where we may.
-        tcpdump.args(["-Z", "root", "-U", "-i", interface, "-w"]).arg(file).arg(SIP);
+        tcpdump.args(["-Z", "root", "-U", "-i", interface, "-w"]).arg(file).arg(match play.first_fragments {
+            true => SIP.to_owned(),
+            false => format!("{SIP} or {FRAGMENTS}"),
+        });
         let running = Running::start("tcpdump", tcpdump, &self.dir.join("tcpdump.log"))?;
         wait_for("tcpdump captures", Duration::from_secs(10), || {
             Ok(running.output()?.contains("listening on").then_some(()))

@@ -185,11 +185,23 @@ fn a_cancel_at_a_round_time_is_a_timer() {
 #[test]
 fn a_bye_before_the_verdict_names_every_reading() {
     let gone = Facts { accepted: true, sipfrag: Some(180), ..refer(Outcome::Unknown, 202, "Accepted") };
-    let by_transferee = Facts { bye: Some(ByeFrom::Transferee), ..gone.clone() };
+    let by_transferee = Facts {
+        bye: Some(ByeFrom::Transferee),
+        unknown_because: Some("the transferee left while the target rang"),
+        ..gone.clone()
+    };
     assert_eq!(codes(&by_transferee), ["caller_gave_up", "trunk_drops_leg"]);
     assert!(Diagnoses::new(None).unwrap().of(&by_transferee)[0].because.contains("180"));
-    let by_transferor = Facts { bye: Some(ByeFrom::Transferor), ..gone.clone() };
+    let by_transferor = Facts {
+        bye: Some(ByeFrom::Transferor),
+        unknown_because: Some("the transferor left before the outcome was told"),
+        ..gone.clone()
+    };
     assert_eq!(codes(&by_transferor), ["transferor_left"]);
+    // Who left says nothing where the verdict was lost with a part of the capture.
+    let because = "messages are missing from the capture, and the outcome may be among them";
+    let damaged = Facts { unknown_because: Some(because), ..by_transferor };
+    assert_eq!(codes(&damaged), ["capture_incomplete"]);
     let twilio = Facts { dialects: &[Dialect::Twilio], ..by_transferee.clone() };
     assert_eq!(codes(&twilio), ["trunk_drops_leg", "caller_gave_up"]);
     let livekit = Facts { dialects: &[Dialect::LiveKit], ..by_transferee };
