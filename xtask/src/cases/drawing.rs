@@ -161,3 +161,28 @@ fn label<'a>(start: &str, header: impl Fn(&str, &str) -> Option<&'a str>, body: 
     };
     Some(format!("{method} {detail}").trim_end().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrows_reach_from_lifeline_to_lifeline() {
+        let there = rung(0, 1, 2, "INVITE");
+        assert_eq!(there, "|-- INVITE ------------------>|");
+        assert_eq!(rung(1, 0, 2, "200 OK"), "|<- 200 OK -------------------|");
+        // Across the one between, and past the one behind.
+        assert_eq!(rung(2, 0, 4, "BYE").find('B'), Some(4));
+        assert_eq!(rung(2, 0, 4, "BYE").matches('|').count(), 3);
+        let long = rung(0, 1, 2, "407 Proxy Authentication Required");
+        assert_eq!(long.len(), there.len());
+    }
+
+    #[test]
+    fn several_messages_in_one_packet() {
+        let text = "SIP/2.0 202 Accepted\r\nCSeq: 2 REFER\r\nContent-Length: 0\r\n\r\n\
+                    NOTIFY sip:a SIP/2.0\r\nCSeq: 1 NOTIFY\r\nl: 16\r\n\r\nSIP/2.0 200 OK\r\n\
+                    BYE sip:a SIP/2.0\r\nCSeq: 2 BYE\r\n\r\n";
+        assert_eq!(labels(text.as_bytes()), ["202 Accepted (REFER)", "NOTIFY 200 OK", "BYE"]);
+    }
+}

@@ -56,6 +56,8 @@ use stage::Stage;
 
 /// Larger captures say no more.
 const SIZE_LIMIT: usize = 40_000;
+/// How long to go on recording after the last event.
+const REST: Duration = Duration::from_millis(1_500);
 /// No case is longer.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -153,7 +155,7 @@ fn perform(stage: &Stage, play: &Play, capture: &Path) -> Result<()> {
         }
     }
     // What the stacks still have to say after the last order.
-    pause(play.rest)?;
+    pause(REST)?;
     tap.stop()
 }
 

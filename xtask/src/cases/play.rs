@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How long the stacks are left alone after the last event, unless the play says more.
-const REST: Duration = Duration::from_millis(1_500);
 const PORT: u16 = 5060;
 
 /// One case, ready to be played.
@@ -32,8 +30,6 @@ pub(super) struct Play {
     pub(super) headers: BTreeMap<String, Vec<String>>,
     /// Header names in their one-letter forms.
     pub(super) compact: bool,
-    /// How long to go on recording after the last event.
-    pub(super) rest: Duration,
 }
 
 /// A network namespace with one address.
@@ -99,7 +95,7 @@ pub(super) struct Order {
 
 impl Play {
     pub(super) fn read(text: &str, name: &str) -> Result<Self> {
-        let mut play = Self { name: name.into(), rest: REST, ..Self::default() };
+        let mut play = Self { name: name.into(), ..Self::default() };
         play.about = text
             .lines()
             .map_while(|line| line.strip_prefix('#'))
@@ -140,7 +136,6 @@ impl Play {
             "first-fragments" => self.first_fragments = true,
             "mtu" => self.mtu = Some(rest.parse().context("bytes")?),
             "compact" => self.compact = true,
-            "rest" => self.rest = seconds(rest)?,
             "header" => {
                 let (host, header) = rest.split_once(' ').context("header HOST NAME: VALUE")?;
                 self.headers.entry(self.host(host)?.name.clone()).or_default().push(header.trim().into());
@@ -243,4 +238,40 @@ fn words<'a, const N: usize>(text: &'a str, usage: &str) -> Result<[&'a str; N]>
 fn seconds(text: &str) -> Result<Duration> {
     let seconds: f64 = text.parse().with_context(|| format!("`{text}` is not a time in seconds"))?;
     Duration::try_from_secs_f64(seconds).with_context(|| format!("`{text}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTS: &str =
+        "# What it is about.\n# In two lines.\nhost T 10.88.0.10 trunk\nhost L fd88::1 agent\n";
+
+    #[test]
+    fn times_are_absolute_or_after_the_line_before() {
+        let lines =
+            "leg a T:5070 L from=1 tcp\n2 a T>L INVITE sdp | X: y\n+0.5 a L>T 486 Busy Here\n+ L: hangup\n";
+        let play = Play::read(&format!("{HOSTS}{lines}"), "case").unwrap();
+        assert_eq!(play.about, ["What it is about.", "In two lines."]);
+        assert_eq!(play.lines.iter().map(|line| line.at.as_millis()).collect::<Vec<_>>(), [2_000, 2_500]);
+        assert!(play.lines[0].has("sdp") && play.lines[0].headers == ["X: y"]);
+        assert_eq!((play.lines[1].word.as_str(), play.lines[1].rest.as_str()), ("486", "Busy Here"));
+        assert_eq!((play.orders[0].at.as_millis(), play.orders[0].command.as_str()), (2_500, "hangup"));
+        let leg = play.leg("a").unwrap();
+        assert_eq!((leg.caller.port, leg.callee.port, leg.tcp), (5070, 5060, true));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line() {
+        for (line, wrong) in [
+            ("0 b T>L INVITE", "no leg `b`"),
+            ("leg a T X", "no host `X`"),
+            ("leg a T L upside=down", "what is `upside=down`?"),
+            ("soon T: dial", "`soon` is not a time in seconds"),
+        ] {
+            let error = format!("{:#}", Play::read(&format!("{HOSTS}{line}\n"), "case").unwrap_err());
+            assert!(error.starts_with("line 5: ") && error.contains(wrong), "{error}");
+        }
+        assert!(Play::read("host T 10.88.0.10 trunk\n", "case").is_err(), "nothing said what it is about");
+    }
 }

@@ -136,3 +136,52 @@ fn bracketed(play: &Play, host: &str) -> Result<String> {
     let address = play.host(host)?.address;
     Ok(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAY: &str = "# A race.
+host T 10.88.0.10 trunk
+host L 10.88.0.20 agent
+leg a T L from=1 to=2
+0     a T>L INVITE sdp
++0.3  a L>T 200 sdp
++     a T>L ACK
++2    a L>T REFER | Refer-To: <tel:3>
++     a T>L NOTIFY frag=100 Trying
++     a L>T 200
+";
+
+    #[test]
+    fn each_end_sends_its_lines_and_waits_for_the_others() {
+        let play = Play::read(PLAY, "case").unwrap();
+        let actors = actors(&play).unwrap();
+        let [agent, trunk] = &actors[..] else { panic!("{actors:?}") };
+        assert!(trunk.dials && !agent.dials, "{actors:?}");
+        let steps = |actor: &Actor| {
+            let starts = ["<send", "<recv", "<pause", "INVITE ", "SIP/2.0 ", "ACK ", "REFER ", "NOTIFY "];
+            let lines = actor.steps.lines().filter(|line| starts.iter().any(|start| line.starts_with(start)));
+            lines.map(|line| line.split([' ', '>']).take(2).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            steps(agent),
+            [
+                "<recv request=\"INVITE\"/",
+                "<pause milliseconds=\"300\"/",
+                "<send retrans=\"500\"",
+                "SIP/2.0 200",
+                "<recv request=\"ACK\"/",
+                "<pause milliseconds=\"2000\"/",
+                "<send retrans=\"500\"",
+                "REFER sip:1@[ip_T]",
+                "<recv request=\"NOTIFY\"/",
+                "<send <![CDATA[",
+                "SIP/2.0 200",
+            ]
+        );
+        assert!(trunk.steps.contains("CSeq: 2 NOTIFY") && trunk.steps.contains("SIP/2.0 100 Trying\n"));
+        // What the agent answers is the NOTIFY, though its own REFER is the newer request of the dialog.
+        assert!(agent.steps.contains("CSeq: 2 NOTIFY"), "{}", agent.steps);
+    }
+}
