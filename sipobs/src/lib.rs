@@ -16,6 +16,7 @@ pub mod dialog;
 pub mod engine;
 pub mod export;
 pub mod packet;
+mod pattern;
 pub mod privacy;
 pub mod sip;
 pub mod stream;

@@ -9,8 +9,12 @@ use sipobs_common::{SIP_PORT, VXLAN_PORT, VXLAN_PORT_LINUX};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Interfaces by name. One that does not exist is an error.
+    /// Interfaces to watch: a name, which must exist at the start; or a pattern that any number may fit, now or
+    /// later: a glob (`eth*`), a regular expression between slashes (`/^ens[0-9]+$/`), a network that holds
+    /// one of their addresses (`10.0.0.0/8`), `default-route`, or `pods` (veths into other network namespaces).
     pub interfaces: Vec<String>,
+    /// Interfaces not to watch, in the same forms; wins over `interfaces`.
+    pub exclude: Vec<String>,
     /// Ports that carry SIP, as source or destination, UDP or TCP.
     pub ports: Vec<u16>,
     /// How to see received frames.
@@ -53,6 +57,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
+            exclude: Vec::new(),
             ports: vec![SIP_PORT],
             mode: Mode::Auto,
             ring_bytes: 4 << 20,

@@ -62,17 +62,20 @@ mod live {
             Err(error) => problems.push(error.to_string()),
         }
 
-        let up = machine.interfaces.iter().filter(|interface| interface.up && interface.readable);
-        let names: Vec<String> = match &config.interfaces[..] {
-            [] => up.map(|interface| interface.name.clone()).collect(),
-            named => named.to_vec(),
-        };
         text.push_str("what would attach\n");
-        for name in names {
-            match outlook(&name, config.mode) {
-                Ok(outlook) => describe(&mut text, &outlook),
-                Err(error) => problems.push(error.to_string()),
+        match outlook(config) {
+            Ok(outlooks) => {
+                if outlooks.is_empty() {
+                    text.push_str("  nothing yet: no interface fits; sipobs run would wait for one\n");
+                }
+                for outlook in outlooks {
+                    match outlook {
+                        Ok(outlook) => describe(&mut text, &outlook),
+                        Err(error) => problems.push(error.to_string()),
+                    }
+                }
             }
+            Err(error) => problems.push(error.to_string()),
         }
         match &problems[..] {
             [] => text.push_str("\nThis machine can capture.\n"),

@@ -26,9 +26,13 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Run {
-    /// Interface to watch; may be given several times (configuration: capture.interfaces)
+    /// Interface to watch: a name; or a pattern that may come to fit later: a glob, /a regex/, a network
+    /// such as 10.0.0.0/8, default-route, pods. May be given several times (capture.interfaces)
     #[arg(long, short = 'i', value_name = "NAME")]
     interface: Vec<String>,
+    /// Interface not to watch, in the same forms
+    #[arg(long, value_name = "NAME")]
+    exclude: Vec<String>,
     /// Ports that carry SIP, 5060 if none is given
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     port: Vec<u16>,
@@ -66,6 +70,9 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     if !args.interface.is_empty() {
         config.capture.interfaces.clone_from(&args.interface);
     }
+    if !args.exclude.is_empty() {
+        config.capture.exclude.clone_from(&args.exclude);
+    }
     if !args.port.is_empty() {
         config.capture.ports.clone_from(&args.port);
     }
@@ -86,7 +93,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // What is wrong with the arguments is said first: it would be wrong in any build.
-    let _ = (&args.interface, &args.port, args.mode, args.metrics, args.format, args.color);
+    let _ = (&args.interface, &args.exclude, &args.port, args.mode, args.metrics, args.format, args.color);
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

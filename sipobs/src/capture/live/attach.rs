@@ -35,12 +35,10 @@ enum Hold {
 }
 
 /// What would be tried on an interface, without trying it: an attach may flap a link.
-pub(super) fn outlook(name: &str, mode: Mode) -> Result<Outlook, Error> {
-    let interface = links::interface(name)?;
-    let link = links::link_of(interface.link_layer)
-        .ok_or_else(|| Error::LinkLayer { interface: name.to_owned(), link_layer: interface.link_layer })?;
+pub(super) fn outlook(interface: &links::Interface, mode: Mode) -> Result<Outlook, Error> {
+    let link = link(interface)?;
     let tried = |ways: &[How]| -> Vec<(How, Option<String>)> {
-        ways.iter().map(|&how| (how, obstacle(&interface, how))).collect()
+        ways.iter().map(|&how| (how, obstacle(interface, how))).collect()
     };
     let outlook = Outlook {
         ingress: tried(ways_in(mode, link)),
@@ -53,7 +51,7 @@ pub(super) fn outlook(name: &str, mode: Mode) -> Result<Outlook, Error> {
                 .iter()
                 .map(|(how, obstacle)| format!("{how}: {}", obstacle.as_deref().unwrap_or("")))
                 .collect();
-            return Err(Error::Attach { interface: name.to_owned(), refused });
+            return Err(Error::Attach { interface: interface.name.clone(), refused });
         }
     }
     Ok(outlook)
@@ -73,16 +71,18 @@ fn obstacle(interface: &links::Interface, how: How) -> Option<String> {
 const NEEDS_TCX: &str = "needs Linux 6.6";
 
 /// Attaches both directions of an interface.
-pub(super) fn attach(ebpf: &mut Ebpf, name: &str, mode: Mode) -> Result<[Attached; 2], Error> {
-    let interface = links::interface(name)?;
-    let link = links::link_of(interface.link_layer)
-        .ok_or_else(|| Error::LinkLayer { interface: name.to_owned(), link_layer: interface.link_layer })?;
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    interface: &links::Interface,
+    mode: Mode,
+) -> Result<[Attached; 2], Error> {
+    let link = link(interface)?;
     let mut refused = Vec::new();
     for &how in ways_in(mode, link) {
-        match try_way(ebpf, &interface, link, how)? {
+        match try_way(ebpf, interface, link, how)? {
             Ok(link_in) => {
-                let ingress = attached(&interface, how, refused, link_in);
-                let egress = attach_egress(ebpf, &interface, link)?;
+                let ingress = attached(interface, how, refused, link_in);
+                let egress = attach_egress(ebpf, interface, link)?;
                 return Ok([ingress, egress]);
             }
             Err(reason) => refused.push(format!("{how}: {reason}")),
@@ -91,7 +91,14 @@ pub(super) fn attach(ebpf: &mut Ebpf, name: &str, mode: Mode) -> Result<[Attache
     if refused.is_empty() {
         refused.push(format!("{} takes an interface with a link layer", mode_name(mode)));
     }
-    Err(Error::Attach { interface: name.to_owned(), refused })
+    Err(Error::Attach { interface: interface.name.clone(), refused })
+}
+
+fn link(interface: &links::Interface) -> Result<Link, Error> {
+    links::link_of(interface.link_layer).ok_or_else(|| Error::LinkLayer {
+        interface: interface.name.clone(),
+        link_layer: interface.link_layer,
+    })
 }
 
 const fn mode_name(mode: Mode) -> &'static str {

@@ -1,11 +1,14 @@
 //! The interfaces of this network namespace, as rtnetlink(7) tells of them.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use serde::Serialize;
@@ -13,7 +16,7 @@ use serde::Serialize;
 use super::Error;
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// Its name.
     pub name: String,
@@ -31,6 +34,12 @@ pub struct Interface {
     pub hardware: bool,
     /// The id of an XDP program that is attached to it.
     pub xdp: Option<u32>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether a default route goes out of it.
+    pub default_route: bool,
+    /// Whether it is a veth whose other end is in another network namespace.
+    pub pod: bool,
 }
 
 /// How frames of an interface begin.
@@ -51,12 +60,6 @@ pub(super) const fn link_of(arphrd: u16) -> Option<Link> {
     }
 }
 
-/// The interface of this name.
-pub(super) fn interface(name: &str) -> Result<Interface, Error> {
-    let found = interfaces()?.into_iter().find(|interface| interface.name == name);
-    found.ok_or_else(|| Error::NoInterface(name.to_owned()))
-}
-
 /// All interfaces, by index.
 pub(super) fn interfaces() -> Result<Vec<Interface>, Error> {
     let fail = |source| Error::System { what: "listing interfaces", source };
@@ -67,17 +70,86 @@ pub(super) fn interfaces() -> Result<Vec<Interface>, Error> {
         }
     })
     .map_err(fail)?;
-    interfaces.sort_by_key(|interface| interface.index);
+    interfaces.sort_by_key(|interface: &Interface| interface.index);
+    let mut of_index = |index: u32, tell: &dyn Fn(&mut Interface)| {
+        if let Some(interface) = interfaces.iter_mut().find(|interface| interface.index == index) {
+            tell(interface);
+        }
+    };
+    dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), &mut |answer| {
+        if let RouteNetlinkMessage::NewAddress(address) = answer {
+            for attribute in &address.attributes {
+                if let AddressAttribute::Address(it) | AddressAttribute::Local(it) = attribute {
+                    of_index(address.header.index, &|interface| interface.addresses.push(*it));
+                }
+            }
+        }
+    })
+    .map_err(fail)?;
+    dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), &mut |answer| {
+        let RouteNetlinkMessage::NewRoute(route) = answer else { return };
+        let header = &route.header;
+        if header.destination_prefix_length != 0
+            || header.table != RouteHeader::RT_TABLE_MAIN
+            || header.kind != RouteType::Unicast
+        {
+            return;
+        }
+        for attribute in &route.attributes {
+            if let RouteAttribute::Oif(index) = attribute {
+                of_index(*index, &|interface| interface.default_route = true);
+            }
+        }
+    })
+    .map_err(fail)?;
     Ok(interfaces)
+}
+
+/// Tells when something about interfaces, their addresses or routes has changed.
+#[derive(Debug)]
+pub(super) struct Changes(Socket);
+
+impl Changes {
+    pub(super) fn watch() -> Result<Self, Error> {
+        // linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE
+        const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+        let open = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.set_non_blocking(true)?;
+            for group in GROUPS {
+                socket.add_membership(group)?;
+            }
+            Ok(Self(socket))
+        };
+        open().map_err(|source| Error::System { what: "listening for changes of interfaces", source })
+    }
+
+    /// Whether anything has changed since the last call.
+    pub(super) fn any(&self) -> bool {
+        let mut changed = false;
+        loop {
+            match self.0.recv_from_full() {
+                Ok(_) => changed = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return changed,
+                // ENOBUFS: more than the socket could hold. Then something has.
+                Err(_) => return true,
+            }
+        }
+    }
 }
 
 /// What a link message says of its interface, if it names it.
 fn of(link: &LinkMessage) -> Option<Interface> {
-    let (mut name, mut mtu, mut xdp) = (None, 0, None);
+    let (mut name, mut mtu, mut xdp, mut veth, mut elsewhere) = (None, 0, None, false, false);
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(it) => name = Some(it.clone()),
             LinkAttribute::Mtu(it) => mtu = *it,
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(facts) => {
+                veth = facts.iter().any(|fact| matches!(fact, LinkInfo::Kind(InfoKind::Veth)));
+            }
             LinkAttribute::Xdp(facts) => {
                 xdp = facts.iter().find_map(|fact| match fact {
                     LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) => Some(*id),
@@ -97,6 +169,9 @@ fn of(link: &LinkMessage) -> Option<Interface> {
         mtu,
         hardware: Path::new("/sys/class/net").join(&name).join("device").exists(),
         xdp,
+        addresses: Vec::new(),
+        default_route: false,
+        pod: veth && elsewhere,
         name,
     })
 }
@@ -153,11 +228,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_there_and_a_name_that_is_none_is_not() {
-        let lo = interface("lo").unwrap();
-        assert_eq!((lo.index, lo.link_layer, lo.readable), (1, 772, true));
-        for name in ["", "no-such-interface-of-this-name", "nosuch0"] {
-            assert!(matches!(interface(name), Err(Error::NoInterface(_))), "{name}");
-        }
+    fn loopback_is_there() {
+        let interfaces = interfaces().unwrap();
+        let lo = interfaces.iter().find(|interface| interface.name == "lo").unwrap();
+        assert_eq!((lo.index, lo.link_layer, lo.readable, lo.pod), (1, 772, true, false));
+        assert!(!lo.up || lo.addresses.iter().any(IpAddr::is_loopback), "{lo:?}");
     }
 }

@@ -34,7 +34,9 @@ mod links;
 mod maps;
 mod probe;
 mod ring;
+mod select;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,7 @@ use self::kernel_log::KernelLog;
 pub use self::links::Interface;
 pub use self::probe::{Capability, Feature, Probe, probe};
 use self::ring::{HOLD, Record, Rings};
+use self::select::Selection;
 pub use crate::capture::{Config, Mode};
 use crate::capture::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
@@ -98,13 +101,51 @@ pub fn rehearse(config: &Config) -> Result<(), Error> {
     attach::load_all(&mut ebpf)
 }
 
-/// What would be tried on the interface `name`. Changes nothing.
+/// What would be tried on each interface that is meant, or on every one that is up where none is named.
+/// Changes nothing.
 ///
 /// # Errors
 ///
-/// When there is no such interface, or every way is known to be barred.
-pub fn outlook(name: &str, mode: Mode) -> Result<Outlook, Error> {
-    attach::outlook(name, mode)
+/// When a named interface is missing. An error in the list: every way is known to be barred there.
+pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
+    let interfaces = links::interfaces()?;
+    let selection = Selection::new(config)?;
+    if let Some(name) = selection.missing(&interfaces) {
+        return Err(Error::NoInterface(name.to_owned()));
+    }
+    let meant = match &config.interfaces[..] {
+        [] => interfaces.iter().filter(|interface| interface.up && interface.readable).collect(),
+        _ => selection.choose(&interfaces),
+    };
+    Ok(meant.into_iter().map(|interface| attach::outlook(interface, config.mode)).collect())
+}
+
+/// What happened to an interface that is meant.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A program is attached.
+    Attached(Attachment),
+    /// The interface is gone, or not meant any more; a program is not attached any more.
+    Detached(Attachment),
+    /// No program could be attached.
+    Refused {
+        /// The interface.
+        interface: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attached(attachment) => attachment.fmt(f),
+            Self::Detached(attachment) => {
+                write!(f, "{}: {} detached", attachment.interface, attachment.how)
+            }
+            Self::Refused { reason, .. } => f.write_str(reason),
+        }
+    }
 }
 
 /// The ways a program is attached.
@@ -172,9 +213,13 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Live {
     config: Config,
+    selection: Selection,
+    changes: links::Changes,
     /// Dropped before the rings: nothing writes to them any more then.
     attached: Vec<Attached>,
-    attachments: Vec<Attachment>,
+    /// Interfaces that are meant and could not be attached to: not to complain of each twice.
+    refused: BTreeSet<u32>,
+    news: Vec<News>,
     ebpf: Ebpf,
     rings: Rings,
     cpus: Vec<u32>,
@@ -193,15 +238,16 @@ impl Live {
         check(config)?;
         let (mut ebpf, rings, cpus) = prepare(config)?;
         let kernel_log = if config.kernel_log { Some(KernelLog::of(&mut ebpf)?) } else { None };
-        let mut attached = Vec::new();
-        for name in &config.interfaces {
-            attached.extend(attach(&mut ebpf, name, config.mode)?);
-        }
-        let attachments = attached.iter().map(|attached| attached.attachment.clone()).collect();
-        Ok(Self {
+        let selection = Selection::new(config)?;
+        // Watched before it is looked at: nothing goes by between.
+        let changes = links::Changes::watch()?;
+        let mut live = Self {
             config: config.clone(),
-            attached,
-            attachments,
+            selection,
+            changes,
+            attached: Vec::new(),
+            refused: BTreeSet::new(),
+            news: Vec::new(),
             ebpf,
             rings,
             cpus,
@@ -210,7 +256,19 @@ impl Live {
             last: Timestamp::from_nanos(i64::MIN),
             looked_around: now(),
             kernel_log,
-        })
+        };
+        let interfaces = links::interfaces()?;
+        if let Some(name) = live.selection.missing(&interfaces) {
+            return Err(Error::NoInterface(name.to_owned()));
+        }
+        for interface in live.selection.choose(&interfaces) {
+            if let Err(error) = live.attach(interface)
+                && live.selection.names(interface)
+            {
+                return Err(error);
+            }
+        }
+        Ok(live)
     }
 
     /// Waits for frames, at most about `timeout`, and gives each to `take` in time order. Frames younger
@@ -240,7 +298,6 @@ impl Live {
     /// nothing more; the counters stay readable.
     pub fn finish(&mut self, take: &mut dyn FnMut(Event<'_>)) -> Result<Timestamp, Error> {
         self.attached.clear();
-        self.attachments.clear();
         // A program that was running when its link went may still write: the kernel frees it only after
         // every CPU has passed through a quiescent state, which takes milliseconds.
         std::thread::sleep(Duration::from_millis(20));
@@ -276,8 +333,13 @@ impl Live {
     }
 
     /// What is attached, and how.
-    pub fn attachments(&self) -> &[Attachment] {
-        &self.attachments
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.attached.iter().map(|attached| &attached.attachment)
+    }
+
+    /// What was attached, detached or refused since the last call.
+    pub fn news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
     /// Bytes of each CPU's ring: less than configured where the process may not lock so much memory.
@@ -333,9 +395,13 @@ impl Live {
         (*last, given)
     }
 
-    /// Opens rings for CPUs that came back: an event is switched off with its CPU and stays so.
+    /// Follows interfaces as they come and go, and opens rings for CPUs that came back: an event is switched
+    /// off with its CPU and stays so.
     fn look_around(&mut self) -> Result<(), Error> {
         self.looked_around = now();
+        if self.changes.any() {
+            self.follow()?;
+        }
         let cpus = online_cpus()?;
         if cpus != self.cpus {
             for &cpu in cpus.iter().filter(|cpu| !self.cpus.contains(cpu)) {
@@ -344,6 +410,46 @@ impl Live {
             self.cpus = cpus;
         }
         Ok(())
+    }
+}
+
+impl Live {
+    /// Attaches to what has come to be meant, and lets go of what is gone.
+    fn follow(&mut self) -> Result<(), Error> {
+        let interfaces = links::interfaces()?;
+        let meant = self.selection.choose(&interfaces);
+        let is_meant = |attachment: &Attachment| {
+            meant.iter().any(|it| it.index == attachment.ifindex && it.name == attachment.interface)
+        };
+        let (stay, gone): (Vec<_>, Vec<_>) =
+            self.attached.drain(..).partition(|attached| is_meant(&attached.attachment));
+        self.attached = stay;
+        self.news.extend(gone.into_iter().map(|attached| News::Detached(attached.attachment)));
+        self.refused.retain(|index| meant.iter().any(|interface| interface.index == *index));
+        for interface in meant {
+            let is_attached = |attached: &Attached| attached.attachment.ifindex == interface.index;
+            if !self.refused.contains(&interface.index) && !self.attached.iter().any(is_attached) {
+                // Said in the news; the others go on.
+                let _ = self.attach(interface);
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, interface: &Interface) -> Result<(), Error> {
+        match attach(&mut self.ebpf, interface, self.config.mode) {
+            Ok(attached) => {
+                self.news.extend(attached.iter().map(|it| News::Attached(it.attachment.clone())));
+                self.attached.extend(attached);
+                Ok(())
+            }
+            Err(error) => {
+                self.refused.insert(interface.index);
+                self.news
+                    .push(News::Refused { interface: interface.name.clone(), reason: error.to_string() });
+                Err(error)
+            }
+        }
     }
 }
 
@@ -365,7 +471,6 @@ fn check(config: &Config) -> Result<(), Error> {
         if config.interfaces[..index].contains(name) {
             return wrong("interfaces", &format!("{name} is given twice"));
         }
-        links::interface(name)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
@@ -24,6 +25,7 @@ use vitals::Vitals;
 use watch::{Ended, Watch};
 
 mod outlet;
+mod privilege;
 mod state;
 mod vitals;
 mod watch;
@@ -33,6 +35,7 @@ const END: Duration = Duration::from_secs(5);
 
 /// Watches until a signal comes or capture fails.
 pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, Failure> {
+    privilege::shed(config);
     // What can be wrong with the configuration comes first, then what needs privilege.
     let privacy = config.privacy().map_err(Failure::usage)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
@@ -52,12 +55,22 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let stop = signals(&runtime).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
-    for attachment in live.attachments() {
-        note(format_args!("{attachment}"));
+    if live.ring_bytes() < config.capture.ring_bytes {
+        note(format_args!(
+            "each CPU's ring has {} KiB, not the {} configured: this process may not lock more memory \
+             (RLIMIT_MEMLOCK)",
+            live.ring_bytes() >> 10,
+            config.capture.ring_bytes >> 10
+        ));
     }
     runtime.spawn(server);
 
-    let watch = Watch { live, engine, spans, outlets, metrics, vitals, state };
+    let mut watch = Watch { live, engine, spans, outlets, metrics, vitals, state };
+    watch.tell_news();
+    if watch.live.attachments().next().is_none() {
+        note(format_args!("no interface fits capture.interfaces yet; waiting for one"));
+    }
+    service(NotifyState::Ready);
     let (done, ended) = channel();
     let capture = thread::Builder::new()
         .name("capture".into())
@@ -67,6 +80,7 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
         .map_err(Failure::usage)?;
     // The thread's end is a value, or nothing if it panicked.
     let ended = ended.recv();
+    service(NotifyState::Stopping);
     let _ = capture.join();
     end(ended.map_err(|_| anyhow!("the capture ended unexpectedly")))
 }
@@ -87,6 +101,13 @@ fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
     match failure {
         Some(error) => Err(cannot_capture(error, "capture stopped")),
         None => Ok(exit),
+    }
+}
+
+/// Tells the service manager, where there is one (sd_notify(3)).
+fn service(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        note(format_args!("the service manager could not be told: {error}"));
     }
 }
 

@@ -21,6 +21,7 @@ const REFRESH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Vitals {
     captures: AtomicBool,
+    attached: AtomicBool,
     /// When the capture thread last came round.
     beat: Mutex<Option<Instant>>,
     /// Scrapes that have asked for counters.
@@ -33,6 +34,7 @@ impl Default for Vitals {
     fn default() -> Self {
         Self {
             captures: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
             beat: Mutex::new(None),
             asked: AtomicU64::new(0),
             answered: watch::Sender::new(0),
@@ -45,6 +47,11 @@ impl Vitals {
     pub(super) fn captures(&self, does: bool) {
         self.beat();
         self.captures.store(does, Ordering::Release);
+    }
+
+    /// Whether a program is attached anywhere.
+    pub(super) fn attached(&self, is: bool) {
+        self.attached.store(is, Ordering::Release);
     }
 
     /// The capture thread has come round.
@@ -81,7 +88,10 @@ impl Health for Vitals {
     }
 
     fn absence(&self) -> Option<&'static str> {
-        (!self.captures.load(Ordering::Acquire)).then_some("capture has not started, or is over")
+        if !self.captures.load(Ordering::Acquire) {
+            return Some("capture has not started, or is over");
+        }
+        (!self.attached.load(Ordering::Acquire)).then_some("no interface that fits is there yet")
     }
 }
 

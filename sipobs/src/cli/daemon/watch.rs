@@ -79,6 +79,7 @@ impl Watch {
             self.count_losses(now, rounds);
             self.follow_clock(rounds);
             self.live.log();
+            self.tell_news();
         }
         self.state.keep(|| self.engine.transfers().ratio_state());
         if let Some(asked) = self.vitals.asked() {
@@ -103,6 +104,14 @@ impl Watch {
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
             ));
         }
+    }
+
+    /// What became of the interfaces.
+    pub(super) fn tell_news(&mut self) {
+        for news in self.live.news() {
+            note(format_args!("{news}"));
+        }
+        self.vitals.attached(self.live.attachments().next().is_some());
     }
 
     /// A step of the wall clock: frame times follow when no timer runs, so that none fires early or hangs.
@@ -157,7 +166,6 @@ impl Watch {
             attached: self
                 .live
                 .attachments()
-                .iter()
                 .map(|a| Attached { interface: a.interface.clone(), how: a.how.name() })
                 .collect(),
             frames: self.live.frames(),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Answer, ByeFrom, Dialect, Facts};
-use crate::transfer::trunk::glob;
+use crate::pattern::glob;
 use crate::transfer::{Evidence, Method, Outcome};
 
 /// A row as written.

@@ -1,0 +1,76 @@
+//! What the daemon gives up before it reads a single packet: capabilities it does not use, new privileges for
+//! good, and the file system but for what it reads and what it is told to write.
+
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability, CapsHashSet};
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetError, path_beneath_rules,
+};
+use sipobs::config::Config;
+
+use crate::cli::note;
+
+/// For maps and programs, for attaching them, for rings; the last where root has it: larger rings.
+const KEPT: [Capability; 4] =
+    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_IPC_LOCK];
+
+/// What is read while the daemon runs: the kernel's own files, and what names and certificates take.
+const READ: [&str; 7] = ["/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/run/systemd/resolve"];
+
+/// Sheds what is not needed. Called before any thread is started: both the sets and the fence are a thread's,
+/// and its children's. What the kernel does not offer is left out, and said.
+pub(super) fn shed(config: &Config) {
+    if let Err(error) = shed_capabilities() {
+        note(format_args!("capabilities that are not used could not be given up: {error}"));
+    }
+    if let Err(error) = fence(config) {
+        note(format_args!("the file system could not be fenced off: {error}"));
+    }
+}
+
+fn shed_capabilities() -> Result<(), caps::errors::CapsError> {
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet = KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect();
+    if kept.len() == permitted.len() {
+        return Ok(());
+    }
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new())?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
+}
+
+/// Landlock (Linux 5.13): no file outside [`READ`] is opened from here on, none is executed, and nothing is
+/// written but the state and JSONL files. Also sets no_new_privs.
+fn fence(config: &Config) -> Result<(), RulesetError> {
+    let abi = ABI::V3;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = AccessFs::from_all(abi) & !AccessFs::Execute;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))?
+        .create()?
+        .add_rules(path_beneath_rules(READ, read))?
+        .add_rules(path_beneath_rules(certificates(config), AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(written(config), write))?
+        .add_rules(path_beneath_rules(["/dev/null"], AccessFs::from_file(abi)))?
+        .restrict_self()?;
+    Ok(())
+}
+
+/// The folders of the files that are written: they are made there anew.
+fn written(config: &Config) -> Vec<PathBuf> {
+    let files = [config.state.path.as_deref(), config.jsonl.path.as_deref()];
+    let folder = |file: &Path| match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    files.into_iter().flatten().map(folder).collect()
+}
+
+fn certificates(config: &Config) -> Vec<&Path> {
+    let otlp = &config.otlp;
+    let files = [&otlp.certificate, &otlp.client_certificate, &otlp.client_key];
+    files.into_iter().filter_map(|file| file.as_deref()).collect()
+}

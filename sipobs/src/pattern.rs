@@ -1,0 +1,73 @@
+//! How a configuration names many things at once: networks of addresses, and globs.
+
+use std::net::IpAddr;
+
+/// A network, IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    address: u128,
+    mask: u128,
+}
+
+impl Network {
+    /// `192.0.2.0/24`, or one address.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (address, length) = match text.trim().split_once('/') {
+            Some((address, length)) => (address, Some(length.parse::<u32>().ok()?)),
+            None => (text.trim(), None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        // An IPv4 network is kept as the IPv4-mapped part of the IPv6 space, so that one compare does.
+        let length = match (address, length) {
+            (IpAddr::V4(_), None | Some(32)) => 128,
+            (IpAddr::V4(_), Some(length @ 0..32)) => 96 + length,
+            (IpAddr::V6(_), None) => 128,
+            (IpAddr::V6(_), Some(length @ 0..=128)) => length,
+            _ => return None,
+        };
+        let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+        Some(Self { address: bits(address) & mask, mask })
+    }
+
+    /// Whether `address` is in it.
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
+        bits(address) & self.mask == self.address
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any bytes and `?` for one. ASCII case is
+/// ignored. Takes at most `pattern.len() * text.len()` steps; patterns are configuration, so short.
+pub(crate) fn glob(pattern: &str, text: &[u8]) -> bool {
+    let pattern = pattern.as_bytes();
+    let (mut p, mut t) = (0, 0);
+    let mut retry = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p + 1, t));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || c.eq_ignore_ascii_case(&text[t]) => {
+                p += 1;
+                t += 1;
+            }
+            _ => match retry {
+                // Let the last star take one byte more.
+                Some((after_star, from)) => {
+                    p = after_star;
+                    t = from + 1;
+                    retry = Some((after_star, t));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
