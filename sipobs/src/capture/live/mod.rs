@@ -49,7 +49,8 @@ pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
 use self::kernel_log::KernelLog;
 pub use self::links::Interface;
-pub use self::probe::{Capability, Feature, Probe, probe};
+pub use self::maps::unlimit_memlock;
+pub use self::probe::{Capability, Feature, Probe, probe, rings_need_sys_admin};
 use self::ring::{HOLD, Record, Rings};
 use self::select::Selection;
 pub use crate::capture::{Config, Mode};
@@ -477,6 +478,7 @@ fn check(config: &Config) -> Result<(), Error> {
 
 /// Maps and rings. The programs are loaded as they are attached: which ones depends on the interfaces.
 fn prepare(config: &Config) -> Result<(Ebpf, Rings, Vec<u32>), Error> {
+    unlimit_memlock();
     let mut ebpf = maps::load(config)?;
     let mut rings = Rings::new();
     let cpus = online_cpus()?;
