@@ -114,7 +114,8 @@ pub(crate) fn read_capture(sipobs: &Path, capture: &Path) -> Result<Vec<Value>> 
     json_lines(&output(Command::new(sipobs).args(["pcap", "--format", "jsonl"]).arg(capture))?)
 }
 
-fn json_lines(text: &str) -> Result<Vec<Value>> {
+/// What sipobs wrote as JSONL.
+pub(crate) fn json_lines(text: &str) -> Result<Vec<Value>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))).collect()
 }
 
@@ -127,7 +128,8 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn parse(text: String) -> Result<Self> {
+    /// Reads one that was taken elsewhere.
+    pub(crate) fn parse(text: String) -> Result<Self> {
         let mut samples = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             // An exemplar stands behind ` # `.

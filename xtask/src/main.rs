@@ -16,6 +16,7 @@ mod collector;
 mod daemon;
 mod demo;
 mod deploy;
+mod kernels;
 mod lab;
 mod ladder;
 mod live;
@@ -35,6 +36,8 @@ enum Chore {
     Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
+    /// Boot other kernels in an emulator and hold live capture under each against the file reader.
+    Kernels(kernels::Options),
     /// Write the captures of the golden cases from their ladder files.
     Ladders {
         /// Only say whether they are what their ladders say.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
+        Chore::Kernels(options) => kernels::run(&options),
         Chore::Record { file } => recording::record(&file),
         Chore::RecordCases(options) => cases::run(
             &["golden", "golden_wrong"].map(|folder| root().join("sipobs/tests").join(folder)),
