@@ -51,6 +51,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Kernels, "qemu-system-x86_64", "qemu-system-x86"),
     (Need::Kernels, "busybox", "busybox-static"),
     (Need::Kernels, "cpio", "cpio"),
+    (Need::Kernels, "setpriv", "util-linux"),
     (Need::Kernels, "strip", "binutils"),
     (Need::Kernels, "xz", "xz-utils"),
     (Need::Comparisons, "tshark", "tshark"),

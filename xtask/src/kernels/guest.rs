@@ -111,10 +111,10 @@ fn initrd(kernel: &Kernel, load: &Load, ways: &[Way], dir: &Path) -> Result<Path
     let sipobs = root.join("host/sipobs");
     output(Command::new("strip").arg("-o").arg(&sipobs).arg(load.sipobs))?;
     // Busybox has an `ip` of its own, which cannot name the other end of a pair.
-    for name in ["ip", "tcpreplay"] {
+    for name in ["ip", "setpriv", "tcpreplay"] {
         fs::copy(program(name)?, root.join("host").join(name))?;
     }
-    for name in ["sipobs", "ip", "tcpreplay"] {
+    for name in ["sipobs", "ip", "setpriv", "tcpreplay"] {
         libraries(&root.join("host").join(name), &root)?;
     }
 

@@ -29,6 +29,20 @@ for which in all default; do echo 1 >/proc/sys/net/ipv6/conf/$which/disable_ipv6
 /host/sipobs check >/tmp/check 2>&1
 say check /tmp/check
 
+# With the three capabilities alone, at the level this kernel starts with and at Linux's own highest.
+level=$(cat /proc/sys/kernel/perf_event_paranoid)
+for tried in $level 2; do
+    echo "$tried" >/proc/sys/kernel/perf_event_paranoid
+    (
+        ulimit -l unlimited
+        exec /host/setpriv --bounding-set=-all,+bpf,+net_admin,+perfmon /host/sipobs check -i lo
+    ) >/tmp/few 2>&1
+    echo "$tried $? $(tail -n 1 /tmp/few)" >/tmp/privilege
+    say privilege /tmp/privilege
+    say few /tmp/few
+done
+echo "$level" >/proc/sys/kernel/perf_event_paranoid
+
 # NAME MODE WATCHED OTHER: what is written to the one interface comes out of the other.
 port=9464
 while read -r name mode watched other; do

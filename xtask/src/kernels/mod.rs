@@ -130,6 +130,8 @@ impl File {
 struct Table {
     rows: Vec<[String; COLUMNS.len()]>,
     notes: Vec<String>,
+    /// What `sipobs check` said with few capabilities.
+    few: Vec<String>,
     failed: usize,
 }
 
@@ -179,6 +181,16 @@ impl Table {
                 self.notes.push(format!("{release}, {} {}: FAILED: {error:#}", way.driver, way.mode));
             }
         }
+        for line in report.lines("privilege") {
+            let (level, said) = line.split_once(' ').unwrap_or((line, ""));
+            let (status, said) = said.split_once(' ').unwrap_or((said, ""));
+            self.few.push(format!("{release}, {level}: {}", said.trim()));
+            // Levels above Linux's own are Debian's.
+            if level == "2" && status != "0" {
+                self.failed += 1;
+                self.notes.push(format!("{release}, few capabilities: FAILED: {}", report.text("few")));
+            }
+        }
         self.notes.extend(report.lines("problem").iter().map(|problem| format!("{release}: {problem}")));
     }
 
@@ -213,6 +225,13 @@ impl Table {
         }
         for note in &self.notes {
             let _ = writeln!(text, "{note}");
+        }
+        text.push_str(
+            "\nWith CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON alone, and no limit on locked memory, `sipobs check` said,\n\
+             by the level of kernel.perf_event_paranoid that the kernel starts with, and by Linux's own highest:\n\n",
+        );
+        for line in &self.few {
+            let _ = writeln!(text, "{line}");
         }
         text
     }
