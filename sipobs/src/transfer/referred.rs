@@ -71,11 +71,6 @@ impl Transfers {
         let home = call.unwrap_or(dialog);
         let consultation = self.consultation(home, &target);
         self.links.refer_sent(home, wire.time, facts::refer(cseq.number, &target, message));
-        let replaced =
-            target.replaces.as_ref().and_then(|id| self.dialogs.named(id.as_bytes(), [None, None]));
-        if let Some(call) = replaced.and_then(|leg| self.calls.get_mut(&leg)) {
-            call.transferred = true;
-        }
         for leg in [home, dialog] {
             if let Some(call) = self.calls.get_mut(&leg) {
                 (call.transferred, call.referred) = (true, true);

@@ -74,9 +74,18 @@ impl Transfers {
     /// consultation. Its ladder so far.
     pub(super) fn consultation(&mut self, home: LegId, target: &Target) -> Ladder {
         let Some(named) = target.replaces.as_ref() else { return Ladder::default() };
-        let other = self.dialogs.named(named.as_bytes(), [None, None]);
-        for (leg, call) in [(Some(home), other), (other, Some(home))] {
-            let Some(leg) = leg else { continue };
+        let known = self.dialogs.named(named.as_bytes(), [None, None]);
+        // Behind a B2BUA that hides dialogs from one another Replaces names a call that was never seen. Then the
+        // transferor's leg to the same target was the consultation.
+        let Some(other) = known.or_else(|| self.consulted(home, target)) else { return Ladder::default() };
+        // Of the two the consultation is the later one; the other is the call that is transferred.
+        if let Some(call) = self.calls.get_mut(&home.max(other)) {
+            call.is_leg = true;
+        }
+        if let Some(call) = self.calls.get_mut(&home.min(other)) {
+            (call.transferred, call.referred) = (true, true);
+        }
+        for (leg, call) in [(home, other), (other, home)] {
             if let Some(second) = self.calls.get_mut(&leg).and_then(|kept| kept.second.take()) {
                 if let Some(due) = second.due {
                     self.timers.remove(&(due, Timer::Second(leg)));
@@ -86,16 +95,37 @@ impl Transfers {
             let serves = self.calls.get(&leg).and_then(|kept| kept.serves);
             let Some(id) = serves.filter(|id| {
                 let open = self.attempts.get(id);
-                open.is_some_and(|open| matches!(open.what, What::Second { .. }) && open.call == call)
+                open.is_some_and(|open| {
+                    matches!(open.what, What::Second { .. }) && open.call.is_none_or(|of| of == call)
+                })
             }) else {
                 continue;
             };
-            if let Some(kept) = call.and_then(|call| self.calls.get_mut(&call)) {
+            if let Some(kept) = self.calls.get_mut(&call) {
                 kept.transfers = kept.transfers.saturating_sub(1);
             }
             return self.close(id).map(|open| open.ladder.into_leg(Leg::Consultation)).unwrap_or_default();
         }
         Ladder::default()
+    }
+
+    /// The transferor's latest leg to the target that may still turn out to be a consultation.
+    fn consulted(&self, home: LegId, target: &Target) -> Option<LegId> {
+        let wanted = target.user.as_deref()?;
+        let undecided = self.timers.iter().filter_map(|(_, timer)| match timer {
+            Timer::Second(leg) if self.links.could_belong(*leg, home) => Some(*leg),
+            _ => None,
+        });
+        let open = self.open_in(home).into_iter().filter_map(|id| self.attempts.get(&id));
+        let served = open.filter(|open| matches!(open.what, What::Second { .. })).map(|open| open.dialog);
+        undecided
+            .chain(served)
+            .filter(|leg| {
+                let invite = self.dialogs.leg(*leg).and_then(|leg| leg.invite.as_ref());
+                let called = invite.and_then(|invite| facts::user(invite.request_uri.as_bytes()));
+                called.is_some_and(|called| super::link::same_party(&called, wanted))
+            })
+            .max()
     }
 
     /// When a leg counts as failed although nobody said so: nothing answers it, or its challenge is not taken up.

@@ -40,6 +40,12 @@ pub(crate) use facts::{LegFacts, LegId, ReferFacts};
 
 type Legs = BTreeMap<LegId, Leg>;
 
+/// Whether two users name one party, however their numbers are written.
+pub(crate) fn same_party(one: &str, other: &str) -> bool {
+    let parties = [one, other].map(party::Party::new);
+    matches!(parties, [Some(one), Some(other)] if one.same(&other))
+}
+
 /// All legs that could be tied to one another, and what has become of them.
 ///
 /// Every leg is announced by [`Self::started`], once. Only legs that [`Self::could_be_second_leg`] names
@@ -267,6 +273,12 @@ impl Links {
     /// Whether some answered call could own this leg. Settled when the leg starts; cheap.
     pub(crate) fn could_be_second_leg(&self, id: LegId) -> bool {
         self.legs.get(&id).is_some_and(|leg| leg.second.is_some())
+    }
+
+    /// Whether that call is among those the leg could belong to, as long as it is not decided.
+    pub(crate) fn could_belong(&self, id: LegId, call: LegId) -> bool {
+        let candidates = self.second(id).map(|(_, second)| &second.candidates[..]).unwrap_or_default();
+        candidates.iter().any(|candidate| candidate.call == call)
     }
 
     /// To which call the leg belongs, by all that is known at `now`. A verdict does not change any more.
