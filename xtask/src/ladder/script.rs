@@ -1,7 +1,7 @@
 //! A ladder's text → packets: parties, legs, and one SIP message for every line.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -20,9 +20,12 @@ pub(super) fn capture(text: &str, case: &str) -> Result<Vec<u8>> {
     Ok(script.trace.finish()?)
 }
 
+/// Where a connection comes from that is not the party's usual one.
+const EPHEMERAL: u16 = 40_001;
+
 struct Script {
     case: String,
-    parties: BTreeMap<String, SocketAddrV4>,
+    parties: BTreeMap<String, SocketAddr>,
     headers: BTreeMap<String, Vec<String>>,
     legs: BTreeMap<String, Leg>,
     trace: Trace<Vec<u8>>,
@@ -50,8 +53,9 @@ struct Leg {
 
 enum Transport {
     Udp,
-    /// Opened by the leg's first message; the address is that of who opened it.
-    Tcp(Option<(SocketAddrV4, Tcp)>),
+    /// Opened by the leg's first message, and by the first one said `elsewhere`; the address is that of who
+    /// opened it.
+    Tcp([Option<(SocketAddr, Tcp)>; 2]),
 }
 
 #[derive(Clone)]
@@ -133,13 +137,13 @@ impl Script {
             }
         }
         let leg = Leg {
-            from: format!("sip:{from}@{}", self.address(&caller)?.ip()),
-            to: format!("sip:{to}@{}", self.address(&callee)?.ip()),
+            from: format!("sip:{from}@{}", host(self.address(&caller)?)),
+            to: format!("sip:{to}@{}", host(self.address(&callee)?)),
             from_tag: format!("{name}-from"),
             to_tag: format!("{name}-to"),
             caller: caller.clone(),
             call_id,
-            transport: if tcp { Transport::Tcp(None) } else { Transport::Udp },
+            transport: if tcp { Transport::Tcp([None, None]) } else { Transport::Udp },
             answered: midcall,
             cseq: BTreeMap::new(),
             requests: Vec::new(),
@@ -161,7 +165,7 @@ impl Script {
         Ok(())
     }
 
-    fn address(&self, party: &str) -> Result<SocketAddrV4> {
+    fn address(&self, party: &str) -> Result<SocketAddr> {
         self.parties.get(party).copied().ok_or_else(|| anyhow!("no party `{party}`"))
     }
 
@@ -180,9 +184,12 @@ impl Script {
         };
         match &mut leg.transport {
             Transport::Udp => self.trace.udp(self.now, src, dst, &bytes),
-            Transport::Tcp(connection) => {
-                let (client, tcp) = connection.get_or_insert_with(|| {
-                    let mut tcp = Tcp::open(&mut self.trace, self.now, src, dst);
+            Transport::Tcp(connections) => {
+                let elsewhere = line.rest.ends_with("elsewhere");
+                let (client, tcp) = connections[usize::from(elsewhere)].get_or_insert_with(|| {
+                    let port = if elsewhere { EPHEMERAL } else { src.port() };
+                    let client = SocketAddr::new(src.ip(), port);
+                    let mut tcp = Tcp::open(&mut self.trace, self.now, client, dst);
                     tcp.mss = self.segment;
                     (src, tcp)
                 });
@@ -200,7 +207,7 @@ impl Leg {
         &mut self,
         line: &Line<'_>,
         extra: &[String],
-        src: SocketAddrV4,
+        src: SocketAddr,
         branch: u32,
     ) -> Result<Vec<u8>> {
         let method = line.word;
@@ -243,8 +250,10 @@ impl Leg {
         } else {
             (&self.to, &self.to_tag, &self.from, &self.from_tag)
         };
-        let to_tagged = self.answered && method != "CANCEL" || method == "ACK";
+        let to_tagged =
+            (self.answered && method != "CANCEL" || method == "ACK") && !words.contains(&"untagged");
         let uri = given("uri=").unwrap_or(to);
+        let to_tag = given("tag=").unwrap_or(to_tag);
         let tag = if to_tagged { format!(";tag={to_tag}") } else { String::new() };
         let contact = matches!(method, "INVITE" | "REFER" | "NOTIFY" | "SUBSCRIBE" | "UPDATE");
         let mut sip = Sip::request(method, uri);
@@ -270,7 +279,7 @@ impl Leg {
         }
     }
 
-    fn response(&mut self, line: &Line<'_>, extra: &[String], src: SocketAddrV4) -> Result<Vec<u8>> {
+    fn response(&mut self, line: &Line<'_>, extra: &[String], src: SocketAddr) -> Result<Vec<u8>> {
         let (status, method) = match line.word.split_once('/') {
             Some((status, method)) => (status, Some(method)),
             None => (line.word, None),
@@ -283,9 +292,11 @@ impl Leg {
             .find(|request| method.is_none_or(|method| request.method == method))
             .cloned()
             .ok_or_else(|| anyhow!("`{}` answers nothing", line.word))?;
-        let own = ["sdp"];
-        let phrase: Vec<&str> =
-            line.rest.split_whitespace().filter(|w| !own.contains(w) && !w.starts_with("sdp=")).collect();
+        let words = || line.rest.split_whitespace();
+        let is_own = |word: &str| {
+            word == "sdp" || word.starts_with("sdp=") || word.starts_with("tag=") || word == "elsewhere"
+        };
+        let phrase: Vec<&str> = words().filter(|word| !is_own(word)).collect();
         let phrase = if phrase.is_empty() { phrase_of(status).to_owned() } else { phrase.join(" ") };
         let by_caller = request.sender == self.caller
             || self
@@ -297,6 +308,7 @@ impl Leg {
         } else {
             (&self.to, &self.to_tag, &self.from, &self.from_tag)
         };
+        let to_tag = words().find_map(|word| word.strip_prefix("tag=")).unwrap_or(to_tag);
         let tagged = status != "100" || request.to_tagged;
         let tag = if tagged { format!(";tag={to_tag}") } else { String::new() };
         let answers = request.method == "INVITE" && status.starts_with('2');
@@ -317,7 +329,7 @@ impl Leg {
 }
 
 /// Extra headers, and the body that the line asks for.
-fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddrV4) -> Result<Vec<u8>> {
+fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddr) -> Result<Vec<u8>> {
     for header in extra.iter().map(String::as_str).chain(line.headers.iter().copied()) {
         let (name, value) = header.split_once(':').context("a header needs a colon")?;
         sip = sip.header(name.trim(), value.trim());
@@ -326,15 +338,23 @@ fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddrV4) ->
         "sdp" => Some("sendrecv"),
         _ => word.strip_prefix("sdp="),
     });
-    if let Some((_, frag)) = line.rest.split_once("frag=") {
+    if let Some((_, body)) = line.rest.split_once("rawfrag=") {
+        sip = sip.body("message/sipfrag", body.replace("\\n", "\r\n"));
+    } else if let Some((_, uris)) = line.rest.split_once("list=") {
+        let entries: String = uris.split(',').map(|uri| format!("<entry uri=\"{uri}\"/>")).collect();
+        let list = format!("<resource-lists><list>{entries}</list></resource-lists>\r\n");
+        sip = sip.body("application/resource-lists+xml", list);
+    } else if let Some((_, frag)) = line.rest.split_once("frag=") {
         sip = sip.body("message/sipfrag;version=2.0", format!("SIP/2.0 {frag}\r\n"));
     } else if let Some(direction) = direction {
-        let ip = src.ip();
+        let family = if src.is_ipv4() { "IP4" } else { "IP6" };
+        let ip = if direction == "0.0.0.0" { "0.0.0.0".to_owned() } else { src.ip().to_string() };
+        let direction = if direction == "0.0.0.0" { "sendrecv" } else { direction };
         let lines = [
             "v=0",
-            &format!("o=- 1 1 IN IP4 {ip}"),
+            &format!("o=- 1 1 IN {family} {ip}"),
             "s=-",
-            &format!("c=IN IP4 {ip}"),
+            &format!("c=IN {family} {ip}"),
             "t=0 0",
             "m=audio 20000 RTP/AVP 0",
             &format!("a={direction}"),
@@ -343,6 +363,11 @@ fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddrV4) ->
         sip = sip.body("application/sdp", lines.join("\r\n"));
     }
     Ok(sip.bytes())
+}
+
+/// The host part of a URI.
+fn host(address: SocketAddr) -> String {
+    if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() }
 }
 
 fn parse(text: &str) -> Result<Line<'_>> {
