@@ -121,12 +121,14 @@ impl Script {
         let (name, caller, callee) = (next()?.to_owned(), next()?.to_owned(), next()?.to_owned());
         let (mut from, mut to) = (caller.clone(), callee.clone());
         let mut call_id = format!("{name}-{}@ladder.example", self.case);
+        let mut to_tag = format!("{name}-to");
         let (mut tcp, mut confirmed, mut midcall) = (false, None, false);
         for word in words {
             match word.split_once('=') {
                 Some(("from", user)) => from = user.into(),
                 Some(("to", user)) => to = user.into(),
                 Some(("id", id)) => call_id = id.into(),
+                Some(("totag", tag)) => to_tag = tag.into(),
                 _ if word == "tcp" => tcp = true,
                 _ if word == "midcall" => midcall = true,
                 _ if word == "confirmed" => confirmed = Some(0),
@@ -140,7 +142,7 @@ impl Script {
             from: format!("sip:{from}@{}", host(self.address(&caller)?)),
             to: format!("sip:{to}@{}", host(self.address(&callee)?)),
             from_tag: format!("{name}-from"),
-            to_tag: format!("{name}-to"),
+            to_tag,
             caller: caller.clone(),
             call_id,
             transport: if tcp { Transport::Tcp([None, None]) } else { Transport::Udp },
