@@ -53,6 +53,7 @@ impl Transfers {
             transferred: false,
             referred: false,
             second_legs: Vec::new(),
+            perhaps_second_leg: false,
             second: None,
             serves: None,
             is_leg: false,

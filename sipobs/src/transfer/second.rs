@@ -3,11 +3,13 @@
 use super::facts::{self, Target};
 use super::ladder::Ladder;
 use super::link::Decision;
-use super::open::{AttemptId, Open, Second, What};
-use super::{Kind, Leg, Link, Method, Timer, Transfers};
-use crate::dialog::{LegId, is_challenge};
+use super::open::{AttemptId, Named, Open, Second, What};
+use super::{Kind, Leg, Link, Method, Side, Timer, Transfers};
+use crate::dialog::{self, LegId, cut, is_challenge};
 use crate::sip::{Join, Message, Name, Replaces};
 use crate::timestamp::Timestamp;
+
+type Signalling = dialog::Leg;
 
 /// How often the linker is asked for its last word.
 const LAST_WORDS: u32 = 8;
@@ -18,12 +20,17 @@ impl Transfers {
         // Directed pickup takes a call that only rings (RFC 3891 §7.1, early-only): no transfer.
         let replaced = message.header(Name::Replaces).and_then(Replaces::parse);
         let joined = message.header(Name::Join).and_then(Join::parse);
-        let named = replaced.filter(|named| !named.early_only).map(|named| named.call_id);
-        let replaces = named.or(joined.map(|named| named.call_id)).map(crate::dialog::cut);
-        if (replaces.is_some() || self.links.could_be_second_leg(leg))
+        let named =
+            |call_id, to_tag: &[u8], join| Named { call_id: cut(call_id), to_tag: to_tag.into(), join };
+        let named = match (replaced.filter(|named| !named.early_only), joined) {
+            (Some(replaced), _) => Some(named(replaced.call_id, replaced.to_tag, false)),
+            (None, Some(joined)) => Some(named(joined.call_id, joined.to_tag, true)),
+            (None, None) => None,
+        };
+        if (named.is_some() || self.links.could_be_second_leg(leg))
             && let Some(call) = self.calls.get_mut(&leg)
         {
-            call.second = Some(Second { replaces, ..Second::default() });
+            call.second = Some(Second { named, ..Second::default() });
         }
     }
 
@@ -153,7 +160,7 @@ impl Transfers {
                 self.begin_second(leg, Some(call), Some(link), second, now);
             }
             Decision::Ambiguous { link } => self.begin_second(leg, None, Some(link), second, now),
-            Decision::No if second.replaces.is_some() => self.begin_second(leg, None, None, second, now),
+            Decision::No if second.named.is_some() => self.begin_second(leg, None, None, second, now),
             Decision::No | Decision::NotYet { .. } => {}
         }
     }
@@ -198,7 +205,7 @@ impl Transfers {
         let owner = call.and_then(|call| self.calls.get(&call));
         let owner_leg = call.and_then(|call| self.dialogs.leg(call));
         let held = owner.is_some_and(|owner| owner.was_held(invite.first));
-        let attended = second.replaces.is_some() || held;
+        let attended = second.named.is_some() || held;
         let mut ladder = second.ladder.into_leg(Leg::Target);
         if let Some(line) = owner.and_then(|owner| owner.bye_line.clone()) {
             ladder.push(line, most);
@@ -207,26 +214,24 @@ impl Transfers {
         if let Some(owner_leg) = owner_leg {
             self.losses.extend(&mut mark, &owner_leg.paths);
         }
-        let ambiguous = link.as_ref().is_some_and(|link| !link.candidates.is_empty());
-        let replaced = second.replaces.clone().filter(|_| !ambiguous);
-        // The transferee is the end of the call that the second leg's maker does not host.
-        let maker = signalling.hosts.0;
-        let by = owner_leg.map_or(crate::transfer::Side::Callee, |owner| {
-            if owner.hosts.0 == maker { super::Side::Caller } else { super::Side::Callee }
-        });
+        let candidates = link.as_ref().map_or(&[][..], |link| &link.candidates);
+        let replaced = second.named.as_ref().filter(|_| candidates.is_empty());
+        let replaced = replaced.map(|named| named.call_id.clone());
+        let perhaps: Vec<_> = candidates
+            .iter()
+            .filter_map(|call_id| self.dialogs.named(call_id.as_bytes(), [None, None]))
+            .collect();
+        let (by, transferor, transferee) = parties(signalling, owner_leg, second.named.as_ref());
         let open = Open {
             method: Method::Invite,
             kind: if attended { Kind::Attended } else { Kind::Blind },
-            what: What::Second { replaces: second.replaces.is_some() },
+            what: What::Second { replaces: second.named.is_some() },
             call,
             call_id: owner_leg.map(|owner| owner.call_id.clone()).or(replaced),
             dialog: leg,
             by,
-            transferor: Some(match owner_leg {
-                Some(owner) => owner.end(by).uri.clone(),
-                None => signalling.caller.uri.clone(),
-            }),
-            transferee: owner_leg.map(|owner| owner.end(by.other()).uri.clone()),
+            transferor: Some(transferor),
+            transferee,
             target: Target {
                 uri: Some(invite.request_uri.clone()),
                 user: facts::user(invite.request_uri.as_bytes()),
@@ -246,8 +251,38 @@ impl Transfers {
         if let Some(call) = self.calls.get_mut(&leg) {
             (call.serves, call.is_leg) = (Some(id), true);
         }
+        for candidate in perhaps {
+            if let Some(call) = self.calls.get_mut(&candidate) {
+                call.perhaps_second_leg = true;
+            }
+        }
         self.review(id, now);
     }
+}
+
+/// Whose second leg it is: the transferor's side of the call, the transferor, and the transferee where known.
+fn parties(
+    leg: &Signalling,
+    call: Option<&Signalling>,
+    named: Option<&Named>,
+) -> (Side, String, Option<String>) {
+    let maker = leg.caller.uri.clone();
+    let Some(call) = call else { return (Side::Callee, maker, None) };
+    let Some(named) = named else {
+        // The transferee is the end of the call that the second leg's maker does not host.
+        let by = if call.hosts.0 == leg.hosts.0 { Side::Caller } else { Side::Callee };
+        return (by, call.end(by).uri.clone(), Some(call.end(by.other()).uri.clone()));
+    };
+    let has_tag = |side: &Side| call.end(*side).tag.as_deref() == Some(&named.to_tag[..]);
+    let by_tag = [Side::Caller, Side::Callee].into_iter().find(has_tag);
+    let by_host = if call.hosts.0 == leg.hosts.1 { Side::Caller } else { Side::Callee };
+    let addressee = by_tag.unwrap_or(by_host);
+    let other = call.end(addressee.other()).uri.clone();
+    if named.join {
+        return (addressee, maker, Some(other));
+    }
+    // Who is replaced in the addressee's call had asked the maker to do so.
+    (addressee.other(), other, Some(maker))
 }
 
 /// The least step of a clock, so that asking again makes progress.

@@ -179,6 +179,7 @@ impl Links {
             None => self.stray(&leg, now),
         }
         self.index.name(id, &leg.call_id);
+        self.index.dialing(id, &leg);
         self.dialing.insert(id);
         self.legs.insert(id, leg);
     }
@@ -219,6 +220,7 @@ impl Links {
         leg.state = State::Answered { at: now, ended: None };
         leg.media.extend(media);
         self.dialing.remove(&id);
+        self.index.dialed(id, leg);
         self.index.insert(id, leg, now);
     }
 
@@ -334,6 +336,7 @@ impl Links {
     fn finished(&mut self, id: LegId, now: Timestamp) {
         self.dialing.remove(&id);
         let Some(leg) = self.legs.get(&id) else { return };
+        self.index.dialed(id, leg);
         let Some(second) = &leg.second else { return };
         if second.candidates.is_empty() {
             return;
@@ -468,6 +471,7 @@ impl Links {
         if let Some(leg) = self.legs.remove(&id) {
             self.index.leave(id, &leg, now);
             self.index.remove(id, &leg);
+            self.index.dialed(id, &leg);
             self.index.unname(id, &leg.call_id);
         }
     }
