@@ -5,7 +5,7 @@ use super::ladder::Ladder;
 use super::link::Decision;
 use super::open::{AttemptId, Named, Open, Second, What};
 use super::{Kind, Leg, Link, Method, Side, Timer, Transfers};
-use crate::dialog::{self, LegId, cut, is_challenge};
+use crate::dialog::{self, LegId, Origin, cut, is_challenge};
 use crate::sip::{Join, Message, Name, Replaces};
 use crate::timestamp::Timestamp;
 
@@ -17,7 +17,7 @@ const LAST_WORDS: u32 = 8;
 impl Transfers {
     /// Watches a leg that has just begun, if it could belong to a transfer.
     pub(super) fn watch(&mut self, leg: LegId, message: &Message<'_>) {
-        // Directed pickup takes a call that only rings (RFC 3891 §7.1, early-only): no transfer.
+        // Directed pickup takes a call that only rings (RFC 3891 §1, §7.1): no transfer.
         let replaced = message.header(Name::Replaces).and_then(Replaces::parse);
         let joined = message.header(Name::Join).and_then(Join::parse);
         let named =
@@ -27,6 +27,11 @@ impl Transfers {
             (None, Some(joined)) => Some(named(joined.call_id, joined.to_tag, true)),
             (None, None) => None,
         };
+        let rings = |leg: &Signalling| leg.origin == Origin::Invite && leg.answered.is_none();
+        let named = named.filter(|named| {
+            let replaced = self.dialogs.named(named.call_id.as_bytes(), [None, None]);
+            !replaced.and_then(|leg| self.dialogs.leg(leg)).is_some_and(rings)
+        });
         if (named.is_some() || self.links.could_be_second_leg(leg))
             && let Some(call) = self.calls.get_mut(&leg)
         {
