@@ -66,7 +66,9 @@ impl Links {
             let link = Link { method, confidence, candidates: Vec::new() };
             return Decision::Linked { call, refer: candidate.refer, link };
         }
-        if opinion.unrelated >= self.config.unrelated_at {
+        // With one candidate the question is not whose leg it is, but whether it is one at all.
+        let unrelated_at = if second.is_alone() { 0.5 } else { self.config.unrelated_at };
+        if opinion.unrelated >= unrelated_at {
             return Decision::No;
         }
         let call_id = |(call, _): &(LegId, f64)| self.legs.get(call).map(|leg| leg.call_id.clone());
