@@ -44,6 +44,8 @@ pub(super) struct Refer {
     pub(super) subscription: Subscription,
     /// The first NOTIFY.
     pub(super) notified: Option<Timestamp>,
+    /// Its NOTIFYs carry its number in Event (RFC 3515 §2.4.6).
+    pub(super) numbered: bool,
     /// The latest sipfrag 1xx.
     pub(super) progress: Option<(u16, Timestamp)>,
     /// The first sipfrag ≥ 200.
@@ -105,6 +107,7 @@ impl Refer {
             wants_no_subscription: false,
             subscription: Subscription::Implicit,
             notified: None,
+            numbered: false,
             progress: None,
             result: None,
             terminated: None,

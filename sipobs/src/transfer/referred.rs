@@ -179,6 +179,7 @@ impl Transfers {
         let is_final = news.status.as_ref().is_some_and(|(status, _)| *status >= 200);
         let headers = if is_final { told(message) } else { Vec::new() };
         let Some(refer) = open.refer_mut() else { return };
+        refer.numbered |= id.is_some();
         let first = refer.result.is_none();
         refer.notified(wire.time, news);
         if is_final && first {
@@ -207,8 +208,10 @@ impl Transfers {
         if id.is_some() && (refers().count() != 1 || transfers > 1) {
             return None;
         }
+        // Nor does one without a number mean a REFER whose own carry it: it is an overtaken REFER's last word.
+        let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
         let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
-        waiting.or(refers().next_back()).map(|(attempt, _)| attempt)
+        waiting.or(refers().next_back()).filter(fits).map(|(attempt, _)| attempt)
     }
 
     /// An attempt known by its NOTIFY alone.
