@@ -23,6 +23,8 @@ const HANDOVER_SECONDS: f64 = 3.0;
 /// Rivals and calls considered jointly; so many rivals that ended before, and as many that ended later.
 const MOST_RIVALS: usize = 24;
 const MOST_CALLS: usize = 12;
+/// Legs of one fork begin within so many seconds.
+const TOGETHER: f64 = 0.25;
 /// Explanations less likely than this are left out.
 const FAINT: f64 = 0.004;
 /// How many times a doubt counts: the model is not the world, and links at 0.8 shall hold far oftener than that.
@@ -83,7 +85,8 @@ impl Links {
             // What is named is named, whatever other leg the call has: a consultation before a REFER.
             let named = second.candidates.iter().any(|known| known.call == *call && known.tie.is_direct());
             let claims = self.legs.get(call).filter(|_| !named).map_or(&[][..], |call| &call.claims);
-            if claims.iter().any(|claim| claim.by != id && overlap(leg, claim)) {
+            let forked = |from| second.is_alone() && together(leg.invited, from);
+            if claims.iter().any(|claim| claim.by != id && overlap(leg, claim) && !forked(claim.from)) {
                 *share = 0.0;
             }
         }
@@ -92,7 +95,10 @@ impl Links {
             .into_iter()
             .filter_map(|rival| self.second(rival))
             // One that has been linked made its claim.
-            .filter(|(_, second)| !second.is_linked())
+            .filter(|(_, rival)| !rival.is_linked())
+            .filter(|(rival, alone)| {
+                !(second.is_alone() && alone.is_alone() && together(leg.invited, rival.invited))
+            })
             .map(|(rival, second)| self.alone(rival, second, now).row(&own.calls))
             .filter(|row| row.calls.iter().any(|share| *share > 0.0))
             .collect();
@@ -334,6 +340,11 @@ impl Opinion {
         let others = self.calls.iter().map(|(_, share)| share).sum::<f64>() - calls.iter().sum::<f64>();
         Row { none: self.unrelated + self.rest + others.max(0.0), calls }
     }
+}
+
+/// Whether two legs began as one: a call has one second leg at a time, unless it forks.
+fn together(one: Timestamp, other: Timestamp) -> bool {
+    seconds(one, other).abs() < TOGETHER
 }
 
 /// Whether the claim's leg and this one were there at the same time.
