@@ -43,6 +43,8 @@ struct Leg {
     to: String,
     from_tag: String,
     to_tag: String,
+    /// The port of its media, at both ends: no two legs share one.
+    media: u16,
     transport: Transport,
     /// The dialog exists: later requests carry both tags.
     answered: bool,
@@ -143,6 +145,7 @@ impl Script {
             to: format!("sip:{to}@{}", host(self.address(&callee)?)),
             from_tag: format!("{name}-from"),
             to_tag,
+            media: 20_000 + 2 * u16::try_from(self.legs.len()).context("too many legs")?,
             caller: caller.clone(),
             call_id,
             transport: if tcp { Transport::Tcp([None, None]) } else { Transport::Udp },
@@ -270,7 +273,7 @@ impl Leg {
             .header("Max-Forwards", "70")
             .maybe("Contact", contact.then(|| format!("<sip:{src}>")));
         self.requests.push(Request { sender: line.src.into(), method: method.into(), cseq, vias, to_tagged });
-        finish(sip, line, extra, src)
+        finish(sip, line, extra, src, self.media)
     }
 
     /// A request relayed by a proxy speaks for its first sender.
@@ -326,12 +329,12 @@ impl Leg {
             .header("Call-ID", &self.call_id)
             .header("CSeq", format!("{} {}", request.cseq, request.method))
             .maybe("Contact", answers.then(|| format!("<sip:{src}>")));
-        finish(sip, line, extra, src)
+        finish(sip, line, extra, src, self.media)
     }
 }
 
 /// Extra headers, and the body that the line asks for.
-fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddr) -> Result<Vec<u8>> {
+fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddr, media: u16) -> Result<Vec<u8>> {
     for header in extra.iter().map(String::as_str).chain(line.headers.iter().copied()) {
         let (name, value) = header.split_once(':').context("a header needs a colon")?;
         sip = sip.header(name.trim(), value.trim());
@@ -358,7 +361,7 @@ fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddr) -> R
             "s=-",
             &format!("c=IN {family} {ip}"),
             "t=0 0",
-            "m=audio 20000 RTP/AVP 0",
+            &format!("m=audio {media} RTP/AVP 0"),
             &format!("a={direction}"),
             "",
         ];
