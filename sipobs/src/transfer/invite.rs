@@ -58,9 +58,10 @@ pub(super) fn stand(leg: &Leg, context: Context, timers: &Timers) -> Option<Stan
             verdict: Verdict::unknown("the target leg never got a final answer"),
         },
         State::Cancelled(cancelled, answer) => {
+            // Gone before, the caller can't be who did not get an answer; gone soon after, it was on its way out.
             let near = context
                 .hung_up
-                .is_some_and(|bye| cancelled.since(bye).max(bye.since(cancelled)) <= timers.abandoned);
+                .is_some_and(|bye| bye <= cancelled || bye.since(cancelled) <= timers.abandoned);
             let outcome = if near { Outcome::Abandoned } else { Outcome::NoAnswer };
             match answer {
                 Some(answer) => {

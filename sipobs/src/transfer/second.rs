@@ -164,7 +164,13 @@ impl Transfers {
             Decision::Linked { call, refer: None, link } => {
                 self.begin_second(leg, Some(call), Some(link), second, now);
             }
-            Decision::Ambiguous { link } => self.begin_second(leg, None, Some(link), second, now),
+            // Nothing of its own: an attempt by REFER, whichever, tells of it.
+            Decision::Ambiguous { referred: true, .. } => {
+                if let Some(call) = self.calls.get_mut(&leg) {
+                    call.is_leg = true;
+                }
+            }
+            Decision::Ambiguous { link, .. } => self.begin_second(leg, None, Some(link), second, now),
             Decision::No if second.named.is_some() => self.begin_second(leg, None, None, second, now),
             Decision::No | Decision::NotYet { .. } => {}
         }

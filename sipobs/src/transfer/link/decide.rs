@@ -75,18 +75,26 @@ impl Links {
         }
         let call_id = |(call, _): &(LegId, f64)| self.legs.get(call).map(|leg| leg.call_id.clone());
         let candidates = opinion.calls.iter().take(MOST_NAMED).filter_map(call_id).collect();
-        Decision::Ambiguous { link: Link { method: "ambiguous", confidence, candidates } }
+        let asked = |call| second.candidates.iter().any(|known| known.call == call && known.refer.is_some());
+        let referred = opinion.calls.iter().all(|(call, _)| asked(*call));
+        Decision::Ambiguous { link: Link { method: "ambiguous", confidence, candidates }, referred }
     }
 
     /// How likely each explanation is, other legs considered.
     fn among_rivals(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Opinion {
         let mut own = self.alone(leg, second, now);
         for (call, share) in &mut own.calls {
-            // What is named is named, whatever other leg the call has: a consultation before a REFER.
-            let named = second.candidates.iter().any(|known| known.call == *call && known.tie.is_direct());
-            let claims = self.legs.get(call).filter(|_| !named).map_or(&[][..], |call| &call.claims);
-            let forked = |from| second.is_alone() && together(leg.invited, from);
-            if claims.iter().any(|claim| claim.by != id && overlap(leg, claim) && !forked(claim.from)) {
+            let Some(known) = second.candidates.iter().find(|known| known.call == *call) else { continue };
+            let claims = self.legs.get(call).map_or(&[][..], |call| &call.claims);
+            let claims = claims.iter().filter(|claim| claim.by != id && overlap(leg, claim));
+            let taken = |claim: &Claim| match known.refer {
+                // A REFER asks for one leg at a time.
+                Some(_) => claim.refer == known.refer,
+                // What is named is named, whatever other leg the call has: a consultation before a REFER.
+                None if known.tie.is_direct() => false,
+                None => !(second.is_alone() && together(leg.invited, claim.from)),
+            };
+            if claims.into_iter().any(taken) {
                 *share = 0.0;
             }
         }

@@ -95,6 +95,8 @@ pub(crate) enum Decision {
     Ambiguous {
         /// `method` is `ambiguous`.
         link: Link,
+        /// A REFER asked for it, in whichever call.
+        referred: bool,
     },
 }
 
@@ -303,9 +305,9 @@ impl Links {
         let Some((leg, second)) = self.second(id) else { return Decision::No };
         let decision = self.verdict(id, leg, second, now);
         let claim = match &decision {
-            Decision::Linked { call, .. } => {
+            Decision::Linked { call, refer, .. } => {
                 let until = leg.over().map(|(over, _)| over);
-                Some((*call, Claim { by: id, from: leg.invited, until }))
+                Some((*call, Claim { by: id, refer: *refer, from: leg.invited, until }))
             }
             _ => None,
         };

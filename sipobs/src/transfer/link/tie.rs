@@ -255,6 +255,11 @@ impl Search<'_> {
             } else if !all_share && shares_host(call) {
                 candidate.weight *= weights.media_host;
             }
+            // Of calls that are transferred to one number at once, the new leg shows whose it is.
+            let names = |parties: &[Party]| parties.iter().any(|party| self.leg.callers.contains(party));
+            if candidate.refer.is_some() && (names(&call.callers) || names(&call.called)) {
+                candidate.weight *= weights.caller;
+            }
             if candidate.tie.is_direct() {
                 continue;
             }
