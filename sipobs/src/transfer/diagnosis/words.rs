@@ -191,7 +191,11 @@ impl Name {
                 0 | 1 => "once".to_owned(),
                 copies => format!("{copies} times"),
             }),
-            Self::Challenges => Some(facts.challenges).filter(|n| *n > 0).map(|n| n.to_string()),
+            Self::Challenges => match facts.challenges {
+                0 => None,
+                1 => Some("1 challenge".to_owned()),
+                many => Some(format!("{many} challenges")),
+            },
             Self::Method => Some(method(facts.method).to_owned()),
             Self::Usual => facts.switched_from.map(|usual| method(usual).to_owned()),
             Self::UnknownBecause => facts.unknown_because.map(short),

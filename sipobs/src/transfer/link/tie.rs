@@ -213,13 +213,27 @@ impl Search<'_> {
         };
         let tie = match by_name {
             true if age <= REFERRED_BY => Tie::ReferredBy,
-            false if age <= REFER_TO => Tie::ReferTo,
+            // Anybody may call there; who was asked to is an end of the call, or shows one.
+            false if age <= REFER_TO && (self.comes_from(leg) || self.shows(leg)) => Tie::ReferTo,
             _ => return,
         };
         self.tie(call, tie, Some(refer.cseq));
+        // Of calls that are transferred to one number at once, the new leg shows whose it is.
+        let shown = if self.shows(leg) { self.config.weights.caller } else { 1.0 };
         if let Some(candidate) = self.found.get_mut(&call) {
-            candidate.weight *= (-age / REFER_FADES).exp();
+            candidate.weight *= shown * (-age / REFER_FADES).exp();
         }
+    }
+
+    /// Whether the leg comes from a host that the call goes through.
+    fn comes_from(&self, call: &Leg) -> bool {
+        call.caller_host == self.leg.caller_host || call.hosts.contains(&self.leg.caller_host)
+    }
+
+    /// Whether the leg's caller is a party of the call.
+    fn shows(&self, call: &Leg) -> bool {
+        let parties = || call.callers.iter().chain(&call.called);
+        self.leg.callers.iter().any(|caller| parties().any(|party| party.same(caller)))
     }
 
     fn tie(&mut self, call: LegId, tie: Tie, refer: Option<u32>) {
@@ -254,11 +268,6 @@ impl Search<'_> {
                 candidate.weight *= weights.media_port;
             } else if !all_share && shares_host(call) {
                 candidate.weight *= weights.media_host;
-            }
-            // Of calls that are transferred to one number at once, the new leg shows whose it is.
-            let names = |parties: &[Party]| parties.iter().any(|party| self.leg.callers.contains(party));
-            if candidate.refer.is_some() && (names(&call.callers) || names(&call.called)) {
-                candidate.weight *= weights.caller;
             }
             if candidate.tie.is_direct() {
                 continue;
