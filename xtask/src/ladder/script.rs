@@ -57,7 +57,7 @@ enum Transport {
     Udp,
     /// Opened by the leg's first message, and by the first one said `elsewhere`; the address is that of who
     /// opened it.
-    Tcp([Option<(SocketAddr, Tcp)>; 2]),
+    Tcp(Box<[Option<(SocketAddr, Tcp)>; 2]>),
 }
 
 #[derive(Clone)]
@@ -148,7 +148,7 @@ impl Script {
             media: 20_000 + 2 * u16::try_from(self.legs.len()).context("too many legs")?,
             caller: caller.clone(),
             call_id,
-            transport: if tcp { Transport::Tcp([None, None]) } else { Transport::Udp },
+            transport: if tcp { Transport::Tcp(Box::default()) } else { Transport::Udp },
             answered: midcall,
             cseq: BTreeMap::new(),
             requests: Vec::new(),
