@@ -233,7 +233,15 @@ impl Refer {
                 let optimistic = self.is_optimistic(result, timers);
                 let evidence = if optimistic { Evidence::ReportedOptimistic } else { Evidence::Reported };
                 let wait = if optimistic { timers.target } else { timers.grace };
-                let outcome = Outcome::of_status(result.status);
+                let outcome = match self.bye {
+                    // Who was to be transferred left, and the target's leg was taken down with it.
+                    Some((bye, false))
+                        if result.status == 487 && bye.since(result.time) <= timers.abandoned =>
+                    {
+                        Outcome::Abandoned
+                    }
+                    _ => Outcome::of_status(result.status),
+                };
                 let verdict = Verdict::seen(outcome, evidence, result.time);
                 at(result.time + wait, verdict.status(result.status, &result.reason, Answered::Sipfrag))
             }

@@ -57,9 +57,14 @@ impl Transfers {
                     at: now,
                     verdict: Verdict::unknown("the leg to the target was lost sight of"),
                 });
-                // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER.
+                // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER,
+                // however long they talk.
                 if stand.verdict.outcome == Outcome::Succeeded && self.is_consulting(open) {
-                    stand.at = stand.at.max(open.started + timers.notify);
+                    stand.at = stand.at.max(now + timers.notify);
+                }
+                // Or have been nothing but a word with somebody else, if the call goes on without it.
+                if let Some(over) = self.on_hold_throughout(open) {
+                    stand.at = stand.at.max(over + timers.bridged);
                 }
                 stand
             }
@@ -81,6 +86,23 @@ impl Transfers {
             .and_then(|call| self.dialogs.leg(call))
             .is_some_and(|call| call.bye.is_none() && (call.caller.holds || call.callee.holds));
         held && self.target_leg(open).is_some_and(|leg| leg.bye.is_none())
+    }
+
+    /// The end of a second leg that was up only while the call was on hold: nobody was bridged.
+    fn on_hold_throughout(&self, open: &Open) -> Option<Timestamp> {
+        let leg = self.target_leg(open).filter(|leg| leg.answered.is_some())?;
+        let (over, _) = leg.bye?;
+        let call = open.call.and_then(|call| self.calls.get(&call))?;
+        let held = call.was_held(open.started) && call.resumed.is_none_or(|resumed| resumed > over);
+        held.then_some(over)
+    }
+
+    /// Whether the call outlived such a leg: it was consulted, and not transferred.
+    fn was_no_transfer(&self, open: &Open, now: Timestamp) -> bool {
+        let (What::Second { replaces: false }, Some(call)) = (&open.what, open.call) else { return false };
+        let Some(over) = self.on_hold_throughout(open) else { return false };
+        let until = self.dialogs.leg(call).and_then(|call| call.bye).map_or(now, |(bye, _)| bye);
+        until.since(over) >= self.config.timers.bridged
     }
 
     /// Where the leg to the target stands: of several, the one that was answered, else the last.
@@ -167,7 +189,8 @@ impl Transfers {
         // A redirected leg that turned out to be the leg of another attempt is told of there.
         let told_there = matches!(open.what, What::Redirect { .. })
             && self.calls.get(&open.dialog).is_some_and(|call| call.serves.is_some());
-        let second_leg = matches!(open.what, What::Second { .. })
+        let untold = told_there || self.was_no_transfer(open, now);
+        let second_leg = (matches!(open.what, What::Second { .. }) && !untold)
             .then(|| SecondLeg { started: open.started, answered: answered(attempt.outcome) });
         let call = open.call;
         let Some(open) = self.close(id) else { return };
@@ -175,7 +198,7 @@ impl Transfers {
         if let (Some(leg), Some(call)) = (second_leg, call.and_then(|call| self.calls.get_mut(&call))) {
             call.second_legs.push(leg);
         }
-        if told_there {
+        if untold {
             if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
                 call.transfers = call.transfers.saturating_sub(1);
             }
