@@ -110,6 +110,13 @@ fn answered(leg: &Leg, invite: &Invite, answer: &Answer, context: Context, timer
     }
 }
 
+/// Whether a CANCEL at `time` looks like a ring timer's: those run for full five seconds (30 s, mostly) from the
+/// first INVITE.
+pub(super) fn is_ring_timer(time: Timestamp, invite: &Invite) -> bool {
+    let ran = time.since(invite.first).as_millis();
+    ran >= 4900 && !(100..4900).contains(&(ran % 5000))
+}
+
 impl<'a> State<'a> {
     fn of(leg: &Leg, invite: &'a Invite) -> Self {
         // A BYE before the answer takes an early dialog down like a CANCEL (RFC 3261 §15).

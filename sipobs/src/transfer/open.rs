@@ -91,6 +91,8 @@ pub(super) struct Open {
     pub(super) started: Timestamp,
     /// Legs to the target, in the order they began.
     pub(super) legs: Vec<LegId>,
+    /// Of a second leg that could be several calls': those calls, the likeliest first.
+    pub(super) candidates: Vec<LegId>,
     pub(super) link: Option<Link>,
     pub(super) ladder: Ladder,
     /// The transactions in `dialog` or `call` that belong to it.

@@ -250,6 +250,7 @@ impl Transfers {
             },
             started: invite.first,
             legs: vec![leg],
+            candidates: perhaps.clone(),
             link,
             ladder,
             owned: Vec::new(),

@@ -7,7 +7,7 @@ use super::open::{AttemptId, Open, What};
 use super::refer::Subscription;
 use super::verdict::{Stand, Verdict};
 use super::{
-    Attempt, Evidence, Notice, Outcome, Output, Quality, Seen, Timer, Transfers, Visibility, handover,
+    Attempt, Evidence, Notice, Outcome, Output, Quality, Seen, Side, Timer, Transfers, Visibility, handover,
 };
 use crate::dialog::{Leg, LegId};
 use crate::timestamp::Timestamp;
@@ -118,7 +118,31 @@ impl Transfers {
         };
         // A replaced call ends because the new leg took its place.
         let hung_up = hung_up.filter(|_| !(second && replaces));
-        invite::stand(leg, Context { hung_up, bridge: second && !replaces, replaces }, &self.config.timers)
+        let context = Context { hung_up, bridge: second && !replaces, replaces };
+        let stand = invite::stand(leg, context, &self.config.timers)?;
+        let cancelled = leg.invite.as_ref().is_some_and(|invite| invite.cancelled.is_some());
+        if stand.verdict.outcome != Outcome::NoAnswer || !cancelled || open.candidates.is_empty() {
+            return Some(stand);
+        }
+        let verdict = Verdict {
+            outcome: if self.left_just_before(open, leg) { Outcome::Abandoned } else { Outcome::NoAnswer },
+            evidence: Evidence::Inferred,
+            ..stand.verdict
+        };
+        Some(Stand { verdict, ..stand })
+    }
+
+    /// Whether one of the calls that a leg could belong to had ended just before it was cancelled, and no ring
+    /// timer explains that: of all those calls it is then likely the one.
+    fn left_just_before(&self, open: &Open, leg: &Leg) -> bool {
+        let Some(invite) = &leg.invite else { return false };
+        let Some(cancelled) = invite.cancelled.filter(|time| !invite::is_ring_timer(*time, invite)) else {
+            return false;
+        };
+        let byes = open.candidates.iter().filter_map(|call| self.dialogs.leg(*call)?.bye);
+        byes.into_iter().any(|(bye, side)| {
+            side == Side::Caller && bye <= cancelled && cancelled.since(bye) <= self.config.timers.abandoned
+        })
     }
 
     fn target_leg(&self, open: &Open) -> Option<&Leg> {
