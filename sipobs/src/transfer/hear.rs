@@ -36,7 +36,8 @@ impl Transfers {
                 Method::Bye => self.bye_answer(leg, status, wire, message),
                 _ => {}
             },
-            Event::Retried | Event::Acknowledged => {}
+            Event::Acknowledged => self.acknowledged(leg, wire.time),
+            Event::Retried => {}
         }
         self.draw(heard, wire, message);
         self.review_leg(leg, wire.time);
@@ -124,6 +125,16 @@ impl Transfers {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whoever acknowledges a 2xx that was not seen has got one all the same.
+    fn acknowledged(&mut self, leg: LegId, now: Timestamp) {
+        if self.dialogs.leg(leg).is_some_and(|leg| leg.answered == Some(now)) {
+            if let Some(second) = self.second_mut(leg) {
+                second.told = true;
+            }
+            self.links.answered(leg, now, None);
         }
     }
 

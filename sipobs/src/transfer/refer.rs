@@ -226,7 +226,11 @@ impl Refer {
             ),
             State::Challenged(answer) => at(
                 self.bye.map_or(answer.time + timers.transaction, |(bye, _)| bye),
-                Verdict { silence: true, ..refused(answer) },
+                Verdict {
+                    silence: true,
+                    early: self.bye.is_none() && self.challenges < 2,
+                    ..refused(answer)
+                },
             ),
             State::Refused(answer) => at(answer.time, refused(answer)),
             State::Final(result) => {
@@ -295,6 +299,10 @@ impl Refer {
             // The leg will tell; but an attempt does not outlive its longest timers for it.
             let longest = self.tried + timers.notify + timers.after_bye;
             return Stand { at: own.at.max(target.at).min(own.at.max(longest)), verdict: own.verdict };
+        }
+        // What is only inferred of the leg does not outdo what is told of it.
+        if verdict.status.is_none() && self.result.is_some() {
+            return own;
         }
         let failed = verdict.outcome != Outcome::Succeeded;
         let at = match &self.result {

@@ -10,6 +10,8 @@ use crate::sip::{self, CSeq, Message, Name, Sipfrag, SubscriptionState};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
+/// Attempts looked at for the one that a NOTIFY without its REFER is about.
+const RECENT: usize = 64;
 /// Outcomes told on other dialogs that are waited for.
 const ELSEWHERE: usize = 1024;
 
@@ -168,6 +170,14 @@ impl Transfers {
                 let referred = self.calls.get(&dialog).is_none_or(|call| call.referred);
                 let origin = self.dialogs.leg(dialog).map(|leg| leg.origin);
                 if referred || origin == Some(Origin::Refer) || Sipfrag::of(message).is_err() {
+                    return;
+                }
+                // Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
+                let shown = self.attempts.values().rev().take(RECENT).any(|open| {
+                    let maker = self.dialogs.leg(open.dialog).map(|leg| leg.hosts.0);
+                    matches!(open.what, What::Second { replaces: true }) && maker == Some(wire.src.ip())
+                });
+                if shown {
                     return;
                 }
                 let Some(attempt) = self.unseen(dialog, by, id, wire) else { return };

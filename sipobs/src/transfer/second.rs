@@ -11,9 +11,6 @@ use crate::timestamp::Timestamp;
 
 type Signalling = dialog::Leg;
 
-/// How often the linker is asked for its last word.
-const LAST_WORDS: u32 = 8;
-
 impl Transfers {
     /// Watches a leg that has just begun, if it could belong to a transfer.
     pub(super) fn watch(&mut self, leg: LegId, message: &Message<'_>) {
@@ -32,6 +29,11 @@ impl Transfers {
             let replaced = self.dialogs.named(named.call_id.as_bytes(), [None, None]);
             !replaced.and_then(|leg| self.dialogs.leg(leg)).is_some_and(rings)
         });
+        if let Some(named) = named.as_ref().filter(|named| !named.join)
+            && let Some(replaced) = self.dialogs.named(named.call_id.as_bytes(), [None, None])
+        {
+            self.consulted_before(replaced);
+        }
         if (named.is_some() || self.links.could_be_second_leg(leg))
             && let Some(call) = self.calls.get_mut(&leg)
         {
@@ -48,13 +50,14 @@ impl Transfers {
         let Some(second) = self.second_mut(leg) else { return };
         let (old, told) = (second.due, second.told);
         // The linker hears of a leg that just died away only from here.
-        let dies = self.dies_away(leg).filter(|_| !told);
-        if dies.is_some_and(|dies| dies <= now) {
-            self.links.failed(leg, now, None);
+        let death = self.dies_away(leg).filter(|_| !told);
+        if let Some(death) = death.filter(|death| death.known <= now) {
+            self.links.failed(leg, death.at, death.status);
             if let Some(second) = self.second_mut(leg) {
                 second.told = true;
             }
         }
+        let dies = death.map(|death| death.known);
         match self.links.decide(leg, now) {
             Decision::NotYet { until } => {
                 let until = dies.filter(|dies| *dies > now).map_or(until, |dies| dies.min(until));
@@ -72,14 +75,13 @@ impl Transfers {
         if self.second_mut(leg).is_none() {
             return;
         }
-        let mut at = now;
-        for _ in 0..LAST_WORDS {
-            match self.links.decide(leg, at) {
-                Decision::NotYet { until } => at = until.max(at + TICK),
-                decision => return self.decided(leg, decision, now),
-            }
+        // A challenge that nobody took up until now will not be taken up in what was captured.
+        let told = self.second_mut(leg).is_some_and(|second| second.told);
+        if let Some(death) = self.dies_away(leg).filter(|death| !told && death.at <= now) {
+            self.links.failed(leg, death.at, death.status);
         }
-        self.decided(leg, Decision::No, now);
+        let decision = self.links.conclude(leg, now);
+        self.decided(leg, decision, now);
     }
 
     /// An attended transfer names two calls of its transferor: neither was a second leg of the other, but the
@@ -97,28 +99,39 @@ impl Transfers {
         if let Some(call) = self.calls.get_mut(&home.min(other)) {
             (call.transferred, call.referred) = (true, true);
         }
-        for (leg, call) in [(home, other), (other, home)] {
-            if let Some(second) = self.calls.get_mut(&leg).and_then(|kept| kept.second.take()) {
-                if let Some(due) = second.due {
-                    self.timers.remove(&(due, Timer::Second(leg)));
-                }
-                return second.ladder.into_leg(Leg::Consultation);
-            }
-            let serves = self.calls.get(&leg).and_then(|kept| kept.serves);
-            let Some(id) = serves.filter(|id| {
-                let open = self.attempts.get(id);
-                open.is_some_and(|open| {
-                    matches!(open.what, What::Second { .. }) && open.call.is_none_or(|of| of == call)
-                })
-            }) else {
-                continue;
-            };
-            if let Some(kept) = self.calls.get_mut(&call) {
-                kept.transfers = kept.transfers.saturating_sub(1);
-            }
-            return self.close(id).map(|open| open.ladder.into_leg(Leg::Consultation)).unwrap_or_default();
+        let ladder = self.withdraw(home, other).or_else(|| self.withdraw(other, home));
+        ladder.map(|ladder| ladder.into_leg(Leg::Consultation)).unwrap_or_default()
+    }
+
+    /// A leg takes `replaced` over: what was up beside it, or what it was beside, was a consultation.
+    fn consulted_before(&mut self, replaced: LegId) {
+        let open = self.open_in(replaced).into_iter().filter_map(|id| self.attempts.get(&id));
+        let beside = open.filter(|open| matches!(open.what, What::Second { replaces: false }));
+        let mut pairs: Vec<_> = beside.map(|open| (open.dialog, replaced)).collect();
+        let serves = self.calls.get(&replaced).and_then(|kept| kept.serves);
+        pairs.extend(serves.and_then(|id| self.attempts.get(&id)?.call).map(|call| (replaced, call)));
+        for (leg, call) in pairs {
+            self.withdraw(leg, call);
         }
-        Ladder::default()
+    }
+
+    /// Takes back that `leg` is, or may be, a second leg of `call`. Its ladder so far.
+    fn withdraw(&mut self, leg: LegId, call: LegId) -> Option<Ladder> {
+        if let Some(second) = self.calls.get_mut(&leg).and_then(|kept| kept.second.take()) {
+            if let Some(due) = second.due {
+                self.timers.remove(&(due, Timer::Second(leg)));
+            }
+            return Some(second.ladder);
+        }
+        let id = self.calls.get(&leg)?.serves?;
+        let open = self.attempts.get(&id)?;
+        if !matches!(open.what, What::Second { .. }) || open.call.is_some_and(|of| of != call) {
+            return None;
+        }
+        if let Some(kept) = self.calls.get_mut(&call) {
+            kept.transfers = kept.transfers.saturating_sub(1);
+        }
+        self.close(id).map(|open| open.ladder)
     }
 
     /// The transferor's latest leg to the target that may still turn out to be a consultation.
@@ -140,14 +153,21 @@ impl Transfers {
             .max()
     }
 
-    /// When a leg counts as failed although nobody said so: nothing answers it, or its challenge is not taken up.
-    fn dies_away(&self, leg: LegId) -> Option<Timestamp> {
+    /// How a leg fails although nobody says so: nothing answers it, or its challenge is not taken up.
+    fn dies_away(&self, leg: LegId) -> Option<Death> {
         let invite = self.dialogs.leg(leg)?.invite.as_ref()?;
-        let last = match &invite.answer {
-            Some(answer) => is_challenge(answer.status).then_some(answer.time)?,
-            None => invite.heard.is_none().then_some(invite.tried)?,
-        };
-        Some(last + self.config.timers.transaction)
+        let transaction = self.config.timers.transaction;
+        match &invite.answer {
+            Some(answer) if is_challenge(answer.status) => {
+                let (at, status) = (answer.time, Some(answer.status));
+                Some(Death { at, known: at + transaction, status })
+            }
+            None if invite.heard.is_none() => {
+                let at = invite.tried + transaction;
+                Some(Death { at, known: at, status: None })
+            }
+            _ => None,
+        }
     }
 
     fn decided(&mut self, leg: LegId, decision: Decision, now: Timestamp) {
@@ -270,6 +290,15 @@ impl Transfers {
         }
         self.review(id, now);
     }
+}
+
+/// The end of a leg that nobody told.
+#[derive(Clone, Copy)]
+struct Death {
+    at: Timestamp,
+    /// When that is sure.
+    known: Timestamp,
+    status: Option<u16>,
 }
 
 /// Whose second leg it is: the transferor's side of the call, the transferor, and the transferee where known.

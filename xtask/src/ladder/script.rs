@@ -279,7 +279,10 @@ impl Leg {
     /// A request relayed by a proxy speaks for its first sender.
     fn by_caller(&self, sender: &str, relayed: bool, earlier: Option<&Request>) -> bool {
         match earlier {
-            Some(earlier) if relayed => earlier.sender == self.caller,
+            Some(earlier) if relayed => self.requests.iter().any(|request| {
+                let same = (&request.method, request.cseq) == (&earlier.method, earlier.cseq);
+                same && request.sender == self.caller
+            }),
             _ => sender == self.caller,
         }
     }
