@@ -17,6 +17,7 @@ mod step;
 mod transaction;
 
 pub(crate) use leg::{Answer, End, Invite, Leg, LegId, Origin};
+pub(crate) use step::has_credentials;
 pub(crate) use transaction::is_challenge;
 
 /// Longer Call-IDs and tags are no peer's; shorter bounds would cost real ones.

@@ -221,7 +221,7 @@ impl Leg {
     }
 }
 
-fn has_credentials(message: &Message<'_>) -> bool {
+pub(crate) fn has_credentials(message: &Message<'_>) -> bool {
     message.header(Name::Authorization).is_some() || message.header(Name::ProxyAuthorization).is_some()
 }
 

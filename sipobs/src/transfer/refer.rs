@@ -37,6 +37,8 @@ pub(super) struct Refer {
     pub(super) refer_to: Vec<u8>,
     /// Copies of the latest try.
     pub(super) copies: u32,
+    /// The latest try has credentials.
+    pub(super) credentials: bool,
     pub(super) challenges: u32,
     pub(super) answer: Option<Answer>,
     /// It asked for no subscription (`nosub`, RFC 7614 §5).
@@ -102,6 +104,7 @@ impl Refer {
             tried: now,
             refer_to: refer_to.to_vec(),
             copies: 1,
+            credentials: false,
             challenges: 0,
             answer: None,
             wants_no_subscription: false,
@@ -117,9 +120,14 @@ impl Refer {
         }
     }
 
-    /// Whether a REFER under a new number is this one again, now with credentials (RFC 3261 §22.2).
-    pub(super) fn is_retried_by(&self, refer_to: &[u8]) -> bool {
-        self.refer_to == refer_to && self.answer.as_ref().is_some_and(|answer| is_challenge(answer.status))
+    /// Whether a REFER under a new number is this one again, now with credentials (RFC 3261 §22.2). They show a
+    /// challenge even if that was not seen.
+    pub(super) fn is_retried_by(&self, refer_to: &[u8], credentials: bool) -> bool {
+        let challenged = match &self.answer {
+            Some(answer) => is_challenge(answer.status),
+            None => self.notified.is_none() && credentials && !self.credentials,
+        };
+        challenged && self.refer_to == refer_to
     }
 
     pub(super) fn retry(&mut self, number: u32, now: Timestamp) {

@@ -11,7 +11,7 @@ use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
 /// Attempts looked at for the one that a NOTIFY without its REFER is about.
-const RECENT: usize = 64;
+pub(super) const RECENT: usize = 64;
 /// Outcomes told on other dialogs that are waited for.
 const ELSEWHERE: usize = 1024;
 
@@ -27,14 +27,16 @@ impl Transfers {
     ) {
         let refer_to = message.header(Name::ReferTo).unwrap_or_default();
         let target = Target::of(message);
+        let credentials = crate::dialog::has_credentials(message);
         for id in self.open_in(dialog) {
             let Some(open) = self.attempts.get_mut(&id) else { continue };
             if open.dialog != dialog || open.by_of(dialog) != by {
                 continue;
             }
             let Some(refer) = open.refer_mut() else { continue };
-            if refer.is_retried_by(refer_to) {
+            if refer.is_retried_by(refer_to, credentials) {
                 refer.retry(cseq.number, wire.time);
+                refer.credentials = credentials;
                 open.own(dialog, by, cseq);
                 return;
             }
@@ -103,6 +105,7 @@ impl Transfers {
         let nosub = message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
         if let Some(refer) = open.refer_mut() {
             refer.wants_no_subscription = nosub;
+            refer.credentials = credentials;
         }
         open.own(dialog, by, cseq);
         let id = self.begin(open);

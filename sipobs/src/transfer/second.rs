@@ -181,6 +181,12 @@ impl Transfers {
                     self.attach(id, leg, link, second.ladder, now);
                 }
             }
+            Decision::Linked { link, .. } if let Some(id) = self.unseen_refer(leg, &second) => {
+                if let Some(open) = self.attempts.get_mut(&id) {
+                    open.kind = Kind::Attended;
+                }
+                self.attach(id, leg, link, second.ladder, now);
+            }
             Decision::Linked { call, refer: None, link } => {
                 self.begin_second(leg, Some(call), Some(link), second, now);
             }
@@ -203,6 +209,21 @@ impl Transfers {
             let refer = self.attempts.get(id).and_then(Open::refer);
             refer.is_some_and(|refer| refer.numbers.contains(&number))
         })
+    }
+
+    /// The attempt by a REFER that was not seen, but whose NOTIFYs the maker of this INVITE with Replaces sends.
+    fn unseen_refer(&self, leg: LegId, second: &Second) -> Option<AttemptId> {
+        second.named.as_ref().filter(|named| !named.join)?;
+        let maker = self.dialogs.leg(leg)?.hosts.0;
+        let recent = self.attempts.iter().rev().take(super::referred::RECENT);
+        let mut unseen = recent.filter(|(_, open)| {
+            let notifier = self.dialogs.leg(open.dialog).map(|dialog| match open.by {
+                Side::Caller => dialog.hosts.1,
+                Side::Callee => dialog.hosts.0,
+            });
+            open.refer().is_some_and(|refer| refer.refer_to.is_empty()) && notifier == Some(maker)
+        });
+        unseen.next().map(|(id, _)| *id)
     }
 
     /// Gives an attempt its target leg.

@@ -67,6 +67,8 @@ struct Request {
     cseq: u32,
     vias: Vec<String>,
     to_tagged: bool,
+    /// Its final answer was no 2xx.
+    failed: bool,
 }
 
 struct Line<'a> {
@@ -235,7 +237,13 @@ impl Leg {
                 vias.extend(earlier.vias.clone());
                 earlier.cseq
             }
-            ("ACK", Some(invite), _) => invite.cseq,
+            ("ACK", Some(invite), _) => {
+                // RFC 3261 §17.1.1.3: the ACK to a failure belongs to the INVITE's transaction.
+                if invite.failed {
+                    vias.clone_from(&invite.vias);
+                }
+                invite.cseq
+            }
             ("CANCEL", Some(invite), _) => {
                 vias.clone_from(&invite.vias);
                 invite.cseq
@@ -272,7 +280,8 @@ impl Leg {
             .header("CSeq", format!("{cseq} {method}"))
             .header("Max-Forwards", "70")
             .maybe("Contact", contact.then(|| format!("<sip:{src}>")));
-        self.requests.push(Request { sender: line.src.into(), method: method.into(), cseq, vias, to_tagged });
+        let (sender, method) = (line.src.into(), method.into());
+        self.requests.push(Request { sender, method, cseq, vias, to_tagged, failed: false });
         finish(sip, line, extra, src, self.media)
     }
 
@@ -294,12 +303,13 @@ impl Leg {
         };
         let request = self
             .requests
-            .iter()
+            .iter_mut()
             .rev()
             .filter(|request| request.sender != line.src && request.method != "ACK")
             .find(|request| method.is_none_or(|method| request.method == method))
-            .cloned()
             .ok_or_else(|| anyhow!("`{}` answers nothing", line.word))?;
+        request.failed |= matches!(status.as_bytes(), [b'3'..=b'6', ..]);
+        let request = request.clone();
         let words = || line.rest.split_whitespace();
         let is_own = |word: &str| {
             word == "sdp" || word.starts_with("sdp=") || word.starts_with("tag=") || word == "elsewhere"
