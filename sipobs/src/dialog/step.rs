@@ -147,13 +147,15 @@ impl Leg {
         if !self.is_initial(CSeq { method: Method::Invite, ..cseq }, by) {
             return None;
         }
+        let by_caller = wire.src.ip() == self.hosts.0;
         let invite = self.invite.as_mut()?;
         if invite.acknowledged.is_some() {
             return None;
         }
         if invite.answer.is_none() {
-            // Only the ACK to a 2xx has a branch of its own (§13.2.2.4, §17.1.1.3): there was one, unseen.
-            if branch(message) == invite.branch || to_tag.is_none() {
+            // Only the ACK to a 2xx has a branch of its own (§13.2.2.4, §17.1.1.3): there was one, unseen. What a
+            // proxy acknowledges are its branches' failures.
+            if !by_caller || branch(message) == invite.branch || to_tag.is_none() {
                 return None;
             }
             self.answered = Some(wire.time);

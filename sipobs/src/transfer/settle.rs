@@ -88,20 +88,27 @@ impl Transfers {
         held && self.target_leg(open).is_some_and(|leg| leg.bye.is_none())
     }
 
-    /// The end of a second leg that was up only while the call was on hold: nobody was bridged.
+    /// When a call and its second leg ceased to be up both, if the call was on hold until then: nobody was
+    /// bridged.
     fn on_hold_throughout(&self, open: &Open) -> Option<Timestamp> {
-        let leg = self.target_leg(open).filter(|leg| leg.answered.is_some())?;
-        let (over, _) = leg.bye?;
+        let over = self.ends(open)?.into_iter().flatten().min()?;
         let call = open.call.and_then(|call| self.calls.get(&call))?;
         let held = call.was_held(open.started) && call.resumed.is_none_or(|resumed| resumed > over);
         held.then_some(over)
     }
 
-    /// Whether the call outlived such a leg: it was consulted, and not transferred.
+    /// The BYEs of a call and of its second leg, if that was answered.
+    fn ends(&self, open: &Open) -> Option<[Option<Timestamp>; 2]> {
+        let leg = self.target_leg(open).filter(|leg| leg.answered.is_some())?;
+        let call = open.call.and_then(|call| self.dialogs.leg(call))?;
+        Some([leg, call].map(|leg| leg.bye.map(|(bye, _)| bye)))
+    }
+
+    /// Whether such a call and leg outlived one another: somebody was consulted, and nobody transferred.
     fn was_no_transfer(&self, open: &Open, now: Timestamp) -> bool {
-        let (What::Second { replaces: false }, Some(call)) = (&open.what, open.call) else { return false };
-        let Some(over) = self.on_hold_throughout(open) else { return false };
-        let until = self.dialogs.leg(call).and_then(|call| call.bye).map_or(now, |(bye, _)| bye);
+        let What::Second { replaces: false } = open.what else { return false };
+        let (Some(ends), Some(over)) = (self.ends(open), self.on_hold_throughout(open)) else { return false };
+        let until = ends.into_iter().map(|end| end.unwrap_or(now)).fold(over, Timestamp::max);
         until.since(over) >= self.config.timers.bridged
     }
 

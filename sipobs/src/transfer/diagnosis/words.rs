@@ -166,7 +166,7 @@ impl Name {
             Self::Reason => facts.reason.map(short),
             Self::After => facts.answer_ms.map(seconds),
             Self::Asked => Some(match facts.answer {
-                Answer::Target => "the last authenticated INVITE".to_owned(),
+                Answer::Target => "the last INVITE".to_owned(),
                 Answer::Sipfrag | Answer::Refer => "the REFER".to_owned(),
             }),
             Self::Ringing => {
