@@ -17,6 +17,7 @@ mod step;
 mod transaction;
 
 pub(crate) use leg::{Answer, End, Invite, Leg, LegId, Origin};
+pub(crate) use step::has_credentials;
 pub(crate) use transaction::is_challenge;
 
 /// Longer Call-IDs and tags are no peer's; shorter bounds would cost real ones.
@@ -102,7 +103,7 @@ impl Dialogs {
         let call_id = message.call_id().filter(|id| id.len() <= LONGEST_ID)?;
         let (from, to) = (message.from()?, message.to()?);
         let (from_tag, to_tag) = (tag(&from), tag(&to));
-        let found = self.find(call_id, from_tag, to_tag, cseq.method == Method::Invite);
+        let found = self.find(call_id, from_tag, to_tag, cseq.method);
         let (id, by) = match found {
             Some(found) => found,
             None => {
@@ -196,22 +197,29 @@ impl Dialogs {
         call_id: &[u8],
         from: Option<&[u8]>,
         to: Option<&[u8]>,
-        invite: bool,
+        method: Method,
     ) -> Option<(LegId, Side)> {
         let ids = self.by_call_id.get(call_id)?;
-        ids.iter().rev().find_map(|id| {
-            let leg = self.legs.get(id)?;
+        let legs = || ids.iter().rev().filter_map(|id| self.legs.get(id));
+        let side = |leg: &Leg| {
             // A new INVITE after the BYE is a new call, however lazy its Call-ID.
-            if invite && to.is_none() && leg.bye.is_some() {
+            if method == Method::Invite && to.is_none() && leg.bye.is_some() {
                 return None;
             }
             match leg.caller.tag.as_deref() {
-                Some(tag) if from == Some(tag) => Some((*id, Side::Caller)),
-                Some(tag) if to == Some(tag) => Some((*id, Side::Callee)),
+                Some(tag) if from == Some(tag) => Some((leg.id, Side::Caller)),
+                Some(tag) if to == Some(tag) => Some((leg.id, Side::Callee)),
                 Some(_) if from.is_some() => None,
-                _ => Some((*id, Side::Caller)),
+                _ => Some((leg.id, Side::Caller)),
             }
-        })
+        };
+        // Some callees forget the To tag in what they send within a dialog.
+        let untagged = |leg: &Leg| {
+            let known = leg.callee.tag.as_deref();
+            (known.is_none() || known == from).then_some((leg.id, Side::Callee))
+        };
+        let forgetful = to.is_none() && matches!(method, Method::Notify | Method::Bye);
+        legs().find_map(side).or_else(|| legs().filter(|_| forgetful).find_map(untagged))
     }
 
     fn insert(

@@ -36,7 +36,8 @@ impl Transfers {
                 Method::Bye => self.bye_answer(leg, status, wire, message),
                 _ => {}
             },
-            Event::Retried | Event::Acknowledged => {}
+            Event::Acknowledged => self.acknowledged(leg, wire.time),
+            Event::Retried => {}
         }
         self.draw(heard, wire, message);
         self.review_leg(leg, wire.time);
@@ -53,6 +54,7 @@ impl Transfers {
             transferred: false,
             referred: false,
             second_legs: Vec::new(),
+            perhaps_second_leg: false,
             second: None,
             serves: None,
             is_leg: false,
@@ -123,6 +125,16 @@ impl Transfers {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whoever acknowledges a 2xx that was not seen has got one all the same.
+    fn acknowledged(&mut self, leg: LegId, now: Timestamp) {
+        if self.dialogs.leg(leg).is_some_and(|leg| leg.answered == Some(now)) {
+            if let Some(second) = self.second_mut(leg) {
+                second.told = true;
+            }
+            self.links.answered(leg, now, None);
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Index {
     sessions: HashMap<String, BTreeSet<LegId>>,
     targets: HashMap<String, BTreeSet<LegId>>,
     replaces: HashMap<String, BTreeSet<LegId>>,
+    /// Legs without an answer, by whom they call and by who calls.
+    dialing: HashMap<String, BTreeSet<LegId>>,
 }
 
 /// Numbers whose usual rates are remembered while no call to them is known.
@@ -124,6 +126,24 @@ impl Index {
         if let Some(call_id) = &refer.replaces {
             take(&mut self.replaces, call_id, id);
         }
+    }
+
+    /// From the first INVITE to the answer a leg may be what another forwards.
+    pub(super) fn dialing(&mut self, id: LegId, leg: &Leg) {
+        for party in [&leg.request, &leg.from].into_iter().flatten() {
+            self.dialing.entry(party.tail().to_owned()).or_default().insert(id);
+        }
+    }
+
+    pub(super) fn dialed(&mut self, id: LegId, leg: &Leg) {
+        for party in [&leg.request, &leg.from].into_iter().flatten() {
+            take(&mut self.dialing, party.tail(), id);
+        }
+    }
+
+    /// Legs without an answer that `party` makes or gets, newest first.
+    pub(super) fn by_dialing(&self, party: &Party) -> impl Iterator<Item = LegId> {
+        newest(self.dialing.get(party.tail()))
     }
 
     pub(super) fn group(&self, key: &GroupKey) -> Option<&Group> {

@@ -40,6 +40,12 @@ pub(crate) use facts::{LegFacts, LegId, ReferFacts};
 
 type Legs = BTreeMap<LegId, Leg>;
 
+/// Whether two users name one party, however their numbers are written.
+pub(crate) fn same_party(one: &str, other: &str) -> bool {
+    let parties = [one, other].map(party::Party::new);
+    matches!(parties, [Some(one), Some(other)] if one.same(&other))
+}
+
 /// All legs that could be tied to one another, and what has become of them.
 ///
 /// Every leg is announced by [`Self::started`], once. Only legs that [`Self::could_be_second_leg`] names
@@ -89,6 +95,8 @@ pub(crate) enum Decision {
     Ambiguous {
         /// `method` is `ambiguous`.
         link: Link,
+        /// A REFER asked for it, in whichever call.
+        referred: bool,
     },
 }
 
@@ -173,6 +181,7 @@ impl Links {
             None => self.stray(&leg, now),
         }
         self.index.name(id, &leg.call_id);
+        self.index.dialing(id, &leg);
         self.dialing.insert(id);
         self.legs.insert(id, leg);
     }
@@ -213,6 +222,7 @@ impl Links {
         leg.state = State::Answered { at: now, ended: None };
         leg.media.extend(media);
         self.dialing.remove(&id);
+        self.index.dialed(id, leg);
         self.index.insert(id, leg, now);
     }
 
@@ -269,6 +279,12 @@ impl Links {
         self.legs.get(&id).is_some_and(|leg| leg.second.is_some())
     }
 
+    /// Whether that call is among those the leg could belong to, as long as it is not decided.
+    pub(crate) fn could_belong(&self, id: LegId, call: LegId) -> bool {
+        let candidates = self.second(id).map(|(_, second)| &second.candidates[..]).unwrap_or_default();
+        candidates.iter().any(|candidate| candidate.call == call)
+    }
+
     /// To which call the leg belongs, by all that is known at `now`. A verdict does not change any more.
     pub(crate) fn decide(&mut self, id: LegId, now: Timestamp) -> Decision {
         self.pass(now);
@@ -289,9 +305,9 @@ impl Links {
         let Some((leg, second)) = self.second(id) else { return Decision::No };
         let decision = self.verdict(id, leg, second, now);
         let claim = match &decision {
-            Decision::Linked { call, .. } => {
+            Decision::Linked { call, refer, .. } => {
                 let until = leg.over().map(|(over, _)| over);
-                Some((*call, Claim { by: id, from: leg.invited, until }))
+                Some((*call, Claim { by: id, refer: *refer, from: leg.invited, until }))
             }
             _ => None,
         };
@@ -322,6 +338,7 @@ impl Links {
     fn finished(&mut self, id: LegId, now: Timestamp) {
         self.dialing.remove(&id);
         let Some(leg) = self.legs.get(&id) else { return };
+        self.index.dialed(id, leg);
         let Some(second) = &leg.second else { return };
         if second.candidates.is_empty() {
             return;
@@ -456,6 +473,7 @@ impl Links {
         if let Some(leg) = self.legs.remove(&id) {
             self.index.leave(id, &leg, now);
             self.index.remove(id, &leg);
+            self.index.dialed(id, &leg);
             self.index.unname(id, &leg.call_id);
         }
     }
