@@ -18,6 +18,7 @@ use super::start_line::{
     MAX_START_LINE, is_header_like, is_start_line, is_sure_start_line, leading_line_ends,
     may_become_start_line,
 };
+use crate::tally::Unused;
 
 /// The framing of one direction.
 #[derive(Debug)]
@@ -29,6 +30,10 @@ pub(super) struct Framer {
     searched: usize,
     /// A SIP start line has been seen.
     proven: bool,
+    /// Segments of which no byte is in a message yet, but some are in `buffer`.
+    waiting: u64,
+    /// What became of the segment at hand, so far.
+    fate: Fate,
     /// Bytes searched for line ends, to show that the work is linear.
     #[cfg(test)]
     pub(super) looked_at: usize,
@@ -58,6 +63,17 @@ enum State {
     },
 }
 
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing yet; or there was nothing in it but line ends.
+    Open,
+    /// Bytes of it went into a message.
+    Used,
+    /// Bytes of it were thrown away.
+    Unused(Unused),
+}
+
 /// What one look at the unread bytes came to.
 enum Step {
     /// So many are done with; look again.
@@ -79,6 +95,8 @@ impl Framer {
             buffer: BytesMut::new(),
             searched: 0,
             proven: false,
+            waiting: 0,
+            fate: Fate::Open,
             #[cfg(test)]
             looked_at: 0,
         }
@@ -100,13 +118,46 @@ impl Framer {
     }
 
     /// Searches for the next start line from here on.
-    pub(super) fn lose(&mut self) {
+    pub(super) fn lose(&mut self, counters: &mut Counters) {
+        self.forget(Unused::TcpSkipped, counters);
         self.enter(State::Lost { mid_line: false });
-        self.buffer = BytesMut::new();
     }
 
-    /// Takes the next bytes. False if they show that the stream never was SIP.
-    pub(super) fn push(&mut self, bytes: &[u8], max: usize, counters: &mut Counters, sink: Sink<'_>) -> bool {
+    /// Throws away what is not finished.
+    pub(super) fn forget(&mut self, reason: Unused, counters: &mut Counters) {
+        self.buffer = BytesMut::new();
+        self.drop_waiting(reason, counters);
+    }
+
+    /// Takes the next bytes, and counts what became of the segment that they are, if it is to be `counted`.
+    /// False if they show that the stream never was SIP: then nothing is counted.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        counted: bool,
+        max: usize,
+        counters: &mut Counters,
+        sink: Sink<'_>,
+    ) -> bool {
+        self.fate = Fate::Open;
+        if !self.take(bytes, max, counters, sink) {
+            return false;
+        }
+        if counted {
+            match self.fate {
+                Fate::Used => counters.used += 1,
+                _ if !self.buffer.is_empty() => {
+                    self.waiting += 1;
+                    counters.unfinished += 1;
+                }
+                Fate::Unused(reason) => counters.unused.add(reason, 1),
+                Fate::Open => counters.unused.add(Unused::NoPayload, 1),
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, bytes: &[u8], max: usize, counters: &mut Counters, sink: Sink<'_>) -> bool {
         if self.buffer.is_empty() {
             return match self.run(bytes, max, counters, sink) {
                 Some(used) => {
@@ -130,6 +181,7 @@ impl Framer {
         let next = match self.state {
             State::Body { end } => {
                 sink(&self.buffer, true);
+                self.given(counters);
                 State::Skip { left: (end - self.buffer.len()) as u64 }
             }
             state => {
@@ -137,7 +189,7 @@ impl Framer {
                 state
             }
         };
-        self.buffer = BytesMut::new();
+        self.forget(Unused::TcpUnfinished, counters);
         match next {
             State::Skip { left } if missing < left => self.enter(State::Skip { left: left - missing }),
             State::Skip { left } if missing == left => self.enter(State::Between),
@@ -153,9 +205,34 @@ impl Framer {
             counters.incomplete += 1;
             if matches!(self.state, State::Body { .. }) {
                 sink(&self.buffer, true);
+                self.given(counters);
             }
         }
-        self.lose();
+        let reason = if self.proven { Unused::TcpUnfinished } else { Unused::NotSip };
+        self.forget(reason, counters);
+        self.enter(State::Lost { mid_line: false });
+    }
+
+    /// A message was given: every segment that waited was part of it.
+    fn given(&mut self, counters: &mut Counters) {
+        let waiting = std::mem::take(&mut self.waiting);
+        counters.unfinished -= waiting;
+        counters.used += waiting;
+        self.fate = Fate::Used;
+    }
+
+    /// Bytes are thrown away, and those that waited were all before them.
+    fn dropped(&mut self, reason: Unused, counters: &mut Counters) {
+        self.drop_waiting(reason, counters);
+        if self.fate == Fate::Open {
+            self.fate = Fate::Unused(reason);
+        }
+    }
+
+    fn drop_waiting(&mut self, reason: Unused, counters: &mut Counters) {
+        let waiting = std::mem::take(&mut self.waiting);
+        counters.unfinished -= waiting;
+        counters.unused.add(reason, waiting);
     }
 
     /// Goes through `bytes`, which begin where the buffer began; returns how many are done with.
@@ -170,11 +247,12 @@ impl Framer {
                 }
                 State::Body { end } if rest.len() >= end => {
                     sink(&rest[..end], false);
+                    self.given(counters);
                     self.enter(State::Between);
                     Step::Used(end)
                 }
                 State::Body { .. } => Step::Wait,
-                State::Skip { left } => self.skip(rest, left),
+                State::Skip { left } => self.skip(rest, left, counters),
                 State::Lost { mid_line } => self.lost(rest, mid_line, counters),
             };
             match step {
@@ -251,6 +329,7 @@ impl Framer {
             if found.is_some() && !header {
                 self.enter(State::Lost { mid_line: false });
                 counters.bytes_skipped += line as u64;
+                self.dropped(Unused::TcpSkipped, counters);
                 return Step::Used(line);
             }
             if empty {
@@ -262,6 +341,7 @@ impl Framer {
         if rest.len() > max {
             counters.too_large += 1;
             counters.bytes_skipped += rest.len() as u64;
+            self.dropped(Unused::TcpTooLarge, counters);
             self.enter(State::Lost { mid_line: true });
             return Step::Used(rest.len());
         }
@@ -297,14 +377,18 @@ impl Framer {
             _ => {
                 counters.too_large += 1;
                 sink(head, true);
+                self.given(counters);
                 self.enter(State::Lost { mid_line: false });
                 Step::Used(head.len())
             }
         }
     }
 
-    fn skip(&mut self, rest: &[u8], left: u64) -> Step {
+    fn skip(&mut self, rest: &[u8], left: u64, counters: &mut Counters) -> Step {
         let here = (rest.len() as u64).min(left);
+        if here > 0 {
+            self.dropped(Unused::TcpUnfinished, counters);
+        }
         if here == left {
             self.enter(State::Between);
         } else if here == 0 {
@@ -330,6 +414,7 @@ impl Framer {
             None => (rest.len(), true),
         };
         counters.bytes_skipped += used as u64;
+        self.dropped(Unused::TcpSkipped, counters);
         self.enter(State::Lost { mid_line });
         Step::Used(used)
     }

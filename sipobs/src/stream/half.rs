@@ -141,8 +141,10 @@ impl Half {
     pub(super) fn segment(&mut self, segment: &Segment<'_>, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
         let seq = segment.seq.wrapping_add(u32::from(segment.syn));
         if self.offset(seq).is_none() && begins_like_sip(segment.payload) {
-            // A new connection between the same ports, of which the SYN was not captured.
-            cx.counters.drop_held(self.discard(), Unused::TcpEvicted);
+            // A new connection between the same ports, of which the SYN was not captured. An error says that
+            // the one before it never was SIP.
+            let _ = self.finish(segment.time, cx);
+            self.forget(Unused::NotSip, cx.counters);
             *self = Self::default();
             self.join(seq);
         }
@@ -168,16 +170,15 @@ impl Half {
         // Almost always: just what was waited for. It goes on without being copied.
         if self.held.is_empty() && start <= next.offset && cut == end {
             let front = usize::try_from(next.offset - start).unwrap_or(usize::MAX);
-            let taken = self.take(end, segment.payload.get(front..).unwrap_or_default(), frame, cx);
-            cx.counters.count_taken(&taken);
-            taken?;
+            self.take(end, segment.payload.get(front..).unwrap_or_default(), frame, true, cx)?;
             if self.acked <= end {
                 self.deadline = None;
             }
             return Ok(());
         }
         let bytes = self.hold(start.max(next.offset), cut, start, segment.payload, frame);
-        let Some(last) = self.hold(cut.max(next.offset), end, cut, &[], frame).or(bytes) else {
+        let missing = self.hold(cut.max(next.offset), end, cut, &[], frame);
+        let Some(last) = bytes.or(missing) else {
             cx.counters.unused.add(Unused::TcpRepeated, 1);
             return Ok(());
         };
@@ -231,10 +232,12 @@ impl Half {
         Ok(())
     }
 
-    /// Throws away what is held, and tells how many segments that were.
-    pub(super) fn discard(&mut self) -> u64 {
+    /// Throws away what waits, and counts the segments.
+    pub(super) fn forget(&mut self, reason: Unused, counters: &mut Counters) {
         self.held_cost = 0;
-        std::mem::take(&mut self.held).into_values().map(|piece| u64::from(piece.counts)).sum()
+        let held = std::mem::take(&mut self.held);
+        counters.drop_held(held.into_values().map(|piece| u64::from(piece.counts)).sum(), reason);
+        self.framer.forget(reason, counters);
     }
 
     /// Holds those of the bytes from `start` to `end` that are not held yet; `payload` begins at `origin`,
@@ -276,16 +279,13 @@ impl Half {
             let piece = first.remove();
             self.held_cost -= piece.bytes.len() + OVERHEAD;
             moved = true;
-            let taken = if piece.bytes.is_empty() {
-                self.missing(piece.end, cx)
+            cx.counters.held -= u64::from(piece.counts);
+            if piece.bytes.is_empty() {
+                cx.counters.unused.add(Unused::CutShort, u64::from(piece.counts));
+                self.missing(piece.end, cx)?;
             } else {
-                self.take(piece.end, &piece.bytes, piece.frame, cx)
-            };
-            if piece.counts {
-                cx.counters.held -= 1;
-                cx.counters.count_taken(&taken);
+                self.take(piece.end, &piece.bytes, piece.frame, piece.counts, cx)?;
             }
-            taken?;
         }
         if moved {
             self.deadline = (!self.held.is_empty()).then(|| now + cx.config.gap_timeout());
@@ -293,27 +293,30 @@ impl Half {
         Ok(())
     }
 
-    /// Takes the next bytes in order, up to `end`.
+    /// Takes the next bytes in order, up to `end`; the segment is `counted` with them.
     fn take(
         &mut self,
         end: u64,
         bytes: &[u8],
         frame: (Timestamp, u64),
+        counted: bool,
         cx: &mut Context<'_, '_>,
     ) -> Result<(), Foreign> {
         self.advance(end);
         self.last = frame;
         let (ends, sink) = (cx.ends, &mut *cx.sink);
         let sink: Sink<'_> = &mut |bytes, cut| sink(message(ends, frame, bytes, cut));
-        if self.framer.push(bytes, cx.config.max_message_bytes, cx.counters, sink) {
+        let max = cx.config.max_message_bytes;
+        if self.framer.push(bytes, counted, max, cx.counters, sink) {
             return Ok(());
         }
         // Or it begins with something else, like the PROXY protocol of a load balancer.
         if !cx.proven && find_start_line(bytes).is_none() {
+            cx.counters.unused.add(Unused::NotSip, u64::from(counted));
             return Err(Foreign);
         }
-        self.framer.lose();
-        self.framer.push(bytes, cx.config.max_message_bytes, cx.counters, sink);
+        self.framer.lose(cx.counters);
+        self.framer.push(bytes, counted, max, cx.counters, sink);
         Ok(())
     }
 

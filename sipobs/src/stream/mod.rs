@@ -122,15 +122,17 @@ impl Config {
     }
 }
 
-/// What became of every packet: `packets = used + held + unused.total()`.
+/// What became of every packet: `packets = used + held + unfinished + unused.total()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Packets taken.
     pub packets: u64,
-    /// Packets whose bytes went into messages, or into one that is not finished yet.
+    /// Packets whose bytes went into messages. A TCP segment is counted once, by the first message in it.
     pub used: u64,
     /// TCP segments that wait for bytes before them now.
     pub held: u64,
+    /// TCP segments that wait for the rest of their message now.
+    pub unfinished: u64,
     /// Packets that led to nothing, by reason.
     pub unused: Tally,
     /// Messages given.
@@ -282,14 +284,6 @@ impl Counters {
     fn count_message(&mut self, cut: bool) {
         self.messages += 1;
         self.messages_cut += u64::from(cut);
-    }
-
-    /// A segment's bytes went to the framer, or showed that the stream is not SIP.
-    fn count_taken(&mut self, taken: &Result<(), half::Foreign>) {
-        match taken {
-            Ok(()) => self.used += 1,
-            Err(half::Foreign) => self.unused.add(Unused::NotSip, 1),
-        }
     }
 
     /// So many held segments were thrown away.

@@ -285,7 +285,7 @@ impl Connection {
     fn restart(&mut self, key: &Key, side: usize, now: Timestamp, around: &mut Surroundings<'_, '_>) {
         // An error says that it never was SIP.
         let _ = self.finish_side(key, side, now, around);
-        around.counters.drop_held(self.halves[side].discard(), Unused::NotSip);
+        self.halves[side].forget(Unused::NotSip, around.counters);
         self.halves[side] = Half::default();
     }
 
@@ -310,7 +310,7 @@ impl Connection {
     /// Throws away what it holds.
     fn forget(&mut self, reason: Unused, counters: &mut Counters) {
         for half in &mut self.halves {
-            counters.drop_held(half.discard(), reason);
+            half.forget(reason, counters);
         }
     }
 

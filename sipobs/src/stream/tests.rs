@@ -62,7 +62,7 @@ impl Ear {
             Item::Damage(d) => damage.push(d),
         });
         let c = &self.streams.counters;
-        assert_eq!(c.packets, c.used + c.held + c.unused.total(), "{c:?}");
+        assert_eq!(c.packets, c.used + c.held + c.unfinished + c.unused.total(), "{c:?}");
         assert_eq!(c.messages, self.out.len() as u64);
     }
 
@@ -111,7 +111,7 @@ impl Ear {
         let now = Timestamp::from_nanos(self.ms * 1_000_000);
         self.work(|streams, sink| streams.finish(now, sink));
         assert_eq!(self.streams.counters.connections, 0);
-        assert_eq!(self.streams.counters.held, 0);
+        assert_eq!((self.streams.counters.held, self.streams.counters.unfinished), (0, 0));
         assert_eq!(self.streams.poll_timeout(), None);
         assert_eq!(self.streams.tcp.bytes(), 0);
     }
