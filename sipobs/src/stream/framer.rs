@@ -319,9 +319,9 @@ impl Framer {
         counters: &mut Counters,
         sink: Sink<'_>,
     ) -> Step {
-        while let Some(end) = self.line_end(rest)
-            && end < max
-        {
+        // No further than a message may go: what is behind that is searched for the next one.
+        let window = &rest[..rest.len().min(max.max(line))];
+        while let Some(end) = self.line_end(window) {
             let text = &rest[line..end];
             let empty = matches!(text, [] | [b'\r']);
             // A status line in a message/sipfrag body, say: what comes after it is not a header.
@@ -340,10 +340,10 @@ impl Framer {
         }
         if rest.len() > max {
             counters.too_large += 1;
-            counters.bytes_skipped += rest.len() as u64;
+            counters.bytes_skipped += window.len() as u64;
             self.dropped(Unused::TcpTooLarge, counters);
-            self.enter(State::Lost { mid_line: true });
-            return Step::Used(rest.len());
+            self.enter(State::Lost { mid_line: !window.ends_with(b"\n") });
+            return Step::Used(window.len());
         }
         self.state = State::Headers { line, length, found };
         Step::Wait
