@@ -88,7 +88,8 @@ pub enum Item<'a> {
 pub struct Config {
     /// Look at packets from or to these ports only; empty: at all.
     pub ports: BTreeSet<u16>,
-    /// Bytes that all TCP connections may take up, buffers and bookkeeping.
+    /// Bytes that all TCP connections may take up, buffers and bookkeeping. Its share of the memory.
+    #[serde(skip)]
     pub max_bytes: usize,
     /// Bytes of one direction of a connection that may wait for bytes before them.
     pub max_stream_bytes: usize,

@@ -116,6 +116,8 @@ enum Timer {
 const NAMED_AFTER_END: Duration = Duration::from_secs(35);
 /// Undecided legs at once; each holds up to [`LinkConfig::max_candidates`].
 const MOST_PENDING: usize = 4096;
+/// What a key takes up in the index beside its text, about.
+const KEY: usize = 128;
 /// Hosts whose habits are remembered.
 const MOST_HOSTS: usize = 256;
 
@@ -267,6 +269,18 @@ impl Links {
     /// Whether some answered call could own this leg. Settled when the leg starts; cheap.
     pub(crate) fn could_be_second_leg(&self, id: LegId) -> bool {
         self.legs.get(&id).is_some_and(|leg| leg.second.is_some())
+    }
+
+    /// Bytes held for a leg beside what any leg takes up, about: calls it could belong to, and what names it.
+    pub(crate) fn held_for(&self, id: LegId) -> usize {
+        let Some(leg) = self.legs.get(&id) else { return 0 };
+        let candidates = leg.second.as_ref().map_or(0, |second| second.candidates.len());
+        let refers: usize =
+            leg.refers.iter().filter_map(|refer| refer.replaces.as_ref()).map(String::len).sum();
+        let keys: usize = leg.keys.iter().map(|(_, value)| value.len() + KEY).sum();
+        candidates * size_of::<tie::Candidate>()
+            + (leg.sessions.len() + leg.refers.len()) * KEY
+            + 2 * (keys + refers)
     }
 
     /// To which call the leg belongs, by all that is known at `now`. A verdict does not change any more.

@@ -1,0 +1,222 @@
+//! A flood of INVITEs from forged addresses, and one from a single address, with a thousand genuine calls in
+//! between: every one of those is judged right, and memory stays within the one figure of the configuration.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
+use std::alloc::System;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use sipobs::config::Config;
+use sipobs::engine::Engine;
+use sipobs::stream::{TransportKind, WireMessage};
+use sipobs::timestamp::Timestamp;
+use sipobs::transfer::{Outcome, Output};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CALLS: u64 = 1_000;
+/// Unoptimised code needs a millisecond for three.
+const FLOOD: u64 = if cfg!(debug_assertions) { 30_000 } else { 300_000 };
+const SECONDS: u64 = 120;
+const MEMORY: usize = 8 << 20;
+
+/// Trunk and agent.
+const T: [u8; 4] = [192, 0, 2, 1];
+const L: [u8; 4] = [192, 0, 2, 2];
+
+/// What the flood looks like.
+#[derive(Clone, Copy, Debug)]
+struct Flood {
+    /// From ever new addresses, or from one.
+    forged: bool,
+    /// Whether somebody answers it, with a 404.
+    answered: bool,
+    /// How long its URIs, tags and Call-IDs are.
+    long: usize,
+}
+
+#[test]
+fn a_flood_leaves_genuine_calls_alone_and_memory_within_its_budget() {
+    for flood in [
+        Flood { forged: true, answered: false, long: 0 },
+        Flood { forged: false, answered: false, long: 0 },
+        Flood { forged: true, answered: true, long: 0 },
+        Flood { forged: true, answered: false, long: 900 },
+    ] {
+        run(flood);
+    }
+}
+
+fn run(flood: Flood) {
+    let config: Config = toml::from_str(&format!("[limits]\nmemory = {MEMORY}")).unwrap();
+    let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
+    let before = in_use();
+    let mut peak = 0;
+    let mut told: BTreeMap<String, Vec<Outcome>> = BTreeMap::new();
+    let (mut frame, mut calls) = (0, BTreeMap::new());
+    let script = script();
+    // Every genuine message at its moment, the flood evenly between them.
+    for (call, start) in (0..CALLS).map(|call| (call, call * SECONDS * 1_000_000 / CALLS)) {
+        for (line, (after, ..)) in script.iter().enumerate() {
+            calls.insert((start + after * 1_000, call, line), ());
+        }
+    }
+    let mut genuine = calls.into_keys().peekable();
+    let mut text = String::new();
+    let each = SECONDS * 1_000_000 / FLOOD;
+    for n in 0..FLOOD + 20_000_000 / each {
+        let now = n * each;
+        while let Some((at, call, line)) = genuine.next_if(|(at, ..)| *at <= now) {
+            let (_, from_trunk, message) = &script[line];
+            text.clear();
+            text.push_str(&message(call));
+            let ends = if *from_trunk { (T, L) } else { (L, T) };
+            give(&mut engine, &mut frame, at, ends, &text, &mut told);
+        }
+        if n < FLOOD {
+            let host = if flood.forged { forged(n) } else { [198, 51, 100, 1] };
+            junk(&mut text, n, flood.long);
+            give(&mut engine, &mut frame, now, (host, L), &text, &mut told);
+            if flood.answered {
+                let answer = text.replacen("INVITE sip:x@l.example SIP/2.0", "SIP/2.0 404 Not Found", 1);
+                give(&mut engine, &mut frame, now, (L, host), &answer, &mut told);
+            }
+        }
+        peak = peak.max(in_use() - before);
+    }
+    let counts = engine.transfers().counts().clone();
+    engine.finish(Timestamp::from_nanos(200_000_000_000));
+    drain(&mut engine, &mut told);
+
+    eprintln!("{flood:?}: {peak} bytes of {} for calls, {counts:?}", MEMORY / 2);
+    assert!(peak <= MEMORY / 2 + MEMORY / 20, "{flood:?}: {peak} bytes for {} evicted", counts.evicted);
+    assert!(counts.evicted > FLOOD / 2, "{flood:?}: the room was never scarce: {counts:?}");
+    assert_eq!(counts.evicted_for_share > 0, !flood.forged, "{flood:?}: {counts:?}");
+    for call in 0..CALLS {
+        let outcome = told.remove(&format!("call-{call}@t.example"));
+        assert_eq!(outcome, Some(vec![expected(call)]), "{flood:?}: call {call}");
+    }
+    assert!(told.is_empty(), "{flood:?}: {told:?}");
+}
+
+fn in_use() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+fn give(
+    engine: &mut Engine,
+    frame: &mut u64,
+    micros: u64,
+    (from, to): ([u8; 4], [u8; 4]),
+    text: &str,
+    told: &mut BTreeMap<String, Vec<Outcome>>,
+) {
+    *frame += 1;
+    let end = |host: [u8; 4]| SocketAddr::new(Ipv4Addr::from(host).into(), 5060);
+    engine.message(&WireMessage {
+        time: Timestamp::from_nanos(i64::try_from(micros).unwrap() * 1_000),
+        frame: *frame,
+        src: end(from),
+        dst: end(to),
+        transport: TransportKind::Udp,
+        bytes: text.as_bytes(),
+        cut: false,
+    });
+    drain(engine, told);
+}
+
+fn drain(engine: &mut Engine, told: &mut BTreeMap<String, Vec<Outcome>>) {
+    while let Some(output) = engine.poll_output() {
+        if let Output::Transfer(attempt) = output {
+            told.entry(attempt.call_id.unwrap_or_default()).or_default().push(attempt.outcome);
+        }
+    }
+}
+
+fn expected(call: u64) -> Outcome {
+    match call % 3 {
+        0 => Outcome::Succeeded,
+        1 => Outcome::Busy,
+        _ => Outcome::Declined,
+    }
+}
+
+type Line = (u64, bool, Box<dyn Fn(u64) -> String>);
+
+/// A call from the trunk that the agent refers on: milliseconds from its start, who sends, and the message.
+fn script() -> Vec<Line> {
+    fn request(from_trunk: bool, cseq: u32, method: &str, more: &str, call: u64) -> String {
+        let (from, to) = if from_trunk { ("t", "l") } else { ("l", "t") };
+        let to_tag = if method == "INVITE" { String::new() } else { format!(";tag={to}{call}") };
+        format!(
+            "{method} sip:{to}@{to}.example SIP/2.0\r\nVia: SIP/2.0/UDP {from}.example;branch=z9hG4bK{method}{cseq}{call}\r\n\
+             From: <sip:{from}{call}@{from}.example>;tag={from}{call}\r\nTo: <sip:{to}{call}@{to}.example>{to_tag}\r\n\
+             Call-ID: call-{call}@t.example\r\nCSeq: {cseq} {method}\r\nContact: <sip:{from}@{from}.example>\r\n{more}\r\n"
+        )
+    }
+    fn response(from_trunk: bool, cseq: u32, method: &str, status: &str, call: u64) -> String {
+        let asked = request(!from_trunk, cseq, method, "", call);
+        let to = if from_trunk { "t" } else { "l" };
+        let (_, headers) = asked.split_once("\r\n").unwrap();
+        let headers =
+            headers.replace(".example>\r\nCall-ID", &format!(".example>;tag={to}{call}\r\nCall-ID"));
+        format!("SIP/2.0 {status}\r\n{headers}")
+    }
+    let notify = |status: &'static str, state: &'static str| {
+        move |call: u64| {
+            let body = format!("SIP/2.0 {status}\r\n");
+            let more = format!(
+                "Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag\r\nContent-Length: {}\r\n",
+                body.len()
+            );
+            let cseq = if state.starts_with("active") { 2 } else { 3 };
+            request(true, cseq, "NOTIFY", &more, call) + &body
+        }
+    };
+    let last = |call: u64| match call % 3 {
+        0 => "200 OK",
+        1 => "486 Busy Here",
+        _ => "603 Decline",
+    };
+    vec![
+        (0, true, Box::new(|call| request(true, 1, "INVITE", "", call)) as Box<dyn Fn(u64) -> String>),
+        (20, false, Box::new(|call| response(false, 1, "INVITE", "100 Trying", call))),
+        (90, false, Box::new(|call| response(false, 1, "INVITE", "180 Ringing", call))),
+        (2_000, false, Box::new(|call| response(false, 1, "INVITE", "200 OK", call))),
+        (2_010, true, Box::new(|call| request(true, 1, "ACK", "", call))),
+        (
+            9_000,
+            false,
+            Box::new(|call| request(false, 1, "REFER", "Refer-To: <sip:target@x.example>\r\n", call)),
+        ),
+        (9_010, true, Box::new(|call| response(true, 1, "REFER", "202 Accepted", call))),
+        (9_020, true, Box::new(notify("100 Trying", "active;expires=60"))),
+        (9_030, false, Box::new(|call| response(false, 2, "NOTIFY", "200 OK", call))),
+        (11_500, true, Box::new(move |call| notify(last(call), "terminated;reason=noresource")(call))),
+        (11_510, false, Box::new(|call| response(false, 3, "NOTIFY", "200 OK", call))),
+        (12_000, true, Box::new(|call| request(true, 4, "BYE", "", call))),
+        (12_010, false, Box::new(|call| response(false, 4, "BYE", "200 OK", call))),
+    ]
+}
+
+/// A source address that no other message of the flood has.
+fn forged(n: u64) -> [u8; 4] {
+    let mixed = (n as u32).wrapping_mul(0x9e37_79b1);
+    [10 + (mixed >> 29) as u8, (mixed >> 16) as u8, (mixed >> 8) as u8, mixed as u8]
+}
+
+fn junk(text: &mut String, n: u64, long: usize) {
+    text.clear();
+    let pad = "p".repeat(long);
+    write!(
+        text,
+        "INVITE sip:x@l.example SIP/2.0\r\nVia: SIP/2.0/UDP x.example;branch=z9hG4bKjunk{n}\r\nFrom: \
+         <sip:{n}{pad}@x.example>;tag={n}{pad}\r\nTo: <sip:x{pad}@l.example>\r\nCall-ID: {n}{pad}@x.example\r\nCSeq: 1 INVITE\r\n\r\n"
+    )
+    .unwrap();
+}
