@@ -18,6 +18,7 @@ pub mod export;
 pub mod packet;
 pub mod privacy;
 pub mod sip;
+mod steps;
 pub mod stream;
 pub mod tally;
 pub mod timestamp;

@@ -18,6 +18,7 @@ use super::start_line::{
     MAX_START_LINE, is_header_like, is_start_line, is_sure_start_line, leading_line_ends,
     may_become_start_line,
 };
+use crate::steps::step;
 use crate::tally::Unused;
 
 /// The framing of one direction.
@@ -162,6 +163,7 @@ impl Framer {
             return match self.run(bytes, max, counters, sink) {
                 Some(used) => {
                     self.buffer.extend_from_slice(&bytes[used..]);
+                    step(bytes.len() - used);
                     true
                 }
                 None => false,
@@ -169,9 +171,11 @@ impl Framer {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.extend_from_slice(bytes);
+        step(bytes.len());
         let Some(used) = self.run(&buffer, max, counters, sink) else { return false };
         buffer.advance(used);
         // What is left is no more than came last: copying it keeps the cost linear, and the room honest.
+        step(if used > 0 { buffer.len() } else { 0 });
         self.buffer = if used > 0 { BytesMut::from(&buffer[..]) } else { buffer };
         true
     }
@@ -275,6 +279,7 @@ impl Framer {
         {
             self.looked_at += end.unwrap_or(rest.len()) - self.searched;
         }
+        step(end.unwrap_or(rest.len()) - self.searched);
         self.searched = end.map_or(rest.len(), |end| end + 1);
         end
     }
@@ -282,6 +287,7 @@ impl Framer {
     fn between(&mut self, rest: &[u8], counters: &mut Counters) -> Step {
         let blank = leading_line_ends(rest);
         if blank > 0 {
+            step(blank);
             return Step::Used(blank);
         }
         let before = self.searched;

@@ -12,6 +12,7 @@ use super::framer::{Framer, Sink};
 use super::start_line::{begins_like_sip, find_start_line};
 use super::tcp::Segment;
 use super::{Config, Counters, Damage, Item, TransportKind, WireMessage};
+use crate::steps::step;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
 
@@ -256,11 +257,13 @@ impl Half {
         };
         let mut last = None;
         while at < end {
+            step(1);
             let after = self.held.range(at..end).next().map(|(start, piece)| (*start, piece.end));
             let until = after.map_or(end, |(start, _)| start);
             if at < until {
                 let range = usize::try_from(at - origin).ok().zip(usize::try_from(until - origin).ok());
                 let bytes = range.and_then(|(from, to)| payload.get(from..to)).unwrap_or_default();
+                step(bytes.len());
                 self.held_cost += bytes.len() + OVERHEAD;
                 self.held.insert(at, Piece { end: until, bytes: bytes.into(), frame, counts: false });
                 last = Some(at);
@@ -277,6 +280,7 @@ impl Half {
             && *first.key() <= next.offset
         {
             let piece = first.remove();
+            step(1);
             self.held_cost -= piece.bytes.len() + OVERHEAD;
             moved = true;
             cx.counters.held -= u64::from(piece.counts);

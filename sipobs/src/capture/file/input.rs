@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use super::{Fault, MAX_FRAME};
+use crate::steps::step;
 
 /// Room for the largest frame with its block header and options, and to read ahead.
 const BUFFER: usize = 2 * MAX_FRAME;
@@ -100,6 +101,7 @@ impl Input {
     fn available(&mut self, n: usize) -> Result<usize, Fault> {
         debug_assert!(n <= BUFFER);
         if self.end - self.start < n && self.start + n > BUFFER {
+            step(self.end - self.start);
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
@@ -109,7 +111,10 @@ impl Input {
         while self.end - self.start < n {
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
-                Ok(got) => self.end += got,
+                Ok(got) => {
+                    step(got);
+                    self.end += got;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A gzip stream that stops early: for the reader of the capture, the file is cut short.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
