@@ -4,7 +4,8 @@ use core::ptr;
 
 use aya_ebpf::bindings::BPF_F_CURRENT_CPU;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_perf_event_output};
-use sipobs_common::{Failure, FrameHeader, Hook, MAX_CAPTURE, flags};
+use aya_log_ebpf::warn;
+use sipobs_common::{Counters, Failure, FrameHeader, Hook, MAX_CAPTURE, flags};
 
 use crate::frame::Frame;
 use crate::maps::{FRAMES, counters};
@@ -30,17 +31,29 @@ pub fn observe<F: Frame>(frame: &F, hook: Hook, link: Link) {
                 counters.delivered += 1;
                 counters.truncated += u64::from(truncated);
             } else {
-                match Failure::of(result) {
-                    Failure::Full => counters.failed[Failure::Full as usize] += 1,
-                    Failure::NoRing => counters.failed[Failure::NoRing as usize] += 1,
-                    Failure::RingOff => counters.failed[Failure::RingOff as usize] += 1,
-                    Failure::Busy => counters.failed[Failure::Busy as usize] += 1,
-                    Failure::Fault => counters.failed[Failure::Fault as usize] += 1,
-                    Failure::Other => counters.failed[Failure::Other as usize] += 1,
-                }
+                refuse(counters, hook, result);
             }
         }
     }
+}
+
+/// Counts a frame that the helper did not take.
+#[inline(always)]
+fn refuse(counters: &mut Counters, hook: Hook, result: i64) {
+    match Failure::of(result) {
+        // The daemon hears of this by the counter; a line a frame would only add to the load.
+        Failure::Full => {
+            counters.failed[Failure::Full as usize] += 1;
+            return;
+        }
+        Failure::NoRing => counters.failed[Failure::NoRing as usize] += 1,
+        Failure::RingOff => counters.failed[Failure::RingOff as usize] += 1,
+        Failure::Busy => counters.failed[Failure::Busy as usize] += 1,
+        Failure::Fault => counters.failed[Failure::Fault as usize] += 1,
+        Failure::Other => counters.failed[Failure::Other as usize] += 1,
+    }
+    // Off unless the configuration asks for it: then the verifier leaves it out of the program.
+    warn!((), "hook {}: a frame could not be handed over: error {}", hook as u32, result);
 }
 
 /// Writes header and frame to this CPU's ring; says what the helper returned and whether the frame was cut.

@@ -3,9 +3,12 @@
 
 use crate::timestamp::Timestamp;
 
+mod config;
 pub mod file;
 #[cfg(all(feature = "live", target_os = "linux"))]
 pub mod live;
+
+pub use config::{Config, Mode};
 
 /// One captured frame, borrowed from the ring or the file's buffer.
 #[derive(Clone, Copy, Debug)]

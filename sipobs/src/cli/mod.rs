@@ -10,6 +10,8 @@ use sipobs::export::Look;
 use sipobs::privacy::Mask;
 
 mod check;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod daemon;
 mod pcap;
 mod run;
 mod spans;
@@ -170,6 +172,12 @@ impl Failure {
 /// Prints a complaint with its causes on one line.
 fn say(error: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "sipobs: {error:#}");
+}
+
+/// Tells a person what happens. Standard error: standard output belongs to what was found.
+#[cfg(all(feature = "live", target_os = "linux"))]
+fn note(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "sipobs: {text}");
 }
 
 fn config(settings: &Settings) -> Result<Exit, Failure> {

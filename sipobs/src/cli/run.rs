@@ -1,32 +1,104 @@
-//! `sipobs run`: the daemon.
+//! `sipobs run`: the daemon's command line.
 
-use anyhow::anyhow;
-use clap::Args;
+use std::net::SocketAddr;
 
-use super::{Exit, Failure, Settings};
+use clap::{Args, ValueEnum};
+use sipobs::capture::Mode;
+
+use super::{Colour, Exit, Failure, Settings};
+
+const AFTER: &str = "\
+Each verdict is printed as it settles: at most 35 s after the call's BYE, as
+the NOTIFY that tells the outcome may come that late. SIGINT and SIGTERM settle
+what is open as it stands, hand over the spans and end; the programs go with
+the process, also when it is killed.
+
+Examples:
+  sudo sipobs run -i eth0
+  sudo sipobs run -i eth0 -i eth1 --port 5060,5080 --otlp http://localhost:4317
+  sudo sipobs run -i eth0 --format jsonl | jq 'select(.kind == \"alert\")'
+  SIPOBS_JSONL__PATH=/var/log/sipobs.jsonl sipobs run -c /etc/sipobs/sipobs.toml";
 
 /// Watch interfaces and export what is found
+///
+/// Attaches an XDP program (received packets) and a tc program (sent packets) to each interface, rebuilds the
+/// SIP dialogs they show, and judges every transfer. The programs pass every packet on, whatever happens.
 #[derive(Debug, Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Run {
-    /// Interface to watch; may be given several times
-    #[arg(long, short = 'i', value_name = "NAME", required = true)]
+    /// Interface to watch; may be given several times (configuration: capture.interfaces)
+    #[arg(long, short = 'i', value_name = "NAME")]
     interface: Vec<String>,
+    /// Ports that carry SIP, 5060 if none is given
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    port: Vec<u16>,
+    /// How to see received packets
+    #[arg(long, value_name = "HOW", value_enum)]
+    mode: Option<Mode>,
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// When to colour
+    #[arg(long, value_enum, default_value_t)]
+    color: Colour,
     #[command(flatten)]
     settings: Settings,
 }
 
+/// What the daemon prints to standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For a person
+    #[default]
+    Text,
+    /// One JSON object a line
+    Jsonl,
+    /// Nothing
+    None,
+}
+
+#[cfg(all(feature = "live", target_os = "linux"))]
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
-    let _ = (&args.interface, &args.settings);
+    let mut config = args.settings.resolve().map_err(Failure::usage)?;
+    if !args.interface.is_empty() {
+        config.capture.interfaces.clone_from(&args.interface);
+    }
+    if !args.port.is_empty() {
+        config.capture.ports.clone_from(&args.port);
+    }
+    if let Some(mode) = args.mode {
+        config.capture.mode = mode;
+    }
+    if let Some(address) = args.metrics {
+        config.metrics.listen = address;
+    }
+    if config.capture.interfaces.is_empty() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "no interface to watch: give -i NAME, or capture.interfaces in the configuration"
+        )));
+    }
+    super::daemon::run(&config, args.format, args.color.look())
+}
+
+#[cfg(not(all(feature = "live", target_os = "linux")))]
+pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
+    // What is wrong with the arguments is said first: it would be wrong in any build.
+    let _ = (&args.interface, &args.port, args.mode, args.metrics, args.format, args.color);
+    args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }
 
+/// What a build that only reads files says when asked to capture.
+#[cfg(not(all(feature = "live", target_os = "linux")))]
 pub(super) fn without_live() -> Failure {
     Failure {
         exit: Exit::Capture,
-        error: anyhow!(
+        error: anyhow::anyhow!(
             "this build reads capture files only; live capture needs Linux and a build with \
-             `cargo build --release --features live` (see README, \"Building\")"
+             `cargo build --release --features live` (see README, \"Try it\")"
         ),
     }
 }

@@ -42,9 +42,10 @@ mod enabled {
             self.otlp.output(output);
         }
 
-        #[cfg(feature = "daemon")]
-        pub(crate) fn counters(&self) -> Arc<Counters> {
-            self.otlp.counters()
+        /// What has become of them so far.
+        #[cfg(feature = "live")]
+        pub(crate) fn counts(&self) -> Option<sipobs::export::metrics::SpanCounts> {
+            Some((&*self.otlp.counters()).into())
         }
 
         /// Hands over what is left; says so if some was lost. True if all arrived.
@@ -81,7 +82,7 @@ mod disabled {
 
     #[derive(Clone, Copy)]
     pub(crate) enum WhenFull {
-        #[cfg(feature = "daemon")]
+        #[cfg(feature = "live")]
         Drop,
         Wait,
     }
@@ -95,6 +96,11 @@ mod disabled {
         }
 
         pub(crate) fn output(&mut self, _output: &Output) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn counts(&self) -> Option<sipobs::export::metrics::SpanCounts> {
             match *self {}
         }
 

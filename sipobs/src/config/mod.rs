@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::capture;
 use crate::engine;
 use crate::packet;
 use crate::privacy::{Mask, Privacy, PrivacyError};
@@ -31,6 +32,8 @@ pub use otlp::{OtlpConfig, Protocol};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// What the daemon captures, and how.
+    pub capture: capture::Config,
     /// From frames to packets.
     pub packet: packet::Config,
     /// From packets to messages.
@@ -53,6 +56,8 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// The daemon's HTTP server.
     pub metrics: MetricsConfig,
+    /// What the daemon keeps across restarts.
+    pub state: StateConfig,
     /// The peers that have names.
     pub trunk: Vec<TrunkConfig>,
 }
@@ -90,6 +95,23 @@ pub struct MetricsConfig {
 impl Default for MetricsConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+/// What the daemon keeps across restarts: each trunk's REFER ratio, which takes days to learn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StateConfig {
+    /// The file. Without one, every start learns anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Seconds between two writes.
+    pub every_s: u32,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self { path: None, every_s: 60 }
     }
 }
 

@@ -11,8 +11,9 @@ use aya::programs::xdp::{Xdp, XdpLink, XdpMode};
 use aya::programs::{Program as AnyProgram, ProgramError};
 
 use super::error::{chain, errno, io_errno};
-use super::probe::{self, Link};
-use super::{Attachment, Error, How, Mode};
+use super::links::{self, Link};
+use super::probe;
+use super::{Attachment, Error, How, Mode, Outlook};
 
 /// Where our clsact filters stand: before all others, under a handle of our own. They outlive a daemon that
 /// is killed, so that the next one must find them.
@@ -33,10 +34,48 @@ enum Hold {
     Tc(#[allow(dead_code, reason = "held for its drop")] SchedClassifierLink),
 }
 
+/// What would be tried on an interface, without trying it: an attach may flap a link.
+pub(super) fn outlook(name: &str, mode: Mode) -> Result<Outlook, Error> {
+    let interface = links::interface(name)?;
+    let link = links::link_of(interface.link_layer)
+        .ok_or_else(|| Error::LinkLayer { interface: name.to_owned(), link_layer: interface.link_layer })?;
+    let tried = |ways: &[How]| -> Vec<(How, Option<String>)> {
+        ways.iter().map(|&how| (how, obstacle(&interface, how))).collect()
+    };
+    let outlook = Outlook {
+        ingress: tried(ways_in(mode, link)),
+        egress: tried(&WAYS_OUT),
+        interface: interface.clone(),
+    };
+    for ways in [&outlook.ingress, &outlook.egress] {
+        if ways.iter().all(|(_, obstacle)| obstacle.is_some()) {
+            let refused = ways
+                .iter()
+                .map(|(how, obstacle)| format!("{how}: {}", obstacle.as_deref().unwrap_or("")))
+                .collect();
+            return Err(Error::Attach { interface: name.to_owned(), refused });
+        }
+    }
+    Ok(outlook)
+}
+
+/// What is known to stand in the way; a driver says so only when tried.
+fn obstacle(interface: &links::Interface, how: How) -> Option<String> {
+    match how {
+        How::NativeXdp | How::GenericXdp => {
+            interface.xdp.map(|id| format!("another XDP program is attached (id {id})"))
+        }
+        How::TcxIngress | How::TcxEgress => (!probe::kernel_is_at_least(6, 6)).then(|| NEEDS_TCX.to_owned()),
+        How::ClsactIngress | How::ClsactEgress => None,
+    }
+}
+
+const NEEDS_TCX: &str = "needs Linux 6.6";
+
 /// Attaches both directions of an interface.
 pub(super) fn attach(ebpf: &mut Ebpf, name: &str, mode: Mode) -> Result<[Attached; 2], Error> {
-    let interface = probe::interface(name)?;
-    let link = probe::link_of(interface.link_layer)
+    let interface = links::interface(name)?;
+    let link = links::link_of(interface.link_layer)
         .ok_or_else(|| Error::LinkLayer { interface: name.to_owned(), link_layer: interface.link_layer })?;
     let mut refused = Vec::new();
     for &how in ways_in(mode, link) {
@@ -49,7 +88,19 @@ pub(super) fn attach(ebpf: &mut Ebpf, name: &str, mode: Mode) -> Result<[Attache
             Err(reason) => refused.push(format!("{how}: {reason}")),
         }
     }
+    if refused.is_empty() {
+        refused.push(format!("{} takes an interface with a link layer", mode_name(mode)));
+    }
     Err(Error::Attach { interface: name.to_owned(), refused })
+}
+
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "auto",
+        Mode::Xdp => "native XDP",
+        Mode::Generic => "generic XDP",
+        Mode::Tc => "tc",
+    }
 }
 
 /// The ways to see received frames, in the order they are tried. An interface without a link layer gives
@@ -66,9 +117,11 @@ const fn ways_in(mode: Mode, link: Link) -> &'static [How] {
     }
 }
 
-fn attach_egress(ebpf: &mut Ebpf, interface: &probe::Interface, link: Link) -> Result<Attached, Error> {
+const WAYS_OUT: [How; 2] = [How::TcxEgress, How::ClsactEgress];
+
+fn attach_egress(ebpf: &mut Ebpf, interface: &links::Interface, link: Link) -> Result<Attached, Error> {
     let mut refused = Vec::new();
-    for how in [How::TcxEgress, How::ClsactEgress] {
+    for how in WAYS_OUT {
         match try_way(ebpf, interface, link, how)? {
             Ok(link) => return Ok(attached(interface, how, refused, link)),
             Err(reason) => refused.push(format!("{how}: {reason}")),
@@ -77,7 +130,7 @@ fn attach_egress(ebpf: &mut Ebpf, interface: &probe::Interface, link: Link) -> R
     Err(Error::Attach { interface: interface.name.clone(), refused })
 }
 
-fn attached(interface: &probe::Interface, how: How, refused: Vec<String>, link: Hold) -> Attached {
+fn attached(interface: &links::Interface, how: How, refused: Vec<String>, link: Hold) -> Attached {
     let attachment = Attachment { interface: interface.name.clone(), ifindex: interface.index, how, refused };
     Attached { attachment, _link: link }
 }
@@ -85,7 +138,7 @@ fn attached(interface: &probe::Interface, how: How, refused: Vec<String>, link: 
 /// Tries one way. The inner result says why it does not go on this interface; the outer, why nothing will.
 fn try_way(
     ebpf: &mut Ebpf,
-    interface: &probe::Interface,
+    interface: &links::Interface,
     link: Link,
     how: How,
 ) -> Result<Result<Hold, String>, Error> {
@@ -93,7 +146,7 @@ fn try_way(
         How::NativeXdp => attach_xdp(xdp(ebpf)?, interface.index, XdpMode::Driver),
         How::GenericXdp => attach_xdp(xdp(ebpf)?, interface.index, XdpMode::Skb),
         How::TcxIngress | How::TcxEgress if !probe::kernel_is_at_least(6, 6) => {
-            return Ok(Err("needs Linux 6.6".to_owned()));
+            return Ok(Err(NEEDS_TCX.to_owned()));
         }
         How::TcxIngress => attach_tcx(ingress(ebpf, link)?, &interface.name, TcAttachType::Ingress),
         How::TcxEgress => attach_tcx(egress(ebpf, link)?, &interface.name, TcAttachType::Egress),
@@ -174,6 +227,16 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
         Err(error) => return Err(error),
     };
     program(ebpf, name)
+}
+
+/// Loads every program that this kernel may need, attaching none.
+pub(super) fn load_all(ebpf: &mut Ebpf) -> Result<(), Error> {
+    xdp(ebpf)?;
+    for link in [Link::Ethernet, Link::Raw] {
+        ingress(ebpf, link)?;
+        egress(ebpf, link)?;
+    }
+    Ok(())
 }
 
 pub(super) fn load_xdp(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 
 use super::error::chain;
 use super::ring::{Record, Rings};
-use super::{Config, Counters, Error, Hook, attach, maps, online_cpus, open_ring};
+use super::{Config, Counters, Error, Hook, attach, maps, prepare};
 
 /// The programs, loaded and with rings of their own.
 #[derive(Debug)]
@@ -67,11 +67,7 @@ impl Program {
 impl DryRun {
     /// Sets up the programs as [`super::Live::open`] does; `config` names no interface.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let mut ebpf = maps::load(config)?;
-        let mut rings = Rings::new();
-        for cpu in online_cpus()? {
-            open_ring(&mut ebpf, &mut rings, cpu, config.ring_bytes)?;
-        }
+        let (ebpf, rings, _) = prepare(config)?;
         Ok(Self { ebpf, rings })
     }
 

@@ -14,7 +14,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/si
 
 /// Creates the maps and tells the programs what to look for. No program is in the kernel yet.
 pub(super) fn load(config: &Config) -> Result<Ebpf, Error> {
-    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+    let level = if config.kernel_log { log::Level::Warn as u8 } else { 0 };
+    let mut ebpf = EbpfLoader::new().override_global("AYA_LOG_LEVEL", &level, true).load(OBJECT)?;
     let mut words = vec![0_u64; PORT_WORDS as usize];
     for &port in &config.ports {
         let (word, bit) = port_bit(port);

@@ -29,6 +29,8 @@ mod attach;
 mod clock;
 mod dry_run;
 mod error;
+mod kernel_log;
+mod links;
 mod maps;
 mod probe;
 mod ring;
@@ -43,57 +45,13 @@ use self::attach::{Attached, attach};
 use self::clock::{Clock, monotonic};
 pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
-pub use self::probe::{Capability, Feature, Interface, Probe, probe};
+use self::kernel_log::KernelLog;
+pub use self::links::Interface;
+pub use self::probe::{Capability, Feature, Probe, probe};
 use self::ring::{HOLD, Record, Rings};
+pub use crate::capture::{Config, Mode};
 use crate::capture::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
-
-/// What to capture, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Interfaces by name. One that does not exist is an error.
-    pub interfaces: Vec<String>,
-    /// Ports that carry SIP, as source or destination, UDP or TCP.
-    pub ports: Vec<u16>,
-    /// How to see received frames.
-    pub mode: Mode,
-    /// Bytes of each CPU's ring; rounded up to a power of two of pages.
-    pub ring_bytes: usize,
-    /// UDP ports of VXLAN tunnels to look into (at most two).
-    pub vxlan_ports: Vec<u16>,
-    /// Requests not to deliver over UDP: any of `OPTIONS`, `REGISTER`, `PUBLISH`. Empty unless configured.
-    pub drop_methods: Vec<String>,
-    /// How long a lone message may wait in its ring.
-    pub linger: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            interfaces: Vec::new(),
-            ports: vec![sipobs_common::SIP_PORT],
-            mode: Mode::Auto,
-            ring_bytes: 4 << 20,
-            vxlan_ports: vec![sipobs_common::VXLAN_PORT, sipobs_common::VXLAN_PORT_LINUX],
-            drop_methods: Vec::new(),
-            linger: Duration::from_millis(20),
-        }
-    }
-}
-
-/// How to see received frames. Sent frames are always seen by tc egress: XDP does not see them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Native XDP; where the driver or another program stands in the way, generic XDP; else tc ingress.
-    #[default]
-    Auto,
-    /// Native XDP or an error.
-    Xdp,
-    /// Generic XDP or an error.
-    Generic,
-    /// tc ingress or an error. Costs a virtual interface (veth and kin) less than XDP does.
-    Tc,
-}
 
 /// One program on one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +75,36 @@ impl fmt::Display for Attachment {
         }
         Ok(())
     }
+}
+
+/// What would be tried on an interface, first things first, each with what is known to stand in its way.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// The interface.
+    pub interface: Interface,
+    /// For received frames.
+    pub ingress: Vec<(How, Option<String>)>,
+    /// For sent frames.
+    pub egress: Vec<(How, Option<String>)>,
+}
+
+/// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again.
+///
+/// # Errors
+///
+/// What would keep [`Live::open`] from capturing, but for the interfaces.
+pub fn rehearse(config: &Config) -> Result<(), Error> {
+    let (mut ebpf, _rings, _) = prepare(config)?;
+    attach::load_all(&mut ebpf)
+}
+
+/// What would be tried on the interface `name`. Changes nothing.
+///
+/// # Errors
+///
+/// When there is no such interface, or every way is known to be barred.
+pub fn outlook(name: &str, mode: Mode) -> Result<Outlook, Error> {
+    attach::outlook(name, mode)
 }
 
 /// The ways a program is attached.
@@ -196,18 +184,15 @@ pub struct Live {
     /// Time of the last frame handed over: the next one's is not before it.
     last: Timestamp,
     looked_around: Instant,
+    kernel_log: Option<KernelLog>,
 }
 
 impl Live {
     /// Loads the programs, opens the rings and attaches, in that order: the first frame seen has a ring.
     pub fn open(config: &Config) -> Result<Self, Error> {
         check(config)?;
-        let mut ebpf = maps::load(config)?;
-        let cpus = online_cpus()?;
-        let mut rings = Rings::new();
-        for &cpu in &cpus {
-            open_ring(&mut ebpf, &mut rings, cpu, config.ring_bytes)?;
-        }
+        let (mut ebpf, rings, cpus) = prepare(config)?;
+        let kernel_log = if config.kernel_log { Some(KernelLog::of(&mut ebpf)?) } else { None };
         let mut attached = Vec::new();
         for name in &config.interfaces {
             attached.extend(attach(&mut ebpf, name, config.mode)?);
@@ -224,6 +209,7 @@ impl Live {
             frames: 0,
             last: Timestamp::from_nanos(i64::MIN),
             looked_around: now(),
+            kernel_log,
         })
     }
 
@@ -237,7 +223,7 @@ impl Live {
         let start = now();
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            self.rings.wait(left.min(self.config.linger)).map_err(Error::Wait)?;
+            self.rings.wait(left.min(self.config.linger())).map_err(Error::Wait)?;
             if self.looked_around.elapsed() >= LOOK_AROUND {
                 self.look_around()?;
             }
@@ -259,6 +245,13 @@ impl Live {
         // every CPU has passed through a quiescent state, which takes milliseconds.
         std::thread::sleep(Duration::from_millis(20));
         Ok(self.drain(u64::MAX, take).0)
+    }
+
+    /// Prints what the kernel programs have logged, where the configuration asks for it.
+    pub fn log(&mut self) {
+        if let Some(log) = &mut self.kernel_log {
+            log.print();
+        }
     }
 
     /// What the programs have counted since [`Self::open`], summed over CPUs, for each hook.
@@ -372,9 +365,20 @@ fn check(config: &Config) -> Result<(), Error> {
         if config.interfaces[..index].contains(name) {
             return wrong("interfaces", &format!("{name} is given twice"));
         }
-        probe::interface(name)?;
+        links::interface(name)?;
     }
     Ok(())
+}
+
+/// Maps and rings. The programs are loaded as they are attached: which ones depends on the interfaces.
+fn prepare(config: &Config) -> Result<(Ebpf, Rings, Vec<u32>), Error> {
+    let mut ebpf = maps::load(config)?;
+    let mut rings = Rings::new();
+    let cpus = online_cpus()?;
+    for &cpu in &cpus {
+        open_ring(&mut ebpf, &mut rings, cpu, config.ring_bytes)?;
+    }
+    Ok((ebpf, rings, cpus))
 }
 
 fn open_ring(ebpf: &mut Ebpf, rings: &mut Rings, cpu: u32, bytes: usize) -> Result<(), Error> {

@@ -1,14 +1,12 @@
 //! What this machine and this process can do, for `sipobs check` and for errors that name what is missing.
 
-use std::ffi::CStr;
 use std::fmt;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use aya::util::KernelVersion;
 use serde::Serialize;
 
 use super::Error;
+use super::links::{Interface, interfaces};
 
 /// The capabilities live capture uses, with their numbers (`linux/capability.h`) and what for.
 const CAPABILITIES: [(&str, u32, &str); 4] = [
@@ -55,25 +53,6 @@ pub struct Capability {
     pub effective: bool,
     /// What it is needed for.
     pub use_for: &'static str,
-}
-
-/// A network interface.
-#[derive(Clone, Debug, Serialize)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Its index.
-    pub index: u32,
-    /// ARPHRD type.
-    pub link_layer: u16,
-    /// Whether sipobs reads frames of this link layer.
-    pub readable: bool,
-    /// IFF_UP.
-    pub up: bool,
-    /// Bytes.
-    pub mtu: u32,
-    /// Whether a device stands behind it, rather than the kernel alone (veth, bridge, VLAN, tunnel).
-    pub hardware: bool,
 }
 
 /// Looks at the machine. Changes nothing and needs no privilege.
@@ -171,111 +150,9 @@ fn read_trimmed(path: &str) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// How frames of an interface begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
-    Ethernet,
-    Raw,
-}
-
-/// By ARPHRD type (`linux/if_arp.h`).
-pub(super) const fn link_of(arphrd: u16) -> Option<Link> {
-    match arphrd {
-        // ETHER, LOOPBACK
-        1 | 772 => Some(Link::Ethernet),
-        // PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE
-        512 | 519 | 768 | 769 | 776 | 778 | 823 | 0xfffe => Some(Link::Raw),
-        _ => None,
-    }
-}
-
-/// The interface of this name in the thread's network namespace.
-pub(super) fn interface(name: &str) -> Result<Interface, Error> {
-    let absent = || Error::NoInterface(name.to_owned());
-    let socket = socket()?;
-    let ask = |request| ioctl(&socket, name, request);
-    let index = ask(libc::SIOCGIFINDEX).map_err(|_| absent())?;
-    let hardware_address = ask(libc::SIOCGIFHWADDR).map_err(|_| absent())?;
-    let flags = ask(libc::SIOCGIFFLAGS).map_err(|_| absent())?;
-    let mtu = ask(libc::SIOCGIFMTU).map_err(|_| absent())?;
-    // SAFETY: each request fills the member of the union that is read after it.
-    let (index, link_layer, flags, mtu) = unsafe {
-        (
-            index.ifr_ifru.ifru_ifindex,
-            hardware_address.ifr_ifru.ifru_hwaddr.sa_family,
-            flags.ifr_ifru.ifru_flags,
-            mtu.ifr_ifru.ifru_mtu,
-        )
-    };
-    Ok(Interface {
-        name: name.to_owned(),
-        index: index.cast_unsigned(),
-        link_layer,
-        readable: link_of(link_layer).is_some(),
-        up: i32::from(flags) & libc::IFF_UP != 0,
-        mtu: mtu.cast_unsigned(),
-        hardware: std::path::Path::new("/sys/class/net").join(name).join("device").exists(),
-    })
-}
-
-/// All interfaces of the thread's network namespace, by index.
-fn interfaces() -> Result<Vec<Interface>, Error> {
-    let mut names = Vec::new();
-    // SAFETY: the list ends with an entry of index 0 and is freed once, after the names are copied.
-    unsafe {
-        let list = libc::if_nameindex();
-        if list.is_null() {
-            return Err(Error::System { what: "listing interfaces", source: io::Error::last_os_error() });
-        }
-        let mut entry = list;
-        while (*entry).if_index != 0 {
-            names.push(CStr::from_ptr((*entry).if_name).to_string_lossy().into_owned());
-            entry = entry.add(1);
-        }
-        libc::if_freenameindex(list);
-    }
-    Ok(names.iter().filter_map(|name| interface(name).ok()).collect())
-}
-
-fn socket() -> Result<OwnedFd, Error> {
-    // SAFETY: a new descriptor or -1.
-    unsafe {
-        match libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) {
-            -1 => Err(Error::System { what: "opening a socket", source: io::Error::last_os_error() }),
-            fd => Ok(OwnedFd::from_raw_fd(fd)),
-        }
-    }
-}
-
-fn ioctl(socket: &OwnedFd, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
-    // SAFETY: all-zero is a valid ifreq.
-    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays the terminator.
-    if name.is_empty() || name.len() >= ifreq.ifr_name.len() {
-        return Err(io::Error::from(io::ErrorKind::NotFound));
-    }
-    for (to, from) in ifreq.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    // SAFETY: these requests read the name from, and write their answer to, the ifreq given.
-    match unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut ifreq) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(ifreq),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_is_there_and_a_name_that_is_too_long_is_not() {
-        let lo = interface("lo").unwrap();
-        assert_eq!((lo.index, lo.link_layer, lo.readable), (1, 772, true));
-        for name in ["", "no-such-interface-of-this-name", "nosuch0"] {
-            assert!(matches!(interface(name), Err(Error::NoInterface(_))), "{name}");
-        }
-    }
 
     #[test]
     fn the_probe_sees_this_machine() {

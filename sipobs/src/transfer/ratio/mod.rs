@@ -148,6 +148,11 @@ pub struct RatioState {
 impl RatioState {
     /// The version written; no other is read.
     pub const VERSION: u32 = 1;
+
+    /// Whether it is of that version: another is not taken up.
+    pub const fn is_current(&self) -> bool {
+        self.version == Self::VERSION
+    }
 }
 
 impl Ratio {
@@ -159,7 +164,7 @@ impl Ratio {
     /// Takes up what was learned before, in place of what was learned so far. Says false, and changes
     /// nothing, for a state of another version. Trunks whose numbers make no sense are left out.
     pub fn restore(&mut self, state: RatioState) -> bool {
-        if state.version != RatioState::VERSION {
+        if !state.is_current() {
             return false;
         }
         self.trunks = state

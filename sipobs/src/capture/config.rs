@@ -1,0 +1,65 @@
+//! What to capture live, and how: in every build, so that one configuration file does for all of them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sipobs_common::{SIP_PORT, VXLAN_PORT, VXLAN_PORT_LINUX};
+
+/// What to capture live, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Interfaces by name. One that does not exist is an error.
+    pub interfaces: Vec<String>,
+    /// Ports that carry SIP, as source or destination, UDP or TCP.
+    pub ports: Vec<u16>,
+    /// How to see received frames.
+    pub mode: Mode,
+    /// Bytes of each CPU's ring; rounded up to a power of two of pages.
+    pub ring_bytes: usize,
+    /// UDP ports of VXLAN tunnels to look into (at most two).
+    pub vxlan_ports: Vec<u16>,
+    /// Requests not to deliver over UDP: any of `OPTIONS`, `REGISTER`, `PUBLISH`. Their answers still come.
+    pub drop_methods: Vec<String>,
+    /// Milliseconds that a lone message may wait in its ring.
+    pub linger_ms: u32,
+    /// Let the kernel programs log what they could not hand over, one line each, to standard error.
+    pub kernel_log: bool,
+}
+
+/// How to see received frames. Sent frames are always seen by tc egress: XDP does not see them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Native XDP; where the driver or another program stands in the way, generic XDP; else tc ingress.
+    #[default]
+    Auto,
+    /// Native XDP or an error.
+    Xdp,
+    /// Generic XDP or an error.
+    Generic,
+    /// tc ingress or an error. Costs a virtual interface (veth and kin) less than XDP does.
+    Tc,
+}
+
+impl Config {
+    /// How long a lone message may wait in its ring.
+    pub fn linger(&self) -> Duration {
+        Duration::from_millis(u64::from(self.linger_ms))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            ports: vec![SIP_PORT],
+            mode: Mode::Auto,
+            ring_bytes: 4 << 20,
+            vxlan_ports: vec![VXLAN_PORT, VXLAN_PORT_LINUX],
+            drop_methods: Vec::new(),
+            linger_ms: 20,
+            kernel_log: false,
+        }
+    }
+}

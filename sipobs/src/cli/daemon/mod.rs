@@ -1,0 +1,168 @@
+//! The daemon: live capture before the engine, sinks behind it. Start and end, in order; what happens in
+//! between is in [`watch`].
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use sipobs::capture::live::{Error, Live};
+use sipobs::config::Config;
+use sipobs::engine::Engine;
+use sipobs::export::metrics::{Metrics, serve};
+use sipobs::export::{Jsonl, Look, Terminal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::run::Format;
+use super::spans::{Spans, WhenFull};
+use super::{Exit, Failure, note, say};
+use outlet::Outlet;
+use state::State;
+use vitals::Vitals;
+use watch::{Ended, Watch};
+
+mod outlet;
+mod state;
+mod vitals;
+mod watch;
+
+/// How long the end may take beside the flush of the spans, which has a bound of its own.
+const END: Duration = Duration::from_secs(5);
+
+/// Watches until a signal comes or capture fails.
+pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, Failure> {
+    // What can be wrong with the configuration comes first, then what needs privilege.
+    let privacy = config.privacy().map_err(Failure::usage)?;
+    let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
+    let state = State::open(&config.state).map_err(Failure::usage)?;
+    if let Some(ratio) = state.restored() {
+        engine.restore_ratio(ratio);
+    }
+    let spans = Spans::start(config, WhenFull::Drop).map_err(Failure::usage)?;
+    let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
+    let outlets = outlets(config, format, look, &metrics).map_err(Failure::usage)?;
+
+    let runtime = runtime().map_err(Failure::usage)?;
+    let vitals = Arc::new(Vitals::default());
+    let server = runtime
+        .block_on(serve(config.metrics.listen, Arc::clone(&metrics), Arc::clone(&vitals) as _))
+        .map_err(Failure::usage)?;
+    // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
+    let stop = signals(&runtime).map_err(Failure::usage)?;
+    let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
+    for attachment in live.attachments() {
+        note(format_args!("{attachment}"));
+    }
+    runtime.spawn(server);
+
+    let watch = Watch { live, engine, spans, outlets, metrics, vitals, state };
+    let (done, ended) = channel();
+    let capture = thread::Builder::new()
+        .name("capture".into())
+        .spawn(move || {
+            let _ = done.send(watch.run(&stop));
+        })
+        .map_err(Failure::usage)?;
+    // The thread's end is a value, or nothing if it panicked.
+    let ended = ended.recv();
+    let _ = capture.join();
+    end(ended.map_err(|_| anyhow!("the capture ended unexpectedly")))
+}
+
+/// Waits for the sinks and says what was left undone.
+fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
+    let Ended { failure, spans, outlets } = ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
+    let mut exit = Exit::Done;
+    for outlet in outlets {
+        if let Err(error) = outlet.finish(END) {
+            say(&error);
+            exit = Exit::Partial;
+        }
+    }
+    if !spans.is_none_or(Spans::finish) {
+        exit = Exit::Partial;
+    }
+    match failure {
+        Some(error) => Err(cannot_capture(error, "capture stopped")),
+        None => Ok(exit),
+    }
+}
+
+fn outlets(
+    config: &Config,
+    format: Format,
+    look: Look,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Vec<Outlet>> {
+    let mut outlets = Vec::new();
+    let notices = config.jsonl.notices;
+    let on_stdout = config.jsonl.path.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    match format {
+        Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices), metrics)?),
+        // Two forms on one stream would be neither.
+        _ if on_stdout => outlets.push(Outlet::start("print", stdout_jsonl(notices), metrics)?),
+        Format::Text => {
+            let terminal = Terminal::new(std::io::stdout(), look, false);
+            outlets.push(Outlet::start("print", Box::new(terminal), metrics)?);
+        }
+        Format::None => {}
+    }
+    if let Some(path) = config.jsonl.path.as_deref().filter(|_| !on_stdout) {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("jsonl.path: cannot open {}", path.display()))?;
+        outlets.push(Outlet::start("jsonl", Box::new(Jsonl::new(file, notices)), metrics)?);
+    }
+    Ok(outlets)
+}
+
+fn stdout_jsonl(notices: bool) -> Box<Jsonl<std::io::Stdout>> {
+    Box::new(Jsonl::new(std::io::stdout(), notices))
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name("server").enable_all();
+    builder.build().context("cannot start the HTTP server")
+}
+
+/// Gets a message for each SIGINT or SIGTERM.
+#[derive(Debug)]
+struct Stop(Receiver<()>);
+
+impl Stop {
+    /// Whether it is time.
+    fn wanted(&self) -> bool {
+        // The sender lives in the runtime: gone means that the end has begun.
+        !matches!(self.0.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout))
+    }
+}
+
+fn signals(runtime: &Runtime) -> anyhow::Result<Stop> {
+    let entered = runtime.enter();
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    drop(entered);
+    let (sender, receiver) = channel();
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if sender.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Stop(receiver))
+}
+
+fn cannot_capture(error: Error, what: &'static str) -> Failure {
+    let exit = match error {
+        Error::Config { .. } => Exit::Usage,
+        _ => Exit::Capture,
+    };
+    Failure { exit, error: anyhow::Error::new(error).context(what) }
+}

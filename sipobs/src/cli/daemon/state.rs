@@ -1,0 +1,185 @@
+//! What is kept across restarts: the REFER ratio of each trunk. Written beside the capture thread, to a new
+//! file that then takes the old one's name, so that neither a slow disk nor a crash costs anything.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use sipobs::config::StateConfig;
+use sipobs::transfer::ratio::RatioState;
+
+use crate::cli::note;
+
+/// More than any state that sipobs writes: a few numbers for each day and trunk.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// The state file, or none.
+pub(super) struct State {
+    restored: Option<RatioState>,
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    every: Duration,
+    written: Instant,
+    queue: SyncSender<RatioState>,
+    failures: Arc<AtomicU64>,
+    writer: JoinHandle<()>,
+}
+
+impl State {
+    /// Reads what an earlier run has kept. A file that can't be understood is set aside, not overwritten.
+    pub(super) fn open(config: &StateConfig) -> anyhow::Result<Self> {
+        let Some(path) = config.path.clone() else { return Ok(Self { restored: None, kept: None }) };
+        let restored = match File::open(&path) {
+            Ok(file) => understood(&path, file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("state.path: {}: cannot be read", path.display()));
+            }
+        };
+        let failures = Arc::new(AtomicU64::new(0));
+        let (queue, states) = sync_channel(1);
+        let counted = Arc::clone(&failures);
+        let writer = thread::Builder::new()
+            .name("state".into())
+            .spawn(move || write_all(&path, &states, &counted))
+            .context("cannot start to keep state")?;
+        let every = Duration::from_secs(u64::from(config.every_s.max(1)));
+        Ok(Self { restored, kept: Some(Kept { every, written: now(), queue, failures, writer }) })
+    }
+
+    /// What an earlier run has kept.
+    pub(super) fn restored(&self) -> Option<RatioState> {
+        self.restored.clone()
+    }
+
+    /// Writes `state` if it is time. Never waits: a disk that is slow gets the next one.
+    pub(super) fn keep(&mut self, state: impl FnOnce() -> RatioState) {
+        let Some(kept) = &mut self.kept else { return };
+        if kept.written.elapsed() >= kept.every {
+            kept.written = now();
+            let _ = kept.queue.try_send(state());
+        }
+    }
+
+    /// Writes the last `state`, and waits for that.
+    pub(super) fn finish(&mut self, state: RatioState) {
+        let Some(kept) = self.kept.take() else { return };
+        let _ = kept.queue.send(state);
+        drop(kept.queue);
+        let _ = kept.writer.join();
+    }
+
+    /// Writes that failed.
+    pub(super) fn failures(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.failures.load(Ordering::Relaxed))
+    }
+}
+
+/// What the file holds. One that makes no sense is set aside.
+fn understood(path: &Path, file: File) -> anyhow::Result<Option<RatioState>> {
+    let error = match parse(file) {
+        Ok(state) => return Ok(Some(state)),
+        Err(error) => error,
+    };
+    let aside = path.with_extension("unreadable");
+    fs::rename(path, &aside)
+        .with_context(|| format!("state.path: {}: {error:#}; cannot be set aside", path.display()))?;
+    note(format_args!(
+        "state.path: {}: {error:#}; set aside as {}, learning anew",
+        path.display(),
+        aside.display()
+    ));
+    Ok(None)
+}
+
+fn parse(file: File) -> anyhow::Result<RatioState> {
+    let mut text = String::new();
+    file.take(MOST_BYTES).read_to_string(&mut text).context("cannot be read")?;
+    let state: RatioState = serde_json::from_str(&text).context("is no state file")?;
+    anyhow::ensure!(state.is_current(), "was written by another version");
+    Ok(state)
+}
+
+fn write_all(path: &Path, states: &Receiver<RatioState>, failures: &AtomicU64) {
+    let mut well = true;
+    for state in states {
+        match write(path, &state) {
+            Ok(()) => well = true,
+            Err(error) => {
+                failures.fetch_add(1, Ordering::Relaxed);
+                if std::mem::replace(&mut well, false) {
+                    note(format_args!("state.path: {}: cannot be written: {error}", path.display()));
+                }
+            }
+        }
+    }
+}
+
+fn write(path: &Path, state: &RatioState) -> io::Result<()> {
+    let new: PathBuf = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec(state)?)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+#[allow(clippy::disallowed_methods, reason = "paces writes, judges nothing")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sipobs::transfer::ratio::{Ratio, RatioConfig};
+
+    fn config(path: &Path) -> StateConfig {
+        StateConfig { path: Some(path.to_owned()), every_s: 3600 }
+    }
+
+    #[test]
+    fn what_is_kept_is_restored() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        let mut first = State::open(&config(&path)).unwrap();
+        assert_eq!(first.restored(), None, "nothing there yet");
+        let state = Ratio::new(RatioConfig::default()).state();
+        first.finish(state.clone());
+        assert_eq!(State::open(&config(&path)).unwrap().restored(), Some(state));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no other file is left behind");
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        fs::write(&path, b"{\"version\":1,\"trunks\":{\"a").unwrap();
+        let mut state = State::open(&config(&path)).unwrap();
+        assert_eq!(state.restored(), None);
+        state.finish(Ratio::new(RatioConfig::default()).state());
+        assert!(fs::read_to_string(dir.path().join("state.unreadable")).unwrap().contains("trunks"));
+        assert!(State::open(&config(&path)).unwrap().restored().is_some());
+    }
+
+    #[test]
+    fn a_write_that_fails_is_counted_and_the_next_one_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("missing/state.json");
+        let failures = AtomicU64::new(0);
+        let (queue, states) = sync_channel(2);
+        let state = Ratio::new(RatioConfig::default()).state();
+        queue.send(state.clone()).unwrap();
+        queue.send(state).unwrap();
+        drop(queue);
+        write_all(&path, &states, &failures);
+        assert_eq!(failures.load(Ordering::Relaxed), 2);
+    }
+}

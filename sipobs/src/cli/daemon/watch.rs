@@ -1,0 +1,242 @@
+//! The capture thread: rings → engine → sinks. Nothing in here waits for anything but frames.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sipobs::capture::live::{Error, Event, Failure, Hook, Live};
+use sipobs::engine::Engine;
+use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
+use sipobs::stream::Damage;
+use sipobs::timestamp::Timestamp;
+
+use super::Stop;
+use super::outlet::Outlet;
+use super::state::State;
+use super::vitals::Vitals;
+use crate::cli::note;
+use crate::cli::spans::Spans;
+
+/// The longest wait for frames: how soon a signal or a scrape is seen to.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often the kernel is asked for what it could not deliver.
+const LOSSES: Duration = Duration::from_millis(250);
+
+/// A wall clock this far from frame times was set, and has not just drifted.
+const STEP: i64 = 1_000_000_000;
+
+/// Everything the capture thread owns.
+pub(super) struct Watch {
+    pub(super) live: Live,
+    pub(super) engine: Engine,
+    pub(super) spans: Option<Spans>,
+    pub(super) outlets: Vec<Outlet>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) state: State,
+}
+
+/// What is left when it is over.
+pub(super) struct Ended {
+    /// Why, unless it was asked to.
+    pub(super) failure: Option<Error>,
+    pub(super) spans: Option<Spans>,
+    pub(super) outlets: Vec<Outlet>,
+}
+
+impl Watch {
+    /// Watches until told to stop or capture fails; then detaches, drains, and settles what is open.
+    pub(super) fn run(mut self, stop: &Stop) -> Ended {
+        self.vitals.captures(true);
+        let mut rounds = Rounds::default();
+        let failure = loop {
+            if stop.wanted() {
+                break None;
+            }
+            match self.poll() {
+                Ok(now) => self.round(now, &mut rounds),
+                Err(error) => break Some(error),
+            }
+        };
+        self.vitals.captures(false);
+        let failure = self.finish(&mut rounds).err().or(failure);
+        Ended { failure, spans: self.spans, outlets: self.outlets }
+    }
+
+    /// One wait for frames, and what they lead to.
+    fn poll(&mut self) -> Result<Timestamp, Error> {
+        let Self { live, engine, .. } = self;
+        let now = live.poll(POLL, &mut |event| take(engine, event))?;
+        engine.handle_timeout(now);
+        self.drain();
+        Ok(now)
+    }
+
+    /// What is to be seen to between waits.
+    fn round(&mut self, now: Timestamp, rounds: &mut Rounds) {
+        self.vitals.beat();
+        if rounds.losses_due() {
+            self.count_losses(now, rounds);
+            self.follow_clock(rounds);
+            self.live.log();
+        }
+        self.state.keep(|| self.engine.transfers().ratio_state());
+        if let Some(asked) = self.vitals.asked() {
+            self.publish();
+            self.vitals.answered(asked);
+        }
+    }
+
+    /// Frames that matched and could not be handed over: every kind, as the kernel counts them, whichever of
+    /// them the rings tell of.
+    fn count_losses(&mut self, now: Timestamp, rounds: &mut Rounds) {
+        let Ok(hooks) = self.live.counters() else { return };
+        let lost = hooks.iter().map(|(_, counters)| counters.lost()).sum::<u64>() + self.live.damaged();
+        let new = lost.saturating_sub(rounds.lost);
+        if new == 0 {
+            return;
+        }
+        rounds.lost = lost;
+        self.engine.damage(now, Damage::RingLost(new));
+        if rounds.complaints.is_due() {
+            note(format_args!(
+                "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
+            ));
+        }
+    }
+
+    /// A step of the wall clock: frame times follow when no timer runs, so that none fires early or hangs.
+    fn follow_clock(&mut self, rounds: &mut Rounds) {
+        let error = self.live.clock_error();
+        if error.abs() < STEP {
+            rounds.stepped = false;
+            return;
+        }
+        if !rounds.stepped {
+            rounds.stepped = true;
+            #[allow(clippy::cast_precision_loss, reason = "for a person")]
+            let seconds = error as f64 / 1e9;
+            note(format_args!(
+                "the wall clock was set by {seconds:+.0} s; times follow once no call is open"
+            ));
+        }
+        if self.engine.poll_timeout().is_none() {
+            self.live.adopt_wall_clock();
+        }
+    }
+
+    /// Detaches, hands over what the rings still hold, and settles all that is open as it stands.
+    fn finish(&mut self, rounds: &mut Rounds) -> Result<(), Error> {
+        let Self { live, engine, .. } = self;
+        let now = live.finish(&mut |event| take(engine, event))?;
+        self.count_losses(now, rounds);
+        self.engine.finish(now);
+        self.drain();
+        self.publish();
+        self.state.finish(self.engine.transfers().ratio_state());
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            self.metrics.output(&output);
+            if let Some(spans) = &mut self.spans {
+                spans.output(&output);
+            }
+            let output = Arc::new(output);
+            for outlet in &mut self.outlets {
+                outlet.output(&output);
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let Ok(counts) = self.live.counters() else { return };
+        self.metrics.publish(Snapshot {
+            hooks: counts.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
+            attached: self
+                .live
+                .attachments()
+                .iter()
+                .map(|a| Attached { interface: a.interface.clone(), how: a.how.name() })
+                .collect(),
+            frames: self.live.frames(),
+            damaged: self.live.damaged(),
+            ring_bytes: self.live.ring_bytes(),
+            #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
+            clock_error: self.live.clock_error() as f64 / 1e9,
+            engine: Some(self.engine.counters()),
+            spans: self.spans.as_ref().and_then(Spans::counts),
+            state_failures: self.state.failures(),
+        });
+    }
+}
+
+fn take(engine: &mut Engine, event: Event<'_>) {
+    match event {
+        Event::Frame(frame) => engine.frame(&frame),
+        // Counted from the kernel's own counters, which know more kinds of loss.
+        Event::Lost { .. } => {}
+    }
+}
+
+fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCounts {
+    HookCounts {
+        hook: match hook {
+            Hook::Xdp => "xdp",
+            Hook::TcIngress => "tc_ingress",
+            Hook::TcEgress => "tc_egress",
+        },
+        seen: counters.seen,
+        passed: vec![
+            ("other", counters.other),
+            ("malformed", counters.malformed),
+            ("keep_alive", counters.keep_alive),
+            ("noise", counters.noise),
+        ],
+        delivered: counters.delivered,
+        truncated: counters.truncated,
+        lost: Failure::ALL.map(|failure| (failure.name(), counters.failed[failure as usize])).to_vec(),
+    }
+}
+
+/// What the rounds remember of one another.
+#[derive(Default)]
+struct Rounds {
+    /// Frames lost as of the last look.
+    lost: u64,
+    stepped: bool,
+    looked: Option<Instant>,
+    complaints: Complaints,
+}
+
+impl Rounds {
+    fn losses_due(&mut self) -> bool {
+        let now = now();
+        let due = self.looked.is_none_or(|looked| now.duration_since(looked) >= LOSSES);
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
+}
+
+/// One complaint a minute: a flood must not become a flood of lines.
+#[derive(Default)]
+struct Complaints(Option<Instant>);
+
+impl Complaints {
+    fn is_due(&mut self) -> bool {
+        let now = now();
+        let due = self.0.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(60));
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "paces the daemon's own chores, judges nothing")]
+fn now() -> Instant {
+    Instant::now()
+}
