@@ -16,6 +16,7 @@ use crate::packet::{Packet, Transport};
 use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
 
+mod books;
 mod framer;
 mod half;
 mod length;
@@ -160,6 +161,8 @@ pub struct Counters {
     pub connections: u64,
     /// TCP connections thrown out to make room.
     pub connections_evicted: u64,
+    /// Those of them whose host had more than its share of connections that nobody answered.
+    pub connections_evicted_for_share: u64,
 }
 
 /// The stage: TCP reassembly and message framing.

@@ -499,6 +499,24 @@ fn a_flood_does_not_push_out_conversations() {
 }
 
 #[test]
+fn one_host_floods_only_itself() {
+    let whole = message(0, 40);
+    let mut ear = Ear::with(Config { max_bytes: 100_000, ..Config::default() });
+    // Half a message from a host that nobody is heard to answer, which goes before any other.
+    ear.tcp(START, b"", SYN);
+    ear.tcp(seq(1), &whole[..30], DATA);
+    for n in 0..2_000_u16 {
+        ear.segment(end(3, n), end(2, 5060), 0, b"", SYN);
+    }
+    let counters = &ear.streams.counters;
+    assert!(counters.connections_evicted > 1_900);
+    assert_eq!(counters.connections_evicted, counters.connections_evicted_for_share);
+    ear.tcp(seq(31), &whole[30..], DATA);
+    assert_eq!(ear.out, [whole]);
+    ear.finish();
+}
+
+#[test]
 fn one_byte_segments_cost_no_more_than_large_ones() {
     let whole = [message(0, 30_000), message(1, 100), b"X: y\r\n".repeat(5_000)].concat();
     let looked_at = |size: usize| {
