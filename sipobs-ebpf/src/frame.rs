@@ -9,6 +9,9 @@ use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf
 
 /// A frame at a hook.
 pub trait Frame {
+    /// Whether tunnelled frames are looked into. The verifier follows every way through the headers, and
+    /// twice as many of them are more than it has patience for where each byte is read in place.
+    const TUNNELS: bool = true;
     /// The context as the helpers want it.
     fn context(&self) -> *mut c_void;
     /// Its length in bytes.
@@ -65,6 +68,8 @@ impl Frame for XdpFrags {
 pub struct XdpLinear(pub *mut xdp_md);
 
 impl Frame for XdpLinear {
+    const TUNNELS: bool = false;
+
     #[inline(always)]
     fn context(&self) -> *mut c_void {
         self.0.cast()

@@ -27,7 +27,7 @@ pub fn sipobs_xdp(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Received frames in one buffer, for older kernels.
+/// Received frames in one buffer, for older kernels. Does not look into tunnels.
 #[xdp]
 pub fn sipobs_xdp_linear(ctx: XdpContext) -> u32 {
     observe(&XdpLinear(ctx.ctx), Hook::Xdp, Link::Ethernet);

@@ -77,7 +77,8 @@ fn try_judge<F: Frame>(frame: &F, link: Link) -> Result<u32, Verdict> {
     }
     let verdict = match transport(frame, &outer) {
         Ok(Payload::Sip) => Ok(0),
-        Ok(Payload::Tunnel(at)) => tunnelled(frame, at),
+        Ok(Payload::Tunnel(at)) if F::TUNNELS => tunnelled(frame, at),
+        Ok(Payload::Tunnel(_)) => Err(Verdict::Other),
         Err(verdict) => Err(verdict),
     };
     if outer.fragment == Fragment::First {

@@ -35,40 +35,31 @@ type Step = (&'static str, &'static str, fn() -> Result<Verdict>);
 const STEPS: &[Step] = &[
     ("setup", "what the checks need is there", prepare),
     ("fmt", "rustfmt", fmt),
-    ("unit", "unit, golden and property tests", unit),
-    ("clean", "nothing is left behind", clean),
-];
-
-/// Steps that wait for the kernel programs: run when named, not yet part of the gate.
-const PENDING: &[Step] = &[
     ("clippy", "clippy, without and with live capture", clippy),
+    ("unit", "unit, golden and property tests, and the kernel programs on given frames", unit),
     ("docs", "documentation builds without a warning", docs),
     ("deploy", "rules, manifests and example configurations", deploy_files),
     ("capture", "the shipped capture of the lab's calls is judged right", shipped),
     ("lab", "the lab's calls, captured live, and their spans in a collector", live_calls),
     ("replay", "a capture through XDP and tc says what the file says", replay),
     ("http", "spans over HTTP", http),
+    ("clean", "nothing is left behind", clean),
 ];
 
 /// Runs the steps. Fails if any of them failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
-        for (name, what, _) in STEPS.iter().chain(PENDING) {
+        for (name, what, _) in STEPS {
             println!("{name:10} {what}");
         }
         return Ok(());
     }
-    if let Some(unknown) =
-        options.steps.iter().find(|name| !STEPS.iter().chain(PENDING).any(|(known, ..)| known == name))
-    {
+    if let Some(unknown) = options.steps.iter().find(|name| !STEPS.iter().any(|(known, ..)| known == name)) {
         bail!("there is no step {unknown:?}; see cargo xtask test --list");
     }
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    let gate = |name: &str| STEPS.iter().any(|(known, ..)| *known == name);
-    for (name, what, step) in STEPS.iter().chain(PENDING) {
-        let wanted =
-            if options.steps.is_empty() { gate(name) } else { options.steps.iter().any(|s| s == name) };
-        if !wanted {
+    for (name, what, step) in STEPS {
+        if !options.steps.is_empty() && !options.steps.iter().any(|wanted| wanted == name) {
             continue;
         }
         println!("\n── {name}: {what}");
@@ -104,7 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn prepare() -> Result<Verdict> {
-    setup::ensure(&[setup::Need::Checks])?;
+    setup::ensure(&[setup::Need::Live, setup::Need::Lab, setup::Need::Checks])?;
     Ok(Verdict::Passed)
 }
 
@@ -124,7 +115,13 @@ fn clippy() -> Result<Verdict> {
 }
 
 fn unit() -> Result<Verdict> {
-    cargo(&["test", "--locked", "--workspace"])?;
+    let mut test = Command::new("cargo");
+    test.args(["test", "--locked", "--workspace", "--features", "sipobs/live"]);
+    test.env("PATH", setup::search_path()).current_dir(root());
+    if rustix::process::geteuid().is_root() {
+        test.env("SIPOBS_REQUIRE_LIVE", "1");
+    }
+    run_command(&mut test, CARGO_LIMIT)?;
     Ok(Verdict::Passed)
 }
 
