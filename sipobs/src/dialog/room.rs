@@ -3,8 +3,8 @@
 //! A leg that an answer has confirmed is never thrown out for one that is not. Those that are not are of three
 //! kinds: nobody has answered, it failed, it rings. The oldest goes of the kind that there is most of: a flood is
 //! of one kind, whether it comes from forged addresses or is refused by its target, and so pushes out itself. And
-//! no host may have more than its share of them, whatever room there is: who calls from one address throws out no
-//! one else's calls.
+//! once half of the room is taken, no host may have more than its share of them: who calls from one address throws
+//! out no one else's calls.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use super::leg::{Leg, LegId};
 /// What a leg takes up beside its texts, about, in all tables of the stage: measured in `tests/budget.rs`.
 pub(crate) const LEG: usize = 4_608;
 
-/// No host may take up more than this part of the room with legs that are not confirmed.
+/// No host may take up more than this part of the room with legs that are not confirmed, once half is taken.
 const SHARE: usize = 4;
 
 /// Kinds of legs that are not confirmed.
@@ -108,6 +108,7 @@ impl Room {
     pub(super) fn crowded(&self) -> Option<(Crowded, Option<LegId>)> {
         if let Some(host) = self.greedy
             && let Some(of_host) = self.hosts.get(&host)
+            && self.taken > self.limit / 2
             && of_host.bytes > self.limit / SHARE
         {
             let first = self.by_host.range((host, of_host.most(), LegId(0))..).next();

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::tcp::{Class, Key};
 use crate::timestamp::Timestamp;
 
-/// No host may take up more than this part of the room with connections that it opened and nobody answered.
+/// No host may take up more than this part of the room with connections that it opened and nobody answered, once
+/// half is taken.
 const SHARE: usize = 4;
 
 /// The books.
@@ -50,6 +51,7 @@ impl Books {
     /// The connection that has to go, if one has, and whether for its host's share.
     pub(super) fn crowded(&self, max: usize) -> Option<(Key, bool)> {
         if let Some(host) = self.greedy
+            && self.bytes > max / 2
             && self.hosts.get(&host).is_some_and(|bytes| *bytes > max / SHARE)
         {
             let from = (host, Class::Unproven, Timestamp::from_nanos(i64::MIN), Key::LEAST);

@@ -5,8 +5,8 @@
 //!
 //! The table is bounded in bytes. What goes first: connections without SIP in them, then those of which
 //! only one side was heard (a flood from forged addresses looks like that), then the others; among equals
-//! the one that has been quiet longest. And no host may take up more than its share with connections that it
-//! opened and of which the other side was not heard.
+//! the one that has been quiet longest. And once half of the room is taken, no host may have more than its
+//! share with connections that it opened and of which the other side was not heard.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
