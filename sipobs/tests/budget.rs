@@ -304,10 +304,10 @@ fn script() -> Vec<Line> {
     ]
 }
 
-/// A source address that no other message of the flood has.
+/// A source address that hardly any other message of the flood has.
 fn forged(n: u64) -> [u8; 4] {
-    let mixed = (n as u32).wrapping_mul(0x9e37_79b1);
-    [10 + (mixed >> 29) as u8, (mixed >> 16) as u8, (mixed >> 8) as u8, mixed as u8]
+    let [a, b, c, d] = u32::try_from(n).unwrap().wrapping_mul(0x9e37_79b1).to_be_bytes();
+    [10 + (a >> 5), b, c, d]
 }
 
 fn junk(text: &mut String, n: u64, long: usize) {

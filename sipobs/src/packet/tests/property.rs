@@ -96,7 +96,7 @@ fn piece(v6_: bool, from: usize, more: bool, bytes: &[u8]) -> Vec<u8> {
         let at = (at | u16::from(more)).to_be_bytes();
         v6(44, &[&[17, 0, at[0], at[1], 0, 0, 0, 9][..], bytes].concat())
     } else {
-        v4_piece(9, at / 8 | if more { 0x2000 } else { 0 }, 17, bytes)
+        v4_piece(9, (at / 8) | if more { 0x2000 } else { 0 }, 17, bytes)
     }
 }
 
