@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: one capture, read by sipobs and by the readers that people know, in the same run.
+//! `cargo xtask bench`: one capture, read by sipobs and by the readers that people know, in the same run; and
+//! what the kernel programs cost.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -36,7 +37,7 @@ struct Cost {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::ensure(&[Need::Comparisons])?;
+    setup::ensure(&[Need::Comparisons, Need::Live])?;
     let sipobs = daemon::build(false, true)?;
     let dir = scratch("bench")?;
     let mut report = machine()?;
@@ -67,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         fs::remove_file(&capture)?;
     }
+    report.push_str(&programs()?);
     report.push_str(
         "\nsipobs: pcap --format jsonl. tshark: -Y sip with Call-ID, CSeq and status as fields, name resolution off.\n\
          sngrep: no interface, nothing printed, no limit on calls. The fastest of the runs of each.\n",
@@ -76,6 +78,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::write(root().join("xtask/bench-results.txt"), report)?;
     }
     Ok(())
+}
+
+/// What the kernel programs cost, by the kernel's test run; or why that can't be had here.
+fn programs() -> Result<String> {
+    let mut bench = Command::new("cargo");
+    bench.args(["bench", "--locked", "--package", "sipobs", "--no-default-features", "--features", "live"]);
+    bench.args(["--bench", "programs"]).env("PATH", setup::search_path()).current_dir(root());
+    Ok(match output(&mut bench) {
+        Ok(text) => format!("\nThe kernel programs, by the kernel's test run, warm\n\n{text}"),
+        Err(error) => format!("\nThe kernel programs were not measured: {error}\n"),
+    })
 }
 
 fn readers(sipobs: &Path, capture: &Path) -> Vec<(&'static str, Vec<String>)> {

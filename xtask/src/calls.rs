@@ -326,7 +326,8 @@ fn refer_by_baresip(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn baresip_modules() -> Result<PathBuf> {
+/// Where its modules are.
+pub(crate) fn baresip_modules() -> Result<PathBuf> {
     // Debian before 13 keeps them in /usr/lib/baresip, later ones in the multiarch directory.
     let mut candidates = vec![PathBuf::from("/usr/lib/baresip/modules")];
     if let Ok(entries) = fs::read_dir("/usr/lib") {

@@ -42,7 +42,7 @@ impl Lab {
     /// Makes the namespaces and the wire between them. Needs root.
     pub(crate) fn new(dir: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        remove_stale();
+        remove_stale(PREFIX);
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let id = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let lab = Self { trunk: format!("{id}-trunk"), agent: format!("{id}-agent"), dir: dir.into() };
@@ -155,23 +155,28 @@ pub(crate) fn address(side: Side, number: u8) -> Ipv4Addr {
 
 /// The lab's namespaces that are there now, whoever made them.
 pub(crate) fn namespaces() -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| name.starts_with(PREFIX)).collect();
-    names.sort();
-    names
+    namespaces_of(PREFIX)
 }
 
-/// Removes what a killed run left behind: namespaces whose maker is gone.
-fn remove_stale() {
-    for name in namespaces() {
-        let maker = name[PREFIX.len()..].split('-').nth(1).unwrap_or_default();
+/// Removes what a killed run left behind: namespaces named `prefix-pid-…` whose maker is gone.
+pub(crate) fn remove_stale(prefix: &str) {
+    for name in namespaces_of(prefix) {
+        let maker = name[prefix.len()..].split('-').nth(1).unwrap_or_default();
         if !maker.is_empty() && !Path::new("/proc").join(maker).exists() {
             let _ = ip(&["netns", "delete", &name]);
         }
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<String> {
+/// Runs `ip` and gives its standard output.
+pub(crate) fn ip(arguments: &[&str]) -> Result<String> {
     output(Command::new("ip").args(arguments))
+}
+
+fn namespaces_of(prefix: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with(prefix)).collect();
+    names.sort();
+    names
 }

@@ -10,6 +10,7 @@ use clap::Parser;
 
 mod bench;
 mod calls;
+mod cases;
 mod children;
 mod collector;
 mod daemon;
@@ -48,6 +49,8 @@ enum Chore {
         /// The file to write.
         file: PathBuf,
     },
+    /// Place the calls of the golden cases that have a `play.txt` between real SIP stacks, and record them.
+    RecordCases(cases::Options),
     /// Install what the other chores need (as root on Debian or Ubuntu), or say how.
     Setup,
     /// Run every check there is, or only the steps named.
@@ -63,6 +66,10 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Record { file } => recording::record(&file),
+        Chore::RecordCases(options) => cases::run(
+            &["golden", "golden_wrong"].map(|folder| root().join("sipobs/tests").join(folder)),
+            &options,
+        ),
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
         Chore::Test(options) => test::run(&options),
         Chore::Traffic(options) => traffic::run(&options),

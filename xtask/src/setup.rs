@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Lab,
     /// Check metrics rules, manifests and received spans.
     Checks,
+    /// Record the golden cases whose parties are further stacks.
+    Peers,
     /// Run beside other SIP readers.
     Comparisons,
     /// Build the Jaeger page of the demo.
@@ -29,7 +31,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    /// Everything.
+    /// Everything but [`Need::Peers`]: recording cases is rare, and a proxy not for every machine.
     pub(crate) const ALL: [Self; 6] =
         [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz];
 }
@@ -44,6 +46,8 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Checks, "tcpdump", "tcpdump"),
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "promtool", "prometheus"),
+    (Need::Peers, "kamailio", "kamailio"),
+    (Need::Peers, "linphonec", "linphone-cli"),
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
     (Need::Ui, "protoc", "protobuf-compiler"),

@@ -75,8 +75,8 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
     if failed {
         out.push('\n');
         for (at, candidate) in attempt.diagnosis.iter().enumerate() {
-            let word = if at == 0 { "likely" } else { "or" };
-            point(look, &mut out, word, BOLD, &candidate.cause);
+            let (word, cause) = words::cause(at, &candidate.cause);
+            point(look, &mut out, word, BOLD, &cause);
             point(look, &mut out, "because", PLAIN, &candidate.because);
             point(look, &mut out, "check", PLAIN, &candidate.check);
         }
@@ -91,32 +91,31 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
 /// When, how, in which call, and on what evidence.
 fn about(look: Look, attempt: &Attempt, out: &mut String) {
     let kind = match attempt.kind {
-        crate::transfer::Kind::Blind => "blind",
-        crate::transfer::Kind::Attended => "attended",
+        // Nobody is consulted before a redirection.
+        _ if attempt.method == Method::Redirect => "",
+        crate::transfer::Kind::Blind => ", blind",
+        crate::transfer::Kind::Attended => ", attended",
     };
     let facts = format!(
-        "{} · {}, {kind} · took {} · {}",
+        "{} · {}{kind} · took {} · {}",
         moment(&attempt.started.to_string()),
         words::method(attempt.method),
         words::seconds(attempt.duration_ms),
-        words::evidence(attempt.evidence),
+        words::evidence(attempt),
     );
     out.push_str("  ");
     look.paragraph(out, DIM, 2, &facts);
 
     let mut call = match &attempt.call_id {
-        Some(call_id) => format!("call {}", clean(call_id)),
-        None => "call not known".to_owned(),
+        Some(call_id) => format!("call (a) {}", clean(call_id)),
+        None => "call (a) not known".to_owned(),
     };
-    if let Some(target) = &attempt.target_call_id {
-        call.push_str(&format!(", leg to the target {}", clean(target)));
+    // Who follows a redirection stays in the same call.
+    if let Some(target) = attempt.target_call_id.as_ref().filter(|id| attempt.call_id.as_ref() != Some(id)) {
+        call.push_str(&format!(", leg to the target (b) {}", clean(target)));
     }
     if let Some(link) = &attempt.link {
-        call.push_str(&format!(
-            " (tied by {}, confidence {:.2})",
-            link.method.replace('_', " "),
-            link.confidence
-        ));
+        call.push_str(&format!(" (tied {}, confidence {:.2})", words::tie(link.method), link.confidence));
         for (at, candidate) in link.candidates.iter().enumerate() {
             call.push_str(if at == 0 { "; could belong to " } else { " or " });
             call.push_str(&clean(candidate));
@@ -156,7 +155,8 @@ fn ended_call(look: Look, call: &Call) -> String {
             let signals: Vec<_> =
                 signals.iter().map(|s| format!("{} {:+}", s.name.replace('_', " "), s.weight)).collect();
             let said = format!(
-                "A REFER seems to be missing: call of {lasted}, ended by {by} (score {score}: {})",
+                "A transfer seems to have been wanted, but no REFER was sent: call of {lasted}, ended by {by} \
+                 (score {score}: {})",
                 signals.join(", ")
             );
             ("!", DOUBT, said)
@@ -207,7 +207,7 @@ fn totals(look: Look, summary: &Summary) -> String {
     if attempts > 0 {
         table(look, summary, &mut out);
     } else {
-        look.paint(&mut out, BOLD, "No transfer was tried in this capture.\n");
+        look.paint(&mut out, BOLD, "No transfer was seen in this capture.\n");
     }
     out.push('\n');
     let read = format!(

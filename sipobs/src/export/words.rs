@@ -32,6 +32,7 @@ pub(super) fn headline(attempt: &Attempt) -> String {
     let failed = |why: &str| format!("Transfer to {target} failed: {why}{answer}");
     match attempt.outcome {
         Outcome::Succeeded => match attempt.answer_ms {
+            Some(0) => format!("Transferred to {target}{answer}, answered at once"),
             Some(ms) => format!("Transferred to {target}{answer}, answered after {}", seconds(ms)),
             None => format!("Transferred to {target}{answer}"),
         },
@@ -51,7 +52,10 @@ pub(super) fn headline(attempt: &Attempt) -> String {
         Outcome::NotifyTimeout => {
             format!("Transfer to {target} was accepted{answer}, its outcome never told")
         }
-        Outcome::Redirected => format!("Call redirected to {target}{answer}"),
+        Outcome::Redirected => {
+            let followed = if attempt.target_call_id.is_some() { "followed" } else { "not followed here" };
+            format!("Call redirected to {target}{answer}, {followed}")
+        }
         Outcome::Unknown => match &attempt.unknown_because {
             Some(why) => format!("What became of the transfer to {target} is unknown: {}", clean(why)),
             None => format!("What became of the transfer to {target} is unknown{answer}"),
@@ -100,13 +104,49 @@ pub(super) const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-pub(super) const fn evidence(evidence: Evidence) -> &'static str {
-    match evidence {
+pub(super) const fn evidence(attempt: &Attempt) -> &'static str {
+    match attempt.evidence {
         Evidence::Confirmed => "confirmed on the wire",
         Evidence::Reported => "as the transferee reported",
         Evidence::ReportedOptimistic => "reported so fast that it may mean nothing",
-        Evidence::Inferred => "inferred",
+        Evidence::Inferred if matches!(tone(attempt.outcome), Tone::Doubt) => "no message tells the outcome",
+        Evidence::Inferred => "inferred: no message says so itself",
     }
+}
+
+/// What ties a target leg to its call.
+pub(super) fn tie(method: &str) -> String {
+    match method {
+        "refer_to" => "by the number in Refer-To".to_owned(),
+        "referred_by" => "by Referred-By".to_owned(),
+        "replaces" => "by Replaces".to_owned(),
+        "join" => "by Join".to_owned(),
+        "target_dialog" => "by Target-Dialog".to_owned(),
+        "session_id" => "by Session-ID".to_owned(),
+        "header" => "by a shared header".to_owned(),
+        "diverted" => "by the number it was diverted from".to_owned(),
+        "caller" => "by the caller's number".to_owned(),
+        "host_number" => "by host and number".to_owned(),
+        "host_number_time" => "by host, number and time".to_owned(),
+        "ambiguous" => "to no one call".to_owned(),
+        other => format!("by {}", clean(other).replace('_', " ")),
+    }
+}
+
+/// A cause and the word before it, the `at`-th of an attempt: a cause that hedges by itself is not hedged twice.
+pub(super) fn cause(at: usize, cause: &str) -> (&'static str, String) {
+    let hedges: &[(&str, &str)] = match at {
+        0 => &[("Likely ", "likely"), ("Perhaps ", "perhaps")],
+        _ => &[("Or ", "or"), ("Also: ", "also")],
+    };
+    for (hedge, word) in hedges {
+        if let Some(rest) = cause.strip_prefix(hedge) {
+            let mut letters = rest.chars();
+            let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+            return (word, first + letters.as_str());
+        }
+    }
+    (if at == 0 { "likely" } else { "or" }, cause.to_owned())
 }
 
 /// What the capture could not see of the attempt, in one sentence; nothing if all was there.
@@ -120,7 +160,8 @@ pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
     match attempt.visibility.target {
         Seen::Both => {}
         Seen::OneWay => spots.push("only one direction of the leg to the target".to_owned()),
-        // A REFER that nobody took up has no such leg.
+        // A REFER that nobody took up has no such leg: what the REFER itself was answered is confirmed.
+        Seen::None if attempt.evidence == Evidence::Confirmed => {}
         Seen::None if matches!(attempt.outcome, Outcome::ReferRefused | Outcome::ReferUnanswered) => {}
         Seen::None => spots.push("the leg to the target is not in this capture".to_owned()),
     }
@@ -193,6 +234,16 @@ mod tests {
             start_line("NOTIFY sip:a@b SIP/2.0 → SIP/2.0 200 OK"),
             ("NOTIFY: 200 OK".into(), Some(200))
         );
+    }
+
+    #[test]
+    fn nothing_is_hedged_twice() {
+        assert_eq!(cause(0, "Likely the caller hung up."), ("likely", "The caller hung up.".into()));
+        assert_eq!(cause(0, "Perhaps the caller hung up."), ("perhaps", "The caller hung up.".into()));
+        assert_eq!(cause(0, "The target is busy."), ("likely", "The target is busy.".into()));
+        assert_eq!(cause(1, "Or the trunk left."), ("or", "The trunk left.".into()));
+        assert_eq!(cause(2, "Also: it rained."), ("also", "It rained.".into()));
+        assert_eq!(cause(1, "Likely not busy."), ("or", "Likely not busy.".into()));
     }
 
     #[test]
