@@ -16,6 +16,7 @@ mod collector;
 mod daemon;
 mod demo;
 mod deploy;
+mod fuzz;
 mod lab;
 mod ladder;
 mod live;
@@ -35,6 +36,8 @@ enum Chore {
     Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
+    /// Feed hostile bytes to every stage that eats bytes.
+    Fuzz(fuzz::Options),
     /// Write the captures of the golden cases from their ladder files.
     Ladders {
         /// Only say whether they are what their ladders say.
@@ -58,6 +61,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let done = children::watch_signals().and_then(|()| match Chore::parse() {
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),

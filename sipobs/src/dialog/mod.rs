@@ -7,16 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use self::room::{Room, Standing};
 use crate::sip::{self, CSeq, Message, Method, Name, NameAddr, Start};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 use crate::transfer::Side;
 
 mod leg;
+mod room;
 mod step;
 mod transaction;
 
 pub(crate) use leg::{Answer, End, Invite, Leg, LegId, Origin};
+pub(crate) use room::{Crowded, LEG};
 pub(crate) use step::has_credentials;
 pub(crate) use transaction::is_challenge;
 
@@ -30,8 +33,8 @@ const LEGS_PER_CALL_ID: usize = 8;
 /// How long legs are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetimes {
-    /// Most legs at a time.
-    pub(crate) legs: usize,
+    /// Bytes that legs may take up, with what later stages hold for them.
+    pub(crate) bytes: usize,
     /// After a BYE or a final failure.
     pub(crate) ended: Duration,
     /// Without an answer since the last message.
@@ -46,8 +49,7 @@ pub(crate) struct Dialogs {
     lifetimes: Lifetimes,
     legs: BTreeMap<LegId, Leg>,
     by_call_id: HashMap<Box<[u8]>, Vec<LegId>>,
-    /// Legs that no answer has confirmed yet: the first to go when the table is full.
-    tentative: BTreeSet<LegId>,
+    room: Room,
     due: BTreeMap<LegId, Timestamp>,
     timers: BTreeSet<(Timestamp, LegId)>,
     next: u64,
@@ -87,7 +89,7 @@ impl Dialogs {
             lifetimes,
             legs: BTreeMap::new(),
             by_call_id: HashMap::new(),
-            tentative: BTreeSet::new(),
+            room: Room::new(lifetimes.bytes),
             due: BTreeMap::new(),
             timers: BTreeSet::new(),
             next: 0,
@@ -114,11 +116,11 @@ impl Dialogs {
         };
         let leg = self.legs.get_mut(&id)?;
         let event = leg.take(wire, message, cseq, by, to_tag);
+        if event.is_some() || found.is_none() {
+            self.room.settle(leg);
+        }
         if event.is_some() {
             leg.seen = wire.time;
-            if leg.is_confirmed() {
-                self.tentative.remove(&id);
-            }
             self.schedule(id);
         }
         Some(Heard { leg: id, by, event: event? })
@@ -141,10 +143,17 @@ impl Dialogs {
         ids.iter().rev().find(fits).or(ids.last()).copied()
     }
 
-    /// The leg to drop, settled as it stands, before the next message: the table is full.
-    pub(crate) fn overfull(&self) -> Option<LegId> {
-        let full = self.legs.len() >= self.lifetimes.legs;
-        full.then(|| self.tentative.first().or(self.legs.keys().next()).copied()).flatten()
+    /// The leg to drop, settled as it stands, before the next message, and why.
+    pub(crate) fn crowded(&self) -> Option<(Crowded, LegId)> {
+        let (why, first) = self.room.crowded()?;
+        Some((why, first.or(self.legs.keys().next().copied())?))
+    }
+
+    /// Notes how many bytes are held for a leg elsewhere.
+    pub(crate) fn charge(&mut self, id: LegId, bytes: usize) {
+        if let Some(leg) = self.legs.get_mut(&id) {
+            self.room.charge(leg, bytes);
+        }
     }
 
     /// The oldest leg of all that are known.
@@ -177,7 +186,7 @@ impl Dialogs {
     /// Forgets a leg.
     pub(crate) fn remove(&mut self, id: LegId) -> Option<Leg> {
         let leg = self.legs.remove(&id)?;
-        self.tentative.remove(&id);
+        self.room.leave(&leg);
         if let Some(time) = self.due.remove(&id) {
             self.timers.remove(&(time, id));
         }
@@ -259,9 +268,9 @@ impl Dialogs {
                 bye: None,
                 transactions: transaction::Transactions::default(),
                 crowded_out: false,
+                standing: Standing::default(),
             },
         );
-        self.tentative.insert(id);
         if let Some(oldest) = crowded {
             // Dropped by the next `over`, so that its owner hears of it.
             if let Some(leg) = self.legs.get_mut(&oldest) {

@@ -124,6 +124,8 @@ enum Timer {
 const NAMED_AFTER_END: Duration = Duration::from_secs(35);
 /// Undecided legs at once; each holds up to [`LinkConfig::max_candidates`].
 const MOST_PENDING: usize = 4096;
+/// What a key takes up in the index beside its text, about.
+const KEY: usize = 128;
 /// Hosts whose habits are remembered.
 const MOST_HOSTS: usize = 256;
 
@@ -135,9 +137,9 @@ impl Links {
             settle: seconds(config.settle_seconds.min(coincidence::WINDOW - 0.5)),
             patience: seconds(config.patience_seconds),
             after_end: seconds(config.after_end_seconds),
+            index: Index::new(config.max_legs),
             config,
             legs: Legs::new(),
-            index: Index::default(),
             dialing: BTreeSet::new(),
             over: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -283,6 +285,18 @@ impl Links {
     pub(crate) fn could_belong(&self, id: LegId, call: LegId) -> bool {
         let candidates = self.second(id).map(|(_, second)| &second.candidates[..]).unwrap_or_default();
         candidates.iter().any(|candidate| candidate.call == call)
+    }
+
+    /// Bytes held for a leg beside what any leg takes up, about: calls it could belong to, and what names it.
+    pub(crate) fn held_for(&self, id: LegId) -> usize {
+        let Some(leg) = self.legs.get(&id) else { return 0 };
+        let candidates = leg.second.as_ref().map_or(0, |second| second.candidates.len());
+        let refers: usize =
+            leg.refers.iter().filter_map(|refer| refer.replaces.as_ref()).map(String::len).sum();
+        let keys: usize = leg.keys.iter().map(|(_, value)| value.len() + KEY).sum();
+        candidates * size_of::<tie::Candidate>()
+            + (leg.sessions.len() + leg.refers.len()) * KEY
+            + 2 * (keys + refers)
     }
 
     /// To which call the leg belongs, by all that is known at `now`. A verdict does not change any more.
