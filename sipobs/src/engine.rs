@@ -39,6 +39,10 @@ pub struct Counters {
     pub understood: u64,
     /// Messages whose start line could not be understood, by reason.
     pub unparsed: BTreeMap<&'static str, u64>,
+    /// Calls dropped before their end because there were too many.
+    pub calls_evicted: u64,
+    /// Those of them whose host had more than its share.
+    pub calls_evicted_for_share: u64,
 }
 
 /// Every frame that the engine took, by what became of it: each is in exactly one of the terms, at any
@@ -111,12 +115,15 @@ impl Engine {
     /// What became of everything so far.
     pub fn counters(&self) -> Counters {
         let unparsed = &self.inner.unparsed;
+        let counts = self.inner.transfers.counts();
         Counters {
             packet: self.packets.counters().clone(),
             stream: self.streams.counters().clone(),
             messages: self.inner.messages,
             understood: self.inner.understood,
             unparsed: unparsed.iter().map(|(error, count)| (error.label(), *count)).collect(),
+            calls_evicted: counts.evicted,
+            calls_evicted_for_share: counts.evicted_for_share,
         }
     }
 
