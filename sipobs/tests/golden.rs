@@ -40,7 +40,7 @@ fn every_case_gives_what_it_expects() {
             wrong.push(format!("{name}: the output differs from expected.jsonl"));
         }
     }
-    assert!(cases.len() >= 137, "only {} cases found", cases.len());
+    assert!(cases.len() >= 175, "only {} cases found", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
