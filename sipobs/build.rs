@@ -26,7 +26,9 @@ Without the feature `live`, sipobs reads capture files and builds anywhere.";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // Cargo tells of features and target by variables, set also when this file is not compiled anew.
-    if env::var_os("CARGO_FEATURE_LIVE").is_none() || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
+    if env::var_os("CARGO_FEATURE_LIVE").is_none()
+        || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux")
+    {
         return;
     }
     let out = cargo_dir("OUT_DIR").join("sipobs.bpf.o");

@@ -203,7 +203,11 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
     out.counter("messages", "SIP messages, retransmissions included", [(vec![], counters.messages)])?;
     books(&counters.balance(), out)?;
     let evictions = [
-        ("tcp_connections", counters.stream.connections_evicted, counters.stream.connections_evicted_for_share),
+        (
+            "tcp_connections",
+            counters.stream.connections_evicted,
+            counters.stream.connections_evicted_for_share,
+        ),
         ("calls", counters.calls_evicted, counters.calls_evicted_for_share),
     ];
     out.counter(
