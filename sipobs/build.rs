@@ -26,10 +26,12 @@ Without the feature `live`, sipobs reads capture files and builds anywhere.";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // Cargo tells of features and target by variables, set also when this file is not compiled anew.
-    if env::var_os("CARGO_FEATURE_LIVE").is_none() || env::var("CARGO_CFG_TARGET_OS").unwrap() != "linux" {
+    if env::var_os("CARGO_FEATURE_LIVE").is_none()
+        || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux")
+    {
         return;
     }
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("sipobs.bpf.o");
+    let out = cargo_dir("OUT_DIR").join("sipobs.bpf.o");
     println!("cargo::rerun-if-env-changed=SIPOBS_EBPF_OBJECT");
     let object = match env::var_os("SIPOBS_EBPF_OBJECT") {
         Some(path) => {
@@ -45,13 +47,18 @@ fn main() {
     }
 }
 
+/// A directory that cargo tells every build script of.
+fn cargo_dir(variable: &str) -> PathBuf {
+    env::var_os(variable).map(PathBuf::from).expect("cargo sets it")
+}
+
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     std::fs::copy(from, to).map(drop).map_err(|error| format!("cannot read {}: {error}", from.display()))
 }
 
 /// Builds the object and says where it is.
 fn build() -> Result<PathBuf, String> {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("..");
+    let root = cargo_dir("CARGO_MANIFEST_DIR").join("..");
     let source = root.join("sipobs-ebpf");
     for path in [source.join("src"), source.join("Cargo.toml"), source.join("Cargo.lock")] {
         println!("cargo::rerun-if-changed={}", path.display());
@@ -66,7 +73,7 @@ fn build() -> Result<PathBuf, String> {
         _ => "bpfel-unknown-none",
     };
     // Beside the outer build, not in it: cargo locks its target directory.
-    let target_dir = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("ebpf");
+    let target_dir = cargo_dir("OUT_DIR").join("ebpf");
 
     let mut cargo = toolchain.cargo();
     cargo

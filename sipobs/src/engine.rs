@@ -35,8 +35,46 @@ pub struct Counters {
     pub stream: stream::Counters,
     /// SIP messages, also those that were given whole; retransmissions included, each once.
     pub messages: u64,
+    /// Those of them whose start line could be understood.
+    pub understood: u64,
     /// Messages whose start line could not be understood, by reason.
     pub unparsed: BTreeMap<&'static str, u64>,
+    /// Calls dropped before their end because there were too many.
+    pub calls_evicted: u64,
+    /// Those of them whose host had more than its share.
+    pub calls_evicted_for_share: u64,
+}
+
+/// Every frame that the engine took, by what became of it: each is in exactly one of the terms, at any
+/// moment, so [`Self::residual`] is 0. The reasons behind the last five are in the stages' tallies, by
+/// [`Class`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Frames taken.
+    pub delivered: u64,
+    /// Frames of which bytes are in a SIP message that was given on.
+    pub parsed: u64,
+    /// Fragments that became part of a datagram, but for the last: that one tells what became of it.
+    pub joined: u64,
+    /// Frames that wait: fragments for others of their datagram, TCP segments for bytes before them or for
+    /// the rest of their message.
+    pub buffered: u64,
+    /// Frames that are understood, and hold no SIP.
+    pub not_sip: u64,
+    /// Frames seen before.
+    pub copies: u64,
+    /// Frames that break the rules of their protocol.
+    pub malformed: u64,
+    /// Frames that a limit threw away.
+    pub capped: u64,
+    /// Frames that the capture does not hold all of, or of whose datagram or message it lacks the rest.
+    pub incomplete: u64,
+    /// Messages given on: [`Self::understood`] and, by reason, [`Counters::unparsed`].
+    pub messages: u64,
+    /// Messages whose start line could be understood.
+    pub understood: u64,
+    /// Messages whose start line could not.
+    pub unparsed: u64,
 }
 
 /// The sans-IO engine. Give it frames in time order, or whole messages; drain [`Self::poll_output`]; call
@@ -55,6 +93,7 @@ pub struct Engine {
 struct Inner {
     transfers: Transfers,
     messages: u64,
+    understood: u64,
     unparsed: BTreeMap<ParseError, u64>,
 }
 
@@ -76,11 +115,15 @@ impl Engine {
     /// What became of everything so far.
     pub fn counters(&self) -> Counters {
         let unparsed = &self.inner.unparsed;
+        let counts = self.inner.transfers.counts();
         Counters {
             packet: self.packets.counters().clone(),
             stream: self.streams.counters().clone(),
             messages: self.inner.messages,
+            understood: self.inner.understood,
             unparsed: unparsed.iter().map(|(error, count)| (error.label(), *count)).collect(),
+            calls_evicted: counts.evicted,
+            calls_evicted_for_share: counts.evicted_for_share,
         }
     }
 
@@ -145,13 +188,50 @@ impl Engine {
     }
 }
 
+impl Balance {
+    /// Frames that are in none of the terms, or in two: 0, unless sipobs has a bug.
+    pub fn residual(&self) -> i64 {
+        let frames = self.parsed + self.joined + self.buffered + self.not_sip + self.copies;
+        let frames = frames + self.malformed + self.capped + self.incomplete;
+        self.delivered.wrapping_sub(frames).cast_signed()
+    }
+
+    /// The same for messages.
+    pub fn residual_messages(&self) -> i64 {
+        self.messages.wrapping_sub(self.understood + self.unparsed).cast_signed()
+    }
+}
+
 impl Counters {
+    /// What became of every frame.
+    pub fn balance(&self) -> Balance {
+        let (packet, stream) = (&self.packet, &self.stream);
+        let unused = |class| packet.unused.of_class(class) + stream.unused.of_class(class);
+        Balance {
+            delivered: packet.frames,
+            parsed: stream.used,
+            joined: packet.fragments_joined,
+            buffered: packet.fragments_waiting + stream.held + stream.unfinished,
+            not_sip: unused(Class::NotSip),
+            copies: unused(Class::Copy),
+            malformed: unused(Class::Malformed),
+            capped: unused(Class::Capped),
+            incomplete: unused(Class::Incomplete),
+            messages: self.messages,
+            understood: self.understood,
+            unparsed: self.unparsed.values().sum(),
+        }
+    }
+
     /// What was captured and could not be used although it may have been SIP: reason → count, without
     /// zeros. What is something else, or a copy, is not among it.
     pub fn not_understood(&self) -> BTreeMap<&'static str, u64> {
         let unused = |tally: &Tally| {
-            let counted =
-                tally.iter().filter(|(reason, _)| matches!(reason.class(), Class::Malformed | Class::Capped));
+            let counted = tally.iter().filter(|(reason, _)| {
+                // Segments of messages that are told below.
+                !matches!(reason, Unused::TcpTooLarge | Unused::TcpSkipped)
+                    && matches!(reason.class(), Class::Malformed | Class::Capped)
+            });
             counted.map(|(reason, count)| (reason.name(), count)).collect::<Vec<_>>()
         };
         let stream = [
@@ -197,7 +277,10 @@ impl Inner {
     fn message(&mut self, wire: &WireMessage<'_>) {
         self.messages += 1;
         match Message::parse(wire.bytes) {
-            Ok(message) => self.transfers.message(wire, &message),
+            Ok(message) => {
+                self.understood += 1;
+                self.transfers.message(wire, &message);
+            }
             Err(error) => *self.unparsed.entry(error).or_default() += 1,
         }
     }

@@ -19,6 +19,7 @@ pub mod packet;
 mod pattern;
 pub mod privacy;
 pub mod sip;
+mod steps;
 pub mod stream;
 pub mod tally;
 pub mod timestamp;

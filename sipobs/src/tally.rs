@@ -85,8 +85,15 @@ reasons! {
     TcpRepeated = "tcp_repeated", Copy;
     /// A TCP segment too far from the bytes that its connection is at.
     TcpDistance = "tcp_distance", Malformed;
-    /// A TCP segment that was held for the bytes before it when its connection was evicted.
+    /// A TCP segment that waited, for the bytes before it or for the rest of its message, when its connection
+    /// was evicted.
     TcpEvicted = "tcp_evicted", Capped;
+    /// A TCP segment of a message that is larger than the limit.
+    TcpTooLarge = "tcp_too_large", Capped;
+    /// A TCP segment passed over in search of a start line.
+    TcpSkipped = "tcp_skipped", Malformed;
+    /// A TCP segment of a message of which bytes are missing.
+    TcpUnfinished = "tcp_unfinished", Incomplete;
 }
 
 /// Counts by reason.
@@ -108,6 +115,11 @@ impl Tally {
     /// Every reason with its count, also the zeros.
     pub fn iter(&self) -> impl Iterator<Item = (Unused, u64)> + '_ {
         Unused::ALL.iter().map(|reason| (*reason, self.of(*reason)))
+    }
+
+    /// How many there were for reasons of this class.
+    pub fn of_class(&self, class: Class) -> u64 {
+        self.iter().filter(|(reason, _)| reason.class() == class).map(|(_, count)| count).sum()
     }
 
     /// All of them together.

@@ -82,7 +82,11 @@ fn every_capture_holds_the_messages_that_tshark_sees() {
         assert_eq!(packet.frames, accounted + packet.unused.total(), "{name}: {packet:#?}");
         assert_eq!(packet.fragments_waiting, 0, "{name}");
         assert_eq!(stream.packets, packet.packets, "{name}");
-        assert_eq!(stream.packets, stream.used + stream.held + stream.unused.total(), "{name}: {stream:#?}");
+        assert_eq!(
+            stream.packets,
+            stream.used + stream.held + stream.unfinished + stream.unused.total(),
+            "{name}: {stream:#?}"
+        );
         assert_eq!(stream.held, 0, "{name}");
         for stray in [stream.incomplete, stream.too_large, stream.resyncs, stream.messages_cut] {
             assert_eq!(stray, 0, "{name}: {stream:#?}");

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The n-th `expect transfer` speaks of the n-th transfer, and there must be as many transfers as such lines.
-//! `expect call` must hold for some call. `SIPOBS_BLESS=1` rewrites `expected.jsonl`; the `expect` lines, which
+//! `expect call` must hold for some call, `expect alert` for some alert; in a wanted value `%20` is a space. A case
+//! with a `config.toml` is read with it. `SIPOBS_BLESS=1` rewrites `expected.jsonl`; the `expect` lines, which
 //! a person wrote, still have to hold.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
@@ -28,7 +29,7 @@ fn every_case_gives_what_it_expects() {
     let cases = cases();
     for case in &cases {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        let output = analyse(&case.join("input.pcap"));
+        let output = analyse(case);
         if let Err(why) = expectations(case, &output) {
             wrong.push(format!("{name}: {why}"));
         }
@@ -39,7 +40,7 @@ fn every_case_gives_what_it_expects() {
             wrong.push(format!("{name}: the output differs from expected.jsonl"));
         }
     }
-    assert!(cases.len() >= 50, "only {} cases found", cases.len());
+    assert!(cases.len() >= 175, "only {} cases found", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
@@ -51,13 +52,15 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn analyse(input: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_sipobs"))
-        .args(["pcap", "--format", "jsonl"])
-        .arg(input)
-        .output()
-        .expect("the program runs");
-    assert!(output.status.success(), "{}: {}", input.display(), String::from_utf8_lossy(&output.stderr));
+fn analyse(case: &Path) -> String {
+    let config = case.join("config.toml");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sipobs"));
+    program.args(["pcap", "--format", "jsonl"]).arg(case.join("input.pcap"));
+    if config.exists() {
+        program.arg("--config").arg(config);
+    }
+    let output = program.output().expect("the program runs");
+    assert!(output.status.success(), "{}: {}", case.display(), String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("JSON is UTF-8")
 }
 
@@ -101,7 +104,7 @@ fn holds(value: &Value, wanted: &str) -> Result<(), String> {
         let (path, expected) = pair.split_once('=').expect("expect lines hold path=value");
         let found = value.pointer(&format!("/{}", path.replace('.', "/"))).unwrap_or(&Value::Null);
         let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-        if text != expected {
+        if text != expected.replace("%20", " ") {
             return Err(format!("{path} is {text}, not {expected}"));
         }
     }

@@ -16,6 +16,7 @@ mod collector;
 mod daemon;
 mod demo;
 mod deploy;
+mod fuzz;
 mod kernels;
 mod lab;
 mod ladder;
@@ -36,6 +37,8 @@ enum Chore {
     Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
+    /// Feed hostile bytes to every stage that eats bytes.
+    Fuzz(fuzz::Options),
     /// Boot other kernels in an emulator and hold live capture under each against the file reader.
     Kernels(kernels::Options),
     /// Write the captures of the golden cases from their ladder files.
@@ -61,6 +64,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let done = children::watch_signals().and_then(|()| match Chore::parse() {
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),

@@ -28,12 +28,15 @@ pub(crate) enum Need {
     Comparisons,
     /// Build the Jaeger page of the demo.
     Ui,
+    /// Build and run the fuzz targets.
+    Fuzz,
 }
 
 impl Need {
     /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
     /// [`Need::Kernels`], as rare and large.
-    pub(crate) const ALL: [Self; 5] = [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz];
 }
 
 /// Programs from Debian's packages: what for, the program, its package.
@@ -57,6 +60,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
     (Need::Ui, "protoc", "protobuf-compiler"),
+    (Need::Fuzz, "c++", "build-essential"),
 ];
 /// A Rust that can build for the BPF target, where rustup has no nightly with its sources.
 const BPF_RUST: &[&str] = &["cargo-web", "rustc-web", "rust-web-src"];
@@ -126,13 +130,15 @@ struct Missing {
     bpf_rust: bool,
     bpf_linker: bool,
     python: bool,
+    nightly: bool,
+    cargo_fuzz: bool,
 }
 
 impl Missing {
     fn find(needs: &[Need]) -> Self {
         let mut missing = Self::default();
         for (need, program, package) in PROGRAMS {
-            if needs.contains(need) && find(program).is_none() {
+            if needs.contains(need) && find(program).is_none() && !missing.packages.contains(package) {
                 missing.packages.push(package);
             }
         }
@@ -143,11 +149,16 @@ impl Missing {
         if needs.contains(&Need::Checks) {
             missing.python = rotel().is_none() || !python_program("kubernetes-validate").exists();
         }
+        if needs.contains(&Need::Fuzz) {
+            missing.nightly = !nightly();
+            missing.cargo_fuzz = find("cargo-fuzz").is_none();
+        }
         missing
     }
 
     fn is_empty(&self) -> bool {
-        self.packages.is_empty() && !self.bpf_rust && !self.bpf_linker && !self.python
+        let built = self.bpf_rust || self.bpf_linker || self.nightly || self.cargo_fuzz;
+        self.packages.is_empty() && !built && !self.python
     }
 
     fn names(&self) -> String {
@@ -156,6 +167,8 @@ impl Missing {
             (self.bpf_rust, "a Rust for the BPF target"),
             (self.bpf_linker, "bpf-linker"),
             (self.python, "rotel and kubernetes-validate in a Python environment of the project's own"),
+            (self.nightly, "a nightly Rust"),
+            (self.cargo_fuzz, "cargo-fuzz"),
         ] {
             if is {
                 names.push(name);
@@ -202,6 +215,12 @@ impl Missing {
         if self.python {
             lines.extend(python_environment().iter().map(line));
         }
+        if self.nightly {
+            lines.push(line(&install_nightly()));
+        }
+        if self.cargo_fuzz {
+            lines.push(line(&install_cargo_fuzz()));
+        }
         lines.join("\n")
     }
 
@@ -232,6 +251,12 @@ impl Missing {
             for mut step in python_environment() {
                 run(&mut step, INSTALL_LIMIT)?;
             }
+        }
+        if self.nightly {
+            run(&mut install_nightly(), INSTALL_LIMIT)?;
+        }
+        if self.cargo_fuzz {
+            run(&mut install_cargo_fuzz(), INSTALL_LIMIT)?;
         }
         Ok(())
     }
@@ -297,13 +322,33 @@ fn python_environment() -> [Command; 2] {
     [make, fill]
 }
 
+fn install_nightly() -> Command {
+    let mut install = Command::new("rustup");
+    install.args(["toolchain", "install", "nightly", "--profile", "minimal"]);
+    install
+}
+
+fn install_cargo_fuzz() -> Command {
+    let mut install = Command::new("cargo");
+    install.args(["install", "--locked", "cargo-fuzz@0.13.2"]).env("PATH", search_path());
+    install
+}
+
+/// Whether rustup has a nightly.
+pub(crate) fn nightly() -> bool {
+    nightlies().next().is_some()
+}
+
 fn nightly_with_sources() -> bool {
+    nightlies().any(|toolchain| toolchain.join("lib/rustlib/src/rust/library/core").exists())
+}
+
+fn nightlies() -> impl Iterator<Item = PathBuf> {
     let home = env::var_os("RUSTUP_HOME").map_or_else(|| home().join(".rustup"), PathBuf::from);
-    let Ok(toolchains) = fs::read_dir(home.join("toolchains")) else { return false };
-    toolchains.flatten().any(|toolchain| {
-        toolchain.file_name().to_string_lossy().starts_with("nightly")
-            && toolchain.path().join("lib/rustlib/src/rust/library/core").exists()
-    })
+    let toolchains = fs::read_dir(home.join("toolchains")).into_iter().flatten().flatten();
+    toolchains
+        .filter(|toolchain| toolchain.file_name().to_string_lossy().starts_with("nightly"))
+        .map(|toolchain| toolchain.path())
 }
 
 fn debian_rust() -> bool {

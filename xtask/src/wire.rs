@@ -1,4 +1,4 @@
-//! Writing traffic: SIP text, UDP and TCP over IPv4 over Ethernet, and capture files of it.
+//! Writing traffic: SIP text, UDP and TCP over IPv4 or IPv6 over Ethernet, and capture files of it.
 //!
 //! ```ignore
 //! let mut trace = Trace::new(BufWriter::new(File::create(path)?))?;
@@ -18,7 +18,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, Write};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where every trace begins: 2026-01-05 09:00:00 UTC, in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_767_603_600;
@@ -44,8 +44,15 @@ impl<W: Write> Trace<W> {
         Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0 })
     }
 
-    /// One datagram, in as many frames as it needs.
-    pub(crate) fn udp(&mut self, time: u64, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
+    /// One datagram, in as many frames as it needs (over IPv6 always one).
+    pub(crate) fn udp(
+        &mut self,
+        time: u64,
+        from: impl Into<SocketAddr>,
+        to: impl Into<SocketAddr>,
+        payload: &[u8],
+    ) {
+        let (from, to) = (from.into(), to.into());
         let length = u16::try_from(payload.len() + 8).expect("a datagram holds at most 65,507 bytes");
         let mut datagram = Vec::with_capacity(payload.len() + 8);
         datagram.extend(from.port().to_be_bytes());
@@ -59,12 +66,12 @@ impl<W: Write> Trace<W> {
         };
         datagram[6..8].copy_from_slice(&sum.to_be_bytes());
         self.ident = self.ident.wrapping_add(1);
-        let room = (MTU - 20) / 8 * 8;
+        let room = if from.is_ipv4() { (MTU - 20) / 8 * 8 } else { usize::MAX };
         let last = datagram.len().saturating_sub(1) / room;
         for (index, piece) in datagram.chunks(room).enumerate() {
-            let offset = u16::try_from(index * room / 8).expect("a datagram is at most 64 KiB");
+            let offset = u16::try_from(index * (room / 8)).expect("a datagram is at most 64 KiB");
             let more = if index < last { 0x2000 } else { 0 };
-            let frame = ethernet_ipv4(from, to, UDP, self.ident, offset | more, piece);
+            let frame = ethernet_ip(from, to, UDP, self.ident, offset | more, piece);
             self.frame(time, frame);
         }
     }
@@ -109,8 +116,8 @@ pub(crate) enum From {
 
 /// A TCP connection: handshake, segments, acknowledgements. Times given to one connection must not go back.
 pub(crate) struct Tcp {
-    client: SocketAddrV4,
-    server: SocketAddrV4,
+    client: SocketAddr,
+    server: SocketAddr,
     /// Next sequence number of client and server.
     next: [u32; 2],
     /// Most bytes in one segment.
@@ -122,11 +129,12 @@ impl Tcp {
     pub(crate) fn open<W: Write>(
         trace: &mut Trace<W>,
         time: u64,
-        client: SocketAddrV4,
-        server: SocketAddrV4,
+        client: impl Into<SocketAddr>,
+        server: impl Into<SocketAddr>,
     ) -> Self {
         // Initial numbers near the wrap, since receivers must cope with it.
-        let mut connection = Self { client, server, next: [0xffff_f000, 0x1000_0000], mss: MTU - 40 };
+        let next = [0xffff_f000, 0x1000_0000];
+        let mut connection = Self { client: client.into(), server: server.into(), next, mss: MTU - 40 };
         connection.segment(trace, time, From::Client, SYN, &[]);
         connection.segment(trace, time + 100, From::Server, SYN | ACK, &[]);
         connection.segment(trace, time + 200, From::Client, ACK, &[]);
@@ -176,7 +184,7 @@ impl Tcp {
         let length = u32::try_from(data.len()).expect("a segment is at most 64 KiB");
         self.next[own] = self.next[own].wrapping_add(length + u32::from(flags & (SYN | FIN) != 0));
         trace.ident = trace.ident.wrapping_add(1);
-        let frame = ethernet_ipv4(source, target, TCP, trace.ident, 0x4000, &segment);
+        let frame = ethernet_ip(source, target, TCP, trace.ident, 0x4000, &segment);
         trace.frame(time, frame);
     }
 }
@@ -267,38 +275,55 @@ const LENGTH: &str = "\u{0}length";
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-fn ethernet_ipv4(
-    from: SocketAddrV4,
-    to: SocketAddrV4,
+fn ethernet_ip(
+    from: SocketAddr,
+    to: SocketAddr,
     protocol: u8,
     ident: u16,
     fragment: u16,
     payload: &[u8],
 ) -> Vec<u8> {
-    let total = u16::try_from(payload.len() + 20).expect("pieces fit the MTU");
-    let mut frame = Vec::with_capacity(34 + payload.len());
+    let length =
+        |header: usize| u16::try_from(payload.len() + header).expect("pieces fit the MTU").to_be_bytes();
+    let mut frame = Vec::with_capacity(54 + payload.len());
     // Locally administered addresses made of the IP addresses.
     for host in [to, from] {
         frame.extend([0x02, 0]);
-        frame.extend(host.ip().octets());
+        let octets = octets(host);
+        frame.extend(&octets[octets.len() - 4..]);
     }
-    frame.extend([0x08, 0x00, 0x45, 0]);
-    frame.extend(total.to_be_bytes());
-    frame.extend(ident.to_be_bytes());
-    frame.extend(fragment.to_be_bytes());
-    frame.extend([64, protocol, 0, 0]);
-    frame.extend(from.ip().octets());
-    frame.extend(to.ip().octets());
-    let sum = fold(add(0, &frame[14..34]));
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    if from.is_ipv6() {
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend(length(0));
+        frame.extend([protocol, 64]);
+        frame.extend(octets(from));
+        frame.extend(octets(to));
+    } else {
+        frame.extend([0x08, 0x00, 0x45, 0]);
+        frame.extend(length(20));
+        frame.extend(ident.to_be_bytes());
+        frame.extend(fragment.to_be_bytes());
+        frame.extend([64, protocol, 0, 0]);
+        frame.extend(octets(from));
+        frame.extend(octets(to));
+        let sum = fold(add(0, &frame[14..34]));
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
     frame.extend(payload);
     frame
 }
 
+fn octets(address: SocketAddr) -> Vec<u8> {
+    match address.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
 /// RFC 768, RFC 9293 §3.1: over a pseudo-header and the segment.
-fn transport_checksum(from: SocketAddrV4, to: SocketAddrV4, protocol: u8, segment: &[u8]) -> u16 {
-    let mut sum = add(0, &from.ip().octets());
-    sum = add(sum, &to.ip().octets());
+fn transport_checksum(from: SocketAddr, to: SocketAddr, protocol: u8, segment: &[u8]) -> u16 {
+    let mut sum = add(0, &octets(from));
+    sum = add(sum, &octets(to));
     sum += u64::from(protocol) + segment.len() as u64;
     fold(add(sum, segment))
 }
@@ -321,7 +346,7 @@ fn fold(mut sum: u64) -> u16 {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> SocketAddrV4 {
+    fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 

@@ -80,7 +80,10 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     for file in &args.files {
         let mut reader = match Reader::open(file) {
             Ok(reader) => reader,
-            Err(error) if matches!(error.fault, Fault::Open(_)) => return Err(Failure::usage(error)),
+            // Nothing was read yet: a name mistyped is told at once. Later ones cost nothing that was good.
+            Err(error) if matches!(error.fault, Fault::Open(_)) && reading.summary.packets == 0 => {
+                return Err(Failure::usage(error));
+            }
             Err(error) => {
                 say(&error.into());
                 exit = Exit::Partial;

@@ -19,11 +19,13 @@ use crate::stream;
 use crate::transfer::absent::AbsentConfig;
 use crate::transfer::ratio::RatioConfig;
 use crate::transfer::trunk::TrunkConfig;
-use crate::transfer::{self, Limits, LinkConfig, Timers};
+use crate::transfer::{self, LinkConfig, Timers};
 
 mod env;
+mod limits;
 mod otlp;
 
+pub use limits::{Limits, Size};
 pub use otlp::{OtlpConfig, Protocol};
 
 /// All of it.
@@ -211,20 +213,22 @@ impl Config {
 
     /// The engine's part.
     pub fn engine(&self) -> engine::Config {
-        engine::Config {
+        let mut engine = engine::Config {
             packet: self.packet,
             stream: self.stream.clone(),
             transfer: transfer::Config {
                 notices: self.jsonl.notices,
                 timers: self.timers,
-                limits: self.limits,
+                limits: transfer::Limits::default(),
                 link: self.link.clone(),
                 trunk: self.trunk.clone(),
                 absent: self.absent.clone(),
                 ratio: self.ratio.clone(),
                 diagnosis: None,
             },
-        }
+        };
+        self.limits.divide(&mut engine);
+        engine
     }
 
     /// What masks the engine's outputs.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::room::Standing;
 use super::transaction::Transactions;
 use crate::sip::{self, Uri};
 use crate::timestamp::Timestamp;
@@ -42,6 +43,7 @@ pub(crate) struct Leg {
     pub(crate) transactions: Transactions,
     /// Its place is wanted: it is over, whatever its state.
     pub(super) crowded_out: bool,
+    pub(super) standing: Standing,
 }
 
 /// How a leg came to be known.

@@ -7,16 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use self::room::{Room, Standing};
 use crate::sip::{self, CSeq, Message, Method, Name, NameAddr, Start};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 use crate::transfer::Side;
 
 mod leg;
+mod room;
 mod step;
 mod transaction;
 
 pub(crate) use leg::{Answer, End, Invite, Leg, LegId, Origin};
+pub(crate) use room::{Crowded, LEG};
+pub(crate) use step::has_credentials;
 pub(crate) use transaction::is_challenge;
 
 /// Longer Call-IDs and tags are no peer's; shorter bounds would cost real ones.
@@ -29,8 +33,8 @@ const LEGS_PER_CALL_ID: usize = 8;
 /// How long legs are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetimes {
-    /// Most legs at a time.
-    pub(crate) legs: usize,
+    /// Bytes that legs may take up, with what later stages hold for them.
+    pub(crate) bytes: usize,
     /// After a BYE or a final failure.
     pub(crate) ended: Duration,
     /// Without an answer since the last message.
@@ -45,8 +49,7 @@ pub(crate) struct Dialogs {
     lifetimes: Lifetimes,
     legs: BTreeMap<LegId, Leg>,
     by_call_id: HashMap<Box<[u8]>, Vec<LegId>>,
-    /// Legs that no answer has confirmed yet: the first to go when the table is full.
-    tentative: BTreeSet<LegId>,
+    room: Room,
     due: BTreeMap<LegId, Timestamp>,
     timers: BTreeSet<(Timestamp, LegId)>,
     next: u64,
@@ -86,7 +89,7 @@ impl Dialogs {
             lifetimes,
             legs: BTreeMap::new(),
             by_call_id: HashMap::new(),
-            tentative: BTreeSet::new(),
+            room: Room::new(lifetimes.bytes),
             due: BTreeMap::new(),
             timers: BTreeSet::new(),
             next: 0,
@@ -102,7 +105,7 @@ impl Dialogs {
         let call_id = message.call_id().filter(|id| id.len() <= LONGEST_ID)?;
         let (from, to) = (message.from()?, message.to()?);
         let (from_tag, to_tag) = (tag(&from), tag(&to));
-        let found = self.find(call_id, from_tag, to_tag, cseq.method == Method::Invite);
+        let found = self.find(call_id, from_tag, to_tag, cseq.method);
         let (id, by) = match found {
             Some(found) => found,
             None => {
@@ -113,11 +116,11 @@ impl Dialogs {
         };
         let leg = self.legs.get_mut(&id)?;
         let event = leg.take(wire, message, cseq, by, to_tag);
+        if event.is_some() || found.is_none() {
+            self.room.settle(leg);
+        }
         if event.is_some() {
             leg.seen = wire.time;
-            if leg.is_confirmed() {
-                self.tentative.remove(&id);
-            }
             self.schedule(id);
         }
         Some(Heard { leg: id, by, event: event? })
@@ -140,10 +143,17 @@ impl Dialogs {
         ids.iter().rev().find(fits).or(ids.last()).copied()
     }
 
-    /// The leg to drop, settled as it stands, before the next message: the table is full.
-    pub(crate) fn overfull(&self) -> Option<LegId> {
-        let full = self.legs.len() >= self.lifetimes.legs;
-        full.then(|| self.tentative.first().or(self.legs.keys().next()).copied()).flatten()
+    /// The leg to drop, settled as it stands, before the next message, and why.
+    pub(crate) fn crowded(&self) -> Option<(Crowded, LegId)> {
+        let (why, first) = self.room.crowded()?;
+        Some((why, first.or(self.legs.keys().next().copied())?))
+    }
+
+    /// Notes how many bytes are held for a leg elsewhere.
+    pub(crate) fn charge(&mut self, id: LegId, bytes: usize) {
+        if let Some(leg) = self.legs.get_mut(&id) {
+            self.room.charge(leg, bytes);
+        }
     }
 
     /// The oldest leg of all that are known.
@@ -176,7 +186,7 @@ impl Dialogs {
     /// Forgets a leg.
     pub(crate) fn remove(&mut self, id: LegId) -> Option<Leg> {
         let leg = self.legs.remove(&id)?;
-        self.tentative.remove(&id);
+        self.room.leave(&leg);
         if let Some(time) = self.due.remove(&id) {
             self.timers.remove(&(time, id));
         }
@@ -196,22 +206,29 @@ impl Dialogs {
         call_id: &[u8],
         from: Option<&[u8]>,
         to: Option<&[u8]>,
-        invite: bool,
+        method: Method,
     ) -> Option<(LegId, Side)> {
         let ids = self.by_call_id.get(call_id)?;
-        ids.iter().rev().find_map(|id| {
-            let leg = self.legs.get(id)?;
+        let legs = || ids.iter().rev().filter_map(|id| self.legs.get(id));
+        let side = |leg: &Leg| {
             // A new INVITE after the BYE is a new call, however lazy its Call-ID.
-            if invite && to.is_none() && leg.bye.is_some() {
+            if method == Method::Invite && to.is_none() && leg.bye.is_some() {
                 return None;
             }
             match leg.caller.tag.as_deref() {
-                Some(tag) if from == Some(tag) => Some((*id, Side::Caller)),
-                Some(tag) if to == Some(tag) => Some((*id, Side::Callee)),
+                Some(tag) if from == Some(tag) => Some((leg.id, Side::Caller)),
+                Some(tag) if to == Some(tag) => Some((leg.id, Side::Callee)),
                 Some(_) if from.is_some() => None,
-                _ => Some((*id, Side::Caller)),
+                _ => Some((leg.id, Side::Caller)),
             }
-        })
+        };
+        // Some callees forget the To tag in what they send within a dialog.
+        let untagged = |leg: &Leg| {
+            let known = leg.callee.tag.as_deref();
+            (known.is_none() || known == from).then_some((leg.id, Side::Callee))
+        };
+        let forgetful = to.is_none() && matches!(method, Method::Notify | Method::Bye);
+        legs().find_map(side).or_else(|| legs().filter(|_| forgetful).find_map(untagged))
     }
 
     fn insert(
@@ -251,9 +268,9 @@ impl Dialogs {
                 bye: None,
                 transactions: transaction::Transactions::default(),
                 crowded_out: false,
+                standing: Standing::default(),
             },
         );
-        self.tentative.insert(id);
         if let Some(oldest) = crowded {
             // Dropped by the next `over`, so that its owner hears of it.
             if let Some(leg) = self.legs.get_mut(&oldest) {

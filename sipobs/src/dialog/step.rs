@@ -27,12 +27,13 @@ impl Leg {
                     Method::Invite if self.origin == Origin::Invite && to_tag.is_none() => {
                         self.initial_invite(wire, message, cseq, by, uri, new_path)
                     }
-                    Method::Ack => self.ack(wire, cseq, by),
+                    Method::Ack => self.ack(wire, message, cseq, by, to_tag),
                     _ => self.request(wire, message, cseq, by, to_tag),
                 }
             }
             Start::Response { status, .. } => {
                 self.end_mut(by.other()).heard |= status > 100;
+                self.infer_try(wire, cseq, by);
                 if self.is_initial(cseq, by) {
                     return self.invite_answer(wire, message, status, to_tag);
                 }
@@ -135,16 +136,45 @@ impl Leg {
         Some(Event::InviteAnswer(status))
     }
 
-    fn ack(&mut self, wire: &WireMessage<'_>, cseq: CSeq, by: Side) -> Option<Event> {
+    fn ack(
+        &mut self,
+        wire: &WireMessage<'_>,
+        message: &Message<'_>,
+        cseq: CSeq,
+        by: Side,
+        to_tag: Option<&[u8]>,
+    ) -> Option<Event> {
         if !self.is_initial(CSeq { method: Method::Invite, ..cseq }, by) {
             return None;
         }
+        let by_caller = wire.src.ip() == self.hosts.0;
         let invite = self.invite.as_mut()?;
-        if invite.answer.is_none() || invite.acknowledged.is_some() {
+        if invite.acknowledged.is_some() {
             return None;
+        }
+        if invite.answer.is_none() {
+            // Only the ACK to a 2xx has a branch of its own (§13.2.2.4, §17.1.1.3): there was one, unseen. What a
+            // proxy acknowledges are its branches' failures.
+            if !by_caller || branch(message) == invite.branch || to_tag.is_none() {
+                return None;
+            }
+            self.answered = Some(wire.time);
+            self.callee.tag = to_tag.map(Box::from);
         }
         invite.acknowledged = Some(wire.time);
         Some(Event::Acknowledged)
+    }
+
+    /// An answer under a higher number shows that a challenged or redirected INVITE was tried again, unseen.
+    fn infer_try(&mut self, wire: &WireMessage<'_>, cseq: CSeq, by: Side) {
+        let Some(invite) = &mut self.invite else { return };
+        let failed = invite.answer.as_ref().is_some_and(|answer| answer.status >= 300);
+        if by != Side::Caller || cseq.method != Method::Invite || cseq.number <= invite.number || !failed {
+            return;
+        }
+        (invite.number, invite.branch, invite.tried, invite.copies) = (cseq.number, 0, wire.time, 1);
+        (invite.heard, invite.answer, invite.acknowledged, invite.cancelled) = (None, None, None, None);
+        invite.provisional.clear();
     }
 
     fn request(
@@ -193,7 +223,7 @@ impl Leg {
     }
 }
 
-fn has_credentials(message: &Message<'_>) -> bool {
+pub(crate) fn has_credentials(message: &Message<'_>) -> bool {
     message.header(Name::Authorization).is_some() || message.header(Name::ProxyAuthorization).is_some()
 }
 

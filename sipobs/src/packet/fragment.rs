@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::ip::Fragment;
 use super::{Counters, Item};
+use crate::steps::step;
 use crate::stream::{self, Damage};
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
@@ -114,6 +115,7 @@ impl Fragments {
                 let earlier = (pieces.len() as u64).saturating_sub(1);
                 counters.fragments_waiting -= earlier;
                 counters.fragments_joined += earlier;
+                step(pieces.len() + pieces.values().map(|piece| piece.len()).sum::<usize>());
                 return Joined::Whole(pieces.into_values().collect::<Vec<_>>().concat());
             }
         }
@@ -222,6 +224,7 @@ enum Added {
 impl Datagram {
     fn add(&mut self, fragment: &Fragment<'_>) -> Added {
         let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len());
+        step(fragment.bytes.len());
         let before = self.pieces.range(..=start).next_back().map(|(at, piece)| at + piece.len());
         if before.is_some_and(|before| end <= before) {
             return Added::Repeated;
@@ -234,6 +237,7 @@ impl Datagram {
             || (self.total.is_some() && self.total != total);
         if self.discarded || overlaps {
             let pieces = std::mem::take(&mut self.pieces).len() as u64;
+            step(1);
             self.discarded = true;
             return Added::Discarded(pieces);
         }

@@ -77,7 +77,8 @@ pub enum Item<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Bytes of fragments that may wait for others, with a fixed sum for each.
+    /// Bytes of fragments that may wait for others, with a fixed sum for each. Its share of the memory.
+    #[serde(skip)]
     pub max_fragment_bytes: usize,
     /// How long a fragment waits for the others, in milliseconds.
     pub fragment_timeout_ms: u64,
@@ -88,7 +89,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_fragment_bytes: 4 << 20, fragment_timeout_ms: 5_000, copy_window_ms: 10 }
+        Self { max_fragment_bytes: 16 << 20, fragment_timeout_ms: 5_000, copy_window_ms: 10 }
     }
 }
 

@@ -4,6 +4,7 @@ use memchr::memchr;
 
 use super::name::Name;
 use super::text::{is_token, trim, trim_end};
+use crate::steps::step;
 
 /// Headers kept inline: more than an ordinary message has, so that indexing one allocates nothing.
 const INLINE: usize = 40;
@@ -93,6 +94,7 @@ impl<'a> Headers<'a> {
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
+        step(usize::from(self.count));
         let inline = usize::from(self.count).min(INLINE);
         self.inline[..inline].iter().chain(&self.spilled)
     }
@@ -110,6 +112,7 @@ impl<'a> Headers<'a> {
     fn add(&mut self, start: usize, end: usize) {
         let line = &self.bytes[start..end];
         let colon = memchr(b':', line);
+        step(colon.unwrap_or(line.len()));
         // White space may stand before the colon (§7.3.1), not before the name: a fold without a header.
         let spelling = trim_end(&line[..colon.unwrap_or(0)]);
         let Some(colon) = colon.filter(|_| is_token(spelling)) else {
@@ -146,7 +149,9 @@ fn trimmed_tail(line: &[u8], value: &[u8]) -> usize {
 
 /// Offset after the line that begins at `at`.
 pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
-    memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |newline| at + newline + 1)
+    let end = memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |newline| at + newline + 1);
+    step(end - at);
+    end
 }
 
 fn is_blank(line: &[u8]) -> bool {

@@ -7,8 +7,11 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2, memchr3};
 
+use crate::steps::step;
+
 /// `bytes` as text: as UTF-8 where they are, else each byte as a Latin-1 character.
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    step(bytes.len());
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
@@ -39,6 +42,7 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
 
 /// Replaces each `%HH` by its byte; an escape that is not one stays as it is.
 pub fn percent_decode(bytes: &[u8]) -> Cow<'_, [u8]> {
+    step(bytes.len());
     let Some(first) = memchr(b'%', bytes) else { return Cow::Borrowed(bytes) };
     let mut decoded = Vec::with_capacity(bytes.len());
     decoded.extend_from_slice(&bytes[..first]);
@@ -62,6 +66,7 @@ pub fn percent_decode(bytes: &[u8]) -> Cow<'_, [u8]> {
 
 /// The content of a quoted string without its backslashes (RFC 3261 §25.1 quoted-pair).
 pub fn unescape(quoted: &[u8]) -> Cow<'_, [u8]> {
+    step(quoted.len());
     if memchr(b'\\', quoted).is_none() {
         return Cow::Borrowed(quoted);
     }
@@ -152,22 +157,26 @@ impl<'a> Iterator for Split<'a> {
                 }
                 b'"' if !self.unclosed.quote => {
                     let end = quoted_len(&rest[at..]);
+                    step(end.unwrap_or(rest.len() - at));
                     self.unclosed.quote = end.is_none();
                     end
                 }
                 b'<' if !self.unclosed.angle => {
                     let end = memchr(b'>', &rest[at..]).map(|end| end + 1);
+                    step(end.unwrap_or(rest.len() - at));
                     self.unclosed.angle = end.is_none();
                     end
                 }
                 b'(' if !self.unclosed.comment => {
                     let end = comment_len(&rest[at..]);
+                    step(end.unwrap_or(rest.len() - at));
                     self.unclosed.comment = end.is_none();
                     end
                 }
                 _ => None,
             };
             at += skip.unwrap_or(1);
+            step(1);
         }
         self.rest = None;
         Some(trim(rest))
@@ -221,6 +230,7 @@ pub(super) fn trim_start(mut bytes: &[u8]) -> &[u8] {
         && is_space(*first)
     {
         bytes = rest;
+        step(1);
     }
     bytes
 }
@@ -230,6 +240,7 @@ pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
         && is_space(*last)
     {
         bytes = rest;
+        step(1);
     }
     bytes
 }
@@ -240,6 +251,7 @@ pub(super) fn is_space(byte: u8) -> bool {
 
 /// RFC 3261 §25.1 token.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
+    step(bytes.len());
     !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
 
@@ -260,6 +272,7 @@ static TOKEN: [bool; 256] = {
 pub(super) fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
     let bytes = trim_start(bytes);
     let end = bytes.iter().position(|&byte| is_space(byte)).unwrap_or(bytes.len());
+    step(end);
     (&bytes[..end], trim(&bytes[end..]))
 }
 

@@ -18,6 +18,8 @@ use super::start_line::{
     MAX_START_LINE, is_header_like, is_start_line, is_sure_start_line, leading_line_ends,
     may_become_start_line,
 };
+use crate::steps::step;
+use crate::tally::Unused;
 
 /// The framing of one direction.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(super) struct Framer {
     searched: usize,
     /// A SIP start line has been seen.
     proven: bool,
+    /// Segments of which no byte is in a message yet, but some are in `buffer`.
+    waiting: u64,
+    /// What became of the segment at hand, so far.
+    fate: Fate,
     /// Bytes searched for line ends, to show that the work is linear.
     #[cfg(test)]
     pub(super) looked_at: usize,
@@ -58,6 +64,17 @@ enum State {
     },
 }
 
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing yet; or there was nothing in it but line ends.
+    Open,
+    /// Bytes of it went into a message.
+    Used,
+    /// Bytes of it were thrown away.
+    Unused(Unused),
+}
+
 /// What one look at the unread bytes came to.
 enum Step {
     /// So many are done with; look again.
@@ -79,6 +96,8 @@ impl Framer {
             buffer: BytesMut::new(),
             searched: 0,
             proven: false,
+            waiting: 0,
+            fate: Fate::Open,
             #[cfg(test)]
             looked_at: 0,
         }
@@ -100,17 +119,51 @@ impl Framer {
     }
 
     /// Searches for the next start line from here on.
-    pub(super) fn lose(&mut self) {
+    pub(super) fn lose(&mut self, counters: &mut Counters) {
+        self.forget(Unused::TcpSkipped, counters);
         self.enter(State::Lost { mid_line: false });
-        self.buffer = BytesMut::new();
     }
 
-    /// Takes the next bytes. False if they show that the stream never was SIP.
-    pub(super) fn push(&mut self, bytes: &[u8], max: usize, counters: &mut Counters, sink: Sink<'_>) -> bool {
+    /// Throws away what is not finished.
+    pub(super) fn forget(&mut self, reason: Unused, counters: &mut Counters) {
+        self.buffer = BytesMut::new();
+        self.drop_waiting(reason, counters);
+    }
+
+    /// Takes the next bytes, and counts what became of the segment that they are, if it is to be `counted`.
+    /// False if they show that the stream never was SIP: then nothing is counted.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        counted: bool,
+        max: usize,
+        counters: &mut Counters,
+        sink: Sink<'_>,
+    ) -> bool {
+        self.fate = Fate::Open;
+        if !self.take(bytes, max, counters, sink) {
+            return false;
+        }
+        if counted {
+            match self.fate {
+                Fate::Used => counters.used += 1,
+                _ if !self.buffer.is_empty() => {
+                    self.waiting += 1;
+                    counters.unfinished += 1;
+                }
+                Fate::Unused(reason) => counters.unused.add(reason, 1),
+                Fate::Open => counters.unused.add(Unused::NoPayload, 1),
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, bytes: &[u8], max: usize, counters: &mut Counters, sink: Sink<'_>) -> bool {
         if self.buffer.is_empty() {
             return match self.run(bytes, max, counters, sink) {
                 Some(used) => {
                     self.buffer.extend_from_slice(&bytes[used..]);
+                    step(bytes.len() - used);
                     true
                 }
                 None => false,
@@ -118,9 +171,11 @@ impl Framer {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.extend_from_slice(bytes);
+        step(bytes.len());
         let Some(used) = self.run(&buffer, max, counters, sink) else { return false };
         buffer.advance(used);
         // What is left is no more than came last: copying it keeps the cost linear, and the room honest.
+        step(if used > 0 { buffer.len() } else { 0 });
         self.buffer = if used > 0 { BytesMut::from(&buffer[..]) } else { buffer };
         true
     }
@@ -130,6 +185,7 @@ impl Framer {
         let next = match self.state {
             State::Body { end } => {
                 sink(&self.buffer, true);
+                self.given(counters);
                 State::Skip { left: (end - self.buffer.len()) as u64 }
             }
             state => {
@@ -137,7 +193,7 @@ impl Framer {
                 state
             }
         };
-        self.buffer = BytesMut::new();
+        self.forget(Unused::TcpUnfinished, counters);
         match next {
             State::Skip { left } if missing < left => self.enter(State::Skip { left: left - missing }),
             State::Skip { left } if missing == left => self.enter(State::Between),
@@ -153,9 +209,34 @@ impl Framer {
             counters.incomplete += 1;
             if matches!(self.state, State::Body { .. }) {
                 sink(&self.buffer, true);
+                self.given(counters);
             }
         }
-        self.lose();
+        let reason = if self.proven { Unused::TcpUnfinished } else { Unused::NotSip };
+        self.forget(reason, counters);
+        self.enter(State::Lost { mid_line: false });
+    }
+
+    /// A message was given: every segment that waited was part of it.
+    fn given(&mut self, counters: &mut Counters) {
+        let waiting = std::mem::take(&mut self.waiting);
+        counters.unfinished -= waiting;
+        counters.used += waiting;
+        self.fate = Fate::Used;
+    }
+
+    /// Bytes are thrown away, and those that waited were all before them.
+    fn dropped(&mut self, reason: Unused, counters: &mut Counters) {
+        self.drop_waiting(reason, counters);
+        if self.fate == Fate::Open {
+            self.fate = Fate::Unused(reason);
+        }
+    }
+
+    fn drop_waiting(&mut self, reason: Unused, counters: &mut Counters) {
+        let waiting = std::mem::take(&mut self.waiting);
+        counters.unfinished -= waiting;
+        counters.unused.add(reason, waiting);
     }
 
     /// Goes through `bytes`, which begin where the buffer began; returns how many are done with.
@@ -170,11 +251,12 @@ impl Framer {
                 }
                 State::Body { end } if rest.len() >= end => {
                     sink(&rest[..end], false);
+                    self.given(counters);
                     self.enter(State::Between);
                     Step::Used(end)
                 }
                 State::Body { .. } => Step::Wait,
-                State::Skip { left } => self.skip(rest, left),
+                State::Skip { left } => self.skip(rest, left, counters),
                 State::Lost { mid_line } => self.lost(rest, mid_line, counters),
             };
             match step {
@@ -197,6 +279,7 @@ impl Framer {
         {
             self.looked_at += end.unwrap_or(rest.len()) - self.searched;
         }
+        step(end.unwrap_or(rest.len()) - self.searched);
         self.searched = end.map_or(rest.len(), |end| end + 1);
         end
     }
@@ -204,6 +287,7 @@ impl Framer {
     fn between(&mut self, rest: &[u8], counters: &mut Counters) -> Step {
         let blank = leading_line_ends(rest);
         if blank > 0 {
+            step(blank);
             return Step::Used(blank);
         }
         let before = self.searched;
@@ -241,9 +325,9 @@ impl Framer {
         counters: &mut Counters,
         sink: Sink<'_>,
     ) -> Step {
-        while let Some(end) = self.line_end(rest)
-            && end < max
-        {
+        // No further than a message may go: what is behind that is searched for the next one.
+        let window = &rest[..rest.len().min(max.max(line))];
+        while let Some(end) = self.line_end(window) {
             let text = &rest[line..end];
             let empty = matches!(text, [] | [b'\r']);
             // A status line in a message/sipfrag body, say: what comes after it is not a header.
@@ -251,6 +335,7 @@ impl Framer {
             if found.is_some() && !header {
                 self.enter(State::Lost { mid_line: false });
                 counters.bytes_skipped += line as u64;
+                self.dropped(Unused::TcpSkipped, counters);
                 return Step::Used(line);
             }
             if empty {
@@ -261,9 +346,10 @@ impl Framer {
         }
         if rest.len() > max {
             counters.too_large += 1;
-            counters.bytes_skipped += rest.len() as u64;
-            self.enter(State::Lost { mid_line: true });
-            return Step::Used(rest.len());
+            counters.bytes_skipped += window.len() as u64;
+            self.dropped(Unused::TcpTooLarge, counters);
+            self.enter(State::Lost { mid_line: !window.ends_with(b"\n") });
+            return Step::Used(window.len());
         }
         self.state = State::Headers { line, length, found };
         Step::Wait
@@ -297,14 +383,18 @@ impl Framer {
             _ => {
                 counters.too_large += 1;
                 sink(head, true);
+                self.given(counters);
                 self.enter(State::Lost { mid_line: false });
                 Step::Used(head.len())
             }
         }
     }
 
-    fn skip(&mut self, rest: &[u8], left: u64) -> Step {
+    fn skip(&mut self, rest: &[u8], left: u64, counters: &mut Counters) -> Step {
         let here = (rest.len() as u64).min(left);
+        if here > 0 {
+            self.dropped(Unused::TcpUnfinished, counters);
+        }
         if here == left {
             self.enter(State::Between);
         } else if here == 0 {
@@ -330,6 +420,7 @@ impl Framer {
             None => (rest.len(), true),
         };
         counters.bytes_skipped += used as u64;
+        self.dropped(Unused::TcpSkipped, counters);
         self.enter(State::Lost { mid_line });
         Step::Used(used)
     }

@@ -12,6 +12,7 @@ use super::framer::{Framer, Sink};
 use super::start_line::{begins_like_sip, find_start_line};
 use super::tcp::Segment;
 use super::{Config, Counters, Damage, Item, TransportKind, WireMessage};
+use crate::steps::step;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
 
@@ -141,8 +142,10 @@ impl Half {
     pub(super) fn segment(&mut self, segment: &Segment<'_>, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
         let seq = segment.seq.wrapping_add(u32::from(segment.syn));
         if self.offset(seq).is_none() && begins_like_sip(segment.payload) {
-            // A new connection between the same ports, of which the SYN was not captured.
-            cx.counters.drop_held(self.discard(), Unused::TcpEvicted);
+            // A new connection between the same ports, of which the SYN was not captured. An error says that
+            // the one before it never was SIP.
+            let _ = self.finish(segment.time, cx);
+            self.forget(Unused::NotSip, cx.counters);
             *self = Self::default();
             self.join(seq);
         }
@@ -168,16 +171,15 @@ impl Half {
         // Almost always: just what was waited for. It goes on without being copied.
         if self.held.is_empty() && start <= next.offset && cut == end {
             let front = usize::try_from(next.offset - start).unwrap_or(usize::MAX);
-            let taken = self.take(end, segment.payload.get(front..).unwrap_or_default(), frame, cx);
-            cx.counters.count_taken(&taken);
-            taken?;
+            self.take(end, segment.payload.get(front..).unwrap_or_default(), frame, true, cx)?;
             if self.acked <= end {
                 self.deadline = None;
             }
             return Ok(());
         }
         let bytes = self.hold(start.max(next.offset), cut, start, segment.payload, frame);
-        let Some(last) = self.hold(cut.max(next.offset), end, cut, &[], frame).or(bytes) else {
+        let missing = self.hold(cut.max(next.offset), end, cut, &[], frame);
+        let Some(last) = bytes.or(missing) else {
             cx.counters.unused.add(Unused::TcpRepeated, 1);
             return Ok(());
         };
@@ -231,10 +233,12 @@ impl Half {
         Ok(())
     }
 
-    /// Throws away what is held, and tells how many segments that were.
-    pub(super) fn discard(&mut self) -> u64 {
+    /// Throws away what waits, and counts the segments.
+    pub(super) fn forget(&mut self, reason: Unused, counters: &mut Counters) {
         self.held_cost = 0;
-        std::mem::take(&mut self.held).into_values().map(|piece| u64::from(piece.counts)).sum()
+        let held = std::mem::take(&mut self.held);
+        counters.drop_held(held.into_values().map(|piece| u64::from(piece.counts)).sum(), reason);
+        self.framer.forget(reason, counters);
     }
 
     /// Holds those of the bytes from `start` to `end` that are not held yet; `payload` begins at `origin`,
@@ -253,11 +257,13 @@ impl Half {
         };
         let mut last = None;
         while at < end {
+            step(1);
             let after = self.held.range(at..end).next().map(|(start, piece)| (*start, piece.end));
             let until = after.map_or(end, |(start, _)| start);
             if at < until {
                 let range = usize::try_from(at - origin).ok().zip(usize::try_from(until - origin).ok());
                 let bytes = range.and_then(|(from, to)| payload.get(from..to)).unwrap_or_default();
+                step(bytes.len());
                 self.held_cost += bytes.len() + OVERHEAD;
                 self.held.insert(at, Piece { end: until, bytes: bytes.into(), frame, counts: false });
                 last = Some(at);
@@ -274,18 +280,16 @@ impl Half {
             && *first.key() <= next.offset
         {
             let piece = first.remove();
+            step(1);
             self.held_cost -= piece.bytes.len() + OVERHEAD;
             moved = true;
-            let taken = if piece.bytes.is_empty() {
-                self.missing(piece.end, cx)
+            cx.counters.held -= u64::from(piece.counts);
+            if piece.bytes.is_empty() {
+                cx.counters.unused.add(Unused::CutShort, u64::from(piece.counts));
+                self.missing(piece.end, cx)?;
             } else {
-                self.take(piece.end, &piece.bytes, piece.frame, cx)
-            };
-            if piece.counts {
-                cx.counters.held -= 1;
-                cx.counters.count_taken(&taken);
+                self.take(piece.end, &piece.bytes, piece.frame, piece.counts, cx)?;
             }
-            taken?;
         }
         if moved {
             self.deadline = (!self.held.is_empty()).then(|| now + cx.config.gap_timeout());
@@ -293,27 +297,30 @@ impl Half {
         Ok(())
     }
 
-    /// Takes the next bytes in order, up to `end`.
+    /// Takes the next bytes in order, up to `end`; the segment is `counted` with them.
     fn take(
         &mut self,
         end: u64,
         bytes: &[u8],
         frame: (Timestamp, u64),
+        counted: bool,
         cx: &mut Context<'_, '_>,
     ) -> Result<(), Foreign> {
         self.advance(end);
         self.last = frame;
         let (ends, sink) = (cx.ends, &mut *cx.sink);
         let sink: Sink<'_> = &mut |bytes, cut| sink(message(ends, frame, bytes, cut));
-        if self.framer.push(bytes, cx.config.max_message_bytes, cx.counters, sink) {
+        let max = cx.config.max_message_bytes;
+        if self.framer.push(bytes, counted, max, cx.counters, sink) {
             return Ok(());
         }
         // Or it begins with something else, like the PROXY protocol of a load balancer.
         if !cx.proven && find_start_line(bytes).is_none() {
+            cx.counters.unused.add(Unused::NotSip, u64::from(counted));
             return Err(Foreign);
         }
-        self.framer.lose();
-        self.framer.push(bytes, cx.config.max_message_bytes, cx.counters, sink);
+        self.framer.lose(cx.counters);
+        self.framer.push(bytes, counted, max, cx.counters, sink);
         Ok(())
     }
 

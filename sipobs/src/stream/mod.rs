@@ -16,6 +16,7 @@ use crate::packet::{Packet, Transport};
 use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
 
+mod books;
 mod framer;
 mod half;
 mod length;
@@ -88,7 +89,8 @@ pub enum Item<'a> {
 pub struct Config {
     /// Look at packets from or to these ports only; empty: at all.
     pub ports: BTreeSet<u16>,
-    /// Bytes that all TCP connections may take up, buffers and bookkeeping.
+    /// Bytes that all TCP connections may take up, buffers and bookkeeping. Its share of the memory.
+    #[serde(skip)]
     pub max_bytes: usize,
     /// Bytes of one direction of a connection that may wait for bytes before them.
     pub max_stream_bytes: usize,
@@ -122,15 +124,17 @@ impl Config {
     }
 }
 
-/// What became of every packet: `packets = used + held + unused.total()`.
+/// What became of every packet: `packets = used + held + unfinished + unused.total()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Packets taken.
     pub packets: u64,
-    /// Packets whose bytes went into messages, or into one that is not finished yet.
+    /// Packets whose bytes went into messages. A TCP segment is counted once, by the first message in it.
     pub used: u64,
     /// TCP segments that wait for bytes before them now.
     pub held: u64,
+    /// TCP segments that wait for the rest of their message now.
+    pub unfinished: u64,
     /// Packets that led to nothing, by reason.
     pub unused: Tally,
     /// Messages given.
@@ -157,6 +161,8 @@ pub struct Counters {
     pub connections: u64,
     /// TCP connections thrown out to make room.
     pub connections_evicted: u64,
+    /// Those of them whose host had more than its share of connections that nobody answered.
+    pub connections_evicted_for_share: u64,
 }
 
 /// The stage: TCP reassembly and message framing.
@@ -282,14 +288,6 @@ impl Counters {
     fn count_message(&mut self, cut: bool) {
         self.messages += 1;
         self.messages_cut += u64::from(cut);
-    }
-
-    /// A segment's bytes went to the framer, or showed that the stream is not SIP.
-    fn count_taken(&mut self, taken: &Result<(), half::Foreign>) {
-        match taken {
-            Ok(()) => self.used += 1,
-            Err(half::Foreign) => self.unused.add(Unused::NotSip, 1),
-        }
     }
 
     /// So many held segments were thrown away.

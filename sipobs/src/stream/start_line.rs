@@ -29,6 +29,9 @@ pub(super) fn leading_line_ends(bytes: &[u8]) -> usize {
 
 /// Whether `line`, without its LF, is a request line or a status line.
 pub(super) fn is_start_line(line: &[u8]) -> bool {
+    if !is_text(line) {
+        return false;
+    }
     let line = line.trim_ascii_end();
     if let Some(rest) = after_version(line) {
         // SIP-Version SP Status-Code
@@ -77,8 +80,7 @@ pub(super) fn find_start_line(bytes: &[u8]) -> Option<usize> {
 
 /// Whether `line`, of which bytes from `checked` on are new, may yet become a start line.
 pub(super) fn may_become_start_line(line: &[u8], checked: usize) -> bool {
-    if line.len() > MAX_START_LINE || line[checked..].iter().any(|b| *b < b' ' && !matches!(b, b'\t' | b'\r'))
-    {
+    if line.len() > MAX_START_LINE || !is_text(&line[checked..]) {
         return false;
     }
     if checked > MAX_METHOD {
@@ -91,6 +93,12 @@ pub(super) fn may_become_start_line(line: &[u8], checked: usize) -> bool {
         Some(b'/') => line[..method].eq_ignore_ascii_case(b"SIP"),
         Some(_) => false,
     }
+}
+
+/// Whether `line` is short enough for a start line, and has no control characters that none has: asked of
+/// part of a line and of all of it, so that it does not matter how a stream is cut.
+fn is_text(line: &[u8]) -> bool {
+    line.len() <= MAX_START_LINE && !line.iter().any(|b| *b < b' ' && !matches!(b, b'\t' | b'\r'))
 }
 
 /// Whether `line` begins with a header name and a colon (RFC 3261 §7.3.1, with space before the colon).
@@ -158,6 +166,7 @@ mod tests {
             "SIP/2.0/UDP 10.0.0.1",
             "SIP/2.0 OK",
             "INVITE sip:a SIP/2.0/UDP",
+            "SIP/2.0 200 \0",
         ] {
             assert!(!is_start_line(line.as_bytes()), "{line}");
         }

@@ -5,13 +5,15 @@
 //!
 //! The table is bounded in bytes. What goes first: connections without SIP in them, then those of which
 //! only one side was heard (a flood from forged addresses looks like that), then the others; among equals
-//! the one that has been quiet longest.
+//! the one that has been quiet longest. And once half of the room is taken, no host may have more than its
+//! share with connections that it opened and of which the other side was not heard.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::books::{Books, Standing};
 use super::half::{Context, Foreign, Half};
 use super::start_line::find_start_line;
 use super::{Config, Counters, Damage, Item};
@@ -38,35 +40,37 @@ pub(super) struct Segment<'a> {
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    table: HashMap<Key, Connection>,
-    /// When to look at each connection next, by class.
-    due: [BTreeSet<(Timestamp, Key)>; CLASSES],
-    bytes: usize,
+    table: HashMap<Key, Box<Connection>>,
+    books: Books,
 }
 
 /// The two ends, the lesser first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key([SocketAddr; 2]);
+pub(super) struct Key([SocketAddr; 2]);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Connection {
     /// What each end of the key sends.
     halves: [Half; 2],
-    /// Its place in `due`.
-    class: usize,
-    due: Timestamp,
-    cost: usize,
+    /// Who sent its first segment.
+    opener: IpAddr,
+    standing: Standing,
     last: Timestamp,
     closed: bool,
 }
 
-const CLASSES: usize = 3;
-const UNPROVEN: usize = 0;
-const ONE_SIDED: usize = 1;
-const TWO_SIDED: usize = 2;
+/// What a connection is worth, least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// There was no SIP in it, or it is over.
+    #[default]
+    Unproven,
+    OneSided,
+    TwoSided,
+}
 
-/// What a connection takes up beside its buffers, about.
-const CONNECTION: usize = 768;
+/// What a connection takes up beside its buffers, about: measured in `tests/budget.rs`.
+const CONNECTION: usize = 1_408;
 
 /// How long a closed connection is remembered, so that what is sent again is not taken for new.
 const LINGER: Duration = Duration::from_secs(5);
@@ -90,14 +94,14 @@ impl Connections {
         let connection = match self.table.entry(key) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => match admit(&mut segment) {
-                Ok(()) => entry.insert(Connection::default()),
+                Ok(()) => entry.insert(Box::new(Connection::opened_by(segment.src.ip()))),
                 Err(reason) => return around.counters.unused.add(reason, 1),
             },
         };
         connection.last = segment.time;
         match connection.segment(&key, side, &segment, around) {
             Ok(()) => {
-                settle(&mut self.due, &mut self.bytes, &key, connection, segment.time, around.config);
+                connection.settle(&mut self.books, &key, segment.time, around.config);
                 self.make_room(around);
             }
             Err(Foreign) => self.remove(&key, Unused::NotSip, around.counters),
@@ -105,11 +109,11 @@ impl Connections {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.due.iter().filter_map(|due| due.first()).map(|(time, _)| *time).min()
+        self.books.next().map(|(time, _)| time)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some((due, key)) = self.due.iter().filter_map(|due| due.first()).min().copied()
+        while let Some((due, key)) = self.books.next()
             && due <= now
         {
             let Some(connection) = self.table.get_mut(&key) else { break };
@@ -117,13 +121,13 @@ impl Connections {
             if connection.time_out(&key, now, idle, around).is_err() || idle {
                 self.remove(&key, Unused::NotSip, around.counters);
             } else {
-                settle(&mut self.due, &mut self.bytes, &key, connection, now, around.config);
+                connection.settle(&mut self.books, &key, now, around.config);
             }
         }
     }
 
     pub(super) fn finish(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some((_, key)) = self.due.iter().rev().find_map(|due| due.first()).copied() {
+        while let Some(key) = self.books.last() {
             if let Some(connection) = self.table.get_mut(&key) {
                 // An error says that it never was SIP: nothing to give, then.
                 let _ = connection.time_out(&key, now, true, around);
@@ -134,7 +138,7 @@ impl Connections {
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.books.bytes()
     }
 
     /// Bytes that the framers of all connections have looked at or copied.
@@ -144,10 +148,9 @@ impl Connections {
     }
 
     fn make_room(&mut self, around: &mut Surroundings<'_, '_>) {
-        while self.bytes > around.config.max_bytes
-            && let Some((_, key)) = self.due.iter().find_map(|due| due.first()).copied()
-        {
+        while let Some((key, for_share)) = self.books.crowded(around.config.max_bytes) {
             around.counters.connections_evicted += 1;
+            around.counters.connections_evicted_for_share += u64::from(for_share);
             let halves = self.table.get(&key).map_or(&[][..], |connection| &connection.halves);
             for (side, half) in halves.iter().enumerate() {
                 // An unfinished message is evidence lost.
@@ -163,29 +166,7 @@ impl Connections {
     fn remove(&mut self, key: &Key, reason: Unused, counters: &mut Counters) {
         let Some(mut connection) = self.table.remove(key) else { return };
         connection.forget(reason, counters);
-        self.due[connection.class].remove(&(connection.due, *key));
-        self.bytes -= connection.cost;
-    }
-}
-
-/// Sees to the books after a connection has changed.
-fn settle(
-    due: &mut [BTreeSet<(Timestamp, Key)>; CLASSES],
-    bytes: &mut usize,
-    key: &Key,
-    connection: &mut Connection,
-    now: Timestamp,
-    config: &Config,
-) {
-    let cost = CONNECTION + connection.halves.iter().map(Half::cost).sum::<usize>();
-    *bytes = *bytes + cost - connection.cost;
-    connection.cost = cost;
-    let (class, next) = (connection.class(), connection.next_due(config));
-    // A timer that has moved away is left where it is: when it fires, it is set anew.
-    if class != connection.class || next < connection.due || connection.due <= now {
-        due[connection.class].remove(&(connection.due, *key));
-        due[class].insert((next, *key));
-        (connection.class, connection.due) = (class, next);
+        self.books.leave(*key, connection.opener, connection.standing);
     }
 }
 
@@ -205,6 +186,22 @@ fn admit(segment: &mut Segment<'_>) -> Result<(), Unused> {
 }
 
 impl Connection {
+    fn opened_by(opener: IpAddr) -> Self {
+        let (halves, standing) = (Default::default(), Standing::default());
+        Self { halves, opener, standing, last: Timestamp::default(), closed: false }
+    }
+
+    /// Sees to the books after it has changed.
+    fn settle(&mut self, books: &mut Books, key: &Key, now: Timestamp, config: &Config) {
+        let cost = CONNECTION + self.halves.iter().map(Half::cost).sum::<usize>();
+        let (class, next) = (self.class(), self.next_due(config));
+        let was = self.standing;
+        // A timer that has moved away is left where it is: when it fires, it is set anew.
+        let moves = class != was.class || next < was.due || was.due <= now;
+        self.standing = Standing { class, cost, due: if moves { next } else { was.due } };
+        books.change(*key, self.opener, was, self.standing);
+    }
+
     fn segment(
         &mut self,
         key: &Key,
@@ -285,7 +282,7 @@ impl Connection {
     fn restart(&mut self, key: &Key, side: usize, now: Timestamp, around: &mut Surroundings<'_, '_>) {
         // An error says that it never was SIP.
         let _ = self.finish_side(key, side, now, around);
-        around.counters.drop_held(self.halves[side].discard(), Unused::NotSip);
+        self.halves[side].forget(Unused::NotSip, around.counters);
         self.halves[side] = Half::default();
     }
 
@@ -310,7 +307,7 @@ impl Connection {
     /// Throws away what it holds.
     fn forget(&mut self, reason: Unused, counters: &mut Counters) {
         for half in &mut self.halves {
-            counters.drop_held(half.discard(), reason);
+            half.forget(reason, counters);
         }
     }
 
@@ -318,13 +315,13 @@ impl Connection {
         self.halves.iter().any(|half| half.framer.proven())
     }
 
-    fn class(&self) -> usize {
+    fn class(&self) -> Class {
         if self.closed || !self.proven() {
-            UNPROVEN
+            Class::Unproven
         } else if self.halves.iter().all(Half::started) {
-            TWO_SIDED
+            Class::TwoSided
         } else {
-            ONE_SIDED
+            Class::OneSided
         }
     }
 
@@ -345,6 +342,12 @@ impl Connection {
 }
 
 impl Key {
+    /// No other comes before it.
+    pub(super) const LEAST: Self = {
+        let least = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        Self([least; 2])
+    };
+
     /// The key of a segment, and which end sent it.
     fn of(src: SocketAddr, dst: SocketAddr) -> (Self, usize) {
         if src <= dst { (Self([src, dst]), 0) } else { (Self([dst, src]), 1) }

@@ -62,7 +62,7 @@ impl Ear {
             Item::Damage(d) => damage.push(d),
         });
         let c = &self.streams.counters;
-        assert_eq!(c.packets, c.used + c.held + c.unused.total(), "{c:?}");
+        assert_eq!(c.packets, c.used + c.held + c.unfinished + c.unused.total(), "{c:?}");
         assert_eq!(c.messages, self.out.len() as u64);
     }
 
@@ -111,7 +111,7 @@ impl Ear {
         let now = Timestamp::from_nanos(self.ms * 1_000_000);
         self.work(|streams, sink| streams.finish(now, sink));
         assert_eq!(self.streams.counters.connections, 0);
-        assert_eq!(self.streams.counters.held, 0);
+        assert_eq!((self.streams.counters.held, self.streams.counters.unfinished), (0, 0));
         assert_eq!(self.streams.poll_timeout(), None);
         assert_eq!(self.streams.tcp.bytes(), 0);
     }
@@ -495,6 +495,24 @@ fn a_flood_does_not_push_out_conversations() {
     ear.tcp(seq(31), &whole[30..], DATA);
     assert_eq!(ear.out, [whole]);
     assert!(ear.streams.counters.connections_evicted > 1_800);
+    ear.finish();
+}
+
+#[test]
+fn one_host_floods_only_itself() {
+    let whole = message(0, 40);
+    let mut ear = Ear::with(Config { max_bytes: 100_000, ..Config::default() });
+    // Half a message from a host that nobody is heard to answer, which goes before any other.
+    ear.tcp(START, b"", SYN);
+    ear.tcp(seq(1), &whole[..30], DATA);
+    for n in 0..2_000_u16 {
+        ear.segment(end(3, n), end(2, 5060), 0, b"", SYN);
+    }
+    let counters = &ear.streams.counters;
+    assert!(counters.connections_evicted > 1_900);
+    assert_eq!(counters.connections_evicted, counters.connections_evicted_for_share);
+    ear.tcp(seq(31), &whole[30..], DATA);
+    assert_eq!(ear.out, [whole]);
     ear.finish();
 }
 

@@ -8,7 +8,7 @@ use super::absent::AbsentConfig;
 use super::ratio::RatioConfig;
 use super::trunk::TrunkConfig;
 use super::{LinkConfig, diagnosis, trunk};
-use crate::dialog::Lifetimes;
+use crate::dialog::{LEG, Lifetimes};
 
 /// Settings of dialogs, transfers and their verdicts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -75,8 +75,9 @@ pub struct Timers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Most calls (legs) known at a time; when full, the oldest unanswered one is settled and dropped.
-    pub calls: usize,
+    /// Bytes that calls and attempts may take up; when there is no room, the oldest call that nobody has
+    /// confirmed is settled and dropped.
+    pub bytes: usize,
     /// Most lines of one ladder.
     pub ladder: usize,
 }
@@ -112,14 +113,20 @@ impl Default for Timers {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { calls: 65_536, ladder: 96 }
+        Self { bytes: 128 << 20, ladder: 96 }
     }
 }
 
 impl Config {
+    /// The linker keeps legs a while longer than the dialogs do, but never many more.
+    pub(super) fn links(&self) -> LinkConfig {
+        let most = self.limits.bytes / LEG * 5 / 4;
+        LinkConfig { max_legs: self.link.max_legs.min(most.max(2)), ..self.link.clone() }
+    }
+
     pub(super) fn lifetimes(&self) -> Lifetimes {
         Lifetimes {
-            legs: self.limits.calls.max(2),
+            bytes: self.limits.bytes,
             ended: self.timers.ended,
             early: self.timers.ringing,
             idle: self.timers.idle,

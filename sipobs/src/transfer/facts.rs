@@ -82,6 +82,9 @@ pub(super) fn leg(id: LegId, wire: &WireMessage<'_>, message: &Message<'_>, conf
         let values = message.values(name).take(VALUES);
         values.filter_map(|value| user(NameAddr::parse(value)?.uri)).collect::<Vec<_>>()
     };
+    // A recorder gets a call's media, not the call (RFC 7866): nothing but its Call-ID is told of it.
+    let recording = message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"siprec"));
+    let users = |name| if recording { Vec::new() } else { users(name) };
     let mut asserted = users(Name::PAssertedIdentity);
     asserted.extend(users(Name::PPreferredIdentity));
     asserted.extend(users(Name::RemotePartyId));
@@ -93,7 +96,7 @@ pub(super) fn leg(id: LegId, wire: &WireMessage<'_>, message: &Message<'_>, conf
         invited: wire.time,
         caller_host: wire.src.ip(),
         callee_host: wire.dst.ip(),
-        from: message.from().and_then(|from| user(from.uri)),
+        from: message.from().filter(|_| !recording).and_then(|from| user(from.uri)),
         to: message.to().and_then(|to| user(to.uri)),
         request: message.request_uri().and_then(user),
         asserted,

@@ -10,6 +10,8 @@ use crate::timestamp::Timestamp;
 
 /// Hosts remembered for having sent INVITEs.
 const CALLERS: usize = 4096;
+/// What an attempt takes up beside its ladder, about.
+const ATTEMPT: usize = 2_048;
 /// Platforms told apart in one call.
 const DIALECTS: usize = 4;
 
@@ -36,10 +38,21 @@ impl Transfers {
                 Method::Bye => self.bye_answer(leg, status, wire, message),
                 _ => {}
             },
-            Event::Retried | Event::Acknowledged => {}
+            Event::Acknowledged => self.acknowledged(leg, wire.time),
+            Event::Retried => {}
         }
         self.draw(heard, wire, message);
         self.review_leg(leg, wire.time);
+        self.dialogs.charge(leg, self.held_for(leg));
+    }
+
+    /// Bytes held for a leg beside what any leg takes up, about.
+    fn held_for(&self, leg: LegId) -> usize {
+        let Some(call) = self.calls.get(&leg) else { return 0 };
+        let attempts = call.open.iter().chain(&call.serves).filter_map(|id| self.attempts.get(id));
+        let attempts: usize = attempts.map(|open| ATTEMPT + open.ladder.bytes()).sum();
+        let second = call.second.as_ref().map_or(0, |second| second.ladder.bytes());
+        self.links.held_for(leg) + second + attempts
     }
 
     /// A leg that was not known before.
@@ -53,6 +66,7 @@ impl Transfers {
             transferred: false,
             referred: false,
             second_legs: Vec::new(),
+            perhaps_second_leg: false,
             second: None,
             serves: None,
             is_leg: false,
@@ -123,6 +137,16 @@ impl Transfers {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whoever acknowledges a 2xx that was not seen has got one all the same.
+    fn acknowledged(&mut self, leg: LegId, now: Timestamp) {
+        if self.dialogs.leg(leg).is_some_and(|leg| leg.answered == Some(now)) {
+            if let Some(second) = self.second_mut(leg) {
+                second.told = true;
+            }
+            self.links.answered(leg, now, None);
         }
     }
 

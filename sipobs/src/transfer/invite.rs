@@ -7,6 +7,7 @@
 //! | trying, ringing | a final answer | `unknown` |
 //! | cancelled | the call's BYE close by: `abandoned` | `no_answer` |
 //! | failed | another try | by its status |
+//! | acknowledged, its 2xx unseen | | `succeeded`, inferred |
 //! | answered | both legs up for 5 s (second legs only) | `succeeded`; `abandoned` if the call had ended |
 
 use super::config::Timers;
@@ -28,6 +29,8 @@ enum State<'a> {
     Cancelled(Timestamp, Option<&'a Answer>),
     Failed(&'a Answer),
     Answered(&'a Answer),
+    /// Its 2xx was not seen, only the ACK to it.
+    Acknowledged(Timestamp),
 }
 
 /// What else bears on a leg's verdict.
@@ -51,16 +54,22 @@ pub(super) fn stand(leg: &Leg, context: Context, timers: &Timers) -> Option<Stan
         },
         State::Challenged(answer) => Stand {
             at: answer.time + timers.transaction,
-            verdict: Verdict { silence: true, ..by(answer, Outcome::AuthFailed) },
+            // Credentials that were asked for again were not good.
+            verdict: Verdict {
+                silence: true,
+                early: invite.challenges < 2,
+                ..by(answer, Outcome::AuthFailed)
+            },
         },
         State::Proceeding => Stand {
             at: leg.seen + timers.ringing,
             verdict: Verdict::unknown("the target leg never got a final answer"),
         },
         State::Cancelled(cancelled, answer) => {
+            // Gone before, the caller can't be who did not get an answer; gone soon after, it was on its way out.
             let near = context
                 .hung_up
-                .is_some_and(|bye| cancelled.since(bye).max(bye.since(cancelled)) <= timers.abandoned);
+                .is_some_and(|bye| bye <= cancelled || bye.since(cancelled) <= timers.abandoned);
             let outcome = if near { Outcome::Abandoned } else { Outcome::NoAnswer };
             match answer {
                 Some(answer) => {
@@ -82,6 +91,10 @@ pub(super) fn stand(leg: &Leg, context: Context, timers: &Timers) -> Option<Stan
             Stand { at: answer.time + wait, verdict: by(answer, outcome) }
         }
         State::Answered(answer) => answered(leg, invite, answer, context, timers),
+        State::Acknowledged(time) => Stand {
+            at: time + timers.bridged,
+            verdict: Verdict::seen(Outcome::Succeeded, Evidence::Inferred, time),
+        },
     })
 }
 
@@ -109,6 +122,13 @@ fn answered(leg: &Leg, invite: &Invite, answer: &Answer, context: Context, timer
     }
 }
 
+/// Whether a CANCEL at `time` looks like a ring timer's: those run for full five seconds (30 s, mostly) from the
+/// first INVITE.
+pub(super) fn is_ring_timer(time: Timestamp, invite: &Invite) -> bool {
+    let ran = time.since(invite.first).as_millis();
+    ran >= 4900 && !(100..4900).contains(&(ran % 5000))
+}
+
 impl<'a> State<'a> {
     fn of(leg: &Leg, invite: &'a Invite) -> Self {
         // A BYE before the answer takes an early dialog down like a CANCEL (RFC 3261 §15).
@@ -119,6 +139,7 @@ impl<'a> State<'a> {
             (Some(answer), Some(time)) if answer.status == 487 => Self::Cancelled(time, Some(answer)),
             (Some(answer), _) if is_challenge(answer.status) => Self::Challenged(answer),
             (Some(answer), _) => Self::Failed(answer),
+            (None, _) if leg.answered.is_some() => Self::Acknowledged(leg.answered.unwrap_or(invite.tried)),
             (None, Some(time)) => Self::Cancelled(time, None),
             (None, None) if invite.heard.is_none() => Self::Dialing,
             (None, None) => Self::Proceeding,

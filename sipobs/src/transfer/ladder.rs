@@ -23,6 +23,11 @@ impl Ladder {
         }
     }
 
+    /// Bytes it takes up.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|line| size_of::<LadderLine>() + line.line.len()).sum()
+    }
+
     pub(super) fn extend(&mut self, other: Self, most: usize) {
         for line in other.0 {
             self.push(line, most);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::dialog::{Dialogs, LegId};
+use crate::dialog::{Crowded, Dialogs, LegId};
 use crate::sip::Message;
 use crate::stream::{Damage, WireMessage};
 use crate::timestamp::Timestamp;
@@ -82,6 +82,8 @@ pub struct Counts {
     pub transfers: BTreeMap<Outcome, u64>,
     /// Calls dropped before their end because there were too many.
     pub evicted: u64,
+    /// Those of them whose host had more than its share of calls that nobody confirmed.
+    pub evicted_for_share: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +101,7 @@ impl Transfers {
             attempts: BTreeMap::new(),
             timers: BTreeSet::new(),
             next: 0,
-            links: Links::new(config.link.clone()),
+            links: Links::new(config.links()),
             trunks: Trunks::new(&config.trunk)?,
             diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,
             absent: Absent::new(config.absent.clone()),
@@ -115,8 +117,9 @@ impl Transfers {
 
     /// Takes one SIP message.
     pub fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) {
-        while let Some(id) = self.dialogs.overfull() {
+        while let Some((why, id)) = self.dialogs.crowded() {
             self.counts.evicted += 1;
+            self.counts.evicted_for_share += u64::from(why == Crowded::Share);
             self.drop_leg(id, wire.time);
         }
         if self.told_elsewhere(wire, message) {

@@ -32,6 +32,8 @@ pub(super) struct Kept {
     pub(super) transferred: bool,
     pub(super) referred: bool,
     pub(super) second_legs: Vec<SecondLeg>,
+    /// A second leg that is its own or another call's: nobody can tell.
+    pub(super) perhaps_second_leg: bool,
     /// Set while it may turn out to be the leg of a transfer.
     pub(super) second: Option<Second>,
     /// The attempt whose target leg it is.
@@ -57,8 +59,17 @@ pub(super) struct Second {
     pub(super) due: Option<Timestamp>,
     /// The linker knows what became of it.
     pub(super) told: bool,
-    /// The Call-ID that its Replaces or Join names.
-    pub(super) replaces: Option<String>,
+    /// The dialog that its Replaces or Join names.
+    pub(super) named: Option<Named>,
+}
+
+/// A dialog that an INVITE takes over (Replaces, RFC 3891) or comes into (Join, RFC 3911).
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) call_id: String,
+    /// The tag of the INVITE's addressee in it.
+    pub(super) to_tag: Box<[u8]>,
+    pub(super) join: bool,
 }
 
 /// An attempt under way.
@@ -80,6 +91,8 @@ pub(super) struct Open {
     pub(super) started: Timestamp,
     /// Legs to the target, in the order they began.
     pub(super) legs: Vec<LegId>,
+    /// Of a second leg that could be several calls': those calls, the likeliest first.
+    pub(super) candidates: Vec<LegId>,
     pub(super) link: Option<Link>,
     pub(super) ladder: Ladder,
     /// The transactions in `dialog` or `call` that belong to it.

@@ -37,6 +37,8 @@ pub(super) struct Refer {
     pub(super) refer_to: Vec<u8>,
     /// Copies of the latest try.
     pub(super) copies: u32,
+    /// The latest try has credentials.
+    pub(super) credentials: bool,
     pub(super) challenges: u32,
     pub(super) answer: Option<Answer>,
     /// It asked for no subscription (`nosub`, RFC 7614 §5).
@@ -44,6 +46,8 @@ pub(super) struct Refer {
     pub(super) subscription: Subscription,
     /// The first NOTIFY.
     pub(super) notified: Option<Timestamp>,
+    /// Its NOTIFYs carry its number in Event (RFC 3515 §2.4.6).
+    pub(super) numbered: bool,
     /// The latest sipfrag 1xx.
     pub(super) progress: Option<(u16, Timestamp)>,
     /// The first sipfrag ≥ 200.
@@ -100,11 +104,13 @@ impl Refer {
             tried: now,
             refer_to: refer_to.to_vec(),
             copies: 1,
+            credentials: false,
             challenges: 0,
             answer: None,
             wants_no_subscription: false,
             subscription: Subscription::Implicit,
             notified: None,
+            numbered: false,
             progress: None,
             result: None,
             terminated: None,
@@ -114,9 +120,14 @@ impl Refer {
         }
     }
 
-    /// Whether a REFER under a new number is this one again, now with credentials (RFC 3261 §22.2).
-    pub(super) fn is_retried_by(&self, refer_to: &[u8]) -> bool {
-        self.refer_to == refer_to && self.answer.as_ref().is_some_and(|answer| is_challenge(answer.status))
+    /// Whether a REFER under a new number is this one again, now with credentials (RFC 3261 §22.2). They show a
+    /// challenge even if that was not seen.
+    pub(super) fn is_retried_by(&self, refer_to: &[u8], credentials: bool) -> bool {
+        let challenged = match &self.answer {
+            Some(answer) => is_challenge(answer.status),
+            None => self.notified.is_none() && credentials && !self.credentials,
+        };
+        challenged && self.refer_to == refer_to
     }
 
     pub(super) fn retry(&mut self, number: u32, now: Timestamp) {
@@ -223,14 +234,26 @@ impl Refer {
             ),
             State::Challenged(answer) => at(
                 self.bye.map_or(answer.time + timers.transaction, |(bye, _)| bye),
-                Verdict { silence: true, ..refused(answer) },
+                Verdict {
+                    silence: true,
+                    early: self.bye.is_none() && self.challenges < 2,
+                    ..refused(answer)
+                },
             ),
             State::Refused(answer) => at(answer.time, refused(answer)),
             State::Final(result) => {
                 let optimistic = self.is_optimistic(result, timers);
                 let evidence = if optimistic { Evidence::ReportedOptimistic } else { Evidence::Reported };
                 let wait = if optimistic { timers.target } else { timers.grace };
-                let outcome = Outcome::of_status(result.status);
+                let outcome = match self.bye {
+                    // Who was to be transferred left, and the target's leg was taken down with it.
+                    Some((bye, false))
+                        if result.status == 487 && bye.since(result.time) <= timers.abandoned =>
+                    {
+                        Outcome::Abandoned
+                    }
+                    _ => Outcome::of_status(result.status),
+                };
                 let verdict = Verdict::seen(outcome, evidence, result.time);
                 at(result.time + wait, verdict.status(result.status, &result.reason, Answered::Sipfrag))
             }
@@ -284,6 +307,10 @@ impl Refer {
             // The leg will tell; but an attempt does not outlive its longest timers for it.
             let longest = self.tried + timers.notify + timers.after_bye;
             return Stand { at: own.at.max(target.at).min(own.at.max(longest)), verdict: own.verdict };
+        }
+        // What is only inferred of the leg does not outdo what is told of it.
+        if verdict.status.is_none() && self.result.is_some() {
+            return own;
         }
         let failed = verdict.outcome != Outcome::Succeeded;
         let at = match &self.result {

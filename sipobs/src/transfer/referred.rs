@@ -10,6 +10,8 @@ use crate::sip::{self, CSeq, Message, Name, Sipfrag, SubscriptionState};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
+/// Attempts looked at for the one that a NOTIFY without its REFER is about.
+pub(super) const RECENT: usize = 64;
 /// Outcomes told on other dialogs that are waited for.
 const ELSEWHERE: usize = 1024;
 
@@ -25,14 +27,16 @@ impl Transfers {
     ) {
         let refer_to = message.header(Name::ReferTo).unwrap_or_default();
         let target = Target::of(message);
+        let credentials = crate::dialog::has_credentials(message);
         for id in self.open_in(dialog) {
             let Some(open) = self.attempts.get_mut(&id) else { continue };
             if open.dialog != dialog || open.by_of(dialog) != by {
                 continue;
             }
             let Some(refer) = open.refer_mut() else { continue };
-            if refer.is_retried_by(refer_to) {
+            if refer.is_retried_by(refer_to, credentials) {
                 refer.retry(cseq.number, wire.time);
+                refer.credentials = credentials;
                 open.own(dialog, by, cseq);
                 return;
             }
@@ -71,11 +75,6 @@ impl Transfers {
         let home = call.unwrap_or(dialog);
         let consultation = self.consultation(home, &target);
         self.links.refer_sent(home, wire.time, facts::refer(cseq.number, &target, message));
-        let replaced =
-            target.replaces.as_ref().and_then(|id| self.dialogs.named(id.as_bytes(), [None, None]));
-        if let Some(call) = replaced.and_then(|leg| self.calls.get_mut(&leg)) {
-            call.transferred = true;
-        }
         for leg in [home, dialog] {
             if let Some(call) = self.calls.get_mut(&leg) {
                 (call.transferred, call.referred) = (true, true);
@@ -94,6 +93,7 @@ impl Transfers {
             target,
             started: wire.time,
             legs: Vec::new(),
+            candidates: Vec::new(),
             link: None,
             ladder: consultation,
             owned: Vec::new(),
@@ -105,6 +105,7 @@ impl Transfers {
         let nosub = message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
         if let Some(refer) = open.refer_mut() {
             refer.wants_no_subscription = nosub;
+            refer.credentials = credentials;
         }
         open.own(dialog, by, cseq);
         let id = self.begin(open);
@@ -174,6 +175,14 @@ impl Transfers {
                 if referred || origin == Some(Origin::Refer) || Sipfrag::of(message).is_err() {
                     return;
                 }
+                // Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
+                let shown = self.attempts.values().rev().take(RECENT).any(|open| {
+                    let maker = self.dialogs.leg(open.dialog).map(|leg| leg.hosts.0);
+                    matches!(open.what, What::Second { replaces: true }) && maker == Some(wire.src.ip())
+                });
+                if shown {
+                    return;
+                }
                 let Some(attempt) = self.unseen(dialog, by, id, wire) else { return };
                 attempt
             }
@@ -184,6 +193,7 @@ impl Transfers {
         let is_final = news.status.as_ref().is_some_and(|(status, _)| *status >= 200);
         let headers = if is_final { told(message) } else { Vec::new() };
         let Some(refer) = open.refer_mut() else { return };
+        refer.numbered |= id.is_some();
         let first = refer.result.is_none();
         refer.notified(wire.time, news);
         if is_final && first {
@@ -212,8 +222,10 @@ impl Transfers {
         if id.is_some() && (refers().count() != 1 || transfers > 1) {
             return None;
         }
+        // Nor does one without a number mean a REFER whose own carry it: it is an overtaken REFER's last word.
+        let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
         let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
-        waiting.or(refers().next_back()).map(|(attempt, _)| attempt)
+        waiting.or(refers().next_back()).filter(fits).map(|(attempt, _)| attempt)
     }
 
     /// An attempt known by its NOTIFY alone.
@@ -242,6 +254,7 @@ impl Transfers {
             target: Target::default(),
             started: wire.time,
             legs: Vec::new(),
+            candidates: Vec::new(),
             link: None,
             ladder: Ladder::default(),
             owned: Vec::new(),

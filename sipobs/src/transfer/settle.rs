@@ -7,7 +7,7 @@ use super::open::{AttemptId, Open, What};
 use super::refer::Subscription;
 use super::verdict::{Stand, Verdict};
 use super::{
-    Attempt, Evidence, Notice, Outcome, Output, Quality, Seen, Timer, Transfers, Visibility, handover,
+    Attempt, Evidence, Notice, Outcome, Output, Quality, Seen, Side, Timer, Transfers, Visibility, handover,
 };
 use crate::dialog::{Leg, LegId};
 use crate::timestamp::Timestamp;
@@ -57,9 +57,14 @@ impl Transfers {
                     at: now,
                     verdict: Verdict::unknown("the leg to the target was lost sight of"),
                 });
-                // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER.
+                // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER,
+                // however long they talk.
                 if stand.verdict.outcome == Outcome::Succeeded && self.is_consulting(open) {
-                    stand.at = stand.at.max(open.started + timers.notify);
+                    stand.at = stand.at.max(now + timers.notify);
+                }
+                // Or have been nothing but a word with somebody else, if the call goes on without it.
+                if let Some(over) = self.on_hold_throughout(open) {
+                    stand.at = stand.at.max(over + timers.bridged);
                 }
                 stand
             }
@@ -83,6 +88,30 @@ impl Transfers {
         held && self.target_leg(open).is_some_and(|leg| leg.bye.is_none())
     }
 
+    /// When a call and its second leg ceased to be up both, if the call was on hold until then: nobody was
+    /// bridged.
+    fn on_hold_throughout(&self, open: &Open) -> Option<Timestamp> {
+        let over = self.ends(open)?.into_iter().flatten().min()?;
+        let call = open.call.and_then(|call| self.calls.get(&call))?;
+        let held = call.was_held(open.started) && call.resumed.is_none_or(|resumed| resumed > over);
+        held.then_some(over)
+    }
+
+    /// The BYEs of a call and of its second leg, if that was answered.
+    fn ends(&self, open: &Open) -> Option<[Option<Timestamp>; 2]> {
+        let leg = self.target_leg(open).filter(|leg| leg.answered.is_some())?;
+        let call = open.call.and_then(|call| self.dialogs.leg(call))?;
+        Some([leg, call].map(|leg| leg.bye.map(|(bye, _)| bye)))
+    }
+
+    /// Whether such a call and leg outlived one another: somebody was consulted, and nobody transferred.
+    fn was_no_transfer(&self, open: &Open, now: Timestamp) -> bool {
+        let What::Second { replaces: false } = open.what else { return false };
+        let (Some(ends), Some(over)) = (self.ends(open), self.on_hold_throughout(open)) else { return false };
+        let until = ends.into_iter().map(|end| end.unwrap_or(now)).fold(over, Timestamp::max);
+        until.since(over) >= self.config.timers.bridged
+    }
+
     /// Where the leg to the target stands: of several, the one that was answered, else the last.
     fn target_stand(&self, open: &Open) -> Option<Stand> {
         let leg = self.target_leg(open)?;
@@ -96,7 +125,31 @@ impl Transfers {
         };
         // A replaced call ends because the new leg took its place.
         let hung_up = hung_up.filter(|_| !(second && replaces));
-        invite::stand(leg, Context { hung_up, bridge: second && !replaces, replaces }, &self.config.timers)
+        let context = Context { hung_up, bridge: second && !replaces, replaces };
+        let stand = invite::stand(leg, context, &self.config.timers)?;
+        let cancelled = leg.invite.as_ref().is_some_and(|invite| invite.cancelled.is_some());
+        if stand.verdict.outcome != Outcome::NoAnswer || !cancelled || open.candidates.is_empty() {
+            return Some(stand);
+        }
+        let verdict = Verdict {
+            outcome: if self.left_just_before(open, leg) { Outcome::Abandoned } else { Outcome::NoAnswer },
+            evidence: Evidence::Inferred,
+            ..stand.verdict
+        };
+        Some(Stand { verdict, ..stand })
+    }
+
+    /// Whether one of the calls that a leg could belong to had ended just before it was cancelled, and no ring
+    /// timer explains that: of all those calls it is then likely the one.
+    fn left_just_before(&self, open: &Open, leg: &Leg) -> bool {
+        let Some(invite) = &leg.invite else { return false };
+        let Some(cancelled) = invite.cancelled.filter(|time| !invite::is_ring_timer(*time, invite)) else {
+            return false;
+        };
+        let byes = open.candidates.iter().filter_map(|call| self.dialogs.leg(*call)?.bye);
+        byes.into_iter().any(|(bye, side)| {
+            side == Side::Caller && bye <= cancelled && cancelled.since(bye) <= self.config.timers.abandoned
+        })
     }
 
     fn target_leg(&self, open: &Open) -> Option<&Leg> {
@@ -167,7 +220,8 @@ impl Transfers {
         // A redirected leg that turned out to be the leg of another attempt is told of there.
         let told_there = matches!(open.what, What::Redirect { .. })
             && self.calls.get(&open.dialog).is_some_and(|call| call.serves.is_some());
-        let second_leg = matches!(open.what, What::Second { .. })
+        let untold = told_there || self.was_no_transfer(open, now);
+        let second_leg = (matches!(open.what, What::Second { .. }) && !untold)
             .then(|| SecondLeg { started: open.started, answered: answered(attempt.outcome) });
         let call = open.call;
         let Some(open) = self.close(id) else { return };
@@ -175,7 +229,7 @@ impl Transfers {
         if let (Some(leg), Some(call)) = (second_leg, call.and_then(|call| self.calls.get_mut(&call))) {
             call.second_legs.push(leg);
         }
-        if told_there {
+        if untold {
             if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
                 call.transfers = call.transfers.saturating_sub(1);
             }

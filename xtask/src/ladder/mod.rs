@@ -18,10 +18,15 @@
 //! +5    a T>L BYE
 //! ```
 //!
-//! `confirmed` on a leg writes its INVITE, 180, 200 and ACK from time 0 (or `confirmed@3`). A status answers
-//! the newest request of the other side, or the one named: `200/NOTIFY`. Words after a request: `sdp`,
-//! `sdp=sendonly`, `uri=…`, `to=…`, `frag=100 Trying` (to the end, before `|`), `again` (the same bytes once more), `cseq=N`, `relay` (the same request at the next
-//! hop, one Via more).
+//! `confirmed` on a leg writes its INVITE, 180, 200 and ACK from time 0 (or `confirmed@3`); `midcall` says that its
+//! dialog is older than the capture. A status answers the newest request of the other side, or the one named:
+//! `200/NOTIFY`. Words after a message:
+//!
+//! - `sdp`, `sdp=sendonly`, `sdp=0.0.0.0`: a session description, its direction, hold by address
+//! - `uri=…`, `cseq=N`, `tag=…` (another To tag: a fork), `untagged` (a To tag forgotten)
+//! - `relay`: the same request at the next hop, one Via more; `again`, in place of a message: the same bytes once more
+//! - `elsewhere`, last: over a second TCP connection, opened by who says so first
+//! - to the end, before `|`: `frag=100 Trying`, `rawfrag=…` (the bytes, `\n` for a line's end), `list=sip:a,sip:b`
 
 use std::fs;
 use std::path::{Path, PathBuf};

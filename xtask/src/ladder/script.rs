@@ -1,7 +1,7 @@
 //! A ladder's text → packets: parties, legs, and one SIP message for every line.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -20,9 +20,12 @@ pub(super) fn capture(text: &str, case: &str) -> Result<Vec<u8>> {
     Ok(script.trace.finish()?)
 }
 
+/// Where a connection comes from that is not the party's usual one.
+const EPHEMERAL: u16 = 40_001;
+
 struct Script {
     case: String,
-    parties: BTreeMap<String, SocketAddrV4>,
+    parties: BTreeMap<String, SocketAddr>,
     headers: BTreeMap<String, Vec<String>>,
     legs: BTreeMap<String, Leg>,
     trace: Trace<Vec<u8>>,
@@ -40,6 +43,8 @@ struct Leg {
     to: String,
     from_tag: String,
     to_tag: String,
+    /// The port of its media, at both ends: no two legs share one.
+    media: u16,
     transport: Transport,
     /// The dialog exists: later requests carry both tags.
     answered: bool,
@@ -50,8 +55,9 @@ struct Leg {
 
 enum Transport {
     Udp,
-    /// Opened by the leg's first message; the address is that of who opened it.
-    Tcp(Option<(SocketAddrV4, Tcp)>),
+    /// Opened by the leg's first message, and by the first one said `elsewhere`; the address is that of who
+    /// opened it.
+    Tcp(Box<[Option<(SocketAddr, Tcp)>; 2]>),
 }
 
 #[derive(Clone)]
@@ -61,6 +67,8 @@ struct Request {
     cseq: u32,
     vias: Vec<String>,
     to_tagged: bool,
+    /// Its final answer was no 2xx.
+    failed: bool,
 }
 
 struct Line<'a> {
@@ -117,12 +125,14 @@ impl Script {
         let (name, caller, callee) = (next()?.to_owned(), next()?.to_owned(), next()?.to_owned());
         let (mut from, mut to) = (caller.clone(), callee.clone());
         let mut call_id = format!("{name}-{}@ladder.example", self.case);
+        let mut to_tag = format!("{name}-to");
         let (mut tcp, mut confirmed, mut midcall) = (false, None, false);
         for word in words {
             match word.split_once('=') {
                 Some(("from", user)) => from = user.into(),
                 Some(("to", user)) => to = user.into(),
                 Some(("id", id)) => call_id = id.into(),
+                Some(("totag", tag)) => to_tag = tag.into(),
                 _ if word == "tcp" => tcp = true,
                 _ if word == "midcall" => midcall = true,
                 _ if word == "confirmed" => confirmed = Some(0),
@@ -133,13 +143,14 @@ impl Script {
             }
         }
         let leg = Leg {
-            from: format!("sip:{from}@{}", self.address(&caller)?.ip()),
-            to: format!("sip:{to}@{}", self.address(&callee)?.ip()),
+            from: format!("sip:{from}@{}", host(self.address(&caller)?)),
+            to: format!("sip:{to}@{}", host(self.address(&callee)?)),
             from_tag: format!("{name}-from"),
-            to_tag: format!("{name}-to"),
+            to_tag,
+            media: 20_000 + 2 * u16::try_from(self.legs.len()).context("too many legs")?,
             caller: caller.clone(),
             call_id,
-            transport: if tcp { Transport::Tcp(None) } else { Transport::Udp },
+            transport: if tcp { Transport::Tcp(Box::default()) } else { Transport::Udp },
             answered: midcall,
             cseq: BTreeMap::new(),
             requests: Vec::new(),
@@ -161,7 +172,7 @@ impl Script {
         Ok(())
     }
 
-    fn address(&self, party: &str) -> Result<SocketAddrV4> {
+    fn address(&self, party: &str) -> Result<SocketAddr> {
         self.parties.get(party).copied().ok_or_else(|| anyhow!("no party `{party}`"))
     }
 
@@ -180,9 +191,12 @@ impl Script {
         };
         match &mut leg.transport {
             Transport::Udp => self.trace.udp(self.now, src, dst, &bytes),
-            Transport::Tcp(connection) => {
-                let (client, tcp) = connection.get_or_insert_with(|| {
-                    let mut tcp = Tcp::open(&mut self.trace, self.now, src, dst);
+            Transport::Tcp(connections) => {
+                let elsewhere = line.rest.ends_with("elsewhere");
+                let (client, tcp) = connections[usize::from(elsewhere)].get_or_insert_with(|| {
+                    let port = if elsewhere { EPHEMERAL } else { src.port() };
+                    let client = SocketAddr::new(src.ip(), port);
+                    let mut tcp = Tcp::open(&mut self.trace, self.now, client, dst);
                     tcp.mss = self.segment;
                     (src, tcp)
                 });
@@ -200,7 +214,7 @@ impl Leg {
         &mut self,
         line: &Line<'_>,
         extra: &[String],
-        src: SocketAddrV4,
+        src: SocketAddr,
         branch: u32,
     ) -> Result<Vec<u8>> {
         let method = line.word;
@@ -223,7 +237,13 @@ impl Leg {
                 vias.extend(earlier.vias.clone());
                 earlier.cseq
             }
-            ("ACK", Some(invite), _) => invite.cseq,
+            ("ACK", Some(invite), _) => {
+                // RFC 3261 §17.1.1.3: the ACK to a failure belongs to the INVITE's transaction.
+                if invite.failed {
+                    vias.clone_from(&invite.vias);
+                }
+                invite.cseq
+            }
             ("CANCEL", Some(invite), _) => {
                 vias.clone_from(&invite.vias);
                 invite.cseq
@@ -243,8 +263,10 @@ impl Leg {
         } else {
             (&self.to, &self.to_tag, &self.from, &self.from_tag)
         };
-        let to_tagged = self.answered && method != "CANCEL" || method == "ACK";
+        let to_tagged =
+            (self.answered && method != "CANCEL" || method == "ACK") && !words.contains(&"untagged");
         let uri = given("uri=").unwrap_or(to);
+        let to_tag = given("tag=").unwrap_or(to_tag);
         let tag = if to_tagged { format!(";tag={to_tag}") } else { String::new() };
         let contact = matches!(method, "INVITE" | "REFER" | "NOTIFY" | "SUBSCRIBE" | "UPDATE");
         let mut sip = Sip::request(method, uri);
@@ -258,34 +280,41 @@ impl Leg {
             .header("CSeq", format!("{cseq} {method}"))
             .header("Max-Forwards", "70")
             .maybe("Contact", contact.then(|| format!("<sip:{src}>")));
-        self.requests.push(Request { sender: line.src.into(), method: method.into(), cseq, vias, to_tagged });
-        finish(sip, line, extra, src)
+        let (sender, method) = (line.src.into(), method.into());
+        self.requests.push(Request { sender, method, cseq, vias, to_tagged, failed: false });
+        finish(sip, line, extra, src, self.media)
     }
 
     /// A request relayed by a proxy speaks for its first sender.
     fn by_caller(&self, sender: &str, relayed: bool, earlier: Option<&Request>) -> bool {
         match earlier {
-            Some(earlier) if relayed => earlier.sender == self.caller,
+            Some(earlier) if relayed => self.requests.iter().any(|request| {
+                let same = (&request.method, request.cseq) == (&earlier.method, earlier.cseq);
+                same && request.sender == self.caller
+            }),
             _ => sender == self.caller,
         }
     }
 
-    fn response(&mut self, line: &Line<'_>, extra: &[String], src: SocketAddrV4) -> Result<Vec<u8>> {
+    fn response(&mut self, line: &Line<'_>, extra: &[String], src: SocketAddr) -> Result<Vec<u8>> {
         let (status, method) = match line.word.split_once('/') {
             Some((status, method)) => (status, Some(method)),
             None => (line.word, None),
         };
         let request = self
             .requests
-            .iter()
+            .iter_mut()
             .rev()
             .filter(|request| request.sender != line.src && request.method != "ACK")
             .find(|request| method.is_none_or(|method| request.method == method))
-            .cloned()
             .ok_or_else(|| anyhow!("`{}` answers nothing", line.word))?;
-        let own = ["sdp"];
-        let phrase: Vec<&str> =
-            line.rest.split_whitespace().filter(|w| !own.contains(w) && !w.starts_with("sdp=")).collect();
+        request.failed |= matches!(status.as_bytes(), [b'3'..=b'6', ..]);
+        let request = request.clone();
+        let words = || line.rest.split_whitespace();
+        let is_own = |word: &str| {
+            word == "sdp" || word.starts_with("sdp=") || word.starts_with("tag=") || word == "elsewhere"
+        };
+        let phrase: Vec<&str> = words().filter(|word| !is_own(word)).collect();
         let phrase = if phrase.is_empty() { phrase_of(status).to_owned() } else { phrase.join(" ") };
         let by_caller = request.sender == self.caller
             || self
@@ -297,6 +326,7 @@ impl Leg {
         } else {
             (&self.to, &self.to_tag, &self.from, &self.from_tag)
         };
+        let to_tag = words().find_map(|word| word.strip_prefix("tag=")).unwrap_or(to_tag);
         let tagged = status != "100" || request.to_tagged;
         let tag = if tagged { format!(";tag={to_tag}") } else { String::new() };
         let answers = request.method == "INVITE" && status.starts_with('2');
@@ -312,12 +342,12 @@ impl Leg {
             .header("Call-ID", &self.call_id)
             .header("CSeq", format!("{} {}", request.cseq, request.method))
             .maybe("Contact", answers.then(|| format!("<sip:{src}>")));
-        finish(sip, line, extra, src)
+        finish(sip, line, extra, src, self.media)
     }
 }
 
 /// Extra headers, and the body that the line asks for.
-fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddrV4) -> Result<Vec<u8>> {
+fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddr, media: u16) -> Result<Vec<u8>> {
     for header in extra.iter().map(String::as_str).chain(line.headers.iter().copied()) {
         let (name, value) = header.split_once(':').context("a header needs a colon")?;
         sip = sip.header(name.trim(), value.trim());
@@ -326,23 +356,36 @@ fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddrV4) ->
         "sdp" => Some("sendrecv"),
         _ => word.strip_prefix("sdp="),
     });
-    if let Some((_, frag)) = line.rest.split_once("frag=") {
+    if let Some((_, body)) = line.rest.split_once("rawfrag=") {
+        sip = sip.body("message/sipfrag", body.replace("\\n", "\r\n"));
+    } else if let Some((_, uris)) = line.rest.split_once("list=") {
+        let entries: String = uris.split(',').map(|uri| format!("<entry uri=\"{uri}\"/>")).collect();
+        let list = format!("<resource-lists><list>{entries}</list></resource-lists>\r\n");
+        sip = sip.body("application/resource-lists+xml", list);
+    } else if let Some((_, frag)) = line.rest.split_once("frag=") {
         sip = sip.body("message/sipfrag;version=2.0", format!("SIP/2.0 {frag}\r\n"));
     } else if let Some(direction) = direction {
-        let ip = src.ip();
+        let family = if src.is_ipv4() { "IP4" } else { "IP6" };
+        let ip = if direction == "0.0.0.0" { "0.0.0.0".to_owned() } else { src.ip().to_string() };
+        let direction = if direction == "0.0.0.0" { "sendrecv" } else { direction };
         let lines = [
             "v=0",
-            &format!("o=- 1 1 IN IP4 {ip}"),
+            &format!("o=- 1 1 IN {family} {ip}"),
             "s=-",
-            &format!("c=IN IP4 {ip}"),
+            &format!("c=IN {family} {ip}"),
             "t=0 0",
-            "m=audio 20000 RTP/AVP 0",
+            &format!("m=audio {media} RTP/AVP 0"),
             &format!("a={direction}"),
             "",
         ];
         sip = sip.body("application/sdp", lines.join("\r\n"));
     }
     Ok(sip.bytes())
+}
+
+/// The host part of a URI.
+fn host(address: SocketAddr) -> String {
+    if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() }
 }
 
 fn parse(text: &str) -> Result<Line<'_>> {
@@ -376,16 +419,28 @@ fn phrase_of(status: &str) -> &'static str {
         "400" => "Bad Request",
         "401" => "Unauthorized",
         "403" => "Forbidden",
+        "404" => "Not Found",
         "405" => "Method Not Allowed",
         "407" => "Proxy Authentication Required",
         "408" => "Request Timeout",
+        "410" => "Gone",
+        "420" => "Bad Extension",
         "480" => "Temporarily Unavailable",
         "481" => "Call/Transaction Does Not Exist",
+        "484" => "Address Incomplete",
         "486" => "Busy Here",
         "487" => "Request Terminated",
+        "488" => "Not Acceptable Here",
+        "489" => "Bad Event",
+        "500" => "Server Internal Error",
         "501" => "Not Implemented",
         "503" => "Service Unavailable",
+        "600" => "Busy Everywhere",
         "603" => "Decline",
+        "604" => "Does Not Exist Anywhere",
+        "606" => "Not Acceptable",
+        "607" => "Unwanted",
+        "608" => "Rejected",
         _ => "Whatever",
     }
 }

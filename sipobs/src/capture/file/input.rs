@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use super::{Fault, MAX_FRAME};
+use crate::steps::step;
 
 /// Room for the largest frame with its block header and options, and to read ahead.
 const BUFFER: usize = 2 * MAX_FRAME;
@@ -17,6 +18,8 @@ pub(super) struct Input {
     end: usize,
     /// The file offset of `buffer[start]`.
     offset: u64,
+    /// The source ended in the middle of a gzip stream.
+    cut: bool,
 }
 
 /// A piece of the buffer. Good until the next call that reads.
@@ -28,7 +31,7 @@ pub(super) struct Span {
 
 impl Input {
     pub(super) fn new(source: Box<dyn Read + Send>) -> Self {
-        Self { source, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, offset: 0 }
+        Self { source, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, offset: 0, cut: false }
     }
 
     /// The offset of the next byte in the file.
@@ -42,7 +45,13 @@ impl Input {
 
     /// Whether the file ends here.
     pub(super) fn at_end(&mut self) -> Result<bool, Fault> {
-        Ok(self.available(1)? == 0)
+        if self.available(1)? > 0 {
+            return Ok(false);
+        }
+        if self.cut {
+            return Err(Fault::Truncated { offset: self.offset, field: "gzip stream", needed: 1, left: 0 });
+        }
+        Ok(true)
     }
 
     /// The next `N` bytes, left where they are.
@@ -100,6 +109,7 @@ impl Input {
     fn available(&mut self, n: usize) -> Result<usize, Fault> {
         debug_assert!(n <= BUFFER);
         if self.end - self.start < n && self.start + n > BUFFER {
+            step(self.end - self.start);
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
@@ -109,10 +119,16 @@ impl Input {
         while self.end - self.start < n {
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
-                Ok(got) => self.end += got,
+                Ok(got) => {
+                    step(got);
+                    self.end += got;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A gzip stream that stops early: for the reader of the capture, the file is cut short.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.cut = true;
+                    break;
+                }
                 Err(error) => return Err(Fault::Read { offset: self.offset, error }),
             }
         }

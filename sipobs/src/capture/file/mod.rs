@@ -53,7 +53,6 @@ pub struct FileError {
     /// The file as it was named, `-` for standard input.
     pub file: String,
     /// What is wrong with it.
-    #[source]
     pub fault: Fault,
 }
 

@@ -3,6 +3,7 @@
 
 use super::input::{Input, Span};
 use super::{Direction, Fault, LinkType, MAX_FRAME, Record, link_type};
+use crate::steps::step;
 use crate::timestamp::Timestamp;
 
 /// The type of a Section Header Block, the same in either byte order.
@@ -229,6 +230,7 @@ impl Section {
     fn options<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = (u16, &'a [u8])> {
         let big_endian = self.big_endian;
         std::iter::from_fn(move || {
+            step(1);
             let (code, len) = (half(bytes.get(..2)?, big_endian), half(bytes.get(2..4)?, big_endian));
             let value = bytes.get(4..4 + usize::from(len))?;
             bytes = bytes.get(4 + usize::from(len).next_multiple_of(4)..).unwrap_or_default();

@@ -279,3 +279,111 @@ fn files_larger_than_the_buffer_keep_their_frames_apart() {
     assert!(fault.is_none());
     assert!(read.iter().map(|(_, _, bytes)| bytes).eq(&frames));
 }
+
+#[test]
+fn what_follows_a_gzip_stream_is_an_error_behind_what_came_before() {
+    let plain = ORDERS[0].pcap(0xa1b2_c3d4, 1, &[(1, 0, b"first"), (2, 0, b"second")]);
+    let zip = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    };
+    // Two streams are one file (RFC 1952 §2.2), wherever the one ends.
+    let (frames, fault) = read([zip(&plain[..50]), zip(&plain[50..])].concat());
+    assert_eq!((frames.len(), fault.is_none()), (2, true));
+
+    for garbage in [&b"garbage"[..], b"\0\0\0\0\0\0\0\0\0\0\0\0", b"\x1f\x8b\xff"] {
+        let (frames, fault) = read([&zip(&plain)[..], garbage].concat());
+        assert_eq!(frames.len(), 2, "{garbage:?}");
+        let text = fault.map(|fault| fault.to_string()).unwrap_or_default();
+        assert!(text.contains(&format!("at offset {}", plain.len())), "{garbage:?}: {text}");
+    }
+    // A byte of it is damaged: the checksum tells, or the decompressor does.
+    let mut damaged = zip(&plain);
+    let last = damaged.len() - 6;
+    damaged[last] ^= 0x40;
+    assert!(matches!(read(damaged).1, Some(Fault::Read { .. })));
+}
+
+#[test]
+fn options_that_lie_are_passed_over() {
+    for order in ORDERS {
+        // An option longer than its block; a time resolution without a value; flags of the wrong size.
+        let mut long = [order.u16(9), order.u16(900)].concat();
+        long.push(3);
+        let mut interface = [order.u16(1), order.u16(0)].concat();
+        interface.extend(order.u32(0));
+        interface.extend(&long);
+        let file = [
+            order.section(),
+            order.block(1, &interface),
+            order.interface(1, &[(9, &[]), (14, &[1, 2, 3])]),
+            order.enhanced(0, 1_000_000, b"one", &[(2, &[1])]),
+            order.enhanced(1, 2_000_000, b"two", &[]),
+        ]
+        .concat();
+        let (frames, fault) = read(file);
+        assert!(fault.is_none(), "{fault:?}");
+        let times: Vec<_> = frames.iter().map(|(time, ..)| time.as_nanos()).collect();
+        assert_eq!(times, [1_000_000_000, 2_000_000_000], "microseconds, where nothing else is said");
+    }
+}
+
+#[test]
+fn no_clock_is_too_odd() {
+    let order = ORDERS[0];
+    for (resolution, units, nanos) in [
+        (0, 7, 7_000_000_000),
+        (12, 1_500, 1),
+        (127, u64::MAX, 0),
+        (0x80, 3, 3_000_000_000),
+        (0x80 | 30, 1 << 30, 1_000_000_000),
+        (0x80 | 127, u64::MAX, 0),
+        (0, u64::MAX, i64::MAX),
+    ] {
+        let file =
+            [order.section(), order.interface(1, &[(9, &[resolution])]), order.enhanced(0, units, b"x", &[])]
+                .concat();
+        assert_eq!(read(file).0[0].0.as_nanos(), nanos, "{resolution:#x}");
+    }
+    for offset in [i64::MIN, i64::MAX] {
+        let file = [
+            order.section(),
+            order.interface(1, &[(14, &offset.to_le_bytes())]),
+            order.enhanced(0, 1, b"x", &[]),
+        ]
+        .concat();
+        assert_eq!(read(file).0.len(), 1);
+    }
+}
+
+#[test]
+fn every_cut_of_a_pcapng_keeps_what_came_before_and_says_where() {
+    let file: Vec<u8> = ORDERS
+        .iter()
+        .flat_map(|order| {
+            [
+                order.section(),
+                order.interface(1, &[(9, &[9])]),
+                order.enhanced(0, 1, b"a frame", &[(1, b"note")]),
+                order.block(5, &[0; 12]),
+                order.enhanced(0, 2, b"another", &[]),
+            ]
+            .concat()
+        })
+        .collect();
+    let (whole, fault) = read(file.clone());
+    assert_eq!((whole.len(), fault.is_none()), (4, true));
+    for cut in 0..file.len() {
+        let (frames, fault) = read(file[..cut].to_vec());
+        assert_eq!(frames, whole[..frames.len()], "{cut}");
+        match fault {
+            Some(Fault::Truncated { offset, needed, left, .. }) => {
+                assert!(offset + left == cut as u64 && needed > left, "{cut}: {offset} {needed} {left}");
+            }
+            // Between two blocks it is a file like any other.
+            None => assert!(cut > 0 && cut.is_multiple_of(4), "{cut}"),
+            Some(other) => panic!("{cut}: {other}"),
+        }
+    }
+}

@@ -201,11 +201,52 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         }),
     )?;
     out.counter("messages", "SIP messages, retransmissions included", [(vec![], counters.messages)])?;
+    books(&counters.balance(), out)?;
+    let evictions = [
+        (
+            "tcp_connections",
+            counters.stream.connections_evicted,
+            counters.stream.connections_evicted_for_share,
+        ),
+        ("calls", counters.calls_evicted, counters.calls_evicted_for_share),
+    ];
+    out.counter(
+        "evicted",
+        "What a table let go of to stay within its memory, and how much of that for one host's share",
+        evictions.into_iter().flat_map(|(table, all, share)| {
+            [("room", all - share), ("host_share", share)]
+                .map(|(reason, n)| (vec![("table", table), ("reason", reason)], n))
+        }),
+    )?;
     let named = |label, counts: std::collections::BTreeMap<&'static str, u64>| {
         counts.into_iter().map(move |(name, n)| (vec![(label, name)], n))
     };
     out.counter("not_understood", "What could not be read", named("reason", counters.not_understood()))?;
     out.counter("evidence_lost", "What is known to be missing", named("where", counters.lost()))
+}
+
+/// Where every frame the engine took has ended: `frames read = the sum of fates`, at any moment.
+fn books(balance: &engine::Balance, out: &mut Encoder<'_>) -> fmt::Result {
+    let fates = [
+        ("parsed", balance.parsed),
+        ("joined", balance.joined),
+        ("not_sip", balance.not_sip),
+        ("copy", balance.copies),
+        ("malformed", balance.malformed),
+        ("capped", balance.capped),
+        ("incomplete", balance.incomplete),
+    ];
+    out.counter(
+        "frames_accounted",
+        "Frames by what became of them",
+        fates.into_iter().map(|(fate, n)| (vec![("fate", fate)], n)),
+    )?;
+    #[allow(clippy::cast_precision_loss, reason = "no more than the tables hold")]
+    out.gauge(
+        "frames_buffered",
+        "Frames that wait for others of their datagram or message",
+        [(vec![], balance.buffered as f64)],
+    )
 }
 
 fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {

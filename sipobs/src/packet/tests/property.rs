@@ -31,6 +31,38 @@ proptest! {
         prop_assert_eq!(&tap.out[0].2, &payload);
     }
 
+    /// Fragments of either version that repeat and overlap anyhow, against an oracle that keeps them in a list and
+    /// follows RFC 5722 §4 to the letter.
+    #[test]
+    fn overlaps_are_as_an_oracle_has_them(
+        v6 in any::<bool>(),
+        units in 20_usize..60,
+        drawn in prop::collection::vec((0_usize..60, 1_usize..30, any::<bool>()), 1..25),
+    ) {
+        let payload: Vec<u8> = [SIP, &vec![b'x'; units * 8 - 8 - SIP.len()]].concat();
+        let datagram = udp(5060, 5061, &payload);
+        let mut tap = Tap::with(LinkType::Raw, Config { copy_window_ms: 0, ..Config::default() });
+        let mut oracle = Oracle::default();
+        for (from, len, even) in drawn {
+            // Mostly at multiples of ten, so that some fit together.
+            let from = if even { from / 10 * 10 } else { from } * 8;
+            let to = (from + if even { 80 } else { len * 8 }).min(datagram.len());
+            let more = to < datagram.len();
+            // All of it at once is no fragment.
+            if from >= to || (from == 0 && !more) {
+                continue;
+            }
+            tap.push(0, &piece(v6, from, more, &datagram[from..to]));
+            oracle.push(from, to, more);
+            prop_assert_eq!(tap.out.len(), oracle.whole, "{:?}", oracle);
+            prop_assert_eq!(tap.unused(Unused::FragmentRepeated), oracle.repeated);
+            prop_assert_eq!(tap.unused(Unused::FragmentOverlap), oracle.overlapping);
+        }
+        for (.., given, _) in &tap.out {
+            prop_assert_eq!(given, &payload);
+        }
+    }
+
     /// Nothing panics, and every frame is accounted for (which `push` checks).
     #[test]
     fn any_bytes_are_survived(
@@ -55,5 +87,54 @@ proptest! {
         }
         tap.timeout(1_000_000);
         prop_assert_eq!(tap.packets.counters.fragments_waiting, 0);
+    }
+}
+
+fn piece(v6_: bool, from: usize, more: bool, bytes: &[u8]) -> Vec<u8> {
+    let at = u16::try_from(from).unwrap();
+    if v6_ {
+        let at = (at | u16::from(more)).to_be_bytes();
+        v6(44, &[&[17, 0, at[0], at[1], 0, 0, 0, 9][..], bytes].concat())
+    } else {
+        v4_piece(9, (at / 8) | if more { 0x2000 } else { 0 }, 17, bytes)
+    }
+}
+
+/// The fragments of one datagram at a time, in a list.
+#[derive(Debug, Default)]
+struct Oracle {
+    held: Vec<(usize, usize)>,
+    end: Option<usize>,
+    discarded: bool,
+    whole: usize,
+    repeated: u64,
+    overlapping: u64,
+}
+
+impl Oracle {
+    fn push(&mut self, from: usize, to: usize, more: bool) {
+        if self.held.iter().any(|(start, end)| *start <= from && to <= *end) && !self.discarded {
+            self.repeated += 1;
+            return;
+        }
+        let overlaps = self.held.iter().any(|(start, end)| from < *end && *start < to);
+        let beyond = self.end.is_some_and(|end| to > end || (!more && to != end));
+        if self.discarded || overlaps || beyond {
+            self.overlapping += 1 + std::mem::take(&mut self.held).len() as u64;
+            self.discarded = true;
+            return;
+        }
+        self.held.push((from, to));
+        if !more {
+            self.end = Some(to);
+        }
+        if self.end == Some(self.held.iter().map(|(start, end)| end - start).sum()) {
+            *self = Self {
+                whole: self.whole + 1,
+                repeated: self.repeated,
+                overlapping: self.overlapping,
+                ..Self::default()
+            };
+        }
     }
 }

@@ -49,6 +49,41 @@ proptest! {
         prop_assert_eq!(&ear.out, &messages);
     }
 
+    /// Segments of which each has other bytes in its bodies: of every byte the one counts that came first, as an
+    /// oracle with one cell for each byte has it.
+    #[test]
+    fn of_every_byte_the_first_counts(
+        bodies in prop::collection::vec(0_usize..300, 1..6),
+        segments in prop::collection::vec((any::<prop::sample::Index>(), 1_usize..400, any::<u8>()), 1..60),
+        start in any::<u32>(),
+    ) {
+        let messages: Vec<_> = bodies.iter().enumerate().map(|(n, body)| message(n, *body)).collect();
+        let stream = messages.concat();
+        let mut in_body = Vec::new();
+        for (message, body) in messages.iter().zip(&bodies) {
+            in_body.extend((0..message.len()).map(|at| at >= message.len() - body));
+        }
+        let mut cells: Vec<Option<u8>> = vec![None; stream.len()];
+        let mut ear = Ear::new();
+        let at = |offset: usize| start.wrapping_add(u32::try_from(offset).unwrap()).wrapping_add(1);
+        ear.tcp(start, b"", SYN);
+        // At last all of it once more, so that nothing is missing.
+        let drawn = segments.iter().map(|(from, len, fill)| (from.index(stream.len()), *len, *fill));
+        for (from, len, fill) in drawn.chain([(0, stream.len(), b'.')]) {
+            let to = (from + len).min(stream.len());
+            let bytes: Vec<u8> =
+                (from..to).map(|n| if in_body[n] { fill } else { stream[n] }).collect();
+            for (cell, byte) in cells[from..to].iter_mut().zip(&bytes) {
+                cell.get_or_insert(*byte);
+            }
+            ear.tcp(at(from), &bytes, DATA);
+        }
+        let oracle: Vec<u8> = cells.into_iter().map(Option::unwrap).collect();
+        prop_assert_eq!(ear.out.concat(), oracle);
+        prop_assert_eq!(ear.out.len(), messages.len());
+        prop_assert_eq!(&ear.damage, &[]);
+    }
+
     /// Whatever segment is lost, the messages that do not touch it come out whole, in order, and nothing
     /// that was never sent does.
     #[test]

@@ -2,6 +2,7 @@
 //! of the same form before it.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 
@@ -13,6 +14,9 @@ mod tests;
 mod words;
 
 const EMBEDDED: &str = include_str!("diagnosis.toml");
+
+/// Read once, however many engines there are.
+static EMBEDDED_ROWS: LazyLock<Result<Vec<Checked>, DiagnosisError>> = LazyLock::new(|| read(EMBEDDED, true));
 
 /// Most candidates given for one attempt.
 const MAX_CANDIDATES: usize = 6;
@@ -42,7 +46,7 @@ impl Diagnoses {
         if let Some(text) = user_table {
             rows.extend(read(text, false)?);
         }
-        rows.extend(read(EMBEDDED, true)?);
+        rows.extend(EMBEDDED_ROWS.clone()?);
         rows.sort_by_key(|row| row.tier);
         Ok(Self { rows })
     }

@@ -20,6 +20,7 @@ enum Name {
     Status,
     Reason,
     After,
+    Asked,
     Ringing,
     Cancel,
     Accepted,
@@ -41,6 +42,7 @@ const NAMES: &[(&str, Name)] = &[
     ("status", Name::Status),
     ("reason", Name::Reason),
     ("after", Name::After),
+    ("asked", Name::Asked),
     ("ringing", Name::Ringing),
     ("cancel", Name::Cancel),
     ("accepted", Name::Accepted),
@@ -163,6 +165,10 @@ impl Name {
             Self::Status => facts.status.map(|status| status.to_string()),
             Self::Reason => facts.reason.map(short),
             Self::After => facts.answer_ms.map(seconds),
+            Self::Asked => Some(match facts.answer {
+                Answer::Target => "the last INVITE".to_owned(),
+                Answer::Sipfrag | Answer::Refer => "the REFER".to_owned(),
+            }),
             Self::Ringing => {
                 let from = facts.ringing_ms?;
                 Some(match facts.answer_ms {
@@ -185,7 +191,11 @@ impl Name {
                 0 | 1 => "once".to_owned(),
                 copies => format!("{copies} times"),
             }),
-            Self::Challenges => Some(facts.challenges).filter(|n| *n > 0).map(|n| n.to_string()),
+            Self::Challenges => match facts.challenges {
+                0 => None,
+                1 => Some("1 challenge".to_owned()),
+                many => Some(format!("{many} challenges")),
+            },
             Self::Method => Some(method(facts.method).to_owned()),
             Self::Usual => facts.switched_from.map(|usual| method(usual).to_owned()),
             Self::UnknownBecause => facts.unknown_because.map(short),

@@ -140,7 +140,7 @@ impl Run {
                 self.report.unrelated_linked += u32::from(truth == Role::Unrelated);
             }
             (Decision::Ambiguous { .. }, Role::Unrelated) => self.report.unrelated_ambiguous += 1,
-            (Decision::Ambiguous { link }, truth) => {
+            (Decision::Ambiguous { link, .. }, truth) => {
                 self.report.ambiguous += 1;
                 let right =
                     link.candidates.iter().any(|call| truth == Role::Second { of: call.parse().unwrap() });

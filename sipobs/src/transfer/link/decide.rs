@@ -23,6 +23,8 @@ const HANDOVER_SECONDS: f64 = 3.0;
 /// Rivals and calls considered jointly; so many rivals that ended before, and as many that ended later.
 const MOST_RIVALS: usize = 24;
 const MOST_CALLS: usize = 12;
+/// Legs of one fork begin within so many seconds.
+const TOGETHER: f64 = 0.25;
 /// Explanations less likely than this are left out.
 const FAINT: f64 = 0.004;
 /// How many times a doubt counts: the model is not the world, and links at 0.8 shall hold far oftener than that.
@@ -66,22 +68,33 @@ impl Links {
             let link = Link { method, confidence, candidates: Vec::new() };
             return Decision::Linked { call, refer: candidate.refer, link };
         }
-        if opinion.unrelated >= self.config.unrelated_at {
+        // With one candidate the question is not whose leg it is, but whether it is one at all.
+        let unrelated_at = if second.is_alone() { 0.5 } else { self.config.unrelated_at };
+        if opinion.unrelated >= unrelated_at {
             return Decision::No;
         }
         let call_id = |(call, _): &(LegId, f64)| self.legs.get(call).map(|leg| leg.call_id.clone());
         let candidates = opinion.calls.iter().take(MOST_NAMED).filter_map(call_id).collect();
-        Decision::Ambiguous { link: Link { method: "ambiguous", confidence, candidates } }
+        let asked = |call| second.candidates.iter().any(|known| known.call == call && known.refer.is_some());
+        let referred = opinion.calls.iter().all(|(call, _)| asked(*call));
+        Decision::Ambiguous { link: Link { method: "ambiguous", confidence, candidates }, referred }
     }
 
     /// How likely each explanation is, other legs considered.
     fn among_rivals(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Opinion {
         let mut own = self.alone(leg, second, now);
         for (call, share) in &mut own.calls {
-            // What is named is named, whatever other leg the call has: a consultation before a REFER.
-            let named = second.candidates.iter().any(|known| known.call == *call && known.tie.is_direct());
-            let claims = self.legs.get(call).filter(|_| !named).map_or(&[][..], |call| &call.claims);
-            if claims.iter().any(|claim| claim.by != id && overlap(leg, claim)) {
+            let Some(known) = second.candidates.iter().find(|known| known.call == *call) else { continue };
+            let claims = self.legs.get(call).map_or(&[][..], |call| &call.claims);
+            let claims = claims.iter().filter(|claim| claim.by != id && overlap(leg, claim));
+            let taken = |claim: &Claim| match known.refer {
+                // A REFER asks for one leg at a time.
+                Some(_) => claim.refer == known.refer,
+                // What is named is named, whatever other leg the call has: a consultation before a REFER.
+                None if known.tie.is_direct() => false,
+                None => !(second.is_alone() && together(leg.invited, claim.from)),
+            };
+            if claims.into_iter().any(taken) {
                 *share = 0.0;
             }
         }
@@ -90,7 +103,10 @@ impl Links {
             .into_iter()
             .filter_map(|rival| self.second(rival))
             // One that has been linked made its claim.
-            .filter(|(_, second)| !second.is_linked())
+            .filter(|(_, rival)| !rival.is_linked())
+            .filter(|(rival, alone)| {
+                !(second.is_alone() && alone.is_alone() && together(leg.invited, rival.invited))
+            })
             .map(|(rival, second)| self.alone(rival, second, now).row(&own.calls))
             .filter(|row| row.calls.iter().any(|share| *share > 0.0))
             .collect();
@@ -332,6 +348,11 @@ impl Opinion {
         let others = self.calls.iter().map(|(_, share)| share).sum::<f64>() - calls.iter().sum::<f64>();
         Row { none: self.unrelated + self.rest + others.max(0.0), calls }
     }
+}
+
+/// Whether two legs began as one: a call has one second leg at a time, unless it forks.
+fn together(one: Timestamp, other: Timestamp) -> bool {
+    seconds(one, other).abs() < TOGETHER
 }
 
 /// Whether the claim's leg and this one were there at the same time.

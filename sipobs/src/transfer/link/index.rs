@@ -20,18 +20,26 @@ pub(super) struct Index {
     groups: HashMap<GroupKey, Group>,
     /// Groups without calls in the order in which they lost the last one; may hold outdated entries.
     empty: VecDeque<(GroupKey, Timestamp)>,
+    most_empty: usize,
     callers: HashMap<GroupKey, BTreeSet<LegId>>,
     call_ids: HashMap<String, LegId>,
     keys: HashMap<(usize, String), BTreeSet<LegId>>,
     sessions: HashMap<String, BTreeSet<LegId>>,
     targets: HashMap<String, BTreeSet<LegId>>,
     replaces: HashMap<String, BTreeSet<LegId>>,
+    /// Legs without an answer, by whom they call and by who calls.
+    dialing: HashMap<String, BTreeSet<LegId>>,
 }
 
-/// Numbers whose usual rates are remembered while no call to them is known.
+/// Numbers whose usual rates are remembered while no call to them is known, at most.
 const EMPTY_GROUPS: usize = 10_000;
 
 impl Index {
+    /// For as many legs at a time.
+    pub(super) fn new(legs: usize) -> Self {
+        Self { most_empty: EMPTY_GROUPS.min(legs / 4), ..Self::default() }
+    }
+
     /// From the first INVITE on a leg can be named by its Call-ID.
     pub(super) fn name(&mut self, id: LegId, call_id: &str) {
         self.call_ids.insert(call_id.to_owned(), id);
@@ -102,7 +110,7 @@ impl Index {
         for key in caller_keys(leg) {
             take(&mut self.callers, &key, id);
         }
-        while self.empty.len() > EMPTY_GROUPS {
+        while self.empty.len() > self.most_empty {
             let Some((key, since)) = self.empty.pop_front() else { break };
             if self.groups.get(&key).is_some_and(|group| group.calls.is_empty() && group.emptied == since) {
                 self.groups.remove(&key);
@@ -124,6 +132,24 @@ impl Index {
         if let Some(call_id) = &refer.replaces {
             take(&mut self.replaces, call_id, id);
         }
+    }
+
+    /// From the first INVITE to the answer a leg may be what another forwards.
+    pub(super) fn dialing(&mut self, id: LegId, leg: &Leg) {
+        for party in [&leg.request, &leg.from].into_iter().flatten() {
+            self.dialing.entry(party.tail().to_owned()).or_default().insert(id);
+        }
+    }
+
+    pub(super) fn dialed(&mut self, id: LegId, leg: &Leg) {
+        for party in [&leg.request, &leg.from].into_iter().flatten() {
+            take(&mut self.dialing, party.tail(), id);
+        }
+    }
+
+    /// Legs without an answer that `party` makes or gets, newest first.
+    pub(super) fn by_dialing(&self, party: &Party) -> impl Iterator<Item = LegId> {
+        newest(self.dialing.get(party.tail()))
     }
 
     pub(super) fn group(&self, key: &GroupKey) -> Option<&Group> {

@@ -69,6 +69,8 @@ pub(super) struct Refer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     pub(super) by: LegId,
+    /// The REFER that asked for it.
+    pub(super) refer: Option<u32>,
     pub(super) from: Timestamp,
     pub(super) until: Option<Timestamp>,
 }

@@ -40,6 +40,12 @@ pub(crate) use facts::{LegFacts, LegId, ReferFacts};
 
 type Legs = BTreeMap<LegId, Leg>;
 
+/// Whether two users name one party, however their numbers are written.
+pub(crate) fn same_party(one: &str, other: &str) -> bool {
+    let parties = [one, other].map(party::Party::new);
+    matches!(parties, [Some(one), Some(other)] if one.same(&other))
+}
+
 /// All legs that could be tied to one another, and what has become of them.
 ///
 /// Every leg is announced by [`Self::started`], once. Only legs that [`Self::could_be_second_leg`] names
@@ -89,6 +95,8 @@ pub(crate) enum Decision {
     Ambiguous {
         /// `method` is `ambiguous`.
         link: Link,
+        /// A REFER asked for it, in whichever call.
+        referred: bool,
     },
 }
 
@@ -116,6 +124,8 @@ enum Timer {
 const NAMED_AFTER_END: Duration = Duration::from_secs(35);
 /// Undecided legs at once; each holds up to [`LinkConfig::max_candidates`].
 const MOST_PENDING: usize = 4096;
+/// What a key takes up in the index beside its text, about.
+const KEY: usize = 128;
 /// Hosts whose habits are remembered.
 const MOST_HOSTS: usize = 256;
 
@@ -127,9 +137,9 @@ impl Links {
             settle: seconds(config.settle_seconds.min(coincidence::WINDOW - 0.5)),
             patience: seconds(config.patience_seconds),
             after_end: seconds(config.after_end_seconds),
+            index: Index::new(config.max_legs),
             config,
             legs: Legs::new(),
-            index: Index::default(),
             dialing: BTreeSet::new(),
             over: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -173,6 +183,7 @@ impl Links {
             None => self.stray(&leg, now),
         }
         self.index.name(id, &leg.call_id);
+        self.index.dialing(id, &leg);
         self.dialing.insert(id);
         self.legs.insert(id, leg);
     }
@@ -213,6 +224,7 @@ impl Links {
         leg.state = State::Answered { at: now, ended: None };
         leg.media.extend(media);
         self.dialing.remove(&id);
+        self.index.dialed(id, leg);
         self.index.insert(id, leg, now);
     }
 
@@ -269,6 +281,24 @@ impl Links {
         self.legs.get(&id).is_some_and(|leg| leg.second.is_some())
     }
 
+    /// Whether that call is among those the leg could belong to, as long as it is not decided.
+    pub(crate) fn could_belong(&self, id: LegId, call: LegId) -> bool {
+        let candidates = self.second(id).map(|(_, second)| &second.candidates[..]).unwrap_or_default();
+        candidates.iter().any(|candidate| candidate.call == call)
+    }
+
+    /// Bytes held for a leg beside what any leg takes up, about: calls it could belong to, and what names it.
+    pub(crate) fn held_for(&self, id: LegId) -> usize {
+        let Some(leg) = self.legs.get(&id) else { return 0 };
+        let candidates = leg.second.as_ref().map_or(0, |second| second.candidates.len());
+        let refers: usize =
+            leg.refers.iter().filter_map(|refer| refer.replaces.as_ref()).map(String::len).sum();
+        let keys: usize = leg.keys.iter().map(|(_, value)| value.len() + KEY).sum();
+        candidates * size_of::<tie::Candidate>()
+            + (leg.sessions.len() + leg.refers.len()) * KEY
+            + 2 * (keys + refers)
+    }
+
     /// To which call the leg belongs, by all that is known at `now`. A verdict does not change any more.
     pub(crate) fn decide(&mut self, id: LegId, now: Timestamp) -> Decision {
         self.pass(now);
@@ -289,9 +319,9 @@ impl Links {
         let Some((leg, second)) = self.second(id) else { return Decision::No };
         let decision = self.verdict(id, leg, second, now);
         let claim = match &decision {
-            Decision::Linked { call, .. } => {
+            Decision::Linked { call, refer, .. } => {
                 let until = leg.over().map(|(over, _)| over);
-                Some((*call, Claim { by: id, from: leg.invited, until }))
+                Some((*call, Claim { by: id, refer: *refer, from: leg.invited, until }))
             }
             _ => None,
         };
@@ -322,6 +352,7 @@ impl Links {
     fn finished(&mut self, id: LegId, now: Timestamp) {
         self.dialing.remove(&id);
         let Some(leg) = self.legs.get(&id) else { return };
+        self.index.dialed(id, leg);
         let Some(second) = &leg.second else { return };
         if second.candidates.is_empty() {
             return;
@@ -456,6 +487,7 @@ impl Links {
         if let Some(leg) = self.legs.remove(&id) {
             self.index.leave(id, &leg, now);
             self.index.remove(id, &leg);
+            self.index.dialed(id, &leg);
             self.index.unname(id, &leg.call_id);
         }
     }

@@ -123,7 +123,7 @@ fn of_two_calls_that_go_on_neither_is_named() {
     let leg = case.leg(10.0);
     case.links.failed(leg, moment(10.4), Some(486));
     assert!(case.is_open(leg, 11.0));
-    let Decision::Ambiguous { link } = case.links.decide(leg, moment(18.0)) else { panic!("a guess") };
+    let Decision::Ambiguous { link, .. } = case.links.decide(leg, moment(18.0)) else { panic!("a guess") };
     assert_eq!(link.method, "ambiguous");
     assert_eq!(link.candidates.len(), 2);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::index::{Index, group_key};
 use super::leg::{Leg, Second};
+use super::party::Party;
 use super::{LegId, Legs, LinkConfig};
 use crate::timestamp::Timestamp;
 
@@ -48,6 +49,10 @@ const REFERRED_BY: f64 = 30.0;
 /// A leg follows its REFER at once; in this many seconds the tie fades to a third.
 const REFER_FADES: f64 = 3.0;
 const HOLD: f64 = 60.0;
+/// So long after a call reached it may a B2BUA place its other half.
+const FORWARDED_WITHIN: f64 = 30.0;
+/// Unanswered legs of one party that are looked at.
+const MOST_DIALING: usize = 32;
 
 impl Tie {
     /// The word for it in the output.
@@ -97,7 +102,8 @@ pub(super) fn candidates(
     index: &Index,
     config: &LinkConfig,
 ) -> Option<Second> {
-    let mut search = Search { id, leg, legs, config, found: BTreeMap::new() };
+    let forwards = forwards(leg, legs, index);
+    let mut search = Search { id, leg, legs, config, forwards, found: BTreeMap::new() };
     let mut unweighed = 0;
     let group = leg.from.as_ref().and_then(|from| index.group(&group_key(leg.caller_host, from)));
     if let (Some(group), Some(from)) = (group, &leg.from) {
@@ -151,11 +157,28 @@ pub(super) fn candidates(
     search.finish(unweighed, by_number)
 }
 
+/// Whether a leg is the other half of a call that its host is just being asked for: a B2BUA places it.
+fn forwards(leg: &Leg, legs: &Legs, index: &Index) -> bool {
+    let parties = [&leg.request, &leg.from];
+    let asked = parties.into_iter().flatten().flat_map(|party| index.by_dialing(party).take(MOST_DIALING));
+    asked.filter_map(|id| legs.get(&id)).any(|other| {
+        let same = |one: &Option<Party>, other: &Option<Party>| {
+            one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one.same(other))
+        };
+        other.hosts.contains(&leg.caller_host)
+            && other.hosts != [other.caller_host]
+            && seconds(other.invited, leg.invited) <= FORWARDED_WITHIN
+            && (same(&other.request, &leg.request) || same(&other.from, &leg.from))
+    })
+}
+
 struct Search<'a> {
     id: LegId,
     leg: &'a Leg,
     legs: &'a Legs,
     config: &'a LinkConfig,
+    /// It forwards a call that is not answered yet.
+    forwards: bool,
     found: BTreeMap<LegId, Candidate>,
 }
 
@@ -165,6 +188,11 @@ impl Search<'_> {
         let Some(leg) = self.legs.get(&call) else { return };
         // Where a host talks to itself, that a leg comes from the host that terminates the call says nothing.
         if [leg, self.leg].into_iter().any(|leg| leg.hosts == [leg.caller_host]) {
+            return;
+        }
+        // A leg to the very number that was called is the call's own other half behind a B2BUA.
+        let onward = leg.request.as_ref().zip(self.leg.request.as_ref());
+        if self.forwards || onward.is_some_and(|(called, request)| called.same(request)) {
             return;
         }
         let age = leg.ended().map_or(0.0, |(ended, _)| seconds(ended, self.leg.invited));
@@ -185,13 +213,27 @@ impl Search<'_> {
         };
         let tie = match by_name {
             true if age <= REFERRED_BY => Tie::ReferredBy,
-            false if age <= REFER_TO => Tie::ReferTo,
+            // Anybody may call there; who was asked to is an end of the call, or shows one.
+            false if age <= REFER_TO && (self.comes_from(leg) || self.shows(leg)) => Tie::ReferTo,
             _ => return,
         };
         self.tie(call, tie, Some(refer.cseq));
+        // Of calls that are transferred to one number at once, the new leg shows whose it is.
+        let shown = if self.shows(leg) { self.config.weights.caller } else { 1.0 };
         if let Some(candidate) = self.found.get_mut(&call) {
-            candidate.weight *= (-age / REFER_FADES).exp();
+            candidate.weight *= shown * (-age / REFER_FADES).exp();
         }
+    }
+
+    /// Whether the leg comes from a host that the call goes through.
+    fn comes_from(&self, call: &Leg) -> bool {
+        call.caller_host == self.leg.caller_host || call.hosts.contains(&self.leg.caller_host)
+    }
+
+    /// Whether the leg's caller is a party of the call.
+    fn shows(&self, call: &Leg) -> bool {
+        let parties = || call.callers.iter().chain(&call.called);
+        self.leg.callers.iter().any(|caller| parties().any(|party| party.same(caller)))
     }
 
     fn tie(&mut self, call: LegId, tie: Tie, refer: Option<u32>) {

@@ -13,12 +13,12 @@ const MAX_WINDOW: u32 = 31;
 /// would be enough.
 const SHORTEST_RUN: u64 = 10;
 
-/// Of the calls before the first REFER ever seen, so many are counted. They may be from before transfers were
-/// in use at all, and say little of how rare REFERs are since.
+/// Of the calls before the first REFER ever seen, so many are counted, and not as a run. They may be from before
+/// transfers were in use at all, and say little of how rare REFERs are since.
 const BEFORE_THE_FIRST: u64 = 50;
 
-/// False alarms per window from which the longest run of the baseline is looked at too.
-const FALSE_ALARMS: f64 = 0.05;
+/// A record run is outdone by chance once in so many windows at most.
+const RECORDS: f64 = 1e-5;
 
 /// Days, oldest first, each at most once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,8 @@ pub(super) struct Baseline {
 impl Days {
     /// Adds a run and the call with a REFER that ended it, all on the day that it ended.
     pub(super) fn add(&mut self, today: i64, mut run: Run, window: u32) {
-        if self.0.is_empty() && run.calls > BEFORE_THE_FIRST {
+        let first = self.0.is_empty();
+        if first && run.calls > BEFORE_THE_FIRST {
             run.invites = run.invites.min(BEFORE_THE_FIRST);
             run.calls = BEFORE_THE_FIRST;
         }
@@ -68,7 +69,7 @@ impl Days {
             day.dialogs = day.dialogs.saturating_add(run.calls).saturating_add(1);
             day.refers = day.refers.saturating_add(1);
             day.invites = day.invites.saturating_add(run.invites);
-            day.longest = day.longest.max(run.calls);
+            day.longest = if first { 0 } else { day.longest.max(run.calls) };
         }
     }
 
@@ -148,15 +149,15 @@ impl Baseline {
 
     /// How long a run without a REFER must be to alert: see the module's own words.
     pub(super) fn run_needed(self, chance: f64) -> u64 {
-        let improbable = (chance.clamp(1e-12, 0.5).ln() / (-self.ratio()).ln_1p()).floor();
+        let p = self.ratio();
+        let run = |chance: f64| chance.clamp(1e-12, 0.5).ln() / (-p).ln_1p();
+        let improbable = run(chance).floor();
         // Out of a ratio of 0 or 1 comes -inf or 0: never, and at once.
         let improbable = if improbable.is_finite() { whole(improbable).saturating_add(1) } else { u64::MAX };
         let improbable = improbable.max(SHORTEST_RUN);
-        if count(self.refers) * chance <= FALSE_ALARMS {
-            return improbable;
-        }
-        let mean_gap = self.dialogs / self.refers.max(1);
-        improbable.max(self.longest.saturating_add(improbable).saturating_sub(mean_gap))
+        // 0 where REFERs come evenly, 1 where they come as dice fall, or in clusters.
+        let irregular = (count(self.longest) * p / 2.0).clamp(0.0, 1.0);
+        improbable.max(self.longest.saturating_add(whole((run(RECORDS) * irregular).ceil())))
     }
 }
 

@@ -5,12 +5,11 @@
 //! alert: n ≥ 31 at p = 0.2, 66 at 0.1, 135 at 0.05.
 //!
 //! That bar is for one run, and a trunk makes as many runs as REFERs: of 1,000 REFERs one run crosses it by
-//! chance. So where the baseline holds enough runs for that to matter (more than one false alarm in twenty
-//! windows), the run must also outdo the longest one of the baseline by n less the mean gap 1/p: going by
-//! the baseline itself, about one fortnight in a hundred breaks its own record by so much. Where REFERs come
-//! evenly the longest run is the mean gap and the guard is never felt; where they come in clusters
-//! (self-service days, week-ends), the clusters are in the record. A trunk that takes to them alerts twice,
-//! and then no more.
+//! chance, and busy trunks would alert every week. So the run must also outdo the longest one of the baseline, by
+//! as much as chance would in one of 100,000 windows (52 calls at p = 0.2) if the REFERs come as dice fall, and by
+//! less the more evenly they come: where every fifth call is transferred the longest run is 4, and 31 calls
+//! without one are news. Where they come in clusters (self-service days, week-ends), the clusters are in the
+//! record. A trunk that takes to them alerts twice, and then no more.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

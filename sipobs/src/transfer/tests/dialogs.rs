@@ -68,7 +68,10 @@ fn the_fork_that_lost_ends_nothing() {
 
 #[test]
 fn a_flood_of_invites_does_not_push_out_answered_calls() {
-    let config = Config { limits: Limits { calls: 8, ..Limits::default() }, ..Config::default() };
+    let config = Config {
+        limits: Limits { bytes: 32 * crate::dialog::LEG, ..Limits::default() },
+        ..Config::default()
+    };
     let mut world = World::with(config);
     world.up(A);
     for n in 0..100 {
@@ -78,7 +81,8 @@ fn a_flood_of_invites_does_not_push_out_answered_calls() {
         );
         world.wire(X, L, &text);
     }
-    assert_eq!(world.transfers.counts().evicted, 93);
+    let counts = world.transfers.counts();
+    assert!(counts.evicted > 80 && counts.evicted == counts.evicted_for_share, "{counts:?}");
     world.at(2.0).refer(2, TARGET).referred(2, "403 Forbidden");
     assert_eq!(world.only().outcome, Outcome::ReferRefused);
 }

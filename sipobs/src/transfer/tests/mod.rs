@@ -11,6 +11,7 @@ use crate::timestamp::Timestamp;
 mod dialogs;
 mod handover;
 mod invite;
+mod property;
 mod refer;
 
 /// The trunk, the agent platform, and where the platform's second legs go.

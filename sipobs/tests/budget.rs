@@ -1,0 +1,322 @@
+//! A flood of INVITEs from forged addresses, and one from a single address, with a thousand genuine calls in
+//! between: every one of those is judged right, and memory stays within the one figure of the configuration.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
+use std::alloc::System;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use sipobs::capture::{Direction, Frame, LinkType};
+use sipobs::config::Config;
+use sipobs::engine::Engine;
+use sipobs::stream::{TransportKind, WireMessage};
+use sipobs::timestamp::Timestamp;
+use sipobs::transfer::{Outcome, Output};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CALLS: u64 = 1_000;
+/// Unoptimised code would need minutes for the longer one.
+const FLOOD: u64 = if cfg!(debug_assertions) { 10_000 } else { 300_000 };
+const SECONDS: u64 = 120;
+const MEMORY: usize = 6 << 20;
+
+/// Trunk and agent.
+const T: [u8; 4] = [192, 0, 2, 1];
+const L: [u8; 4] = [192, 0, 2, 2];
+
+/// What the flood looks like.
+#[derive(Clone, Copy, Debug)]
+struct Flood {
+    /// From ever new addresses, or from one.
+    forged: bool,
+    /// Whether somebody answers it, with a 404.
+    answered: bool,
+    /// How long its URIs, tags and Call-IDs are.
+    long: usize,
+}
+
+/// One test at a time: they share the allocator.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Half-open connections, half messages and half datagrams: what they may take up is their table's share.
+#[test]
+fn half_of_anything_stays_within_its_share() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let config: Config = toml::from_str(&format!("[limits]\nmemory = {MEMORY}")).unwrap();
+    let message = b"INVITE sip:x@l.example SIP/2.0\r\nVia: SIP/2.0/TCP x.example;branch=z9hG4bKx\r\nSubject: half of it\r\n";
+    let half = |n: u64, syn: bool, payload: &[u8]| {
+        let port = u16::try_from(n % 50_000).unwrap().to_be_bytes();
+        let flags = if syn { 0x02 } else { 0x18 };
+        let head = [
+            port[0],
+            port[1],
+            0x13,
+            0xc4,
+            0,
+            0,
+            0,
+            u8::from(!syn),
+            0,
+            0,
+            0,
+            0,
+            0x50,
+            flags,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        ip(forged(n / 4), 6, 0, &[&head[..], payload].concat())
+    };
+    type Make = Box<dyn Fn(u64) -> Vec<u8>>;
+    let floods: [(&str, usize, Make); 4] = [
+        ("SYNs", MEMORY / 4, Box::new(move |n| half(n, true, b""))),
+        (
+            "half messages",
+            MEMORY / 4,
+            Box::new(move |n| half(n / 2, n.is_multiple_of(2), if n % 2 == 0 { b"" } else { message })),
+        ),
+        (
+            "segments beyond a gap",
+            MEMORY / 4,
+            Box::new(move |n| {
+                let mut frame = half(n / 4, n.is_multiple_of(4), if n % 4 == 0 { b"" } else { message });
+                frame[26] = u8::try_from(n % 4).unwrap() * 8;
+                frame
+            }),
+        ),
+        (
+            "fragments",
+            MEMORY / 16,
+            Box::new(|n| ip(forged(n / 8), 17, 0x2000 | u16::try_from(n % 8 * 8).unwrap(), &[b'x'; 64])),
+        ),
+    ];
+    for (what, share, frame) in floods {
+        let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
+        let before = in_use();
+        let mut peak = 0;
+        for n in 0..30_000 {
+            let bytes = frame(n);
+            engine.frame(&Frame {
+                time: Timestamp::from_nanos(i64::try_from(n).unwrap() * 50_000),
+                number: n + 1,
+                interface: 0,
+                direction: Direction::Unknown,
+                link: LinkType::Raw,
+                wire_len: u32::try_from(bytes.len()).unwrap(),
+                bytes: &bytes,
+            });
+            drop(bytes);
+            peak = peak.max(in_use().saturating_sub(before));
+        }
+        let balance = engine.counters().balance();
+        eprintln!("{what}: {peak} bytes of {share}, {balance:?}");
+        assert_eq!(balance.residual(), 0, "{what}: {balance:?}");
+        assert!(
+            balance.capped > 1_000 || engine.counters().stream.connections_evicted > 1_000,
+            "{what}: {balance:?}"
+        );
+        assert!(peak <= share + share / 10, "{what}: {peak} bytes of {share}");
+    }
+}
+
+fn ip(from: [u8; 4], protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len() + 20).unwrap().to_be_bytes();
+    let fragment = fragment.to_be_bytes();
+    let head = [0x45, 0, len[0], len[1], 0, 9, fragment[0], fragment[1], 64, protocol, 0, 0];
+    [&head[..], &from, &L, payload].concat()
+}
+
+#[test]
+fn a_flood_leaves_genuine_calls_alone_and_memory_within_its_budget() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for flood in [
+        Flood { forged: true, answered: false, long: 0 },
+        Flood { forged: false, answered: false, long: 0 },
+        Flood { forged: true, answered: true, long: 0 },
+        Flood { forged: true, answered: false, long: 900 },
+    ] {
+        run(flood);
+    }
+}
+
+fn run(flood: Flood) {
+    // Calls are soon forgotten, so that there is scarcely room for a few seconds of the flood.
+    let text = format!("[limits]\nmemory = {MEMORY}\n[timers]\nended = 36");
+    let config: Config = toml::from_str(&text).unwrap();
+    let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
+    let before = in_use();
+    let mut peak = 0;
+    let mut told: BTreeMap<String, Vec<Outcome>> = BTreeMap::new();
+    let (mut frame, mut calls) = (0, BTreeMap::new());
+    let script = script();
+    // Every genuine message at its moment, the flood evenly between them.
+    for (call, start) in (0..CALLS).map(|call| (call, call * SECONDS * 1_000_000 / CALLS)) {
+        for (line, (after, ..)) in script.iter().enumerate() {
+            calls.insert((start + after * 1_000, call, line), ());
+        }
+    }
+    let mut genuine = calls.into_keys().peekable();
+    let mut text = String::new();
+    let each = SECONDS * 1_000_000 / FLOOD;
+    for n in 0..FLOOD + 20_000_000 / each {
+        let now = n * each;
+        while let Some((at, call, line)) = genuine.next_if(|(at, ..)| *at <= now) {
+            let (_, from_trunk, message) = &script[line];
+            text.clear();
+            text.push_str(&message(call));
+            let ends = if *from_trunk { (T, L) } else { (L, T) };
+            give(&mut engine, &mut frame, at, ends, &text, &mut told);
+        }
+        if n < FLOOD {
+            let host = if flood.forged { forged(n) } else { [198, 51, 100, 1] };
+            junk(&mut text, n, flood.long);
+            give(&mut engine, &mut frame, now, (host, L), &text, &mut told);
+            if flood.answered {
+                let answer = text.replacen("INVITE sip:x@l.example SIP/2.0", "SIP/2.0 404 Not Found", 1);
+                give(&mut engine, &mut frame, now, (L, host), &answer, &mut told);
+            }
+        }
+        peak = peak.max(in_use() - before);
+    }
+    let counts = engine.transfers().counts().clone();
+    engine.finish(Timestamp::from_nanos(200_000_000_000));
+    drain(&mut engine, &mut told);
+
+    eprintln!("{flood:?}: {peak} bytes of {} for calls, {counts:?}", MEMORY / 2);
+    assert!(peak <= MEMORY / 2 + MEMORY / 20, "{flood:?}: {peak} bytes for {} evicted", counts.evicted);
+    assert!(counts.evicted > FLOOD / 2, "{flood:?}: the room was never scarce: {counts:?}");
+    assert_eq!(counts.evicted_for_share > 0, !flood.forged, "{flood:?}: {counts:?}");
+    for call in 0..CALLS {
+        let outcome = told.remove(&format!("call-{call}@t.example"));
+        assert_eq!(outcome, Some(vec![expected(call)]), "{flood:?}: call {call}");
+    }
+    assert!(told.is_empty(), "{flood:?}: {told:?}");
+}
+
+fn in_use() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+fn give(
+    engine: &mut Engine,
+    frame: &mut u64,
+    micros: u64,
+    (from, to): ([u8; 4], [u8; 4]),
+    text: &str,
+    told: &mut BTreeMap<String, Vec<Outcome>>,
+) {
+    *frame += 1;
+    let end = |host: [u8; 4]| SocketAddr::new(Ipv4Addr::from(host).into(), 5060);
+    engine.message(&WireMessage {
+        time: Timestamp::from_nanos(i64::try_from(micros).unwrap() * 1_000),
+        frame: *frame,
+        src: end(from),
+        dst: end(to),
+        transport: TransportKind::Udp,
+        bytes: text.as_bytes(),
+        cut: false,
+    });
+    drain(engine, told);
+}
+
+fn drain(engine: &mut Engine, told: &mut BTreeMap<String, Vec<Outcome>>) {
+    while let Some(output) = engine.poll_output() {
+        if let Output::Transfer(attempt) = output {
+            told.entry(attempt.call_id.unwrap_or_default()).or_default().push(attempt.outcome);
+        }
+    }
+}
+
+fn expected(call: u64) -> Outcome {
+    match call % 3 {
+        0 => Outcome::Succeeded,
+        1 => Outcome::Busy,
+        _ => Outcome::Declined,
+    }
+}
+
+type Line = (u64, bool, Box<dyn Fn(u64) -> String>);
+
+/// A call from the trunk that the agent refers on: milliseconds from its start, who sends, and the message.
+fn script() -> Vec<Line> {
+    fn request(from_trunk: bool, cseq: u32, method: &str, more: &str, call: u64) -> String {
+        let (from, to) = if from_trunk { ("t", "l") } else { ("l", "t") };
+        let to_tag = if method == "INVITE" { String::new() } else { format!(";tag={to}{call}") };
+        format!(
+            "{method} sip:{to}@{to}.example SIP/2.0\r\nVia: SIP/2.0/UDP {from}.example;branch=z9hG4bK{method}{cseq}{call}\r\n\
+             From: <sip:{from}{call}@{from}.example>;tag={from}{call}\r\nTo: <sip:{to}{call}@{to}.example>{to_tag}\r\n\
+             Call-ID: call-{call}@t.example\r\nCSeq: {cseq} {method}\r\nContact: <sip:{from}@{from}.example>\r\n{more}\r\n"
+        )
+    }
+    fn response(from_trunk: bool, cseq: u32, method: &str, status: &str, call: u64) -> String {
+        let asked = request(!from_trunk, cseq, method, "", call);
+        let to = if from_trunk { "t" } else { "l" };
+        let (_, headers) = asked.split_once("\r\n").unwrap();
+        let headers =
+            headers.replace(".example>\r\nCall-ID", &format!(".example>;tag={to}{call}\r\nCall-ID"));
+        format!("SIP/2.0 {status}\r\n{headers}")
+    }
+    let notify = |status: &'static str, state: &'static str| {
+        move |call: u64| {
+            let body = format!("SIP/2.0 {status}\r\n");
+            let more = format!(
+                "Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag\r\nContent-Length: {}\r\n",
+                body.len()
+            );
+            let cseq = if state.starts_with("active") { 2 } else { 3 };
+            request(true, cseq, "NOTIFY", &more, call) + &body
+        }
+    };
+    let last = |call: u64| match call % 3 {
+        0 => "200 OK",
+        1 => "486 Busy Here",
+        _ => "603 Decline",
+    };
+    vec![
+        (0, true, Box::new(|call| request(true, 1, "INVITE", "", call)) as Box<dyn Fn(u64) -> String>),
+        (20, false, Box::new(|call| response(false, 1, "INVITE", "100 Trying", call))),
+        (90, false, Box::new(|call| response(false, 1, "INVITE", "180 Ringing", call))),
+        (2_000, false, Box::new(|call| response(false, 1, "INVITE", "200 OK", call))),
+        (2_010, true, Box::new(|call| request(true, 1, "ACK", "", call))),
+        (
+            9_000,
+            false,
+            Box::new(|call| request(false, 1, "REFER", "Refer-To: <sip:target@x.example>\r\n", call)),
+        ),
+        (9_010, true, Box::new(|call| response(true, 1, "REFER", "202 Accepted", call))),
+        (9_020, true, Box::new(notify("100 Trying", "active;expires=60"))),
+        (9_030, false, Box::new(|call| response(false, 2, "NOTIFY", "200 OK", call))),
+        (11_500, true, Box::new(move |call| notify(last(call), "terminated;reason=noresource")(call))),
+        (11_510, false, Box::new(|call| response(false, 3, "NOTIFY", "200 OK", call))),
+        (12_000, true, Box::new(|call| request(true, 4, "BYE", "", call))),
+        (12_010, false, Box::new(|call| response(false, 4, "BYE", "200 OK", call))),
+    ]
+}
+
+/// A source address that hardly any other message of the flood has.
+fn forged(n: u64) -> [u8; 4] {
+    let [a, b, c, d] = u32::try_from(n).unwrap().wrapping_mul(0x9e37_79b1).to_be_bytes();
+    [10 + (a >> 5), b, c, d]
+}
+
+fn junk(text: &mut String, n: u64, long: usize) {
+    text.clear();
+    let pad = "p".repeat(long);
+    write!(
+        text,
+        "INVITE sip:x@l.example SIP/2.0\r\nVia: SIP/2.0/UDP x.example;branch=z9hG4bKjunk{n}\r\nFrom: \
+         <sip:{n}{pad}@x.example>;tag={n}{pad}\r\nTo: <sip:x{pad}@l.example>\r\nCall-ID: {n}{pad}@x.example\r\nCSeq: 1 INVITE\r\n\r\n"
+    )
+    .unwrap();
+}
