@@ -69,14 +69,19 @@ pub fn probe() -> Result<Probe, Error> {
                 use_for: "programs that vanish with the daemon",
             },
             Feature {
+                name: "maps not locked (5.11)",
+                present: least(5, 11),
+                use_for: "without it, no limit on locked memory (LimitMEMLOCK), or CAP_SYS_RESOURCE",
+            },
+            Feature {
                 name: "XDP multi-buffer (5.18)",
                 present: least(5, 18),
-                use_for: "frames beyond a page; without it native XDP needs a small MTU",
+                use_for: "frames beyond a page; without it XDP needs a small MTU, and does not see into tunnels",
             },
             Feature {
                 name: "tcx (6.6)",
                 present: least(6, 6),
-                use_for: "egress before every other program; without it, clsact",
+                use_for: "a place before every other tc program; without it, clsact",
             },
             Feature {
                 name: "BTF",
