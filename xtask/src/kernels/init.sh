@@ -72,8 +72,8 @@ ready() {
 
 while read -r name mode watched other; do
     ready "$name" || continue
-    /host/tcpreplay --quiet --intf1 "$watched" --intf2 "$other" --cachefile /directions.cache /capture.pcap \
-        >/tmp/$name.replay 2>&1 &
+    /host/tcpreplay --quiet --timer nano --intf1 "$watched" --intf2 "$other" --cachefile /directions.cache \
+        /capture.pcap >/tmp/$name.replay 2>&1 &
     echo $! >>/tmp/replays
 done </ways
 for pid in $(cat /tmp/replays 2>/dev/null); do wait "$pid"; done

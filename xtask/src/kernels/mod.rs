@@ -74,7 +74,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::ensure(&[Need::Live, Need::Lab, Need::Checks, Need::Kernels])?;
     let sipobs = daemon::build(true, false)?;
-    let capture = recording::shipped();
+    let capture = crate::scratch("kernels-capture")?.join("spaced.pcap");
+    fs::write(&capture, spaced(fs::read(recording::shipped())?)?)?;
     let file = File::read(&sipobs, &capture)?;
     let load = Load { sipobs: &sipobs, capture: &capture, transfers: file.transfers };
 
@@ -106,6 +107,33 @@ fn under(suite: &str, refresh: bool, load: &Load) -> Result<Report> {
     }
     let kernel = Kernel::fetch(suite, &dir)?;
     guest::run(&kernel, load, &WAYS, &crate::scratch(&format!("kernels-{suite}"))?)
+}
+
+/// The least time between two packets. An emulated network card takes its time, and what is sent is seen at once:
+/// an answer that is replayed close behind the request would overtake it.
+const GAP: u64 = 100_000;
+
+/// A capture with its packets at least [`GAP`] microseconds apart.
+fn spaced(mut capture: Vec<u8>) -> Result<Vec<u8>> {
+    const FILE_HEADER: usize = 24;
+    const MICROSECONDS: [u8; 4] = 0xa1b2_c3d4_u32.to_le_bytes();
+    const SECOND: u64 = 1_000_000;
+    ensure!(capture.starts_with(&MICROSECONDS), "the capture is no little-endian pcap file in microseconds");
+    let (mut at, mut shift, mut last) = (FILE_HEADER, 0, None);
+    while at < capture.len() {
+        let header = capture.get_mut(at..at + 16).context("the capture is cut short")?;
+        let word =
+            |number: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte: usize| header[4 * number + byte]));
+        let time = u64::from(word(0)) * SECOND + u64::from(word(1)) + shift;
+        let length = word(2) as usize;
+        let spaced = last.map_or(time, |last: u64| time.max(last + GAP));
+        shift += spaced - time;
+        last = Some(spaced);
+        header[..4].copy_from_slice(&u32::try_from(spaced / SECOND)?.to_le_bytes());
+        header[4..8].copy_from_slice(&u32::try_from(spaced % SECOND)?.to_le_bytes());
+        at += 16 + length;
+    }
+    Ok(capture)
 }
 
 /// What the file reader says of the capture.
