@@ -15,7 +15,7 @@ use crate::lab::{AGENT_INTERFACE, Lab, Side};
 use crate::{root, setup};
 
 /// Of the namespace's own loopback.
-const METRICS: &str = "127.0.0.1:9464";
+pub(crate) const METRICS: &str = "127.0.0.1:9464";
 /// SIGTERM settles what is open and flushes spans, within bounds.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -114,7 +114,7 @@ pub(crate) fn read_capture(sipobs: &Path, capture: &Path) -> Result<Vec<Value>> 
     json_lines(&output(Command::new(sipobs).args(["pcap", "--format", "jsonl"]).arg(capture))?)
 }
 
-/// What sipobs wrote as JSONL.
+/// One JSON value a line.
 pub(crate) fn json_lines(text: &str) -> Result<Vec<Value>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))).collect()
 }
@@ -128,7 +128,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Reads one that was taken elsewhere.
+    /// Reads what `/metrics` gave.
     pub(crate) fn parse(text: String) -> Result<Self> {
         let mut samples = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
@@ -164,7 +164,7 @@ impl Metrics {
 }
 
 /// GET inside the agent's namespace: status and body.
-fn get(lab: &Lab, address: &str, path: &str) -> Result<(u16, String)> {
+pub(crate) fn get(lab: &Lab, address: &str, path: &str) -> Result<(u16, String)> {
     let script = format!(
         "exec 3<>/dev/tcp/{}; printf 'GET {path} HTTP/1.0\\r\\nHost: lab\\r\\n\\r\\n' >&3; timeout 5 cat <&3",
         address.replace(':', "/")

@@ -16,6 +16,7 @@ mod collector;
 mod daemon;
 mod demo;
 mod deploy;
+mod faults;
 mod fuzz;
 mod kernels;
 mod lab;

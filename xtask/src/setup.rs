@@ -48,6 +48,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Lab, "baresip", "baresip-core"),
     (Need::Checks, "tcpdump", "tcpdump"),
     (Need::Checks, "tcpreplay", "tcpreplay"),
+    (Need::Checks, "faketime", "faketime"),
     (Need::Checks, "promtool", "prometheus"),
     (Need::Peers, "kamailio", "kamailio"),
     (Need::Peers, "linphonec", "linphone-cli"),

@@ -24,7 +24,7 @@ pub enum Error {
         link_layer: u16,
     },
     /// The configuration asks for something that cannot be.
-    #[error("{field}: {reason}")]
+    #[error("capture.{field}: {reason}")]
     Config {
         /// The field of [`super::Config`].
         field: &'static str,

@@ -207,8 +207,8 @@ pub enum Event<'a> {
     },
 }
 
-/// How often CPUs and interfaces are looked at for changes.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How often CPUs and interfaces are looked at for changes. What comes is not seen before.
+const LOOK_AROUND: Duration = Duration::from_millis(250);
 
 /// A running capture.
 #[derive(Debug)]
