@@ -27,7 +27,6 @@ mod setup;
 mod test;
 mod traffic;
 mod ui;
-#[allow(dead_code, reason = "the generators to come use it")]
 mod wire;
 
 /// Chores of sipobs.

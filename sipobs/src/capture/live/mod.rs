@@ -26,6 +26,7 @@
 #![allow(unsafe_code)]
 
 mod attach;
+mod attachment;
 mod clock;
 mod dry_run;
 mod error;
@@ -37,13 +38,13 @@ mod ring;
 mod select;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 pub use sipobs_common::{Counters, Failure, Hook, flags};
 
 use self::attach::{Attached, attach};
+pub use self::attachment::{Attachment, How, News, Outlook};
 use self::clock::{Clock, monotonic};
 pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
@@ -56,41 +57,6 @@ use self::select::Selection;
 pub use crate::capture::{Config, Mode};
 use crate::capture::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
-
-/// One program on one interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// The interface's name when it was attached.
-    pub interface: String,
-    /// Its index.
-    pub ifindex: u32,
-    /// How the program is attached.
-    pub how: How,
-    /// Why not a way that was tried before, in plain words.
-    pub refused: Vec<String>,
-}
-
-impl fmt::Display for Attachment {
-    /// `eth0: generic XDP (native XDP: the driver has none)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.interface, self.how)?;
-        if !self.refused.is_empty() {
-            write!(f, " ({})", self.refused.join("; "))?;
-        }
-        Ok(())
-    }
-}
-
-/// What would be tried on an interface, first things first, each with what is known to stand in its way.
-#[derive(Clone, Debug)]
-pub struct Outlook {
-    /// The interface.
-    pub interface: Interface,
-    /// For received frames.
-    pub ingress: Vec<(How, Option<String>)>,
-    /// For sent frames.
-    pub egress: Vec<(How, Option<String>)>,
-}
 
 /// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again.
 ///
@@ -119,78 +85,6 @@ pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
         _ => selection.choose(&interfaces),
     };
     Ok(meant.into_iter().map(|interface| attach::outlook(interface, config.mode)).collect())
-}
-
-/// What happened to an interface that is meant.
-#[derive(Clone, Debug)]
-pub enum News {
-    /// A program is attached.
-    Attached(Attachment),
-    /// The interface is gone, or not meant any more; a program is not attached any more.
-    Detached(Attachment),
-    /// No program could be attached.
-    Refused {
-        /// The interface.
-        interface: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl fmt::Display for News {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Attached(attachment) => attachment.fmt(f),
-            Self::Detached(attachment) => {
-                write!(f, "{}: {} detached", attachment.interface, attachment.how)
-            }
-            Self::Refused { reason, .. } => f.write_str(reason),
-        }
-    }
-}
-
-/// The ways a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum How {
-    /// XDP in the driver.
-    NativeXdp,
-    /// XDP in the kernel's stack.
-    GenericXdp,
-    /// tcx, ingress, before every other program (Linux 6.6 and later).
-    TcxIngress,
-    /// A filter on the clsact qdisc, ingress.
-    ClsactIngress,
-    /// tcx, egress, before every other program (Linux 6.6 and later).
-    TcxEgress,
-    /// A filter on the clsact qdisc, egress.
-    ClsactEgress,
-}
-
-impl How {
-    /// A stable name for metrics and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NativeXdp => "xdp_native",
-            Self::GenericXdp => "xdp_generic",
-            Self::TcxIngress => "tcx_ingress",
-            Self::ClsactIngress => "clsact_ingress",
-            Self::TcxEgress => "tcx_egress",
-            Self::ClsactEgress => "clsact_egress",
-        }
-    }
-}
-
-impl fmt::Display for How {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NativeXdp => "native XDP",
-            Self::GenericXdp => "generic XDP",
-            Self::TcxIngress => "tcx ingress",
-            Self::ClsactIngress => "clsact ingress",
-            Self::TcxEgress => "tcx egress",
-            Self::ClsactEgress => "clsact egress",
-        })
-    }
 }
 
 /// What [`Live::poll`] hands over.
