@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -18,6 +20,8 @@ use crate::{root, setup};
 pub(crate) const METRICS: &str = "127.0.0.1:9464";
 /// SIGTERM settles what is open and flushes spans, within bounds.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Its server answers at once, but for a scrape, which waits up to two seconds for fresh counters.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Builds sipobs, with live capture or without, and gives the path of its program.
@@ -165,11 +169,15 @@ impl Metrics {
 
 /// GET inside the agent's namespace: status and body.
 pub(crate) fn get(lab: &Lab, address: &str, path: &str) -> Result<(u16, String)> {
-    let script = format!(
-        "exec 3<>/dev/tcp/{}; printf 'GET {path} HTTP/1.0\\r\\nHost: lab\\r\\n\\r\\n' >&3; timeout 5 cat <&3",
-        address.replace(':', "/")
-    );
-    let answer = output(lab.inside(Side::Agent, "bash").args(["-c", &script]))?;
+    let (address, path): (SocketAddr, _) = (address.parse()?, path.to_owned());
+    let answer = lab.enter(Side::Agent, move || {
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: lab\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP status")?;
     Ok((status, body.to_owned()))

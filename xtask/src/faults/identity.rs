@@ -17,7 +17,7 @@ use crate::lab::Lab;
 use crate::recording;
 
 /// Passes over the shipped capture.
-const LOOPS: u32 = 300;
+const LOOPS: u32 = 2000;
 
 /// The shipped capture over and over, as fast as it goes.
 pub(super) fn load(ground: &Ground) -> Result<Seen> {

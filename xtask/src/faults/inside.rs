@@ -1,10 +1,8 @@
 //! What this process does inside a lab's namespaces: sockets, and a look at the programs on an interface.
 
-use std::fs::File;
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};
-use std::os::fd::AsFd as _;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 
@@ -13,12 +11,12 @@ use crate::lab::{AGENT_INTERFACE, Lab, Side};
 
 /// A UDP socket at `address`.
 pub(crate) fn udp(lab: &Lab, side: Side, address: SocketAddrV4) -> Result<UdpSocket> {
-    enter(lab, side, move || UdpSocket::bind(address).with_context(|| address.to_string()))
+    lab.enter(side, move || UdpSocket::bind(address).with_context(|| address.to_string()))
 }
 
 /// A TCP listener at `address`.
 pub(crate) fn listen(lab: &Lab, side: Side, address: SocketAddrV4) -> Result<TcpListener> {
-    enter(lab, side, move || TcpListener::bind(address).with_context(|| address.to_string()))
+    lab.enter(side, move || TcpListener::bind(address).with_context(|| address.to_string()))
 }
 
 /// The ids of the programs on one interface.
@@ -35,7 +33,7 @@ impl Programs {
         let link = output(lab.inside(Side::Agent, "ip").args(["-j", "-d", "link", "show", AGENT_INTERFACE]))?;
         let link: Value = serde_json::from_str(&link).context("ip -j link")?;
         let (ingress, egress) =
-            enter(lab, Side::Agent, || Ok((tcx(TcAttachType::Ingress)?, tcx(TcAttachType::Egress)?)))?;
+            lab.enter(Side::Agent, || Ok((tcx(TcAttachType::Ingress)?, tcx(TcAttachType::Egress)?)))?;
         Ok(Self { xdp: link[0]["xdp"]["prog"]["id"].as_u64(), ingress, egress })
     }
 
@@ -49,22 +47,4 @@ fn tcx(way: TcAttachType) -> Result<Vec<u32>> {
     let (_, programs) = SchedClassifier::query_tcx(AGENT_INTERFACE, way)
         .with_context(|| format!("which programs are on {AGENT_INTERFACE}"))?;
     Ok(programs.iter().map(|program| program.id()).collect())
-}
-
-/// Does `work` in a thread that is in the namespace of `side`. What it opens stays there.
-fn enter<T: Send + 'static>(
-    lab: &Lab,
-    side: Side,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let path = lab.namespace_file(side);
-    let thread = std::thread::spawn(move || {
-        let namespace = File::open(&path).with_context(|| path.display().to_string())?;
-        rustix::thread::move_into_link_name_space(
-            namespace.as_fd(),
-            Some(rustix::thread::LinkNameSpaceType::Network),
-        )?;
-        work()
-    });
-    thread.join().map_err(|_| anyhow!("the thread inside the lab panicked"))?
 }

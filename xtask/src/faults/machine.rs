@@ -39,11 +39,13 @@ pub(super) fn cpu(ground: &Ground) -> Result<Seen> {
     pinned(0, || peers.flood(10))?;
     subject.wait_count("sipobs_messages_total", &[], 20)?;
     drop(off);
-    // It looks around every second.
-    pause(Duration::from_millis(2500))?;
+    // Away for less than a look around, or for more: at the latest when it could not write, its ring is anew.
+    pinned(number, || peers.flood(10))?;
+    pause(Duration::from_millis(1500))?;
     pinned(number, || peers.flood(10))?;
     let metrics = subject.wait_count("sipobs_messages_total", &[], 30)?;
     let frames = Frames::accounted(&metrics)?;
+    ensure!(frames.delivered + frames.lost == 40, "40 messages were sent: {frames:?}");
     subject.stop(0, END)?;
     Ok(Seen::Passed(format!("CPU {number} is read again: {frames:?}")))
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::maps::{Array, Map, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
-use sipobs_common::{Counters, Hook, PORT_WORDS, Settings, noise, port_bit};
+use sipobs_common::{Counters, Failure, Hook, PORT_WORDS, Settings, noise, port_bit};
 
 use super::{Config, Error, probe};
 
@@ -121,6 +121,19 @@ pub(super) fn counters_by_cpu(ebpf: &Ebpf, hook: Hook) -> Result<Vec<Counters>, 
     let map = ebpf.map("COUNTERS").ok_or_else(|| no_map("COUNTERS"))?;
     let counters: PerCpuArray<_, Counters> = PerCpuArray::try_from(map)?;
     Ok(counters.get(&(hook as u32), 0)?.to_vec())
+}
+
+/// Frames that found no ring, or one that is off, by CPU number, over all hooks.
+pub(super) fn frames_without_ring(ebpf: &Ebpf) -> Result<Vec<u64>, Error> {
+    let mut sums: Vec<u64> = Vec::new();
+    for hook in Hook::ALL {
+        for (cpu, counters) in counters_by_cpu(ebpf, hook)?.iter().enumerate() {
+            sums.resize(sums.len().max(cpu + 1), 0);
+            sums[cpu] +=
+                counters.failed[Failure::NoRing as usize] + counters.failed[Failure::RingOff as usize];
+        }
+    }
+    Ok(sums)
 }
 
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {

@@ -118,6 +118,8 @@ pub struct Live {
     ebpf: Ebpf,
     rings: Rings,
     cpus: Vec<u32>,
+    /// Frames that found no ring, or one that is off, by CPU number, as of the last look.
+    without_ring: Vec<u64>,
     clock: Clock,
     /// Frames handed over.
     frames: u64,
@@ -146,6 +148,7 @@ impl Live {
             ebpf,
             rings,
             cpus,
+            without_ring: Vec::new(),
             clock: Clock::new(),
             frames: 0,
             last: Timestamp::from_nanos(i64::MIN),
@@ -298,12 +301,22 @@ impl Live {
             self.follow()?;
         }
         let cpus = online_cpus()?;
-        if cpus != self.cpus {
-            for &cpu in cpus.iter().filter(|cpu| !self.cpus.contains(cpu)) {
-                open_ring(&mut self.ebpf, &mut self.rings, cpu, self.config.ring_bytes)?;
+        let off = maps::frames_without_ring(&self.ebpf)?;
+        let mut with_ring = Vec::with_capacity(cpus.len());
+        for cpu in cpus {
+            // One that was away only between two looks is told by what its programs could not write.
+            let count = |counts: &[u64]| counts.get(cpu as usize).copied().unwrap_or(0);
+            if count(&off) > count(&self.without_ring) || !self.cpus.contains(&cpu) {
+                match open_ring(&mut self.ebpf, &mut self.rings, cpu, self.config.ring_bytes) {
+                    // Gone again, perhaps: it is tried anew at the next look, and what it loses is counted.
+                    Err(Error::Ring { .. }) => continue,
+                    opened => opened?,
+                }
             }
-            self.cpus = cpus;
+            with_ring.push(cpu);
         }
+        self.cpus = with_ring;
+        self.without_ring = off;
         Ok(())
     }
 }
