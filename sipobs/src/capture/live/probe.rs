@@ -148,7 +148,7 @@ pub(super) fn missing(wanted: &[&'static str]) -> Vec<&'static str> {
         |name: &str| CAPABILITIES.iter().any(|(known, bit, _)| *known == name && effective >> bit & 1 != 0);
     // CAP_SYS_ADMIN stands in for the two that were split from it.
     let admin = has("CAP_SYS_ADMIN");
-    wanted.iter().copied().filter(|name| !has(name) && !(admin && *name != "CAP_NET_ADMIN")).collect()
+    wanted.iter().copied().filter(|name| !(has(name) || admin && *name != "CAP_NET_ADMIN")).collect()
 }
 
 /// The highest level of `kernel.perf_event_paranoid` that Linux itself knows.

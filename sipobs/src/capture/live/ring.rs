@@ -24,6 +24,9 @@ use sipobs_common::FrameHeader;
 /// The least a ring may hold: two records of the greatest size.
 const MIN_BYTES: usize = 128 << 10;
 
+/// Bytes of a time or a count in a record.
+const WORD: u16 = 8;
+
 /// Frames younger than this stay in their rings: another CPU may have an older one whose record it has not
 /// finished. A program takes microseconds from the clock to the ring.
 pub(super) const HOLD: Duration = Duration::from_millis(1);
@@ -139,7 +142,7 @@ impl Rings {
             if header.type_ == PERF_RECORD_SAMPLE as u32 {
                 // The time stands first in our header, behind the record's header and the sample's size.
                 let at = ring.tail + (size_of::<perf_event_header>() + size_of::<u32>()) as u64;
-                let time = ring.bytes(at, size_of::<u64>() as u16, &mut self.scratch);
+                let time = ring.bytes(at, WORD, &mut self.scratch);
                 let time = time.try_into().map_or(0, u64::from_ne_bytes);
                 if time < until {
                     self.next.push(Reverse((time, index)));
@@ -149,7 +152,7 @@ impl Rings {
             if header.type_ == PERF_RECORD_LOST as u32 {
                 // header, u64 id, u64 lost
                 let at = ring.tail + (size_of::<perf_event_header>() + size_of::<u64>()) as u64;
-                let lost = ring.bytes(at, size_of::<u64>() as u16, &mut self.scratch);
+                let lost = ring.bytes(at, WORD, &mut self.scratch);
                 take(Record::Lost(lost.try_into().map_or(0, u64::from_ne_bytes)));
             } else {
                 self.damaged += 1;
@@ -318,7 +321,10 @@ impl Drop for Ring {
 fn perf_event_open(cpu: u32, watermark: u32) -> io::Result<OwnedFd> {
     // SAFETY: all-zero is a valid perf_event_attr.
     let mut attr: perf_event_attr = unsafe { zeroed() };
-    attr.size = size_of::<perf_event_attr>() as u32;
+    #[allow(clippy::cast_possible_truncation, reason = "some hundred bytes")]
+    {
+        attr.size = size_of::<perf_event_attr>() as u32;
+    }
     attr.type_ = PERF_TYPE_SOFTWARE as u32;
     attr.config = PERF_COUNT_SW_BPF_OUTPUT as u64;
     attr.sample_type = PERF_SAMPLE_RAW as u64;
