@@ -58,6 +58,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// What the daemon keeps across restarts.
     pub state: StateConfig,
+    /// Causes of your own.
+    pub diagnosis: DiagnosisConfig,
     /// The peers that have names.
     pub trunk: Vec<TrunkConfig>,
 }
@@ -96,6 +98,18 @@ impl Default for MetricsConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
     }
+}
+
+/// Causes of your own, put before those that sipobs knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiagnosisConfig {
+    /// A file of the same form as sipobs's own table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// What it holds.
+    #[serde(skip)]
+    rows: Option<String>,
 }
 
 /// What the daemon keeps across restarts: each trunk's REFER ratio, which takes days to learn.
@@ -201,14 +215,17 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let text = match path {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?,
+            Some(path) => read(path)?,
             None => String::new(),
         };
         // Read once as it stands, so that an error points into the file; then as a table to lay the
         // environment over.
         let config = parse(path.unwrap_or(Path::new("")), &text)?;
-        env::over(config, toml::from_str(&text).unwrap_or_default(), variables)
+        let mut config = env::over(config, toml::from_str(&text).unwrap_or_default(), variables)?;
+        if let Some(path) = &config.diagnosis.path {
+            config.diagnosis.rows = Some(read(path)?);
+        }
+        Ok(config)
     }
 
     /// The engine's part.
@@ -224,7 +241,7 @@ impl Config {
                 trunk: self.trunk.clone(),
                 absent: self.absent.clone(),
                 ratio: self.ratio.clone(),
-                diagnosis: None,
+                diagnosis: self.diagnosis.rows.clone(),
             },
         };
         self.limits.divide(&mut engine);
@@ -249,6 +266,10 @@ impl Config {
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(self)
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
 }
 
 fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
@@ -306,6 +327,17 @@ mod tests {
         assert!(text.contains(".toml:1:9: "), "{text}");
         let text = complaint("[[trunk]]\nname = \"a\"\n[[trunk]]\nname = 5\n", &[]);
         assert!(text.contains(".toml:4:8: trunk[1].name: "), "{text}");
+    }
+
+    #[test]
+    fn causes_of_ones_own_are_read_from_their_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = dir.path().join("causes.toml");
+        std::fs::write(&rows, "# none yet\n").unwrap();
+        let text = format!("[diagnosis]\npath = {rows:?}");
+        assert_eq!(load(&text, &[]).unwrap().engine().transfer.diagnosis.as_deref(), Some("# none yet\n"));
+        std::fs::remove_file(&rows).unwrap();
+        assert!(complaint(&text, &[]).contains("causes.toml: cannot be read"));
     }
 
     #[test]

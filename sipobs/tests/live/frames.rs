@@ -37,7 +37,7 @@ pub(crate) fn ipv4(options: &[u8], protocol: u8, part: Part, payload: &[u8]) -> 
     let mut packet = vec![0x40 | u8::try_from(header_len / 4).unwrap(), 0];
     packet.extend(u16::try_from(header_len + payload.len()).unwrap_or(0).to_be_bytes());
     packet.extend(u16::try_from(part.id & 0xffff).unwrap().to_be_bytes());
-    packet.extend((part.offset / 8 | if part.more { 0x2000 } else { 0 }).to_be_bytes());
+    packet.extend(((part.offset / 8) | if part.more { 0x2000 } else { 0 }).to_be_bytes());
     packet.extend([64, protocol, 0, 0]);
     packet.extend(A.octets());
     packet.extend(B.octets());

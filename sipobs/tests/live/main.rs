@@ -2,6 +2,7 @@
 //! SIPOBS_REQUIRE_LIVE is set.
 #![cfg(all(feature = "live", target_os = "linux"))]
 #![allow(unsafe_code, reason = "the system's interfaces are C's")]
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod frames;
 mod programs;

@@ -88,9 +88,9 @@ fn lacking(capabilities: &[&str]) -> String {
              raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity, ulimit -l unlimited)"
                 .into()
         }
-        [] => {
-            "all capabilities needed are there: a security module (lockdown, seccomp, LSM) forbids it".into()
-        }
+        [] => "all capabilities needed are there: the limit on locked memory (RLIMIT_MEMLOCK) or a security \
+             module (lockdown, seccomp, LSM) forbids it"
+            .into(),
         some => format!("missing {}", some.join(", ")),
     }
 }

@@ -18,7 +18,7 @@ const KEPT: [Capability; 4] =
     [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_IPC_LOCK];
 
 /// What is read while the daemon runs: the kernel's own files, and what names and certificates take.
-const READ: [&str; 7] = ["/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/run/systemd/resolve"];
+const READ: [&str; 7] = ["/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/run"];
 
 /// Sheds what is not needed. Called before any thread is started: both the sets and the fence are a thread's,
 /// and its children's. What the kernel does not offer is left out, and said.
