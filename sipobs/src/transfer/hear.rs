@@ -170,6 +170,7 @@ impl Transfers {
         }
         if signalling.answered.is_some() || signalling.midcall() {
             self.links.ended(leg, wire.time, by);
+            self.hurry(leg, wire.time + self.config.timers.after_bye);
         } else {
             self.links.failed(leg, wire.time, None);
         }

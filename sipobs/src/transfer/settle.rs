@@ -61,10 +61,15 @@ impl Transfers {
                 // however long they talk.
                 if stand.verdict.outcome == Outcome::Succeeded && self.is_consulting(open) {
                     stand.at = stand.at.max(now + timers.notify);
+                    stand.verdict.early = true;
                 }
                 // Or have been nothing but a word with somebody else, if the call goes on without it.
                 if let Some(over) = self.on_hold_throughout(open) {
                     stand.at = stand.at.max(over + timers.bridged);
+                }
+                // Whatever may still come of the leg: its call is gone, and somebody waits for the verdict.
+                if let Some(bye) = self.calls_over(open) {
+                    stand.at = stand.at.min(bye + timers.after_bye);
                 }
                 stand
             }
@@ -78,6 +83,15 @@ impl Transfers {
                 handover::handover(*bye, answer.as_ref(), target.as_ref(), timers)
             }
         }
+    }
+
+    /// When the call of a second leg ended; of an ambiguous one, the last of the calls it could belong to.
+    fn calls_over(&self, open: &Open) -> Option<Timestamp> {
+        // A call that is not known any more has been over for long.
+        let bye = |call: &LegId| self.dialogs.leg(*call).map_or(Some(open.started), |leg| Some(leg.bye?.0));
+        let calls = open.call.as_ref().into_iter().chain(&open.candidates);
+        let byes: Option<Vec<_>> = calls.map(bye).collect();
+        byes?.into_iter().max()
     }
 
     fn is_consulting(&self, open: &Open) -> bool {
@@ -167,6 +181,20 @@ impl Transfers {
         parties.sort_unstable();
         parties.dedup();
         parties
+    }
+
+    /// The requests that were sent more than once, as far as that matters: REFER and the legs' INVITEs.
+    fn copies(&self, open: &Open) -> Vec<(super::Leg, CSeq, u32)> {
+        let refer = open.refer().and_then(|refer| {
+            let cseq = CSeq { number: *refer.numbers.last()?, method: Method::Refer };
+            Some((super::Leg::Call, cseq, refer.copies))
+        });
+        let legs = open.legs.iter().filter_map(|leg| {
+            let invite = self.dialogs.leg(*leg)?.invite.as_ref()?;
+            let cseq = CSeq { number: invite.number, method: Method::Invite };
+            Some((super::Leg::Target, cseq, invite.copies))
+        });
+        refer.into_iter().chain(legs).filter(|(.., copies)| *copies > 1).collect()
     }
 
     /// Says what became of an attempt. `ended`: the capture, or what is kept of it, ends here.

@@ -54,6 +54,33 @@ impl Links {
         }
     }
 
+    /// Until when an undecided leg is waited for; `None` once it has to be decided. Whatever may still come of
+    /// the leg, a call that ended long ago gets its verdict.
+    pub(super) fn until(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Option<Timestamp> {
+        let due = self.due(leg, second);
+        if due <= now || self.all_gone(second, now) {
+            return None;
+        }
+        let gone = |call| self.gone_at(call).is_some_and(|at| at <= now);
+        if second.candidates.iter().any(|candidate| gone(candidate.call))
+            && matches!(self.verdict(id, leg, second, now), Decision::Linked { call, .. } if gone(call))
+        {
+            return None;
+        }
+        let ends = second.candidates.iter().filter_map(|candidate| self.gone_at(candidate.call));
+        Some(ends.filter(|at| *at > now).fold(due, Timestamp::min))
+    }
+
+    pub(super) fn all_gone(&self, second: &Second, now: Timestamp) -> bool {
+        let gone = |call| self.gone_at(call).is_some_and(|at| at <= now);
+        second.unweighed == 0 && second.candidates.iter().all(|candidate| gone(candidate.call))
+    }
+
+    /// When nothing more is waited for that has to do with a call.
+    fn gone_at(&self, call: LegId) -> Option<Timestamp> {
+        Some(self.legs.get(&call)?.ended()?.0 + self.gone)
+    }
+
     /// The verdict by what is known at `now`.
     pub(super) fn verdict(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Decision {
         let opinion = self.among_rivals(id, leg, second, now);
@@ -321,6 +348,8 @@ impl Weights {
         let mut opinion = Opinion { unrelated: self.unrelated, rest: self.unweighed, calls };
         opinion.sort();
         let likely = opinion.calls.iter().take(MOST_CALLS).take_while(|(_, share)| *share >= FAINT).count();
+        // Of very many that fit alike each is faint, and yet it is one of them.
+        let likely = if likely == 0 { MOST_NAMED.min(opinion.calls.len()) } else { likely };
         opinion.rest += opinion.calls.drain(likely..).map(|(_, share)| share).sum::<f64>();
         opinion
     }
