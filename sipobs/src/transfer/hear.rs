@@ -69,6 +69,7 @@ impl Transfers {
             perhaps_second_leg: false,
             second: None,
             serves: None,
+            consults: None,
             is_leg: false,
             answer_headers: Vec::new(),
             refer_not_allowed: [None; 2],
@@ -211,6 +212,11 @@ impl Transfers {
         }
         if let Some(open) = call.serves.and_then(|id| self.attempts.get_mut(&id)) {
             open.ladder.push(show(wire, message, cseq, Leg::Target), most);
+        }
+        if cseq.method == Method::Bye
+            && let Some(open) = call.consults.and_then(|id| self.attempts.get_mut(&id))
+        {
+            open.ladder.push(show(wire, message, cseq, Leg::Consultation), most);
         }
         for id in &call.open {
             let Some(open) = self.attempts.get_mut(id) else { continue };

@@ -115,7 +115,7 @@ impl Transfers {
             (call.transferred, call.referred) = (true, true);
         }
         let ladder = self.withdraw(home, other).or_else(|| self.withdraw(other, home));
-        ladder.map(|ladder| ladder.into_leg(Leg::Consultation)).unwrap_or_default()
+        (Some(other), ladder.map(|ladder| ladder.into_leg(Leg::Consultation)).unwrap_or_default())
     }
 
     /// A leg takes `replaced` over: what was up beside it, or what it was beside, was a consultation.

@@ -10,6 +10,7 @@ use super::{
     Attempt, Evidence, Notice, Outcome, Output, Quality, Seen, Side, Timer, Transfers, Visibility, handover,
 };
 use crate::dialog::{Leg, LegId};
+use crate::sip::{CSeq, Method};
 use crate::timestamp::Timestamp;
 
 impl Transfers {
@@ -41,7 +42,7 @@ impl Transfers {
         let (dialog, by) = (open.dialog, open.by_of(open.dialog));
         let Some(refer) = open.refer_mut() else { return };
         let Some(&number) = refer.numbers.last() else { return };
-        let cseq = crate::sip::CSeq { number, method: crate::sip::Method::Refer };
+        let cseq = CSeq { number, method: Method::Refer };
         refer.copies = self.dialogs.leg(dialog).map_or(1, |leg| leg.transactions.copies(by, cseq));
     }
 
@@ -252,7 +253,11 @@ impl Transfers {
         let second_leg = (matches!(open.what, What::Second { .. }) && !untold)
             .then(|| SecondLeg { started: open.started, answered: answered(attempt.outcome) });
         let call = open.call;
-        let Some(open) = self.close(id) else { return };
+        let copies = self.copies(open);
+        let Some(mut open) = self.close(id) else { return };
+        for (leg, cseq, copies) in copies {
+            open.ladder.repeated(leg, cseq, copies);
+        }
         attempt.messages = open.ladder.finish(attempt.started);
         if let (Some(leg), Some(call)) = (second_leg, call.and_then(|call| self.calls.get_mut(&call))) {
             call.second_legs.push(leg);
