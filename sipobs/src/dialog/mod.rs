@@ -104,7 +104,7 @@ impl Dialogs {
         }
         let call_id = message.call_id().filter(|id| id.len() <= LONGEST_ID)?;
         let (from, to) = (message.from()?, message.to()?);
-        let (from_tag, to_tag) = (tag(&from), tag(&to));
+        let to_tag = tag(&to);
         let found = self.find(call_id, &from, to_tag, cseq.method);
         let (id, by) = match found {
             Some(found) => found,

@@ -331,6 +331,10 @@ impl Refer {
     }
 
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
+        // How long after a REFER that was not seen, and after what, can't be told.
+        if self.refer_to.is_empty() {
+            return false;
+        }
         let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);
         result.status < 300 && self.progress.is_none() && result.time.since(accepted) < timers.optimistic
     }

@@ -58,22 +58,45 @@ impl Links {
     /// the leg, a call that ended long ago gets its verdict.
     pub(super) fn until(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Option<Timestamp> {
         let due = self.due(leg, second);
-        if due <= now || self.all_gone(second, now) {
+        let all = self.all_gone_at(second);
+        if due.min(all.unwrap_or(due)) <= now {
             return None;
         }
-        let gone = |call| self.gone_at(call).is_some_and(|at| at <= now);
-        if second.candidates.iter().any(|candidate| gone(candidate.call))
+        let owners = second.candidates.iter().filter(|candidate| self.may_have_gone(leg, second, candidate));
+        let ends: Vec<_> = owners.filter_map(|owner| Some((owner.call, self.gone_at(owner.call)?))).collect();
+        let gone = |call| ends.iter().any(|(known, at)| *known == call && *at <= now);
+        if ends.iter().any(|(_, at)| *at <= now)
             && matches!(self.verdict(id, leg, second, now), Decision::Linked { call, .. } if gone(call))
         {
             return None;
         }
-        let ends = second.candidates.iter().filter_map(|candidate| self.gone_at(candidate.call));
+        let ends = ends.iter().map(|(_, at)| *at).chain(all);
         Some(ends.filter(|at| *at > now).fold(due, Timestamp::min))
     }
 
-    pub(super) fn all_gone(&self, second: &Second, now: Timestamp) -> bool {
-        let gone = |call| self.gone_at(call).is_some_and(|at| at <= now);
-        second.unweighed == 0 && second.candidates.iter().all(|candidate| gone(candidate.call))
+    /// Whether the end of `call` can bring the verdict on an undecided leg forward.
+    pub(super) fn is_hurried_by(&self, leg: &Leg, second: &Second, call: LegId) -> bool {
+        let own = second.candidates.iter().find(|candidate| candidate.call == call);
+        own.is_some_and(|candidate| self.may_have_gone(leg, second, candidate))
+            || self.all_gone_at(second).is_some()
+    }
+
+    /// Whether the leg may be that of a call which has ended. Among many that are up it is not, unless more than
+    /// host and number ties it, or the call was handed over.
+    fn may_have_gone(&self, leg: &Leg, second: &Second, candidate: &Candidate) -> bool {
+        let ended = self.legs.get(&candidate.call).and_then(Leg::ended);
+        ended.is_some_and(|(ended, _)| {
+            second.candidates.len() <= MOST_CALLS
+                || candidate.tie > Tie::HostNumber
+                || leg.answered_at().is_some_and(|at| (0.0..HANDOVER_SECONDS).contains(&seconds(at, ended)))
+        })
+    }
+
+    /// When nothing more is waited for that has to do with any call it could belong to.
+    pub(super) fn all_gone_at(&self, second: &Second) -> Option<Timestamp> {
+        let ends = second.candidates.iter().rev().map(|candidate| self.gone_at(candidate.call));
+        let last = ends.collect::<Option<Vec<_>>>()?.into_iter().max();
+        last.filter(|_| second.unweighed == 0)
     }
 
     /// When nothing more is waited for that has to do with a call.

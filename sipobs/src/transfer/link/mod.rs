@@ -291,16 +291,19 @@ impl Links {
         candidates.iter().any(|candidate| candidate.call == call)
     }
 
-    /// Undecided legs that could belong to this call.
+    /// Undecided legs whose verdict the end of this call brings forward.
     pub(crate) fn waiting_for(&self, call: LegId) -> Vec<LegId> {
-        let undecided = |leg: &LegId| self.second(*leg).is_some_and(|(_, second)| second.decided.is_none());
+        let undecided = |id: &LegId| {
+            let undecided = self.second(*id).filter(|(_, second)| second.decided.is_none());
+            undecided.is_some_and(|(leg, second)| self.is_hurried_by(leg, second, call))
+        };
         let pins = self.legs.get(&call).map(|call| &call.pins);
         pins.into_iter().flatten().copied().filter(undecided).collect()
     }
 
     /// Whether every call it could belong to ended so long ago that its verdict is due.
     pub(crate) fn is_left_over(&self, id: LegId, now: Timestamp) -> bool {
-        self.second(id).is_some_and(|(_, second)| self.all_gone(second, now))
+        self.second(id).and_then(|(_, second)| self.all_gone_at(second)).is_some_and(|at| at <= now)
     }
 
     /// Bytes held for a leg beside what any leg takes up, about: calls it could belong to, and what names it.

@@ -390,3 +390,12 @@ fn early_notices_on_request() {
     }
     assert_eq!(outcomes, [Outcome::ReferUnanswered, Outcome::NotifyTimeout, Outcome::Busy]);
 }
+
+#[test]
+fn a_success_whose_refer_was_not_seen_is_not_called_optimistic() {
+    let mut world = World::new();
+    world.at(2.0).notify(2, ENDED, "200 OK").response(A, Side::Caller, 2, "NOTIFY", "200 OK", "").at(60.0);
+    let attempt = world.only();
+    assert_eq!(verdict(&attempt), (Outcome::Succeeded, Evidence::Reported, Some(200)));
+    assert!(attempt.diagnosis.iter().all(|diagnosis| diagnosis.code != "optimistic_200"));
+}
