@@ -12,6 +12,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod damage;
 pub mod dialog;
 pub mod engine;
 pub mod export;

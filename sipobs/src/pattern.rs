@@ -71,3 +71,44 @@ pub(crate) fn glob(pattern: &str, text: &[u8]) -> bool {
     }
     pattern[p..].iter().all(|c| *c == b'*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (pattern, text, wanted) in [
+            ("*", "", true),
+            ("a*c", "abbc", true),
+            ("a*c", "abcb", false),
+            ("a?c", "aBC", true),
+            ("?", "", false),
+            ("*ab*ab", "ababab", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob(pattern, text.as_bytes()), wanted, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        for (network, address, wanted) in [
+            ("192.0.2.0/24", "192.0.2.255", true),
+            ("192.0.2.0/24", "192.0.3.0", false),
+            ("192.0.2.7/24", "192.0.2.1", true),
+            ("192.0.2.7", "192.0.2.8", false),
+            ("0.0.0.0/0", "255.0.0.1", true),
+            ("0.0.0.0/0", "::1", false),
+            ("192.0.2.0/24", "::ffff:192.0.2.9", true),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("::/0", "192.0.2.1", true),
+        ] {
+            let network = Network::parse(network).unwrap();
+            assert_eq!(network.contains(address.parse().unwrap()), wanted, "{network:?} {address}");
+        }
+        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0", "10.0.0.0/", "x/8"] {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -98,6 +98,11 @@ impl Running {
         &self.name
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory it has had resident, in KiB, while it runs.
     pub(crate) fn peak_kib(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;

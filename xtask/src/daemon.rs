@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -15,9 +17,11 @@ use crate::lab::{AGENT_INTERFACE, Lab, Side};
 use crate::{root, setup};
 
 /// Of the namespace's own loopback.
-const METRICS: &str = "127.0.0.1:9464";
+pub(crate) const METRICS: &str = "127.0.0.1:9464";
 /// SIGTERM settles what is open and flushes spans, within bounds.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Its server answers at once, but for a scrape, which waits up to two seconds for fresh counters.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Builds sipobs, with live capture or without, and gives the path of its program.
@@ -114,7 +118,8 @@ pub(crate) fn read_capture(sipobs: &Path, capture: &Path) -> Result<Vec<Value>> 
     json_lines(&output(Command::new(sipobs).args(["pcap", "--format", "jsonl"]).arg(capture))?)
 }
 
-fn json_lines(text: &str) -> Result<Vec<Value>> {
+/// One JSON value a line.
+pub(crate) fn json_lines(text: &str) -> Result<Vec<Value>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))).collect()
 }
 
@@ -127,7 +132,8 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn parse(text: String) -> Result<Self> {
+    /// Reads what `/metrics` gave.
+    pub(crate) fn parse(text: String) -> Result<Self> {
         let mut samples = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             // An exemplar stands behind ` # `.
@@ -162,12 +168,16 @@ impl Metrics {
 }
 
 /// GET inside the agent's namespace: status and body.
-fn get(lab: &Lab, address: &str, path: &str) -> Result<(u16, String)> {
-    let script = format!(
-        "exec 3<>/dev/tcp/{}; printf 'GET {path} HTTP/1.0\\r\\nHost: lab\\r\\n\\r\\n' >&3; timeout 5 cat <&3",
-        address.replace(':', "/")
-    );
-    let answer = output(lab.inside(Side::Agent, "bash").args(["-c", &script]))?;
+pub(crate) fn get(lab: &Lab, address: &str, path: &str) -> Result<(u16, String)> {
+    let (address, path): (SocketAddr, _) = (address.parse()?, path.to_owned());
+    let answer = lab.enter(Side::Agent, move || {
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: lab\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP status")?;
     Ok((status, body.to_owned()))

@@ -1,13 +1,16 @@
 //! Two network namespaces, "trunk" and "agent", joined by one veth pair: the only wire the lab has.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use rustix::thread::LinkNameSpaceType;
 
 use crate::children::{output, wait_for};
 
@@ -101,6 +104,22 @@ impl Lab {
         command
     }
 
+    /// Does `work` in a thread of ours that is in the namespace of `side`. Sockets that it opens stay there.
+    pub(crate) fn enter<T: Send + 'static>(
+        &self,
+        side: Side,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let path = self.namespace_file(side);
+        let thread = thread::spawn(move || {
+            let namespace = File::open(&path).with_context(|| path.display().to_string())?;
+            let network = Some(LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), network)?;
+            work()
+        });
+        thread.join().map_err(|_| anyhow!("the thread inside the lab panicked"))?
+    }
+
     /// Waits until something listens on `address` (`ip:port`), UDP or TCP.
     pub(crate) fn wait_listening(&self, side: Side, address: &str) -> Result<()> {
         wait_for(&format!("a listener on {address}"), Duration::from_secs(10), || {
@@ -120,7 +139,6 @@ impl Lab {
     }
 
     /// The file that stands for the namespace of `side`.
-    #[cfg_attr(not(feature = "ui"), allow(dead_code, reason = "only the Jaeger page enters it by itself"))]
     pub(crate) fn namespace_file(&self, side: Side) -> PathBuf {
         Path::new("/run/netns").join(self.namespace(side))
     }

@@ -199,7 +199,7 @@ fn traced(lines: &[Value], spans: &[Span]) -> Result<()> {
 }
 
 /// Whether two accounts tell of the same transfers.
-fn same_transfers(one: &[Value], other: &[Value]) -> Result<()> {
+pub(crate) fn same_transfers(one: &[Value], other: &[Value]) -> Result<()> {
     let told = |lines: &[Value]| -> Vec<String> {
         let fields =
             ["call_id", "method", "type", "outcome", "status", "evidence", "target_call_id", "refer_cseq"];

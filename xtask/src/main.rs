@@ -16,7 +16,9 @@ mod collector;
 mod daemon;
 mod demo;
 mod deploy;
+mod faults;
 mod fuzz;
+mod kernels;
 mod lab;
 mod ladder;
 mod live;
@@ -25,7 +27,6 @@ mod setup;
 mod test;
 mod traffic;
 mod ui;
-#[allow(dead_code, reason = "the generators to come use it")]
 mod wire;
 
 /// Chores of sipobs.
@@ -38,6 +39,8 @@ enum Chore {
     Demo(demo::Options),
     /// Feed hostile bytes to every stage that eats bytes.
     Fuzz(fuzz::Options),
+    /// Boot other kernels in an emulator and hold live capture under each against the file reader.
+    Kernels(kernels::Options),
     /// Write the captures of the golden cases from their ladder files.
     Ladders {
         /// Only say whether they are what their ladders say.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
+        Chore::Kernels(options) => kernels::run(&options),
         Chore::Record { file } => recording::record(&file),
         Chore::RecordCases(options) => cases::run(
             &["golden", "golden_wrong"].map(|folder| root().join("sipobs/tests").join(folder)),

@@ -56,6 +56,13 @@ impl Tap {
 /// Sends the frames of a lab's capture at their own pace: those that the agent sent out of its end, the others
 /// into it, so that each crosses the end in the direction it once had. `lab` is one made for replays.
 pub(crate) fn replay(lab: &Lab, capture: &Path) -> Result<()> {
+    let mut tcpreplay = replayer(lab, capture)?;
+    tcpreplay.arg(capture).stdout(std::process::Stdio::null());
+    run(&mut tcpreplay, Duration::from_secs(300))
+}
+
+/// tcpreplay as [`replay`] runs it, but for the name of the capture, which comes last.
+pub(crate) fn replayer(lab: &Lab, capture: &Path) -> Result<Command> {
     let directions = lab.dir.join("directions.cache");
     let mut prepare = Command::new("tcpprep");
     prepare
@@ -68,7 +75,6 @@ pub(crate) fn replay(lab: &Lab, capture: &Path) -> Result<()> {
     let mut tcpreplay = lab.inside(Side::Agent, "tcpreplay");
     // tcpprep calls the named network "server"; its frames leave by the first interface.
     tcpreplay.args(["--quiet", "--intf1", AGENT_INTERFACE, "--intf2", TRUNK_INTERFACE, "--cachefile"]);
-    tcpreplay.arg(&directions).arg(capture);
-    tcpreplay.stdout(std::process::Stdio::null());
-    run(&mut tcpreplay, Duration::from_secs(300))
+    tcpreplay.arg(&directions);
+    Ok(tcpreplay)
 }

@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Checks,
     /// Record the golden cases whose parties are further stacks.
     Peers,
+    /// Boot other kernels in an emulator.
+    Kernels,
     /// Run beside other SIP readers.
     Comparisons,
     /// Build the Jaeger page of the demo.
@@ -31,7 +33,8 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    /// Everything but [`Need::Peers`]: recording cases is rare, and a proxy not for every machine.
+    /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
+    /// [`Need::Kernels`], as rare and large.
     pub(crate) const ALL: [Self; 6] =
         [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz];
 }
@@ -45,9 +48,16 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Lab, "baresip", "baresip-core"),
     (Need::Checks, "tcpdump", "tcpdump"),
     (Need::Checks, "tcpreplay", "tcpreplay"),
+    (Need::Checks, "faketime", "faketime"),
     (Need::Checks, "promtool", "prometheus"),
     (Need::Peers, "kamailio", "kamailio"),
     (Need::Peers, "linphonec", "linphone-cli"),
+    (Need::Kernels, "qemu-system-x86_64", "qemu-system-x86"),
+    (Need::Kernels, "busybox", "busybox-static"),
+    (Need::Kernels, "cpio", "cpio"),
+    (Need::Kernels, "setpriv", "util-linux"),
+    (Need::Kernels, "strip", "binutils"),
+    (Need::Kernels, "xz", "xz-utils"),
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
     (Need::Ui, "protoc", "protobuf-compiler"),

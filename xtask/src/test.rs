@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::children::{check_interrupt, run as run_command};
-use crate::{daemon, deploy, lab, live, root, setup};
+use crate::{daemon, deploy, faults, lab, live, root, setup};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -43,6 +43,7 @@ const STEPS: &[Step] = &[
     ("lab", "the lab's calls, captured live, and their spans in a collector", live_calls),
     ("replay", "a capture through XDP and tc says what the file says", replay),
     ("http", "spans over HTTP", http),
+    ("faults", "what can go wrong around the daemon, made to happen", faults),
     ("clean", "nothing is left behind", clean),
 ];
 
@@ -148,6 +149,10 @@ fn live_calls() -> Result<Verdict> {
 
 fn replay() -> Result<Verdict> {
     captured(live::replayed)
+}
+
+fn faults() -> Result<Verdict> {
+    captured(|sipobs| faults::run(sipobs, std::env::var("SIPOBS_TEST_FAULT").ok().as_deref()))
 }
 
 fn http() -> Result<Verdict> {

@@ -51,11 +51,10 @@ mod none {
 
 #[cfg(feature = "ui")]
 mod page {
-    use std::fs::File;
     use std::net::{SocketAddr, TcpListener};
     use std::time::Duration;
 
-    use anyhow::{Context, Result};
+    use anyhow::Result;
     use otlp_embedded::{Config, State, TraceServiceImpl, TraceServiceServer, ui_app};
     use tokio::runtime::Runtime;
     use tokio::task::JoinHandle;
@@ -130,16 +129,6 @@ mod page {
 
     /// A socket stays in the namespace it was made in, so a thread goes there to make it.
     fn bind_inside(lab: &Lab) -> Result<TcpListener> {
-        let path = lab.namespace_file(Side::Agent);
-        std::thread::spawn(move || -> Result<TcpListener> {
-            let namespace = File::open(&path).with_context(|| path.display().to_string())?;
-            rustix::thread::move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&namespace),
-                Some(rustix::thread::LinkNameSpaceType::Network),
-            )?;
-            Ok(TcpListener::bind(("127.0.0.1", 4317))?)
-        })
-        .join()
-        .map_err(|_| anyhow::anyhow!("the thread that binds inside the lab panicked"))?
+        lab.enter(Side::Agent, || Ok(TcpListener::bind(("127.0.0.1", 4317))?))
     }
 }

@@ -8,7 +8,12 @@ use super::{Exit, Failure, Settings};
 const AFTER: &str = "\
 Loads the programs and opens the rings as `sipobs run` would, attaches nothing,
 and takes all down again. Run it as the user that will capture: it names each
-capability that is missing.";
+capability that is missing.
+
+Examples:
+  sudo sipobs check                        every interface that is up
+  sudo sipobs check -i eth0 --mode tc
+  sudo sipobs check -c /etc/sipobs/sipobs.toml";
 
 /// Say whether this machine can capture, what would attach, and why not
 #[derive(Debug, Args)]

@@ -31,7 +31,7 @@ enum Exit {
 
 const EXIT_CODES: &str = "\
 Exit status:
-  0  read and understood
+  0  read and understood; or, for run, ended by a signal and all handed over
   1  a file could not be read to its end (what was read is still reported), or
      an output could not be written or delivered
   2  bad arguments or configuration
@@ -46,6 +46,12 @@ Examples:
   sudo sipobs run -i eth0                  watch an interface
   sipobs check -i eth0                     what would attach here, and why not";
 
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  sipobs config > sipobs.toml              every setting, to begin a file with
+  sipobs config -c sipobs.toml             what that file comes to
+  SIPOBS_CAPTURE__PORTS='[5060, 5080]' sipobs config";
+
 /// Explains every SIP call transfer on the wire.
 ///
 /// sipobs rebuilds SIP dialogs from packets and judges each transfer in them: by REFER, by a second-leg
@@ -59,13 +65,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Explain the transfers in capture files
+    // Their texts are their own: one here would hide them.
     Pcap(pcap::Pcap),
-    /// Watch interfaces and export what is found
     Run(run::Run),
-    /// Say whether this machine can capture, what would attach, and why not
     Check(check::Check),
     /// Print the configuration in effect, secrets hidden
+    ///
+    /// Every setting with its value: the defaults, the file over them, the environment over that, then flags.
+    #[command(after_help = format!("{CONFIG_EXAMPLES}\n\n{EXIT_CODES}"))]
     Config(Settings),
 }
 

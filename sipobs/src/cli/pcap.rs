@@ -24,11 +24,12 @@ Examples:
 
 /// Explain the transfers in capture files
 ///
-/// Reads pcap and pcapng, also gzipped, and `-` for standard input. SIP is recognised on every port.
+/// Rebuilds the SIP dialogs that the files show and judges every transfer in them. SIP is recognised on every
+/// port. Needs no privilege.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Pcap {
-    /// Capture files
+    /// Capture files: pcap or pcapng, also gzipped; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// How to print

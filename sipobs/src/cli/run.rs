@@ -105,7 +105,7 @@ pub(super) fn without_live() -> Failure {
         exit: Exit::Capture,
         error: anyhow::anyhow!(
             "this build reads capture files only; live capture needs Linux and a build with \
-             `cargo build --release --features live` (see README, \"Try it\")"
+             `cargo build --release --features live` (see README)"
         ),
     }
 }

@@ -48,6 +48,23 @@ mod enabled {
             Some((&*self.otlp.counters()).into())
         }
 
+        /// Requests that have failed so far, and a sentence about them.
+        #[cfg(feature = "live")]
+        pub(crate) fn failures(&self) -> (u64, impl FnOnce() -> String) {
+            let (counters, url) = (self.otlp.counters(), &self.url);
+            let failed = counters.failed_requests();
+            let sentence = move || {
+                format!(
+                    "{url}: requests to the collector have failed ({failed} so far; the last: {}); {} spans \
+                     wait, {} were dropped",
+                    counters.last_failure(),
+                    counters.waiting(),
+                    counters.drops().sum()
+                )
+            };
+            (failed, sentence)
+        }
+
         /// Hands over what is left; says so if some was lost. True if all arrived.
         pub(crate) fn finish(self) -> bool {
             let counters: Arc<Counters> = self.otlp.shutdown();
@@ -101,6 +118,11 @@ mod disabled {
 
         #[cfg(feature = "live")]
         pub(crate) fn counts(&self) -> Option<sipobs::export::metrics::SpanCounts> {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn failures(&self) -> (u64, fn() -> String) {
             match *self {}
         }
 

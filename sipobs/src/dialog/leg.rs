@@ -2,14 +2,38 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
+
 use super::room::Standing;
 use super::transaction::Transactions;
 use crate::sip::{self, Uri};
 use crate::timestamp::Timestamp;
-use crate::transfer::{Seen, Side};
 
 /// Hops of one leg that are told apart.
 const PATHS: usize = 8;
+
+/// The ends of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Who sent the first INVITE.
+    Caller,
+    /// Who answered it.
+    Callee,
+}
+
+/// How much of one leg was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// Nothing.
+    #[default]
+    None,
+    /// One side's messages only.
+    OneWay,
+    /// Both sides' messages.
+    Both,
+}
 
 /// One leg, by a number that is never used again; rising numbers are rising ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,7 +11,6 @@ use self::room::{Room, Standing};
 use crate::sip::{self, CSeq, Message, Method, Name, NameAddr, Start};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
-use crate::transfer::Side;
 
 mod leg;
 mod room;
@@ -19,6 +18,7 @@ mod step;
 mod transaction;
 
 pub(crate) use leg::{Answer, End, Invite, Leg, LegId, Origin};
+pub use leg::{Seen, Side};
 pub(crate) use room::{Crowded, LEG};
 pub(crate) use step::has_credentials;
 pub(crate) use transaction::is_challenge;

@@ -1,10 +1,9 @@
 //! What one message does to its leg.
 
 use super::leg::{Answer, Invite, Leg, Origin};
-use super::{Event, LONGEST_ID, cut, is_challenge, reason};
+use super::{Event, LONGEST_ID, Side, cut, is_challenge, reason};
 use crate::sip::{CSeq, Message, Method, Name, Start, sdp};
 use crate::stream::WireMessage;
-use crate::transfer::Side;
 
 /// Provisional statuses of one INVITE that are told apart.
 const PROVISIONALS: usize = 16;

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::Side;
 use crate::sip::CSeq;
-use crate::transfer::Side;
 
 /// Older transactions of a leg are forgotten: their last copies are long gone (64·T1 = 32 s).
 const KEPT: usize = 24;

@@ -1,6 +1,6 @@
 //! One JSON object a line: the output contract's own form.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
@@ -8,22 +8,55 @@ use serde_json::ser::Formatter;
 use super::{Sink, Summary};
 use crate::transfer::Output;
 
+/// Bytes that may wait for a flush.
+const BUFFER: usize = 64 * 1024;
+
 /// Writes outputs as JSON lines. The same outputs give the same bytes.
+///
+/// A line is written whole or not at all: what a full disk cut off is finished before the next line, so that
+/// every line that is there can be read.
 #[derive(Debug)]
 pub struct Jsonl<W: Write> {
-    out: BufWriter<W>,
+    out: W,
+    /// What is not written yet: lines, but for the first, which may be the rest of one.
+    buffer: Vec<u8>,
+    /// How many bytes of the buffer are such a rest.
+    rest: usize,
     notices: bool,
 }
 
 impl<W: Write> Jsonl<W> {
     /// Writes to `out`; early notices only if `notices`.
     pub fn new(out: W, notices: bool) -> Self {
-        Self { out: BufWriter::with_capacity(64 * 1024, out), notices }
+        Self { out, buffer: Vec::with_capacity(BUFFER), rest: 0, notices }
     }
 
     fn line(&mut self, record: &impl Serialize) -> io::Result<()> {
-        record.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Terminal))?;
-        self.out.write_all(b"\n")
+        record.serialize(&mut serde_json::Serializer::with_formatter(&mut self.buffer, Terminal))?;
+        self.buffer.push(b'\n');
+        if self.buffer.len() < BUFFER { Ok(()) } else { self.write() }
+    }
+
+    /// Writes the buffer. On failure, lines of which nothing is written yet are given up.
+    fn write(&mut self) -> io::Result<()> {
+        let (mut written, mut result) = (0, Ok(()));
+        while result.is_ok() && written < self.buffer.len() {
+            match self.out.write(&self.buffer[written..]) {
+                Ok(0) => result = Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        let within_a_line = match written {
+            0 => self.rest > 0,
+            _ => self.buffer[written - 1] != b'\n',
+        };
+        let end = self.buffer[written..].iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        self.rest = if within_a_line { end } else { 0 };
+        self.buffer.drain(..written);
+        self.buffer.truncate(self.rest);
+        result
     }
 }
 
@@ -57,6 +90,7 @@ impl<W: Write> Sink for Jsonl<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.write()?;
         self.out.flush()
     }
 }
@@ -116,5 +150,46 @@ mod tests {
             "{\"kind\":\"summary\",\"packets\":0,\"messages\":0,\"calls\":0,\"transfers\":{},\
              \"not_understood\":{},\"lost\":{}}\n"
         );
+    }
+
+    /// A disk with `room` for so many bytes.
+    struct Disk {
+        bytes: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for &mut Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = bytes.len().min(self.room - self.bytes.len());
+            self.bytes.extend_from_slice(&bytes[..room]);
+            if room == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(room) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_torn_line() {
+        let record = Output::Transfer(Box::new(samples::busy()));
+        let length = lines(false, std::slice::from_ref(&record)).len();
+        for room in [0, 1, length - 1, length, length + 1] {
+            let mut disk = Disk { bytes: Vec::new(), room };
+            let mut sink = Jsonl::new(&mut disk, false);
+            let mut write = |sink: &mut Jsonl<&mut Disk>| {
+                sink.output(&record).unwrap();
+                sink.flush().is_ok()
+            };
+            let taken = [write(&mut sink), write(&mut sink), write(&mut sink)];
+            assert_eq!(taken, [room >= length, false, false], "room for {room} of {length}");
+            sink.out.room = usize::MAX;
+            assert!(write(&mut sink));
+            drop(sink);
+            let text = String::from_utf8(disk.bytes).unwrap();
+            let begun = room.div_ceil(length);
+            assert_eq!(text.lines().count(), begun + 1, "room for {room} of {length}");
+            assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+        }
     }
 }

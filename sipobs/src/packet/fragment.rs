@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::ip::Fragment;
 use super::{Counters, Item};
+use crate::damage::Damage;
 use crate::steps::step;
-use crate::stream::{self, Damage};
+use crate::stream;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
 

@@ -10,7 +10,7 @@ use self::duplicate::Duplicates;
 use self::fragment::{Fragments, Joined};
 use self::ip::{Inside, Ip};
 use crate::capture::{Frame, LinkType};
-use crate::stream::Damage;
+use crate::damage::Damage;
 use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
 

@@ -5,13 +5,14 @@
 //! not SIP are let go at their first bytes.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
+pub use crate::damage::Damage;
 use crate::packet::{Packet, Transport};
 use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
@@ -51,27 +52,6 @@ pub enum TransportKind {
     Udp,
     /// TCP.
     Tcp,
-}
-
-/// Evidence that is known to be missing. It spoils verdicts that would have rested on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
-    /// Frames that the kernel's ring had no room for, anywhere on this node.
-    RingLost(u64),
-    /// Bytes missing in the TCP stream between these hosts.
-    TcpGap {
-        /// Sender of the missing bytes.
-        src: IpAddr,
-        /// Receiver of the missing bytes.
-        dst: IpAddr,
-    },
-    /// A datagram between these hosts of which fragments never came.
-    MissingFragment {
-        /// Sender of the datagram.
-        src: IpAddr,
-        /// Receiver of the datagram.
-        dst: IpAddr,
-    },
 }
 
 /// What comes out of this stage.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use crate::dialog::{Seen, Side};
 use crate::sip::CSeq;
 use crate::timestamp::Timestamp;
 
@@ -190,19 +191,6 @@ pub struct Visibility {
     pub target: Seen,
 }
 
-/// How much of one leg was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Seen {
-    /// Nothing.
-    #[default]
-    None,
-    /// One side's messages only.
-    OneWay,
-    /// Both sides' messages.
-    Both,
-}
-
 /// What is known to be missing from the evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Quality {
@@ -305,16 +293,6 @@ pub struct Call {
     /// a Call-ID are somebody's number.
     #[serde(skip)]
     pub parties: Vec<String>,
-}
-
-/// The ends of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    /// Who sent the first INVITE.
-    Caller,
-    /// Who answered it.
-    Callee,
 }
 
 /// The REFER-absent BYE, in levels. Only a fact; alerts are [`Alert`]s.

@@ -32,32 +32,32 @@ pub struct Config {
     pub diagnosis: Option<String>,
 }
 
-/// The clocks of the state machines, in seconds (fractions allowed).
+/// The clocks of the state machines, in seconds (fractions allowed). Those marked \[H\] are heuristics, no RFC's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timers {
     /// A request without any answer is lost after this: 64·T1 (RFC 3261 §17.1.1.2, §17.1.2.2).
     #[serde(with = "seconds")]
     pub transaction: Duration,
-    /// How long a late NOTIFY or a target leg may follow the BYE. [H]
+    /// How long a late NOTIFY or a target leg may follow the BYE. \[H\]
     #[serde(with = "seconds")]
     pub after_bye: Duration,
-    /// How long an accepted REFER may stay without any news and without a BYE. [H]
+    /// How long an accepted REFER may stay without any news and without a BYE. \[H\]
     #[serde(with = "seconds")]
     pub notify: Duration,
-    /// How long after a REFER, a redirect or an optimistic 200 the target leg may begin. [H]
+    /// How long after a REFER, a redirect or an optimistic 200 the target leg may begin. \[H\]
     #[serde(with = "seconds")]
     pub target: Duration,
-    /// How long a verdict from a final answer waits for what goes with it: a retry, the ACK, a NOTIFY. [H]
+    /// How long a verdict from a final answer waits for what goes with it: a retry, the ACK, a NOTIFY. \[H\]
     #[serde(with = "seconds")]
     pub grace: Duration,
-    /// Both legs up for this long: bridged. [H]
+    /// Both legs up for this long: bridged. \[H\]
     #[serde(with = "seconds")]
     pub bridged: Duration,
-    /// A CANCEL this close to the call's BYE: the caller gave up. [H]
+    /// A CANCEL this close to the call's BYE: the caller gave up. \[H\]
     #[serde(with = "seconds")]
     pub abandoned: Duration,
-    /// A 200 sipfrag this soon after the 2xx, with no 1xx before it, was perhaps sent before dialling. [H]
+    /// A 200 sipfrag this soon after the 2xx, with no 1xx before it, was perhaps sent before dialling. \[H\]
     #[serde(with = "seconds")]
     pub optimistic: Duration,
     /// How long an INVITE may ring: proxies give up after 3 minutes (timer C, RFC 3261 §16.6).

@@ -355,19 +355,4 @@ mod tests {
         assert!(toml::from_str::<TrunkConfig>("name = \"t\"\nexpect = \"bye\"").is_err());
         assert!(toml::from_str::<TrunkConfig>("name = \"t\"\nheader = [{ name = \"X\", val = 1 }]").is_err());
     }
-
-    #[test]
-    fn globs() {
-        for (pattern, text, wanted) in [
-            ("*", "", true),
-            ("a*c", "abbc", true),
-            ("a*c", "abcb", false),
-            ("a?c", "aBC", true),
-            ("?", "", false),
-            ("*ab*ab", "ababab", true),
-            ("", "a", false),
-        ] {
-            assert_eq!(glob(pattern, text.as_bytes()), wanted, "{pattern} {text}");
-        }
-    }
 }

@@ -24,7 +24,7 @@ pub enum Error {
         link_layer: u16,
     },
     /// The configuration asks for something that cannot be.
-    #[error("{field}: {reason}")]
+    #[error("capture.{field}: {reason}")]
     Config {
         /// The field of [`super::Config`].
         field: &'static str,
@@ -83,6 +83,11 @@ pub enum Error {
 
 fn lacking(capabilities: &[&str]) -> String {
     match capabilities {
+        [] if !probe::kernel_is_at_least(5, 11) => {
+            "all capabilities needed are there: before Linux 5.11 maps and programs count as locked memory; \
+             raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity, ulimit -l unlimited)"
+                .into()
+        }
         [] => {
             "all capabilities needed are there: a security module (lockdown, seccomp, LSM) forbids it".into()
         }
@@ -121,9 +126,15 @@ impl Error {
 
     pub(super) fn ring(cpu: u32, bytes: usize, error: io::Error) -> Self {
         match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => {
-                Self::Capability { action: "opening perf rings", missing: probe::missing(&["CAP_PERFMON"]) }
-            }
+            Some(libc::EACCES | libc::EPERM) => Self::Capability {
+                action: "opening perf rings",
+                missing: match probe::missing(&["CAP_SYS_ADMIN"]) {
+                    missing if !missing.is_empty() && probe::rings_need_sys_admin() => {
+                        vec!["CAP_SYS_ADMIN, or sysctl kernel.perf_event_paranoid=2"]
+                    }
+                    _ => probe::missing(&["CAP_PERFMON"]),
+                },
+            },
             _ => Self::Ring { cpu, bytes, source: error },
         }
     }

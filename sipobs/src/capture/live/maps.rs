@@ -5,12 +5,34 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::maps::{Array, Map, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
-use sipobs_common::{Counters, Hook, PORT_WORDS, Settings, noise, port_bit};
+use sipobs_common::{Counters, Failure, Hook, PORT_WORDS, Settings, noise, port_bit};
 
-use super::{Config, Error};
+use super::{Config, Error, probe};
 
 /// The programs as `build.rs` built them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipobs.bpf.o"));
+
+/// Lets this process lock as much memory as it may: before Linux 5.11 maps and programs count against
+/// RLIMIT_MEMLOCK, whose usual 64 KiB hold none of ours. Only CAP_SYS_RESOURCE, which capture does not need
+/// otherwise, goes beyond the hard limit: called before it is given up. Does nothing on later kernels.
+pub fn unlimit_memlock() {
+    if probe::kernel_is_at_least(5, 11) {
+        return;
+    }
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointers are to whole `rlimit`s, read or written during the calls only.
+    unsafe {
+        if libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) == 0 {
+            return;
+        }
+        let mut limit = unlimited;
+        if libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            // If it does not go, creating the maps fails and says so.
+            let _ = libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
+        }
+    }
+}
 
 /// Creates the maps and tells the programs what to look for. No program is in the kernel yet.
 pub(super) fn load(config: &Config) -> Result<Ebpf, Error> {
@@ -99,6 +121,19 @@ pub(super) fn counters_by_cpu(ebpf: &Ebpf, hook: Hook) -> Result<Vec<Counters>, 
     let map = ebpf.map("COUNTERS").ok_or_else(|| no_map("COUNTERS"))?;
     let counters: PerCpuArray<_, Counters> = PerCpuArray::try_from(map)?;
     Ok(counters.get(&(hook as u32), 0)?.to_vec())
+}
+
+/// Frames that found no ring, or one that is off, by CPU number, over all hooks.
+pub(super) fn frames_without_ring(ebpf: &Ebpf) -> Result<Vec<u64>, Error> {
+    let mut sums: Vec<u64> = Vec::new();
+    for hook in Hook::ALL {
+        for (cpu, counters) in counters_by_cpu(ebpf, hook)?.iter().enumerate() {
+            sums.resize(sums.len().max(cpu + 1), 0);
+            sums[cpu] +=
+                counters.failed[Failure::NoRing as usize] + counters.failed[Failure::RingOff as usize];
+        }
+    }
+    Ok(sums)
 }
 
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {

@@ -26,6 +26,7 @@
 #![allow(unsafe_code)]
 
 mod attach;
+mod attachment;
 mod clock;
 mod dry_run;
 mod error;
@@ -37,59 +38,25 @@ mod ring;
 mod select;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 pub use sipobs_common::{Counters, Failure, Hook, flags};
 
 use self::attach::{Attached, attach};
+pub use self::attachment::{Attachment, How, News, Outlook};
 use self::clock::{Clock, monotonic};
 pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
 use self::kernel_log::KernelLog;
 pub use self::links::Interface;
-pub use self::probe::{Capability, Feature, Probe, probe};
+pub use self::maps::unlimit_memlock;
+pub use self::probe::{Capability, Feature, Probe, probe, rings_need_sys_admin};
 use self::ring::{HOLD, Record, Rings};
 use self::select::Selection;
 pub use crate::capture::{Config, Mode};
 use crate::capture::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
-
-/// One program on one interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// The interface's name when it was attached.
-    pub interface: String,
-    /// Its index.
-    pub ifindex: u32,
-    /// How the program is attached.
-    pub how: How,
-    /// Why not a way that was tried before, in plain words.
-    pub refused: Vec<String>,
-}
-
-impl fmt::Display for Attachment {
-    /// `eth0: generic XDP (native XDP: the driver has none)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.interface, self.how)?;
-        if !self.refused.is_empty() {
-            write!(f, " ({})", self.refused.join("; "))?;
-        }
-        Ok(())
-    }
-}
-
-/// What would be tried on an interface, first things first, each with what is known to stand in its way.
-#[derive(Clone, Debug)]
-pub struct Outlook {
-    /// The interface.
-    pub interface: Interface,
-    /// For received frames.
-    pub ingress: Vec<(How, Option<String>)>,
-    /// For sent frames.
-    pub egress: Vec<(How, Option<String>)>,
-}
 
 /// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again.
 ///
@@ -120,78 +87,6 @@ pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
     Ok(meant.into_iter().map(|interface| attach::outlook(interface, config.mode)).collect())
 }
 
-/// What happened to an interface that is meant.
-#[derive(Clone, Debug)]
-pub enum News {
-    /// A program is attached.
-    Attached(Attachment),
-    /// The interface is gone, or not meant any more; a program is not attached any more.
-    Detached(Attachment),
-    /// No program could be attached.
-    Refused {
-        /// The interface.
-        interface: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl fmt::Display for News {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Attached(attachment) => attachment.fmt(f),
-            Self::Detached(attachment) => {
-                write!(f, "{}: {} detached", attachment.interface, attachment.how)
-            }
-            Self::Refused { reason, .. } => f.write_str(reason),
-        }
-    }
-}
-
-/// The ways a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum How {
-    /// XDP in the driver.
-    NativeXdp,
-    /// XDP in the kernel's stack.
-    GenericXdp,
-    /// tcx, ingress, before every other program (Linux 6.6 and later).
-    TcxIngress,
-    /// A filter on the clsact qdisc, ingress.
-    ClsactIngress,
-    /// tcx, egress, before every other program (Linux 6.6 and later).
-    TcxEgress,
-    /// A filter on the clsact qdisc, egress.
-    ClsactEgress,
-}
-
-impl How {
-    /// A stable name for metrics and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NativeXdp => "xdp_native",
-            Self::GenericXdp => "xdp_generic",
-            Self::TcxIngress => "tcx_ingress",
-            Self::ClsactIngress => "clsact_ingress",
-            Self::TcxEgress => "tcx_egress",
-            Self::ClsactEgress => "clsact_egress",
-        }
-    }
-}
-
-impl fmt::Display for How {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NativeXdp => "native XDP",
-            Self::GenericXdp => "generic XDP",
-            Self::TcxIngress => "tcx ingress",
-            Self::ClsactIngress => "clsact ingress",
-            Self::TcxEgress => "tcx egress",
-            Self::ClsactEgress => "clsact egress",
-        })
-    }
-}
-
 /// What [`Live::poll`] hands over.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -206,8 +101,8 @@ pub enum Event<'a> {
     },
 }
 
-/// How often CPUs and interfaces are looked at for changes.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How often CPUs and interfaces are looked at for changes. What comes is not seen before.
+const LOOK_AROUND: Duration = Duration::from_millis(250);
 
 /// A running capture.
 #[derive(Debug)]
@@ -223,6 +118,8 @@ pub struct Live {
     ebpf: Ebpf,
     rings: Rings,
     cpus: Vec<u32>,
+    /// Frames that found no ring, or one that is off, by CPU number, as of the last look.
+    without_ring: Vec<u64>,
     clock: Clock,
     /// Frames handed over.
     frames: u64,
@@ -251,6 +148,7 @@ impl Live {
             ebpf,
             rings,
             cpus,
+            without_ring: Vec::new(),
             clock: Clock::new(),
             frames: 0,
             last: Timestamp::from_nanos(i64::MIN),
@@ -403,12 +301,22 @@ impl Live {
             self.follow()?;
         }
         let cpus = online_cpus()?;
-        if cpus != self.cpus {
-            for &cpu in cpus.iter().filter(|cpu| !self.cpus.contains(cpu)) {
-                open_ring(&mut self.ebpf, &mut self.rings, cpu, self.config.ring_bytes)?;
+        let off = maps::frames_without_ring(&self.ebpf)?;
+        let mut with_ring = Vec::with_capacity(cpus.len());
+        for cpu in cpus {
+            // One that was away only between two looks is told by what its programs could not write.
+            let count = |counts: &[u64]| counts.get(cpu as usize).copied().unwrap_or(0);
+            if count(&off) > count(&self.without_ring) || !self.cpus.contains(&cpu) {
+                match open_ring(&mut self.ebpf, &mut self.rings, cpu, self.config.ring_bytes) {
+                    // Gone again, perhaps: it is tried anew at the next look, and what it loses is counted.
+                    Err(Error::Ring { .. }) => continue,
+                    opened => opened?,
+                }
             }
-            self.cpus = cpus;
+            with_ring.push(cpu);
         }
+        self.cpus = with_ring;
+        self.without_ring = off;
         Ok(())
     }
 }
@@ -477,6 +385,7 @@ fn check(config: &Config) -> Result<(), Error> {
 
 /// Maps and rings. The programs are loaded as they are attached: which ones depends on the interfaces.
 fn prepare(config: &Config) -> Result<(Ebpf, Rings, Vec<u32>), Error> {
+    unlimit_memlock();
     let mut ebpf = maps::load(config)?;
     let mut rings = Rings::new();
     let cpus = online_cpus()?;

@@ -25,7 +25,8 @@ pub struct Probe {
     pub features: Vec<Feature>,
     /// The capabilities that matter, and whether they are effective.
     pub capabilities: Vec<Capability>,
-    /// `kernel.perf_event_paranoid`: above 0, rings need CAP_PERFMON. None where it cannot be read.
+    /// `kernel.perf_event_paranoid`: above 0, rings need CAP_PERFMON, above 2 CAP_SYS_ADMIN. None where it cannot be
+    /// read.
     pub perf_event_paranoid: Option<i32>,
     /// CPUs online: each gets a ring.
     pub cpus: usize,
@@ -68,14 +69,19 @@ pub fn probe() -> Result<Probe, Error> {
                 use_for: "programs that vanish with the daemon",
             },
             Feature {
+                name: "maps not locked (5.11)",
+                present: least(5, 11),
+                use_for: "without it, no limit on locked memory (LimitMEMLOCK), or CAP_SYS_RESOURCE",
+            },
+            Feature {
                 name: "XDP multi-buffer (5.18)",
                 present: least(5, 18),
-                use_for: "frames beyond a page; without it native XDP needs a small MTU",
+                use_for: "frames beyond a page; without it XDP needs a small MTU, and does not see into tunnels",
             },
             Feature {
                 name: "tcx (6.6)",
                 present: least(6, 6),
-                use_for: "egress before every other program; without it, clsact",
+                use_for: "a place before every other tc program; without it, clsact",
             },
             Feature {
                 name: "BTF",
@@ -87,8 +93,7 @@ pub fn probe() -> Result<Probe, Error> {
             .iter()
             .map(|&(name, bit, use_for)| Capability { name, effective: effective >> bit & 1 != 0, use_for })
             .collect(),
-        perf_event_paranoid: read_trimmed("/proc/sys/kernel/perf_event_paranoid")
-            .and_then(|text| text.parse().ok()),
+        perf_event_paranoid: perf_event_paranoid(),
         cpus: aya::util::online_cpus().map_or(0, |cpus| cpus.len()),
         interfaces: interfaces()?,
     })
@@ -103,6 +108,12 @@ impl fmt::Display for Probe {
         writeln!(f, "capabilities")?;
         for capability in &self.capabilities {
             writeln!(f, "  {:<3} {:<24} {}", yes(capability.effective), capability.name, capability.use_for)?;
+        }
+        if let Some(level) = self.perf_event_paranoid.filter(|level| *level > UPSTREAM_PARANOID) {
+            writeln!(
+                f,
+                "  kernel.perf_event_paranoid is {level}: rings need CAP_SYS_ADMIN, or it lowered to 2"
+            )?;
         }
         writeln!(f, "interfaces")?;
         for interface in &self.interfaces {
@@ -138,6 +149,19 @@ pub(super) fn missing(wanted: &[&'static str]) -> Vec<&'static str> {
     // CAP_SYS_ADMIN stands in for the two that were split from it.
     let admin = has("CAP_SYS_ADMIN");
     wanted.iter().copied().filter(|name| !has(name) && !(admin && *name != "CAP_NET_ADMIN")).collect()
+}
+
+/// The highest level of `kernel.perf_event_paranoid` that Linux itself knows.
+const UPSTREAM_PARANOID: i32 = 2;
+
+/// Whether only CAP_SYS_ADMIN opens rings here. Debian's and Ubuntu's kernels have a level above Linux's own, and
+/// start with it, at which they do not look at CAP_PERFMON.
+pub fn rings_need_sys_admin() -> bool {
+    perf_event_paranoid().is_some_and(|level| level > UPSTREAM_PARANOID)
+}
+
+fn perf_event_paranoid() -> Option<i32> {
+    read_trimmed("/proc/sys/kernel/perf_event_paranoid")?.parse().ok()
 }
 
 fn effective_capabilities() -> u64 {

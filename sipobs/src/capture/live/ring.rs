@@ -53,20 +53,15 @@ impl Rings {
         Self { rings: Vec::new(), next: BinaryHeap::new(), scratch: Vec::new(), damaged: 0 }
     }
 
-    /// Opens a ring for `cpu`, in the place of an older one. Returns its file descriptor for the map.
+    /// Opens a ring for `cpu`, in the place of an older one, which goes once it is read to its end. Returns its
+    /// file descriptor for the map.
     pub(super) fn open(&mut self, cpu: u32, bytes: usize) -> io::Result<BorrowedFd<'_>> {
         let ring = Ring::open(cpu, bytes)?;
-        let index = match self.rings.iter().position(|ring| ring.cpu == cpu) {
-            Some(index) => {
-                self.rings[index] = ring;
-                index
-            }
-            None => {
-                self.rings.push(ring);
-                self.rings.len() - 1
-            }
-        };
-        let raw = self.rings[index].fd.as_raw_fd();
+        let raw = ring.fd.as_raw_fd();
+        for older in self.rings.iter_mut().filter(|older| older.cpu == cpu) {
+            older.retired = true;
+        }
+        self.rings.push(ring);
         // SAFETY: the descriptor lives in `self`, which the borrow holds.
         Ok(unsafe { BorrowedFd::borrow_raw(raw) })
     }
@@ -86,6 +81,7 @@ impl Rings {
         let mut fds: Vec<libc::pollfd> = self
             .rings
             .iter()
+            .filter(|ring| !ring.retired)
             .map(|ring| libc::pollfd { fd: ring.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
             .collect();
         let millis = i32::try_from(timeout.as_millis().max(1)).unwrap_or(i32::MAX);
@@ -123,6 +119,7 @@ impl Rings {
         for ring in &mut self.rings {
             ring.release();
         }
+        self.rings.retain(|ring| !ring.retired || ring.tail != ring.head);
     }
 
     /// Goes on to the next frame in a ring and queues it, unless it is too young.
@@ -188,6 +185,8 @@ struct Ring {
     released: u64,
     /// Size of the record at `tail`.
     next_size: u16,
+    /// Another ring has taken its place; it still holds what was written before.
+    retired: bool,
 }
 
 // SAFETY: the mapping belongs to this value alone and is not bound to the thread that made it.
@@ -214,7 +213,8 @@ impl Ring {
             if map != libc::MAP_FAILED
                 && let Some(map) = NonNull::new(map.cast())
             {
-                let ring = Self { cpu, fd, map, page, size, head: 0, tail: 0, released: 0, next_size: 0 };
+                let (head, tail, released, next_size, retired) = (0, 0, 0, 0, false);
+                let ring = Self { cpu, fd, map, page, size, head, tail, released, next_size, retired };
                 ring.enable()?;
                 return Ok(ring);
             }

@@ -133,7 +133,7 @@ mod tests {
         for (text, said) in [("", "empty"), ("/(/", "/(/"), ("10.0.0.0/33", "10.0.0.0/33")] {
             let config = Config { interfaces: vec![text.into()], ..Config::default() };
             let error = Selection::new(&config).unwrap_err().to_string();
-            assert!(error.starts_with("interfaces: ") && error.contains(said), "{error}");
+            assert!(error.starts_with("capture.interfaces: ") && error.contains(said), "{error}");
         }
     }
 }

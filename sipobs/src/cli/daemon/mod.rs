@@ -181,9 +181,9 @@ fn signals(runtime: &Runtime) -> anyhow::Result<Stop> {
 }
 
 fn cannot_capture(error: Error, what: &'static str) -> Failure {
-    let exit = match error {
-        Error::Config { .. } => Exit::Usage,
-        _ => Exit::Capture,
-    };
-    Failure { exit, error: anyhow::Error::new(error).context(what) }
+    match error {
+        // Names its field, as every error of the configuration does.
+        Error::Config { .. } => Failure::usage(error),
+        _ => Failure { exit: Exit::Capture, error: anyhow::Error::new(error).context(what) },
+    }
 }

@@ -8,6 +8,7 @@ use landlock::{
     ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetError, path_beneath_rules,
 };
+use sipobs::capture::live::{rings_need_sys_admin, unlimit_memlock};
 use sipobs::config::Config;
 
 use crate::cli::note;
@@ -22,6 +23,7 @@ const READ: [&str; 7] = ["/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/ru
 /// Sheds what is not needed. Called before any thread is started: both the sets and the fence are a thread's,
 /// and its children's. What the kernel does not offer is left out, and said.
 pub(super) fn shed(config: &Config) {
+    unlimit_memlock();
     if let Err(error) = shed_capabilities() {
         note(format_args!("capabilities that are not used could not be given up: {error}"));
     }
@@ -32,7 +34,12 @@ pub(super) fn shed(config: &Config) {
 
 fn shed_capabilities() -> Result<(), caps::errors::CapsError> {
     let permitted = caps::read(None, CapSet::Permitted)?;
-    let kept: CapsHashSet = KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect();
+    let mut kept: CapsHashSet = KEPT.into_iter().collect();
+    // Until the end: a CPU that comes online gets its ring then.
+    if rings_need_sys_admin() {
+        kept.insert(Capability::CAP_SYS_ADMIN);
+    }
+    kept.retain(|capability| permitted.contains(capability));
     if kept.len() == permitted.len() {
         return Ok(());
     }

@@ -78,6 +78,7 @@ impl Watch {
         if rounds.losses_due() {
             self.count_losses(now, rounds);
             self.follow_clock(rounds);
+            self.tell_of_collector(rounds);
             self.live.log();
             self.tell_news();
         }
@@ -106,6 +107,16 @@ impl Watch {
         }
     }
 
+    /// A collector that is away or refuses: the spans' end would be too late to hear of it.
+    fn tell_of_collector(&self, rounds: &mut Rounds) {
+        let Some(spans) = &self.spans else { return };
+        let (failed, sentence) = spans.failures();
+        if failed > rounds.failed_requests && rounds.collector.is_due() {
+            rounds.failed_requests = failed;
+            note(format_args!("{}", sentence()));
+        }
+    }
+
     /// What became of the interfaces.
     pub(super) fn tell_news(&mut self) {
         for news in self.live.news() {
@@ -131,6 +142,7 @@ impl Watch {
         }
         if self.engine.poll_timeout().is_none() {
             self.live.adopt_wall_clock();
+            rounds.stepped = false;
         }
     }
 
@@ -216,6 +228,9 @@ struct Rounds {
     stepped: bool,
     looked: Option<Instant>,
     complaints: Complaints,
+    /// Failed requests to the collector as of the last complaint.
+    failed_requests: u64,
+    collector: Complaints,
 }
 
 impl Rounds {

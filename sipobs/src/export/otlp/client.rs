@@ -58,20 +58,21 @@ impl Deliver for Client {
         match tokio::time::timeout(self.timeout * 2, self.exporter.export(batch)).await {
             Ok(Ok(())) => Answer::Acknowledged,
             Ok(Err(error)) => match &self.status {
-                Some(status) => http_answer(status.load(Ordering::Relaxed)),
+                Some(status) => http_answer(status.load(Ordering::Relaxed), &error),
                 None => grpc_answer(&error),
             },
-            Err(_) => Answer::TryLater,
+            Err(_) => Answer::TryLater(format!("no connection within {} ms", 2 * self.timeout.as_millis())),
         }
     }
 }
 
 /// OTLP/HTTP: 429, 502, 503 and 504 are to be tried again, and so is what never got an answer. Other 5xx
 /// too: proxies send them while a collector restarts.
-const fn http_answer(status: u16) -> Answer {
+fn http_answer(status: u16, error: &OTelSdkError) -> Answer {
     match status {
-        0 | 408 | 429 | 500.. => Answer::TryLater,
-        _ => Answer::Refused,
+        0 => Answer::TryLater(error.to_string()),
+        408 | 429 | 500.. => Answer::TryLater(format!("HTTP status {status}")),
+        _ => Answer::Refused(format!("HTTP status {status}")),
     }
 }
 
@@ -90,7 +91,11 @@ fn grpc_answer(error: &OTelSdkError) -> Answer {
     ];
     let text = error.to_string();
     let code = text.split_once("gRPC code: ").map_or("", |(_, rest)| rest);
-    if FINAL.iter().any(|&word| code.starts_with(word)) { Answer::Refused } else { Answer::TryLater }
+    if FINAL.iter().any(|&word| code.starts_with(word)) {
+        Answer::Refused(text)
+    } else {
+        Answer::TryLater(text)
+    }
 }
 
 fn grpc(config: &OtlpConfig, url: &str, timeout: Duration, tls: &Tls) -> Result<SpanExporter, OtlpError> {
@@ -223,19 +228,21 @@ mod tests {
 
     #[test]
     fn what_is_worth_another_try() {
+        let error = || OTelSdkError::InternalFailure("connection refused".into());
         for status in [0, 429, 500, 502, 503, 504] {
-            assert_eq!(http_answer(status), Answer::TryLater, "{status}");
+            assert!(matches!(http_answer(status, &error()), Answer::TryLater(_)), "{status}");
         }
         for status in [400, 401, 404, 413] {
-            assert_eq!(http_answer(status), Answer::Refused, "{status}");
+            assert_eq!(http_answer(status, &error()), Answer::Refused(format!("HTTP status {status}")));
         }
         let grpc = |code: &str| {
             grpc_answer(&OTelSdkError::InternalFailure(format!(
                 "TonicTracesClient export failed with gRPC code: {code}: tcp connect error"
             )))
         };
-        assert_eq!(grpc("Unavailable"), Answer::TryLater);
-        assert_eq!(grpc("Unauthenticated"), Answer::Refused);
-        assert_eq!(grpc_answer(&OTelSdkError::Timeout(Duration::ZERO)), Answer::TryLater);
+        assert!(matches!(grpc("Unavailable"), Answer::TryLater(why) if why.contains("tcp connect error")));
+        assert!(matches!(grpc("Unauthenticated"), Answer::Refused(_)));
+        let late = grpc_answer(&OTelSdkError::Timeout(Duration::ZERO));
+        assert!(matches!(late, Answer::TryLater(_)));
     }
 }

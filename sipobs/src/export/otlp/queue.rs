@@ -1,8 +1,8 @@
 //! The queue between the capture and the collector: batches, retries with back-off, an end within a bound.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SpanData;
@@ -26,6 +26,7 @@ pub struct Counters {
     gave_up: AtomicU64,
     shutdown: AtomicU64,
     failed_requests: AtomicU64,
+    last_failure: Mutex<String>,
 }
 
 /// Spans dropped, by reason.
@@ -83,6 +84,16 @@ impl Counters {
         self.failed_requests.load(Ordering::Relaxed)
     }
 
+    /// Why the last of them failed.
+    pub fn last_failure(&self) -> String {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn failed(&self, why: String) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.failed_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn made(&self) {
         self.made.fetch_add(1, Ordering::Relaxed);
     }
@@ -106,13 +117,13 @@ impl Drops {
 }
 
 /// What the collector made of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Acknowledged,
-    /// Refused for good: another try would end the same.
-    Refused,
-    /// Not now.
-    TryLater,
+    /// Refused for good, for this reason: another try would end the same.
+    Refused(String),
+    /// Not now, for this reason.
+    TryLater(String),
 }
 
 /// Delivers one batch.
@@ -171,13 +182,11 @@ async fn deliver(to: &impl Deliver, batch: &[SpanData], counters: &Counters) {
                 counters.acknowledged.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 return;
             }
-            Answer::Refused => {
-                counters.failed_requests.fetch_add(1, Ordering::Relaxed);
+            Answer::Refused(why) => {
+                counters.failed(why);
                 return counters.dropped(Reason::Rejected, batch.len());
             }
-            Answer::TryLater => {
-                counters.failed_requests.fetch_add(1, Ordering::Relaxed);
-            }
+            Answer::TryLater(why) => counters.failed(why),
         }
         if start.elapsed() >= GIVE_UP_AFTER {
             return counters.dropped(Reason::GaveUp, batch.len());
@@ -203,8 +212,6 @@ fn expired(mut deadline: watch::Receiver<Option<Instant>>) -> std::pin::Pin<Box<
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
     use crate::export::otlp::spans::Spans;
     use crate::export::samples;
@@ -215,8 +222,16 @@ mod tests {
     impl Deliver for &Script {
         async fn deliver(&self, _batch: Vec<SpanData>) -> Answer {
             let mut answers = self.0.lock().unwrap();
-            if answers.len() > 1 { answers.remove(0) } else { answers[0] }
+            if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }
         }
+    }
+
+    fn away() -> Answer {
+        Answer::TryLater("connection refused".into())
+    }
+
+    fn refused() -> Answer {
+        Answer::Refused("HTTP status 400".into())
     }
 
     /// Runs a queue of `spans` spans against `answers`, with the deadline `bound` from the start.
@@ -248,28 +263,28 @@ mod tests {
 
     #[test]
     fn a_collector_that_comes_back_gets_everything() {
-        let counters =
-            settle(&[Answer::TryLater, Answer::TryLater, Answer::Acknowledged], 10, Duration::from_secs(5));
+        let counters = settle(&[away(), away(), Answer::Acknowledged], 10, Duration::from_secs(5));
         assert_eq!((counters.acknowledged(), counters.failed_requests()), (10, 2));
     }
 
     #[test]
     fn a_dead_collector_does_not_hold_up_the_end() {
-        let counters = settle(&[Answer::TryLater], 10, Duration::from_secs(5));
+        let counters = settle(&[away()], 10, Duration::from_secs(5));
         assert_eq!(counters.drops(), Drops { shutdown: 10, ..Drops::default() });
         assert_eq!(counters.waiting(), 0);
     }
 
     #[test]
     fn what_is_refused_is_not_tried_again() {
-        let counters = settle(&[Answer::Refused, Answer::Acknowledged], 10, Duration::from_secs(5));
+        let counters = settle(&[refused(), Answer::Acknowledged], 10, Duration::from_secs(5));
         assert_eq!(counters.drops(), Drops { rejected: 4, ..Drops::default() });
         assert_eq!((counters.acknowledged(), counters.failed_requests()), (6, 1));
+        assert_eq!(counters.last_failure(), "HTTP status 400");
     }
 
     #[test]
     fn a_batch_that_nobody_takes_makes_room() {
-        let counters = settle(&[Answer::TryLater], 4, GIVE_UP_AFTER * 2);
+        let counters = settle(&[away()], 4, GIVE_UP_AFTER * 2);
         assert_eq!(counters.drops(), Drops { gave_up: 4, ..Drops::default() });
     }
 }

@@ -1,0 +1,24 @@
+//! What is known to be missing. Every stage before the verdicts may find some, and the kernel's rings do.
+
+use std::net::IpAddr;
+
+/// Evidence that is known to be missing. It spoils verdicts that would have rested on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Frames that the kernel's ring had no room for, anywhere on this node.
+    RingLost(u64),
+    /// Bytes missing in the TCP stream between these hosts.
+    TcpGap {
+        /// Sender of the missing bytes.
+        src: IpAddr,
+        /// Receiver of the missing bytes.
+        dst: IpAddr,
+    },
+    /// A datagram between these hosts of which fragments never came.
+    MissingFragment {
+        /// Sender of the datagram.
+        src: IpAddr,
+        /// Receiver of the datagram.
+        dst: IpAddr,
+    },
+}

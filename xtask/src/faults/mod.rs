@@ -1,0 +1,156 @@
+//! What can go wrong around the daemon, made to happen: each row in a lab of its own, with what the daemon must
+//! say, count or exit with.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::children::check_interrupt;
+use crate::daemon::Metrics;
+use crate::lab::Lab;
+use subject::Plan;
+
+mod collectors;
+mod identity;
+mod inside;
+mod interfaces;
+mod life;
+mod machine;
+mod peers;
+mod privilege;
+mod programs;
+mod subject;
+
+/// The end of a daemon that has nothing to wait for; generous, as the machine may be busy.
+const END: Duration = Duration::from_secs(15);
+
+/// What became of a row that did not fail: what was seen, or why it can't be done here.
+enum Seen {
+    Passed(String),
+    Skipped(String),
+}
+
+type Row = (&'static str, &'static str, fn(&Ground) -> Result<Seen>);
+
+const ROWS: &[Row] = &[
+    ("capabilities", "three capabilities are enough, and each one missing is named", privilege::capabilities),
+    ("shed", "a daemon started by root keeps no more than it needs", privilege::shed),
+    ("sigterm", "open attempts are settled as unknown and their spans delivered", life::sigterm),
+    ("sigterm-dead", "a dead collector does not hold up the end", life::sigterm_without_collector),
+    ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
+    ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
+    ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
+    ("appears", "an interface that fits is followed as it comes and goes", interfaces::followed),
+    ("missing", "a named interface that is missing is an error", interfaces::missing),
+    ("exclude", "exclude wins", interfaces::excluded),
+    ("collector-late", "a collector that comes late gets every span", collectors::late),
+    ("collector-slow", "a collector that does not answer costs the capture nothing", collectors::slow),
+    ("collector-4xx", "what the collector refuses is dropped and counted", collectors::refusing),
+    ("collector-5xx", "what the collector fails at is tried again", collectors::failing),
+    ("no-native-xdp", "a driver without XDP gets generic XDP", programs::generic),
+    ("mtu-9001", "jumbo frames are seen whole", programs::jumbo),
+    ("two-daemons", "another program is never displaced", programs::occupied),
+    ("tc-before", "a tc filter that ends the chain does not blind ours", programs::behind_clsact),
+    ("load", "every frame is accounted for under load", identity::load),
+    ("overflow", "and when a ring overflows, which verdicts tell", identity::overflow),
+    ("restart", "and after a restart", identity::restart),
+    ("cpu", "a CPU goes offline and comes back", machine::cpu),
+    ("clock", "a step of the wall clock", machine::clock),
+    ("old-kernel", "a feature that the kernel lacks", machine::old_kernel),
+    ("disk-full", "a full disk is said, counted, and got over", machine::disk_full),
+    ("config", "a malformed configuration is pointed at", machine::malformed_config),
+    ("port", "a port in use is named", machine::port_in_use),
+];
+
+/// What the rows stand on.
+struct Ground {
+    sipobs: PathBuf,
+}
+
+impl Ground {
+    fn lab(name: &str) -> Result<Lab> {
+        Lab::new(&crate::scratch(&format!("faults/{name}"))?)
+    }
+
+    fn plan<'a>(&self, lab: &'a Lab) -> Plan<'a> {
+        Plan::new(lab, &self.sipobs)
+    }
+}
+
+/// Goes through the rows, all of them even if some fail. With `only`, through that one.
+pub(crate) fn run(sipobs: &Path, only: Option<&str>) -> Result<()> {
+    let ground = Ground { sipobs: sipobs.into() };
+    let mut failed = Vec::new();
+    for (name, what, row) in ROWS.iter().filter(|(name, ..)| only.is_none_or(|only| only == *name)) {
+        let start = Instant::now();
+        let seen = row(&ground);
+        let seconds = start.elapsed().as_secs_f32();
+        match seen {
+            Ok(Seen::Passed(facts)) => println!("   {name:15} {what}: {facts} ({seconds:.1} s)"),
+            Ok(Seen::Skipped(reason)) => println!("   {name:15} {what}: NOT TESTED: {reason}"),
+            Err(error) => {
+                println!("   {name:15} {what}: FAILED after {seconds:.1} s: {error:#}");
+                failed.push(*name);
+            }
+        }
+        check_interrupt()?;
+    }
+    if !failed.is_empty() {
+        bail!("these rows failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Fails unless `text` holds every one of `words`.
+fn holds(text: &str, words: &[&str]) -> Result<()> {
+    for word in words {
+        ensure!(text.contains(word), "{word:?} is not said:\n{text}");
+    }
+    Ok(())
+}
+
+/// The kernel's and the rings' side of the account, which must come out even.
+#[derive(Clone, Copy, Debug)]
+struct Frames {
+    seen: u64,
+    delivered: u64,
+    lost: u64,
+}
+
+impl Frames {
+    /// `seen = passed + delivered + lost`, `delivered = read + damaged`: of a daemon that has read everything.
+    fn accounted(metrics: &Metrics) -> Result<Self> {
+        let count = |what: &str| metrics.sum(&format!("sipobs_capture_frames_{what}_total"), &[]);
+        let (seen, passed, delivered, lost) =
+            (count("seen")?, count("passed")?, count("delivered")?, count("lost")?);
+        let (read, damaged) = (count("read")?, count("damaged")?);
+        ensure!(
+            seen == passed + delivered + lost,
+            "{seen} seen, but {passed} passed + {delivered} delivered + {lost} lost"
+        );
+        ensure!(delivered == read + damaged, "{delivered} delivered, but {read} read + {damaged} damaged");
+        Ok(Self { seen, delivered, lost })
+    }
+}
+
+/// A folder that every user can reach, wherever the project lies.
+struct Open(PathBuf);
+
+impl Open {
+    fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("sipobs-faults-{}-{name}", std::process::id()));
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        let open = Self(path);
+        fs::set_permissions(&open.0, fs::Permissions::from_mode(0o777))?;
+        Ok(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
