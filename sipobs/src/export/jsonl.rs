@@ -177,7 +177,7 @@ mod tests {
         for room in [0, 1, length - 1, length, length + 1] {
             let mut disk = Disk { bytes: Vec::new(), room };
             let mut sink = Jsonl::new(&mut disk, false);
-            let mut write = |sink: &mut Jsonl<&mut Disk>| {
+            let write = |sink: &mut Jsonl<&mut Disk>| {
                 sink.output(&record).unwrap();
                 sink.flush().is_ok()
             };
