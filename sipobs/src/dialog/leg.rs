@@ -127,6 +127,14 @@ pub(crate) struct Answer {
 }
 
 impl Leg {
+    /// Whether the callee of a caller without a tag is who says so in From.
+    pub(super) fn is_callee(&self, tag: Option<&[u8]>, uri: &[u8]) -> bool {
+        match (tag, self.callee.tag.as_deref()) {
+            (None, None) => uri == self.callee.uri.as_bytes() && uri != self.caller.uri.as_bytes(),
+            (tag, known) => tag == known,
+        }
+    }
+
     pub(crate) fn end(&self, side: Side) -> &End {
         match side {
             Side::Caller => &self.caller,

@@ -104,8 +104,8 @@ impl Dialogs {
         }
         let call_id = message.call_id().filter(|id| id.len() <= LONGEST_ID)?;
         let (from, to) = (message.from()?, message.to()?);
-        let (from_tag, to_tag) = (tag(&from), tag(&to));
-        let found = self.find(call_id, from_tag, to_tag, cseq.method);
+        let to_tag = tag(&to);
+        let found = self.find(call_id, &from, to_tag, cseq.method);
         let (id, by) = match found {
             Some(found) => found,
             None => {
@@ -200,14 +200,15 @@ impl Dialogs {
     }
 
     /// The leg of a message and the side that sent its request: the newest whose caller's tag is in From
-    /// (the caller's request) or To (the callee's). Missing tags (RFC 2543) fit any.
+    /// (the caller's request) or To (the callee's). Missing tags (RFC 2543) fit any; then From tells the side.
     fn find(
         &self,
         call_id: &[u8],
-        from: Option<&[u8]>,
+        sender: &NameAddr<'_>,
         to: Option<&[u8]>,
         method: Method,
     ) -> Option<(LegId, Side)> {
+        let from = tag(sender);
         let ids = self.by_call_id.get(call_id)?;
         let legs = || ids.iter().rev().filter_map(|id| self.legs.get(id));
         let side = |leg: &Leg| {
@@ -219,6 +220,7 @@ impl Dialogs {
                 Some(tag) if from == Some(tag) => Some((leg.id, Side::Caller)),
                 Some(tag) if to == Some(tag) => Some((leg.id, Side::Callee)),
                 Some(_) if from.is_some() => None,
+                None if leg.is_callee(from, sender.uri) => Some((leg.id, Side::Callee)),
                 _ => Some((leg.id, Side::Caller)),
             }
         };

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::ser::Formatter;
 
 use super::{Sink, Summary};
 use crate::transfer::Output;
@@ -31,7 +32,7 @@ impl<W: Write> Jsonl<W> {
     }
 
     fn line(&mut self, record: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.buffer, record)?;
+        record.serialize(&mut serde_json::Serializer::with_formatter(&mut self.buffer, Terminal))?;
         self.buffer.push(b'\n');
         if self.buffer.len() < BUFFER { Ok(()) } else { self.write() }
     }
@@ -59,6 +60,23 @@ impl<W: Write> Jsonl<W> {
     }
 }
 
+/// JSON that a terminal shows as what it is: DEL and the controls above it, which JSON allows but terminals
+/// obey, are escaped like those below the space.
+struct Terminal;
+
+impl Formatter for Terminal {
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        let mut rest = text;
+        while let Some(at) = rest.find(|c: char| c.is_control()) {
+            let (before, from) = rest.split_at(at);
+            let control = from.chars().next().unwrap_or_default();
+            write!(out, "{before}\\u{:04x}", u32::from(control))?;
+            rest = &from[control.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
 impl<W: Write> Sink for Jsonl<W> {
     fn output(&mut self, output: &Output) -> io::Result<()> {
         match output {
@@ -81,6 +99,17 @@ impl<W: Write> Sink for Jsonl<W> {
 mod tests {
     use super::*;
     use crate::export::samples;
+
+    #[test]
+    fn no_control_reaches_a_terminal() {
+        let mut attempt = samples::busy();
+        let phrase = "a\u{9b}31mb\u{7f}\u{1b}[2J\u{85}é";
+        attempt.reason = Some(phrase.to_owned());
+        let text = lines(false, &[Output::Transfer(Box::new(attempt))]);
+        assert!(text.trim_end().chars().all(|c| !c.is_control()), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["reason"], phrase);
+    }
 
     fn lines(notices: bool, outputs: &[Output]) -> String {
         let mut bytes = Vec::new();

@@ -119,7 +119,7 @@ impl Columns {
         let (Some(from), Some(to)) = (column(line.from), column(line.to)) else { return row };
         let (left, right) = (from.min(to), from.max(to));
         if right - left < 4 {
-            row.write(right + 2, PLAIN, &start_line(&line.line).0);
+            row.write(right + 2, PLAIN, &label(line).0);
             return row;
         }
         let shaft = leg_style(line.leg);
@@ -129,7 +129,7 @@ impl Columns {
         } else {
             row.write(left + 1, shaft, "◀");
         }
-        let (label, status) = start_line(&line.line);
+        let (label, status) = label(line);
         let label = shorten(&label, right - left - 8);
         row.write(left + 3, PLAIN, " ");
         row.write(left + 4, status_style(status), &label);
@@ -144,11 +144,25 @@ fn list(look: Look, lines: &[LadderLine], out: &mut String) {
         let mut row = gutter(line);
         let ends = format!("{} → {}", line.from, line.to);
         row.write(GUTTER, leg_style(line.leg), &ends);
-        let (label, status) = start_line(&line.line);
+        let (label, status) = label(line);
         let at = GUTTER + ends.chars().count() + 2;
         row.write(at, status_style(status), &shorten(&label, look.width.saturating_sub(at).max(8)));
         row.end(look, out);
     }
+}
+
+/// A line in few words, and the status it tells. A 2xx says what it answers, since they look alike and several
+/// requests may be under way; a request, how often it was sent.
+fn label(line: &LadderLine) -> (String, Option<u16>) {
+    let (label, status) = start_line(&line.line);
+    let label = match status {
+        Some(200..300) if line.is_answer() => {
+            format!("{label} ({})", line.cseq.method.as_str())
+        }
+        _ if line.copies > 1 => format!("{label} ×{}", line.copies),
+        _ => label,
+    };
+    (label, status)
 }
 
 fn gutter(line: &LadderLine) -> Row {
@@ -235,6 +249,15 @@ mod tests {
                 assert!(broadest <= width, "{broadest} > {width}:\n{text}");
             }
         }
+    }
+
+    #[test]
+    fn answers_tell_what_they_answer_and_requests_how_often_they_were_sent() {
+        let mut lines = samples::busy().messages;
+        lines[0].copies = 11;
+        let text = draw(Look { width: 80, colour: false }, &lines);
+        assert!(text.contains(" REFER ×11 ─"), "{text}");
+        assert!(text.contains(" 200 success (NOTIFY) ─"), "{text}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ fn line(t_ms: i64, from: &str, to: &str, leg: Leg, cseq: (u32, sip::Method), tex
         to: to.parse::<SocketAddr>().unwrap(),
         line: text.to_owned(),
         frame: 5,
+        copies: 1,
         time: START + Duration::from_millis(t_ms.unsigned_abs()),
         leg,
         cseq: CSeq { number: cseq.0, method: cseq.1 },

@@ -140,6 +140,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         to: ([10, 0, 0, 2], 5060).into(),
         line,
         frame: 1,
+        copies: 1,
         time: Timestamp::default(),
         leg: Leg::Call,
         cseq: CSeq { number: 1, method: SipMethod::Invite },

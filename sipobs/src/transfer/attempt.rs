@@ -218,6 +218,9 @@ pub struct LadderLine {
     pub line: String,
     /// Number of the frame that completed it.
     pub frame: u64,
+    /// How many times it was sent, this one included; retransmissions have no lines of their own.
+    #[serde(skip_serializing_if = "is_one")]
+    pub copies: u32,
     /// When it was captured.
     #[serde(skip)]
     pub time: Timestamp,
@@ -227,6 +230,13 @@ pub struct LadderLine {
     /// Its CSeq: with `leg`, the transaction it belongs to.
     #[serde(skip)]
     pub cseq: CSeq,
+}
+
+impl LadderLine {
+    /// Whether it is a response.
+    pub fn is_answer(&self) -> bool {
+        self.line.starts_with("SIP/2.0 ")
+    }
 }
 
 /// The legs a ladder can show.
@@ -355,6 +365,11 @@ pub enum AlertKind {
     /// A trunk declared `expect = "refer"` shows no transfer at all, and there is no baseline to compare
     /// with: sipobs began to watch after the REFERs had stopped.
     AttemptsVanished,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+fn is_one(copies: &u32) -> bool {
+    *copies == 1
 }
 
 fn as_number<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {

@@ -69,6 +69,7 @@ impl Transfers {
             perhaps_second_leg: false,
             second: None,
             serves: None,
+            consults: None,
             is_leg: false,
             answer_headers: Vec::new(),
             refer_not_allowed: [None; 2],
@@ -170,6 +171,7 @@ impl Transfers {
         }
         if signalling.answered.is_some() || signalling.midcall() {
             self.links.ended(leg, wire.time, by);
+            self.hurry(leg, wire.time + self.config.timers.after_bye);
         } else {
             self.links.failed(leg, wire.time, None);
         }
@@ -210,6 +212,11 @@ impl Transfers {
         }
         if let Some(open) = call.serves.and_then(|id| self.attempts.get_mut(&id)) {
             open.ladder.push(show(wire, message, cseq, Leg::Target), most);
+        }
+        if cseq.method == Method::Bye
+            && let Some(open) = call.consults.and_then(|id| self.attempts.get_mut(&id))
+        {
+            open.ladder.push(show(wire, message, cseq, Leg::Consultation), most);
         }
         for id in &call.open {
             let Some(open) = self.attempts.get_mut(id) else { continue };

@@ -34,6 +34,14 @@ impl Ladder {
         }
     }
 
+    /// Says that a request was sent `copies` times.
+    pub(super) fn repeated(&mut self, leg: Leg, cseq: CSeq, copies: u32) {
+        let request = |line: &&mut LadderLine| line.leg == leg && line.cseq == cseq && !line.is_answer();
+        if let Some(line) = self.0.iter_mut().find(request) {
+            line.copies = copies;
+        }
+    }
+
     /// As the target's leg.
     pub(super) fn into_leg(mut self, leg: Leg) -> Self {
         for line in &mut self.0 {
@@ -71,6 +79,7 @@ pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, le
         to: wire.dst,
         line: text,
         frame: wire.frame,
+        copies: 1,
         time: wire.time,
         leg,
         cseq,

@@ -101,7 +101,7 @@ impl Transfers {
             attempts: BTreeMap::new(),
             timers: BTreeSet::new(),
             next: 0,
-            links: Links::new(config.links()),
+            links: Links::new(config.links(), config.timers.after_bye),
             trunks: Trunks::new(&config.trunk)?,
             diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,
             absent: Absent::new(config.absent.clone()),

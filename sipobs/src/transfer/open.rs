@@ -38,6 +38,8 @@ pub(super) struct Kept {
     pub(super) second: Option<Second>,
     /// The attempt whose target leg it is.
     pub(super) serves: Option<AttemptId>,
+    /// The attended transfer whose consultation it is.
+    pub(super) consults: Option<AttemptId>,
     /// It is, or was, the leg of an attempt: the question of a missing REFER is not about it.
     pub(super) is_leg: bool,
     /// Headers of its final answer that say why.

@@ -6,7 +6,7 @@
 //! | state | stands at | verdict |
 //! |---|---|---|
 //! | superseded | at once | `superseded` |
-//! | sent | 64·T1 after the REFER | `refer_unanswered` |
+//! | sent | 64·T1 after the REFER, and 2 s more to show what followed | `refer_unanswered` |
 //! | sent, then BYE | 35 s after the BYE | `abandoned` |
 //! | challenged | 64·T1, or the BYE | `auth_failed` |
 //! | refused | at once | `dialog_gone` (481), `refer_unanswered` (408), `refer_refused` |
@@ -183,7 +183,7 @@ impl Refer {
         self.result.is_none() && !refused && self.terminated.is_none()
     }
 
-    fn state(&self) -> State<'_> {
+    fn state(&self, timers: &Timers) -> State<'_> {
         let bye = self.bye;
         if let Some(time) = self.superseded {
             return State::Superseded(time);
@@ -196,7 +196,9 @@ impl Refer {
             return State::Final(result);
         }
         let Some(accepted) = self.accepted() else {
-            return bye.map_or(State::Sent, |(time, _)| State::Left(time));
+            // Who leaves after the REFER has timed out leaves because of it.
+            let left = bye.filter(|(time, _)| *time < self.tried + timers.transaction);
+            return left.map_or(State::Sent, |(time, _)| State::Left(time));
         };
         match (&self.terminated, self.subscription, bye) {
             (Some((time, reason)), _, _) => State::Terminated(*time, reason),
@@ -211,13 +213,14 @@ impl Refer {
     /// The verdict as it stands, from this dialog alone.
     fn own_stand(&self, timers: &Timers) -> Stand {
         let at = |at, verdict| Stand { at, verdict };
-        match self.state() {
+        match self.state(timers) {
             State::Superseded(time) => {
                 at(time, self.with_answer(Verdict::seen(Outcome::Superseded, Evidence::Inferred, time)))
             }
             State::Sent => at(
-                self.tried + timers.transaction,
+                self.tried + timers.transaction + timers.grace,
                 Verdict {
+                    decided: Some(self.tried + timers.transaction),
                     early: self.copies < COPIES,
                     answered: Answered::Refer,
                     ..Verdict::silence(Outcome::ReferUnanswered)
@@ -300,7 +303,7 @@ impl Refer {
     /// told of it.
     pub(super) fn stand(&self, target: Option<&Stand>, now: Timestamp, timers: &Timers) -> Stand {
         let own = self.own_stand(timers);
-        let (Some(target), false) = (target, self.is_past_help()) else { return own };
+        let (Some(target), false) = (target, self.is_past_help(timers)) else { return own };
         let verdict = &target.verdict;
         let open = verdict.decided.is_none() && now < target.at;
         if open {
@@ -323,11 +326,15 @@ impl Refer {
     }
 
     /// No target leg can change the verdict.
-    fn is_past_help(&self) -> bool {
-        matches!(self.state(), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
+    fn is_past_help(&self, timers: &Timers) -> bool {
+        matches!(self.state(timers), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
     }
 
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
+        // How long after a REFER that was not seen, and after what, can't be told.
+        if self.refer_to.is_empty() {
+            return false;
+        }
         let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);
         result.status < 300 && self.progress.is_none() && result.time.since(accepted) < timers.optimistic
     }

@@ -73,7 +73,7 @@ impl Transfers {
             self.losses.extend(&mut mark, &named.paths);
         }
         let home = call.unwrap_or(dialog);
-        let consultation = self.consultation(home, &target);
+        let (other, consultation) = self.consultation(home, &target);
         self.links.refer_sent(home, wire.time, facts::refer(cseq.number, &target, message));
         for leg in [home, dialog] {
             if let Some(call) = self.calls.get_mut(&leg) {
@@ -109,6 +109,10 @@ impl Transfers {
         }
         open.own(dialog, by, cseq);
         let id = self.begin(open);
+        if let Some(other) = other.filter(|other| *other != home).and_then(|other| self.calls.get_mut(&other))
+        {
+            other.consults = Some(id);
+        }
         self.review(id, wire.time);
     }
 

@@ -45,13 +45,28 @@ impl Transfers {
         self.calls.get_mut(&leg)?.second.as_mut()
     }
 
+    /// The legs that may belong to a call get their verdicts until `at`: it has ended.
+    pub(super) fn hurry(&mut self, call: LegId, at: Timestamp) {
+        for leg in self.links.waiting_for(call) {
+            let Some(old) = self.second_mut(leg).map(|second| second.due) else { continue };
+            if old.is_none_or(|old| old <= at) {
+                continue;
+            }
+            let due = self.set_timer(Timer::Second(leg), old, at);
+            if let Some(second) = self.second_mut(leg) {
+                second.due = due;
+            }
+        }
+    }
+
     /// Asks again whose leg it is.
     pub(super) fn review_second(&mut self, leg: LegId, now: Timestamp) {
         let Some(second) = self.second_mut(leg) else { return };
         let (old, told) = (second.due, second.told);
         // The linker hears of a leg that just died away only from here.
         let death = self.dies_away(leg).filter(|_| !told);
-        if let Some(death) = death.filter(|death| death.known <= now) {
+        let due = |death: &Death| death.known <= now || death.at <= now && self.links.is_left_over(leg, now);
+        if let Some(death) = death.filter(due) {
             self.links.failed(leg, death.at, death.status);
             if let Some(second) = self.second_mut(leg) {
                 second.told = true;
@@ -85,13 +100,13 @@ impl Transfers {
     }
 
     /// An attended transfer names two calls of its transferor: neither was a second leg of the other, but the
-    /// consultation. Its ladder so far.
-    pub(super) fn consultation(&mut self, home: LegId, target: &Target) -> Ladder {
-        let Some(named) = target.replaces.as_ref() else { return Ladder::default() };
+    /// consultation. The other of the two, and the consultation's ladder so far.
+    pub(super) fn consultation(&mut self, home: LegId, target: &Target) -> (Option<LegId>, Ladder) {
+        let Some(named) = target.replaces.as_ref() else { return Default::default() };
         let known = self.dialogs.named(named.as_bytes(), [None, None]);
         // Behind a B2BUA that hides dialogs from one another Replaces names a call that was never seen. Then the
         // transferor's leg to the same target was the consultation.
-        let Some(other) = known.or_else(|| self.consulted(home, target)) else { return Ladder::default() };
+        let Some(other) = known.or_else(|| self.consulted(home, target)) else { return Default::default() };
         // Of the two the consultation is the later one; the other is the call that is transferred.
         if let Some(call) = self.calls.get_mut(&home.max(other)) {
             call.is_leg = true;
@@ -100,7 +115,7 @@ impl Transfers {
             (call.transferred, call.referred) = (true, true);
         }
         let ladder = self.withdraw(home, other).or_else(|| self.withdraw(other, home));
-        ladder.map(|ladder| ladder.into_leg(Leg::Consultation)).unwrap_or_default()
+        (Some(other), ladder.map(|ladder| ladder.into_leg(Leg::Consultation)).unwrap_or_default())
     }
 
     /// A leg takes `replaced` over: what was up beside it, or what it was beside, was a consultation.

@@ -10,6 +10,7 @@ use super::{
     Attempt, Evidence, Notice, Outcome, Output, Quality, Seen, Side, Timer, Transfers, Visibility, handover,
 };
 use crate::dialog::{Leg, LegId};
+use crate::sip::{CSeq, Method};
 use crate::timestamp::Timestamp;
 
 impl Transfers {
@@ -41,7 +42,7 @@ impl Transfers {
         let (dialog, by) = (open.dialog, open.by_of(open.dialog));
         let Some(refer) = open.refer_mut() else { return };
         let Some(&number) = refer.numbers.last() else { return };
-        let cseq = crate::sip::CSeq { number, method: crate::sip::Method::Refer };
+        let cseq = CSeq { number, method: Method::Refer };
         refer.copies = self.dialogs.leg(dialog).map_or(1, |leg| leg.transactions.copies(by, cseq));
     }
 
@@ -61,10 +62,15 @@ impl Transfers {
                 // however long they talk.
                 if stand.verdict.outcome == Outcome::Succeeded && self.is_consulting(open) {
                     stand.at = stand.at.max(now + timers.notify);
+                    stand.verdict.early = true;
                 }
                 // Or have been nothing but a word with somebody else, if the call goes on without it.
                 if let Some(over) = self.on_hold_throughout(open) {
                     stand.at = stand.at.max(over + timers.bridged);
+                }
+                // Whatever may still come of the leg: its call is gone, and somebody waits for the verdict.
+                if let Some(bye) = self.calls_over(open) {
+                    stand.at = stand.at.min(bye + timers.after_bye);
                 }
                 stand
             }
@@ -78,6 +84,15 @@ impl Transfers {
                 handover::handover(*bye, answer.as_ref(), target.as_ref(), timers)
             }
         }
+    }
+
+    /// When the call of a second leg ended; of an ambiguous one, the last of the calls it could belong to.
+    fn calls_over(&self, open: &Open) -> Option<Timestamp> {
+        // A call that is not known any more has been over for long.
+        let bye = |call: &LegId| self.dialogs.leg(*call).map_or(Some(open.started), |leg| Some(leg.bye?.0));
+        let calls = open.call.as_ref().into_iter().chain(&open.candidates);
+        let byes: Option<Vec<_>> = calls.map(bye).collect();
+        byes?.into_iter().max()
     }
 
     fn is_consulting(&self, open: &Open) -> bool {
@@ -169,6 +184,20 @@ impl Transfers {
         parties
     }
 
+    /// The requests that were sent more than once, as far as that matters: REFER and the legs' INVITEs.
+    fn copies(&self, open: &Open) -> Vec<(super::Leg, CSeq, u32)> {
+        let refer = open.refer().and_then(|refer| {
+            let cseq = CSeq { number: *refer.numbers.last()?, method: Method::Refer };
+            Some((super::Leg::Call, cseq, refer.copies))
+        });
+        let legs = open.legs.iter().filter_map(|leg| {
+            let invite = self.dialogs.leg(*leg)?.invite.as_ref()?;
+            let cseq = CSeq { number: invite.number, method: Method::Invite };
+            Some((super::Leg::Target, cseq, invite.copies))
+        });
+        refer.into_iter().chain(legs).filter(|(.., copies)| *copies > 1).collect()
+    }
+
     /// Says what became of an attempt. `ended`: the capture, or what is kept of it, ends here.
     pub(super) fn settle(&mut self, id: AttemptId, now: Timestamp, ended: bool) {
         self.count_copies(id);
@@ -224,7 +253,11 @@ impl Transfers {
         let second_leg = (matches!(open.what, What::Second { .. }) && !untold)
             .then(|| SecondLeg { started: open.started, answered: answered(attempt.outcome) });
         let call = open.call;
-        let Some(open) = self.close(id) else { return };
+        let copies = self.copies(open);
+        let Some(mut open) = self.close(id) else { return };
+        for (leg, cseq, copies) in copies {
+            open.ladder.repeated(leg, cseq, copies);
+        }
         attempt.messages = open.ladder.finish(attempt.started);
         if let (Some(leg), Some(call)) = (second_leg, call.and_then(|call| self.calls.get_mut(&call))) {
             call.second_legs.push(leg);

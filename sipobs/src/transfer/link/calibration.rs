@@ -21,6 +21,9 @@ use crate::transfer::attempt::Side;
 )]
 mod plan;
 
+/// For how long after its call's end a leg may go without a verdict.
+const GONE: Duration = Duration::from_secs(35);
+
 /// What became of all outbound legs of a run.
 #[derive(Debug, Default)]
 struct Report {
@@ -65,7 +68,8 @@ fn run_with(config: LinkConfig, mix: Mix) -> Report {
         }
     }
     events.sort();
-    let mut run = Run { links: Links::new(config), asked: BTreeSet::new(), legs, report: Report::default() };
+    let mut run =
+        Run { links: Links::new(config, GONE), asked: BTreeSet::new(), legs, report: Report::default() };
     for (time, event, number) in events {
         run.ask_until(at(time));
         run.event(at(time), event, number);
@@ -106,6 +110,14 @@ impl Run {
             }
             (Event::Over, Fate::Refused { status, .. }) => self.links.failed(id, now, Some(status)),
             (Event::Over, Fate::Cancelled { .. }) => self.links.failed(id, now, Some(487)),
+        }
+        if leg.role == Role::Inbound && event == Event::Over {
+            let waiting = self.links.waiting_for(id);
+            let waits = |(_, number): &(Timestamp, u64)| waiting.contains(&LegId(*number));
+            for (due, number) in self.asked.iter().copied().filter(waits).collect::<Vec<_>>() {
+                self.asked.remove(&(due, number));
+                self.asked.insert((due.min(now + GONE), number));
+            }
         }
         let asked = self.asked.iter().find(|(_, other)| *other == number).copied();
         if let Some(asked) = asked {

@@ -54,6 +54,56 @@ impl Links {
         }
     }
 
+    /// Until when an undecided leg is waited for; `None` once it has to be decided. Whatever may still come of
+    /// the leg, a call that ended long ago gets its verdict.
+    pub(super) fn until(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Option<Timestamp> {
+        let due = self.due(leg, second);
+        let all = self.all_gone_at(second);
+        if due.min(all.unwrap_or(due)) <= now {
+            return None;
+        }
+        let owners = second.candidates.iter().filter(|candidate| self.may_have_gone(leg, second, candidate));
+        let ends: Vec<_> = owners.filter_map(|owner| Some((owner.call, self.gone_at(owner.call)?))).collect();
+        let gone = |call| ends.iter().any(|(known, at)| *known == call && *at <= now);
+        if ends.iter().any(|(_, at)| *at <= now)
+            && matches!(self.verdict(id, leg, second, now), Decision::Linked { call, .. } if gone(call))
+        {
+            return None;
+        }
+        let ends = ends.iter().map(|(_, at)| *at).chain(all);
+        Some(ends.filter(|at| *at > now).fold(due, Timestamp::min))
+    }
+
+    /// Whether the end of `call` can bring the verdict on an undecided leg forward.
+    pub(super) fn is_hurried_by(&self, leg: &Leg, second: &Second, call: LegId) -> bool {
+        let own = second.candidates.iter().find(|candidate| candidate.call == call);
+        own.is_some_and(|candidate| self.may_have_gone(leg, second, candidate))
+            || self.all_gone_at(second).is_some()
+    }
+
+    /// Whether the leg may be that of a call which has ended. Among many that are up it is not, unless more than
+    /// host and number ties it, or the call was handed over.
+    fn may_have_gone(&self, leg: &Leg, second: &Second, candidate: &Candidate) -> bool {
+        let ended = self.legs.get(&candidate.call).and_then(Leg::ended);
+        ended.is_some_and(|(ended, _)| {
+            second.candidates.len() <= MOST_CALLS
+                || candidate.tie > Tie::HostNumber
+                || leg.answered_at().is_some_and(|at| (0.0..HANDOVER_SECONDS).contains(&seconds(at, ended)))
+        })
+    }
+
+    /// When nothing more is waited for that has to do with any call it could belong to.
+    pub(super) fn all_gone_at(&self, second: &Second) -> Option<Timestamp> {
+        let ends = second.candidates.iter().rev().map(|candidate| self.gone_at(candidate.call));
+        let last = ends.collect::<Option<Vec<_>>>()?.into_iter().max();
+        last.filter(|_| second.unweighed == 0)
+    }
+
+    /// When nothing more is waited for that has to do with a call.
+    fn gone_at(&self, call: LegId) -> Option<Timestamp> {
+        Some(self.legs.get(&call)?.ended()?.0 + self.gone)
+    }
+
     /// The verdict by what is known at `now`.
     pub(super) fn verdict(&self, id: LegId, leg: &Leg, second: &Second, now: Timestamp) -> Decision {
         let opinion = self.among_rivals(id, leg, second, now);
@@ -321,6 +371,8 @@ impl Weights {
         let mut opinion = Opinion { unrelated: self.unrelated, rest: self.unweighed, calls };
         opinion.sort();
         let likely = opinion.calls.iter().take(MOST_CALLS).take_while(|(_, share)| *share >= FAINT).count();
+        // Of very many that fit alike each is faint, and yet it is one of them.
+        let likely = if likely == 0 { MOST_NAMED.min(opinion.calls.len()) } else { likely };
         opinion.rest += opinion.calls.drain(likely..).map(|(_, share)| share).sum::<f64>();
         opinion
     }

@@ -1,5 +1,6 @@
 //! A leg as the linker keeps it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::coincidence::Close;
@@ -42,7 +43,7 @@ pub(super) struct Leg {
     /// Legs that took this call for theirs.
     pub(super) claims: Vec<Claim>,
     /// Other legs whose verdict may still need this one.
-    pub(super) pins: u32,
+    pub(super) pins: BTreeSet<LegId>,
     /// Its owner is done with it.
     pub(super) forgotten: bool,
     /// Calls it could belong to, if it may be a second leg.
@@ -143,7 +144,7 @@ impl Leg {
             held: None,
             state: State::Dialing,
             claims: Vec::new(),
-            pins: 0,
+            pins: BTreeSet::new(),
             forgotten: false,
             second: None,
         };

@@ -56,6 +56,8 @@ pub(crate) struct Links {
     settle: Duration,
     patience: Duration,
     after_end: Duration,
+    /// For how long after a call's end its second leg may go without a verdict.
+    gone: Duration,
     legs: Legs,
     index: Index,
     /// Legs without an answer: the first to go when there are too many.
@@ -130,13 +132,15 @@ const KEY: usize = 128;
 const MOST_HOSTS: usize = 256;
 
 impl Links {
-    pub(crate) fn new(config: LinkConfig) -> Self {
+    /// `gone`: for how long after a call's end a leg that belongs to it may go without a verdict.
+    pub(crate) fn new(config: LinkConfig, gone: Duration) -> Self {
         let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Self {
             // The window in which ends are compared is the upper bound: see `coincidence::WINDOW`.
             settle: seconds(config.settle_seconds.min(coincidence::WINDOW - 0.5)),
             patience: seconds(config.patience_seconds),
             after_end: seconds(config.after_end_seconds),
+            gone,
             index: Index::new(config.max_legs),
             config,
             legs: Legs::new(),
@@ -176,7 +180,7 @@ impl Links {
                 self.pending += 1;
                 for candidate in &second.candidates {
                     if let Some(call) = self.legs.get_mut(&candidate.call) {
-                        call.pins += 1;
+                        call.pins.insert(id);
                     }
                 }
             }
@@ -287,6 +291,21 @@ impl Links {
         candidates.iter().any(|candidate| candidate.call == call)
     }
 
+    /// Undecided legs whose verdict the end of this call brings forward.
+    pub(crate) fn waiting_for(&self, call: LegId) -> Vec<LegId> {
+        let undecided = |id: &LegId| {
+            let undecided = self.second(*id).filter(|(_, second)| second.decided.is_none());
+            undecided.is_some_and(|(leg, second)| self.is_hurried_by(leg, second, call))
+        };
+        let pins = self.legs.get(&call).map(|call| &call.pins);
+        pins.into_iter().flatten().copied().filter(undecided).collect()
+    }
+
+    /// Whether every call it could belong to ended so long ago that its verdict is due.
+    pub(crate) fn is_left_over(&self, id: LegId, now: Timestamp) -> bool {
+        self.second(id).and_then(|(_, second)| self.all_gone_at(second)).is_some_and(|at| at <= now)
+    }
+
     /// Bytes held for a leg beside what any leg takes up, about: calls it could belong to, and what names it.
     pub(crate) fn held_for(&self, id: LegId) -> usize {
         let Some(leg) = self.legs.get(&id) else { return 0 };
@@ -303,8 +322,9 @@ impl Links {
     pub(crate) fn decide(&mut self, id: LegId, now: Timestamp) -> Decision {
         self.pass(now);
         let Some((leg, second)) = self.second(id) else { return Decision::No };
-        let until = self.due(leg, second);
-        if second.decided.is_none() && now < until {
+        if second.decided.is_none()
+            && let Some(until) = self.until(id, leg, second, now)
+        {
             return Decision::NotYet { until };
         }
         self.conclude(id, now)
@@ -459,7 +479,7 @@ impl Links {
         }
         for candidate in candidates {
             if let Some(call) = self.legs.get_mut(&candidate.call) {
-                call.pins = call.pins.saturating_sub(1);
+                call.pins.remove(&id);
             }
             self.drop_if_unneeded(candidate.call);
         }
@@ -469,7 +489,7 @@ impl Links {
     fn drop_if_unneeded(&mut self, id: LegId) {
         let Some(leg) = self.legs.get(&id) else { return };
         let findable = leg.answered_at().is_some() && self.timers_hold(id, leg);
-        if leg.forgotten && leg.pins == 0 && !findable {
+        if leg.forgotten && leg.pins.is_empty() && !findable {
             let now = leg.over().map_or(leg.invited, |(over, _)| over);
             self.drop_leg(id, now);
         }

@@ -5,6 +5,7 @@ use super::*;
 const TRUNK: u8 = 1;
 const PLATFORM: u8 = 2;
 const TERMINATION: u8 = 3;
+const GONE: Duration = Duration::from_secs(35);
 const OWN: &str = "+15105550100";
 const TARGET: &str = "+15105550177";
 
@@ -16,7 +17,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        Self { links: Links::new(LinkConfig::default()), next: 0 }
+        Self { links: Links::new(LinkConfig::default(), GONE), next: 0 }
     }
 
     /// An answered call from the trunk.
@@ -85,6 +86,19 @@ fn host(n: u8) -> IpAddr {
 
 fn moment(seconds: f64) -> Timestamp {
     Timestamp::default() + Duration::from_secs_f64(1000.0 + seconds)
+}
+
+#[test]
+fn among_hundreds_of_calls_a_leg_is_still_a_second_leg() {
+    let mut case = Case::new();
+    for n in 0..400 {
+        case.call(f64::from(n) * 0.01, &format!("+1555020{n:04}"));
+    }
+    let leg = case.leg(30.0);
+    case.links.answered(leg, moment(34.0), None);
+    let decision = case.links.decide(leg, moment(214.0));
+    let Decision::Ambiguous { link, .. } = decision else { panic!("{decision:?}") };
+    assert_eq!((link.confidence, link.candidates.len()), (0.0, 8));
 }
 
 #[test]

@@ -128,3 +128,41 @@ fn ordinary_hang_ups() {
     assert_eq!((attempts.len(), calls.len()), (0, 2000));
     assert_eq!(world.transfers.poll_timeout(), None);
 }
+
+#[test]
+fn without_tags_from_tells_who_speaks() {
+    // RFC 2543 §6.21: tags were optional. The callee's side may have one all the same.
+    for callee in ["", ";tag=2"] {
+        let mut world = World::new();
+        let (t, l) = ("<sip:+15550100145@t>".to_owned(), format!("<sip:+15550100100@l>{callee}"));
+        let say = |world: &mut World,
+                   ends: (&str, &str),
+                   parties: (&str, &str),
+                   line: &str,
+                   cseq: &str,
+                   more: &str| {
+            let (from, to) = parties;
+            let head = format!(
+                "{line}\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{cseq}\r\nCSeq: {cseq}\r\nCall-ID: o\r\n"
+            );
+            world.wire(ends.0, ends.1, &format!("{head}From: {from}\r\nTo: {to}\r\n{more}\r\n"));
+        };
+        say(&mut world, (T, L), (&t, "<sip:+15550100100@l>"), "INVITE sip:l SIP/2.0", "1 INVITE", "");
+        say(&mut world, (L, T), (&t, &l), "SIP/2.0 200 OK", "1 INVITE", "");
+        say(&mut world, (T, L), (&t, &l), "ACK sip:l SIP/2.0", "1 ACK", "");
+        world.at(2.0);
+        say(&mut world, (L, T), (&l, &t), "REFER sip:t SIP/2.0", "2 REFER", &format!("{TARGET}\r\n"));
+        say(&mut world, (T, L), (&l, &t), "SIP/2.0 202 Accepted", "2 REFER", "");
+        world.at(3.0);
+        let frag = format!("{ENDED}\r\nContent-Type: message/sipfrag\r\n\r\nSIP/2.0 486 Busy Here\r\n");
+        let head =
+            "NOTIFY sip:l SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKn\r\nCSeq: 2 NOTIFY\r\nCall-ID: o\r\n";
+        world.wire(T, L, &format!("{head}From: {t}\r\nTo: {l}\r\n{frag}"));
+        say(&mut world, (T, L), (&t, &l), "BYE sip:l SIP/2.0", "3 BYE", "");
+        world.at(60.0);
+        let attempt = world.only();
+        assert_eq!((attempt.outcome, attempt.status), (Outcome::Busy, Some(486)), "{callee}");
+        assert_eq!(attempt.transferor.as_deref(), Some("sip:+15550100100@l"));
+        assert_eq!(world.transfers.attempts.len(), 0);
+    }
+}

@@ -170,3 +170,74 @@ fn a_missing_final_answer_may_be_ours() {
     assert_eq!(attempt.outcome, Outcome::Unknown);
     assert!(attempt.unknown_because.unwrap().contains("missing"));
 }
+
+/// A weak tie, two calls up: whose leg it is shows late, or never.
+fn between_two() -> World {
+    let mut world = World::called();
+    world.at(0.5).up(A2);
+    world.at(20.0).invite(B, 1, "").ring(B, 1, "180 Ringing");
+    world
+}
+
+#[test]
+fn a_leg_that_rings_on_is_told_35_s_after_its_call() {
+    let mut world = World::called();
+    world.at(20.0).invite(B, 1, "").ring(B, 1, "180 Ringing");
+    world.at(25.0).bye(A, Side::Caller);
+    // Nobody answers, nobody cancels.
+    let attempt = world.settled(60.0, 60.0);
+    assert_eq!(attempt.outcome, Outcome::Unknown);
+}
+
+#[test]
+fn a_leg_that_stays_up_is_told_35_s_after_its_call() {
+    let mut world = World::called();
+    world.at(20.0).invite(B, 1, "").at(24.0).ring(B, 1, "200 OK").ack(B, 1);
+    world.at(25.0).bye(A, Side::Callee);
+    let attempt = world.settled(60.0, 60.0);
+    assert_eq!((attempt.outcome, attempt.status), (Outcome::Succeeded, Some(200)));
+}
+
+#[test]
+fn a_leg_that_is_up_with_its_call_is_told_after_180_s() {
+    let mut world = between_two();
+    world.at(24.0).ring(B, 1, "200 OK").ack(B, 1);
+    let attempt = world.settled(204.0, 204.0);
+    assert_eq!(attempt.link.unwrap().method, "ambiguous");
+}
+
+#[test]
+fn a_call_that_goes_on_does_not_hold_the_verdict_on_another() {
+    let mut world = World::called();
+    world.at(0.5).up(A2);
+    world.at(20.0).invite(B, 1, "P-Asserted-Identity: <sip:+15550100145@t.example>");
+    // Answered, and the call is handed over at once.
+    world.at(24.0).ring(B, 1, "200 OK").ack(B, 1).at(24.5).bye(A, Side::Callee);
+    let attempt = world.settled(59.5, 59.5);
+    assert_eq!((attempt.call_id.as_deref(), attempt.outcome), (Some("a@t"), Outcome::Succeeded));
+}
+
+#[test]
+fn a_hold_is_waited_for_and_no_longer() {
+    let hold = |direction: &str| {
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 4000 RTP/AVP \
+             0\r\na={direction}\r\n"
+        )
+    };
+    let sdp = "Content-Type: application/sdp";
+    for resumed in [true, false] {
+        let mut world = World::called();
+        world.at(1.0).request(A, Side::Callee, 5, "INVITE", sdp, &hold("sendonly"));
+        world.response(A, Side::Callee, 5, "INVITE", "200 OK", "").request(A, Side::Callee, 5, "ACK", "", "");
+        world.at(2.0).invite(B, 1, "").at(6.0).ring(B, 1, "200 OK").ack(B, 1).at(600.0);
+        assert!(world.said().0.is_empty(), "so far somebody was consulted, no more");
+        if resumed {
+            world.request(A, Side::Callee, 6, "INVITE", sdp, &hold("sendrecv")).at(601.0);
+            assert_eq!(world.only().outcome, Outcome::Succeeded);
+        } else {
+            let attempt = world.finished();
+            assert_eq!(attempt.outcome, Outcome::Unknown, "the capture ended on hold");
+        }
+    }
+}

@@ -33,6 +33,12 @@ const A: Leg = Leg {
     caller: (T, "sip:+15550100145@t.example", "ta"),
     callee: (L, "sip:+15550100100@l.example", "la"),
 };
+/// Another caller's leg to the same number.
+const A2: Leg = Leg {
+    call_id: "a2@t",
+    caller: (T, "sip:+15550100146@t.example", "t2"),
+    callee: (L, "sip:+15550100100@l.example", "l2"),
+};
 /// The platform's leg to the target: it shows the called number and nothing else of A.
 const B: Leg = Leg {
     call_id: "b@l",

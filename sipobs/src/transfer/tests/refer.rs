@@ -89,9 +89,13 @@ fn unanswered() {
     for after in sends {
         world.at(2.0 + after).refer(2, TARGET);
     }
-    let attempt = world.settled(34.0, 34.0);
+    world.at(35.0).bye(A, Side::Callee);
+    let attempt = world.settled(36.0, 36.0);
     assert_eq!(verdict(&attempt), (Outcome::ReferUnanswered, Evidence::Inferred, None));
-    assert_eq!(attempt.messages.len(), 1, "copies are no messages of their own");
+    assert_eq!(attempt.duration_ms, 32_000);
+    let lines: Vec<_> =
+        attempt.messages.iter().map(|line| (line.cseq.method.as_str(), line.copies)).collect();
+    assert_eq!(lines, [("REFER", 11), ("BYE", 1), ("BYE", 1)], "copies are no messages of their own");
 
     // Over TCP there is one copy; a capture that ends too soon can't tell.
     let mut world = World::called();
@@ -341,7 +345,23 @@ fn damaged_evidence_is_no_evidence() {
     ] {
         let mut world = World::called();
         world.at(2.0).refer(2, TARGET).at(3.0).damage(damage);
-        assert_eq!(world.settled(34.0, 34.1).outcome, outcome, "{damage:?}");
+        assert_eq!(world.settled(36.0, 36.1).outcome, outcome, "{damage:?}");
+    }
+    // Nor is the BYE of a transferor whose answer may be among what is missing.
+    for (damage, outcome) in [
+        (Some(gap), Outcome::Unknown),
+        (Some(Damage::RingLost(1)), Outcome::Unknown),
+        (None, Outcome::Abandoned),
+    ] {
+        let mut world = World::called();
+        world.at(2.0).refer(2, TARGET).at(2.5);
+        damage.into_iter().for_each(|damage| {
+            world.damage(damage);
+        });
+        world.at(3.0).bye(A, Side::Callee);
+        let attempt = world.settled(38.0, 38.0);
+        assert_eq!(attempt.outcome, outcome, "{damage:?}");
+        assert_eq!(attempt.unknown_because.is_some(), outcome == Outcome::Unknown);
     }
     // A final answer that was seen stands.
     let mut world = World::called();
@@ -354,7 +374,7 @@ fn damaged_evidence_is_no_evidence() {
 fn one_direction_only() {
     let mut world = World::new();
     world.at(2.0).refer(2, TARGET);
-    let attempt = world.settled(34.0, 34.1);
+    let attempt = world.settled(36.0, 36.1);
     assert_eq!((attempt.outcome, attempt.visibility.call), (Outcome::Unknown, Seen::OneWay));
 }
 
@@ -369,4 +389,13 @@ fn early_notices_on_request() {
         }
     }
     assert_eq!(outcomes, [Outcome::ReferUnanswered, Outcome::NotifyTimeout, Outcome::Busy]);
+}
+
+#[test]
+fn a_success_whose_refer_was_not_seen_is_not_called_optimistic() {
+    let mut world = World::new();
+    world.at(2.0).notify(2, ENDED, "200 OK").response(A, Side::Caller, 2, "NOTIFY", "200 OK", "").at(60.0);
+    let attempt = world.only();
+    assert_eq!(verdict(&attempt), (Outcome::Succeeded, Evidence::Reported, Some(200)));
+    assert!(attempt.diagnosis.iter().all(|diagnosis| diagnosis.code != "optimistic_200"));
 }
