@@ -151,13 +151,6 @@ impl Tcp {
         self.segment(trace, time + 50, from.other(), ACK, &[]);
     }
 
-    /// FIN from one side, then from the other.
-    pub(crate) fn close<W: Write>(&mut self, trace: &mut Trace<W>, time: u64, from: From) {
-        self.segment(trace, time, from, FIN | ACK, &[]);
-        self.segment(trace, time + 50, from.other(), FIN | ACK, &[]);
-        self.segment(trace, time + 100, from, ACK, &[]);
-    }
-
     /// One segment, numbered and acknowledging all that the other side has sent.
     pub(crate) fn segment<W: Write>(
         &mut self,
@@ -182,7 +175,7 @@ impl Tcp {
         let sum = transport_checksum(source, target, TCP, &segment);
         segment[16..18].copy_from_slice(&sum.to_be_bytes());
         let length = u32::try_from(data.len()).expect("a segment is at most 64 KiB");
-        self.next[own] = self.next[own].wrapping_add(length + u32::from(flags & (SYN | FIN) != 0));
+        self.next[own] = self.next[own].wrapping_add(length + u32::from(flags & SYN != 0));
         trace.ident = trace.ident.wrapping_add(1);
         let frame = ethernet_ip(source, target, TCP, trace.ident, 0x4000, &segment);
         trace.frame(time, frame);
@@ -199,14 +192,10 @@ impl From {
 }
 
 /// TCP flags, for [`Tcp::segment`].
-pub(crate) const FIN: u8 = 0x01;
-/// See [`FIN`].
 pub(crate) const SYN: u8 = 0x02;
-/// See [`FIN`].
-pub(crate) const RST: u8 = 0x04;
-/// See [`FIN`].
+/// See [`SYN`].
 pub(crate) const PSH: u8 = 0x08;
-/// See [`FIN`].
+/// See [`SYN`].
 pub(crate) const ACK: u8 = 0x10;
 
 /// The text of a SIP message, its headers in the order given.
