@@ -128,7 +128,7 @@ fn unit() -> Result<Verdict> {
 
 fn docs() -> Result<Verdict> {
     let mut doc = Command::new("cargo");
-    doc.args(["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
     doc.env("RUSTDOCFLAGS", "--deny warnings").env("PATH", setup::search_path()).current_dir(root());
     run_command(&mut doc, CARGO_LIMIT)?;
     Ok(Verdict::Passed)

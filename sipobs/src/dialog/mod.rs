@@ -1,6 +1,6 @@
 //! Messages → transactions and dialogs (RFC 3261 §12, §17).
 //!
-//! [`Dialogs`] turns each message into at most one [`Heard`]: copies, whether retransmitted or shown again by
+//! `Dialogs` turns each message into at most one `Heard`: copies, whether retransmitted or shown again by
 //! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, INFO, PRACK, …), which
 //! touch no table.
 

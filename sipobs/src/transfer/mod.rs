@@ -1,8 +1,8 @@
 //! Dialog events → transfer attempts, judged.
 //!
-//! Each method has its machine: [`refer`], [`invite`] for legs to the target, [`handover`] for redirects and
-//! BYEs that hand a call over. [`hear`] brings every event to the attempts it concerns, [`second`] finds out
-//! whose leg a leg is, [`settle`] gives verdicts, and [`ended`] the records of ended calls.
+//! Each method has its machine: `refer`, `invite` for legs to the target, `handover` for redirects and
+//! BYEs that hand a call over. `hear` brings every event to the attempts it concerns, `second` finds out
+//! whose leg a leg is, `settle` gives verdicts, and `ended` the records of ended calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
