@@ -74,6 +74,65 @@ pub(crate) fn replayed(sipobs: &Path) -> Result<()> {
     same_transfers(&daemon.stop()?, &from_file).context("replayed, and from the file")
 }
 
+/// Ladders replayed at once: each has a daemon of its own, which mostly waits.
+const AT_ONCE: usize = 24;
+/// The agent in the ladders.
+const LADDER_AGENT: &str = "10.88.0.2/32";
+
+/// Replays the capture of every golden ladder at its own pace, each through XDP and tc under a daemon of its own
+/// that ends when the capture does: the transfers must be those that the file reader finds.
+pub(crate) fn ladders(sipobs: &Path) -> Result<()> {
+    let golden = crate::root().join("sipobs/tests/golden");
+    let mut cases: Vec<_> = std::fs::read_dir(&golden)?
+        .flatten()
+        .map(|entry| entry.path())
+        // A configuration of its own, or made by a play: read as files only.
+        .filter(|case| case.join("ladder.txt").exists() && !case.join("config.toml").exists())
+        .collect();
+    cases.sort();
+    let scratch = crate::scratch("test-ladders")?;
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let wrong = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    if let Err(error) = ladder(sipobs, case, &scratch.join(&name)) {
+                        wrong
+                            .lock()
+                            .unwrap_or_else(std::sync::PoisonError::into_inner)
+                            .push(format!("{name}: {error:#}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    ensure!(wrong.is_empty(), "{} of {} ladders:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    println!("   {} ladders, live as from the file", cases.len());
+    Ok(())
+}
+
+fn ladder(sipobs: &Path, case: &Path, dir: &Path) -> Result<()> {
+    let capture = case.join("input.pcap");
+    let from_file = read_capture(sipobs, &capture)?;
+    std::fs::create_dir_all(dir)?;
+    let lab = Lab::for_replay(dir)?;
+    let daemon = Daemon::start(&lab, sipobs, None, false)?;
+    recording::replay_at(&lab, &capture, LADDER_AGENT)?;
+    crate::children::pause(Duration::from_millis(300))?;
+    let live = daemon.stop()?;
+    if transfers(&from_file) == 0 && transfers(&live) == 0 {
+        return Ok(());
+    }
+    same_transfers(&live, &from_file)
+}
+
+fn transfers(lines: &[Value]) -> usize {
+    lines.iter().filter(|line| line["kind"] == "transfer").count()
+}
+
 /// The same spans by the other protocol: `sipobs pcap` sends them over HTTP.
 pub(crate) fn over_http(sipobs: &Path) -> Result<()> {
     let lab = Lab::new(&crate::scratch("test-http")?)?;

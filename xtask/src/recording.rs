@@ -56,21 +56,25 @@ impl Tap {
 /// Sends the frames of a lab's capture at their own pace: those that the agent sent out of its end, the others
 /// into it, so that each crosses the end in the direction it once had. `lab` is one made for replays.
 pub(crate) fn replay(lab: &Lab, capture: &Path) -> Result<()> {
-    let mut tcpreplay = replayer(lab, capture)?;
+    replay_at(lab, capture, AGENT_NETWORK)
+}
+
+/// The same for any capture; the agent's end is where `agent` is, an address or a network.
+pub(crate) fn replay_at(lab: &Lab, capture: &Path, agent: &str) -> Result<()> {
+    let mut tcpreplay = replayer_at(lab, capture, agent)?;
     tcpreplay.arg(capture).stdout(std::process::Stdio::null());
     run(&mut tcpreplay, Duration::from_secs(300))
 }
 
 /// tcpreplay as [`replay`] runs it, but for the name of the capture, which comes last.
 pub(crate) fn replayer(lab: &Lab, capture: &Path) -> Result<Command> {
+    replayer_at(lab, capture, AGENT_NETWORK)
+}
+
+fn replayer_at(lab: &Lab, capture: &Path, agent: &str) -> Result<Command> {
     let directions = lab.dir.join("directions.cache");
     let mut prepare = Command::new("tcpprep");
-    prepare
-        .arg(format!("--cidr={AGENT_NETWORK}"))
-        .arg("--pcap")
-        .arg(capture)
-        .arg("--cachefile")
-        .arg(&directions);
+    prepare.arg(format!("--cidr={agent}")).arg("--pcap").arg(capture).arg("--cachefile").arg(&directions);
     output(&mut prepare).context("tcpprep")?;
     let mut tcpreplay = lab.inside(Side::Agent, "tcpreplay");
     // tcpprep calls the named network "server"; its frames leave by the first interface.

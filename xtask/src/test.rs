@@ -47,22 +47,27 @@ const STEPS: &[Step] = &[
     ("clean", "nothing is left behind", clean),
 ];
 
+/// Steps that take longer than a gate should: run when named.
+const NAMED: &[Step] =
+    &[("ladders", "every golden ladder, replayed live at its own pace, says what the file says", ladders)];
+
 /// Runs the steps. Fails if any of them failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
-        for (name, what, _) in STEPS {
+        for (name, what, _) in STEPS.iter().chain(NAMED) {
             println!("{name:10} {what}");
         }
         return Ok(());
     }
-    if let Some(unknown) = options.steps.iter().find(|name| !STEPS.iter().any(|(known, ..)| known == name)) {
+    if let Some(unknown) =
+        options.steps.iter().find(|name| !STEPS.iter().chain(NAMED).any(|(known, ..)| known == name))
+    {
         bail!("there is no step {unknown:?}; see cargo xtask test --list");
     }
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    for (name, what, step) in STEPS {
-        if !options.steps.is_empty() && !options.steps.iter().any(|wanted| wanted == name) {
-            continue;
-        }
+    let wanted = |name: &str| options.steps.iter().any(|wanted| wanted == name);
+    let gate = STEPS.iter().filter(|(name, ..)| options.steps.is_empty() || wanted(name));
+    for (name, what, step) in gate.chain(NAMED.iter().filter(|(name, ..)| wanted(name))) {
         println!("\n── {name}: {what}");
         let start = Instant::now();
         let verdict = step();
@@ -153,6 +158,10 @@ fn replay() -> Result<Verdict> {
 
 fn faults() -> Result<Verdict> {
     captured(|sipobs| faults::run(sipobs, std::env::var("SIPOBS_TEST_FAULT").ok().as_deref()))
+}
+
+fn ladders() -> Result<Verdict> {
+    captured(live::ladders)
 }
 
 fn http() -> Result<Verdict> {
