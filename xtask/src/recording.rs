@@ -63,7 +63,7 @@ pub(crate) fn replay(lab: &Lab, capture: &Path) -> Result<()> {
 pub(crate) fn replay_at(lab: &Lab, capture: &Path, agent: &str) -> Result<()> {
     let mut tcpreplay = replayer_at(lab, capture, agent)?;
     tcpreplay.arg(capture).stdout(std::process::Stdio::null());
-    run(&mut tcpreplay, Duration::from_secs(300))
+    run(&mut tcpreplay, Duration::from_secs(900))
 }
 
 /// tcpreplay as [`replay`] runs it, but for the name of the capture, which comes last.
