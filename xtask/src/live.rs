@@ -38,7 +38,7 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     for story in Story::ALL {
         judged(story, &lines).with_context(|| format!("{}: {}", story.name(), story.what()))?;
     }
-    let found = lines.iter().filter(|line| line["kind"] == "transfer").count();
+    let found = transfers(&lines);
     ensure!(found == attempts, "{found} transfers were found, {attempts} were made");
 
     let spans =
@@ -69,8 +69,7 @@ pub(crate) fn replayed(sipobs: &Path) -> Result<()> {
     recording::replay(&lab, &capture)?;
     let after = Count::take(&lab, &daemon)?;
     nothing_lost(&before, &after, &daemon.metrics(&lab)?)?;
-    let transfers = from_file.iter().filter(|line| line["kind"] == "transfer").count();
-    daemon.wait_settled(transfers, SETTLE_LIMIT)?;
+    daemon.wait_settled(transfers(&from_file), SETTLE_LIMIT)?;
     same_transfers(&daemon.stop()?, &from_file).context("replayed, and from the file")
 }
 
@@ -142,7 +141,7 @@ pub(crate) fn over_http(sipobs: &Path) -> Result<()> {
     command.env("SIPOBS_OTLP__PROTOCOL", "http/protobuf");
     let text = crate::children::output(&mut command)?;
     let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let attempts = lines.iter().filter(|line| line["kind"] == "transfer").count();
+    let attempts = transfers(&lines);
     let spans =
         collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
     traced(&lines, &spans)
