@@ -89,6 +89,11 @@ impl Daemon {
         Metrics::parse(text)
     }
 
+    /// The most memory it has had resident, in KiB.
+    pub(crate) fn peak_kib(&self) -> Option<u64> {
+        self.running.peak_kib()
+    }
+
     /// Waits until it has written `count` transfers.
     pub(crate) fn wait_settled(&mut self, count: usize, limit: Duration) -> Result<()> {
         wait_for("every verdict settles", limit, || {
@@ -164,6 +169,30 @@ impl Metrics {
             reason = "counters, far below 2^53"
         )]
         Ok(sum as u64)
+    }
+}
+
+/// The kernel's and the rings' side of the account, which must come out even.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frames {
+    pub(crate) seen: u64,
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+}
+
+impl Frames {
+    /// `seen = passed + delivered + lost`, `delivered = read + damaged`: of a daemon that has read everything.
+    pub(crate) fn accounted(metrics: &Metrics) -> Result<Self> {
+        let count = |what: &str| metrics.sum(&format!("sipobs_capture_frames_{what}_total"), &[]);
+        let (seen, passed, delivered, lost) =
+            (count("seen")?, count("passed")?, count("delivered")?, count("lost")?);
+        let (read, damaged) = (count("read")?, count("damaged")?);
+        ensure!(
+            seen == passed + delivered + lost,
+            "{seen} seen, but {passed} passed + {delivered} delivered + {lost} lost"
+        );
+        ensure!(delivered == read + damaged, "{delivered} delivered, but {read} read + {damaged} damaged");
+        Ok(Self { seen, delivered, lost })
     }
 }
 

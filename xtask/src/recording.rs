@@ -71,7 +71,8 @@ pub(crate) fn replayer(lab: &Lab, capture: &Path) -> Result<Command> {
     replayer_at(lab, capture, AGENT_NETWORK)
 }
 
-fn replayer_at(lab: &Lab, capture: &Path, agent: &str) -> Result<Command> {
+/// The same for any capture, as [`replay_at`].
+pub(crate) fn replayer_at(lab: &Lab, capture: &Path, agent: &str) -> Result<Command> {
     let directions = lab.dir.join("directions.cache");
     let mut prepare = Command::new("tcpprep");
     prepare.arg(format!("--cidr={agent}")).arg("--pcap").arg(capture).arg("--cachefile").arg(&directions);

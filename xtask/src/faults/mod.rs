@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::children::check_interrupt;
-use crate::daemon::Metrics;
+use crate::daemon::Frames;
 use crate::lab::Lab;
 use subject::Plan;
 
@@ -110,30 +110,6 @@ fn holds(text: &str, words: &[&str]) -> Result<()> {
         ensure!(text.contains(word), "{word:?} is not said:\n{text}");
     }
     Ok(())
-}
-
-/// The kernel's and the rings' side of the account, which must come out even.
-#[derive(Clone, Copy, Debug)]
-struct Frames {
-    seen: u64,
-    delivered: u64,
-    lost: u64,
-}
-
-impl Frames {
-    /// `seen = passed + delivered + lost`, `delivered = read + damaged`: of a daemon that has read everything.
-    fn accounted(metrics: &Metrics) -> Result<Self> {
-        let count = |what: &str| metrics.sum(&format!("sipobs_capture_frames_{what}_total"), &[]);
-        let (seen, passed, delivered, lost) =
-            (count("seen")?, count("passed")?, count("delivered")?, count("lost")?);
-        let (read, damaged) = (count("read")?, count("damaged")?);
-        ensure!(
-            seen == passed + delivered + lost,
-            "{seen} seen, but {passed} passed + {delivered} delivered + {lost} lost"
-        );
-        ensure!(delivered == read + damaged, "{delivered} delivered, but {read} read + {damaged} damaged");
-        Ok(Self { seen, delivered, lost })
-    }
 }
 
 /// A folder that every user can reach, wherever the project lies.
