@@ -134,17 +134,16 @@ impl Source {
         Ok(source)
     }
 
-    /// The ladder with Call-IDs and numbers that no other copy has; over TCP with a port that no other has, too, as two
+    /// The ladder with Call-IDs and numbers that no other copy has; over TCP with a trunk of its own, too, as two
     /// connections can't have the same ends.
     fn text_of(&self, number: usize, name: &str) -> String {
         let text = self.ladder.replace(self.case, name).replace(LINE, &format!("1{:06}", 200_000 + number));
-        let over_tcp = text.lines().any(|line| line.starts_with("leg ") && line.ends_with(" tcp"))
-            || text.lines().any(|line| line.starts_with("leg ") && line.contains(" tcp "));
-        let trunk = text.lines().find_map(|line| line.strip_prefix("party ")?.split_once(' ')).map(|it| it.1);
-        match trunk.map(str::trim).and_then(|trunk| Some((trunk, trunk.strip_suffix(":5060")?))) {
-            Some((trunk, host)) if over_tcp => text.replace(trunk, &format!("{host}:{}", 10_000 + number)),
-            _ => text,
+        if !text.lines().any(|line| line.starts_with("leg ") && line.contains(" tcp")) {
+            return text;
         }
+        let (high, low) = (1 + number / 250, 1 + number % 250);
+        text.replace("10.88.0.1:", &format!("10.88.{high}.{low}:"))
+            .replace("[2001:db8::1]", &format!("[2001:db8::{high}:{low}]"))
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Messages of the long run, in millions.
     #[arg(long, default_value_t = 3.2)]
     millions: f64,
+    /// The first rate tried, in messages a second.
+    #[arg(long, default_value_t = 20_000)]
+    from: u64,
     /// Length of the flood, in seconds.
     #[arg(long, default_value_t = 120)]
     flood_seconds: u64,
@@ -68,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted = |kind: Kind| options.runs.is_empty() || options.runs.contains(&kind);
     let mut report = format!("cargo xtask load\n\n{}", machine()?);
     if wanted(Kind::Knee) {
-        knee(&sipobs, options.millions, &mut report)?;
+        knee(&sipobs, options.millions, options.from, &mut report)?;
     }
     if wanted(Kind::Flood) {
         let seconds = options.flood_seconds;
@@ -101,8 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// The platform in generated traffic.
 const PLATFORM: &str = "10.78.0.2/32";
-/// The first rate tried, in frames a second, and by how much each is more than the one before.
-const FIRST: u64 = 20_000;
+/// By how much each rate is more than the one before.
 const STEP: f64 = 1.25;
 /// How long each rate is tried, in seconds.
 const TRIAL: u64 = 8;
@@ -112,7 +114,7 @@ const BELOW: f64 = 0.9;
 const FRAMES_PER_CALL: f64 = 8.5;
 
 /// Calls at rates that grow until a frame is lost, and then many at a rate below that.
-fn knee(sipobs: &Path, millions: f64, report: &mut String) -> Result<()> {
+fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<()> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred thousand")]
     let calls = (millions * 1e6 / FRAMES_PER_CALL * 1.02) as u64;
     let capture = scratch("load/traffic")?.join("calls.pcap");
@@ -130,9 +132,10 @@ fn knee(sipobs: &Path, millions: f64, report: &mut String) -> Result<()> {
         let line =
             format!("  {rate:>10} {:>10} {:>10} {:>10}", frames.seen, frames.delivered, frames.lost);
         println!("{line}");
+        for l in outcome.metrics.text.lines().filter(|l| (l.contains("frames_lost") || l.contains("evicted") || l.contains("not_understood")) && !l.ends_with(" 0")) { println!("{l}"); }
         Ok(writeln!(report, "{line}")?)
     };
-    let (mut asked, mut best) = (FIRST, 0);
+    let (mut asked, mut best) = (from, 0);
     loop {
         check_interrupt()?;
         let outcome = trial(asked, asked * TRIAL)?;
@@ -148,7 +151,7 @@ fn knee(sipobs: &Path, millions: f64, report: &mut String) -> Result<()> {
         }
         asked = times(asked, STEP);
     }
-    ensure!(best > 0, "frames are lost at {FIRST} a second");
+    ensure!(best > 0, "frames are lost at {from} a second");
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few millions")]
     let count = (millions * 1e6) as u64;
     let long = trial(times(best, BELOW), count)?;

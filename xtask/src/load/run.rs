@@ -63,7 +63,7 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
 
     caught_up(&lab, &daemon)?;
     wait_for("every verdict", VERDICTS, || {
-        let given = daemon.metrics(&lab)?.sum("sipobs_transfers_total", &[]).unwrap_or(0);
+        let given = daemon.metrics(&lab)?.sum("sipobs_transfer_attempts_total", &[]).unwrap_or(0);
         pause(Duration::from_millis(500))?;
         Ok((given >= plan.attempts as u64).then_some(()))
     })?;
@@ -91,6 +91,7 @@ const VERDICTS: Duration = Duration::from_secs(120);
 /// Frames sent, and the seconds it took.
 fn send(lab: &Lab, plan: &Plan<'_>) -> Result<(u64, f64)> {
     let mut tcpreplay: Command = replayer_at(lab, plan.capture, plan.agent)?;
+    tcpreplay.arg("--no-flow-stats");
     if let Pace::Rate(rate, limit) = plan.pace {
         tcpreplay.args([format!("--pps={rate}"), format!("--limit={limit}")]);
     }
