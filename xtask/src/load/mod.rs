@@ -129,10 +129,14 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
     };
     let mut row = |outcome: &Outcome| -> Result<()> {
         let Outcome { rate, frames, .. } = outcome;
-        let line =
-            format!("  {rate:>10} {:>10} {:>10} {:>10}", frames.seen, frames.delivered, frames.lost);
+        let line = format!("  {rate:>10} {:>10} {:>10} {:>10}", frames.seen, frames.delivered, frames.lost);
         println!("{line}");
-        for l in outcome.metrics.text.lines().filter(|l| (l.contains("frames_lost") || l.contains("evicted") || l.contains("not_understood")) && !l.ends_with(" 0")) { println!("{l}"); }
+        for l in outcome.metrics.text.lines().filter(|l| {
+            (l.contains("frames_lost") || l.contains("evicted") || l.contains("not_understood"))
+                && !l.ends_with(" 0")
+        }) {
+            println!("{l}");
+        }
         Ok(writeln!(report, "{line}")?)
     };
     let (mut asked, mut best) = (from, 0);
@@ -240,9 +244,13 @@ fn told(report: &mut String, calls: &Calls, outcome: &Outcome) -> Result<()> {
     let comparison = calls.compare(&outcome.lines);
     let Outcome { frames, rate, peak_kib, metrics, spans, .. } = outcome;
     let count = |name: &str, labels: &[&str]| metrics.sum(name, labels).unwrap_or(0);
-    let spans = spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"));
+    let spans =
+        spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"));
     let lines = [
-        format!("{} frames at {rate} a second, {} delivered, {} lost", frames.seen, frames.delivered, frames.lost),
+        format!(
+            "{} frames at {rate} a second, {} delivered, {} lost",
+            frames.seen, frames.delivered, frames.lost
+        ),
         format!("{} of {} genuine calls judged right", comparison.right, calls.len()),
         format!(
             "{} spans for {} attempts, {} attempts of nobody's",
