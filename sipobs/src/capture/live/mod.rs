@@ -25,6 +25,7 @@
 // The system's interfaces are C's; each block says why it is sound.
 #![allow(unsafe_code)]
 
+mod account;
 mod attach;
 mod attachment;
 mod clock;
@@ -43,6 +44,7 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 pub use sipobs_common::{Counters, Failure, Hook, flags};
 
+pub use self::account::Account;
 use self::attach::{Attached, attach};
 pub use self::attachment::{Attachment, How, News, Outlook};
 use self::clock::{Clock, monotonic};
@@ -217,6 +219,11 @@ impl Live {
     /// The same for each CPU.
     pub fn counters_by_cpu(&self, hook: Hook) -> Result<Vec<Counters>, Error> {
         maps::counters_by_cpu(&self.ebpf, hook)
+    }
+
+    /// All of it at one moment, with what lies in the rings: it adds up to the frame, also under traffic.
+    pub fn account(&self) -> Result<Account, Error> {
+        account::take(&self.ebpf, &self.rings, self.frames)
     }
 
     /// Frames handed over by [`Self::poll`] and [`Self::finish`]: `delivered` of all hooks once everything
