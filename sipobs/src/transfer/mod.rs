@@ -135,6 +135,11 @@ impl Transfers {
         self.losses.take(damage);
     }
 
+    /// Frames that the capture is known to have lost.
+    pub fn ring_lost(&self) -> u64 {
+        self.losses.ring()
+    }
+
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let own = self.timers.first().map(|(time, _)| *time);

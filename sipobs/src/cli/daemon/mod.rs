@@ -45,7 +45,7 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
     }
     let spans = Spans::start(config, WhenFull::Drop).map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let outlets = outlets(config, format, look, &metrics).map_err(Failure::usage)?;
+    let outlets = outlets(config, format, look).map_err(Failure::usage)?;
 
     let runtime = runtime().map_err(Failure::usage)?;
     let vitals = Arc::new(Vitals::default());
@@ -63,10 +63,12 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
             config.capture.ring_bytes >> 10
         ));
     }
-    runtime.spawn(server);
 
     let mut watch = Watch { live, engine, spans, outlets, metrics, vitals, state };
     watch.tell_news();
+    // Every series is there in the first answer.
+    watch.publish();
+    runtime.spawn(server);
     if watch.live.attachments().next().is_none() {
         note(format_args!("no interface fits capture.interfaces yet; waiting for one"));
     }
@@ -111,29 +113,24 @@ fn service(state: NotifyState<'_>) {
     }
 }
 
-fn outlets(
-    config: &Config,
-    format: Format,
-    look: Look,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Vec<Outlet>> {
+fn outlets(config: &Config, format: Format, look: Look) -> anyhow::Result<Vec<Outlet>> {
     let mut outlets = Vec::new();
     let notices = config.jsonl.notices;
     let on_stdout = config.jsonl.path.as_deref().is_some_and(|path| path.as_os_str() == "-");
     match format {
-        Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices), metrics)?),
+        Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
         // Two forms on one stream would be neither.
-        _ if on_stdout => outlets.push(Outlet::start("print", stdout_jsonl(notices), metrics)?),
+        _ if on_stdout => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
         Format::Text => {
             let terminal = Terminal::new(std::io::stdout(), look, false);
-            outlets.push(Outlet::start("print", Box::new(terminal), metrics)?);
+            outlets.push(Outlet::start("print", Box::new(terminal))?);
         }
         Format::None => {}
     }
     if let Some(path) = config.jsonl.path.as_deref().filter(|_| !on_stdout) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         let file = file.with_context(|| format!("jsonl.path: cannot open {}", path.display()))?;
-        outlets.push(Outlet::start("jsonl", Box::new(Jsonl::new(file, notices)), metrics)?);
+        outlets.push(Outlet::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
     }
     Ok(outlets)
 }

@@ -171,22 +171,27 @@ impl Watch {
         }
     }
 
-    fn publish(&self) {
-        let Ok(counts) = self.live.counters() else { return };
+    /// All counters as of now, for the next scrape.
+    pub(super) fn publish(&self) {
+        let Ok(account) = self.live.account() else { return };
         self.metrics.publish(Snapshot {
-            hooks: counts.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
+            hooks: account.hooks.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
             attached: self
                 .live
                 .attachments()
                 .map(|a| Attached { interface: a.interface.clone(), how: a.how.name() })
                 .collect(),
-            frames: self.live.frames(),
-            damaged: self.live.damaged(),
+            lost_by_cpu: account.failed.iter().map(|(cpu, failed)| (*cpu, by_reason(failed))).collect(),
+            lost_told: account.told,
+            frames: account.read,
+            damaged: account.damaged,
+            in_rings: account.in_rings,
             ring_bytes: self.live.ring_bytes(),
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
             spans: self.spans.as_ref().and_then(Spans::counts),
+            sinks: self.outlets.iter().map(Outlet::counts).collect(),
             state_failures: self.state.failures(),
         });
     }
@@ -214,10 +219,15 @@ fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCo
             ("keep_alive", counters.keep_alive),
             ("noise", counters.noise),
         ],
+        matched: counters.matched,
         delivered: counters.delivered,
         truncated: counters.truncated,
-        lost: Failure::ALL.map(|failure| (failure.name(), counters.failed[failure as usize])).to_vec(),
+        lost: by_reason(&counters.failed),
     }
+}
+
+fn by_reason(failed: &[u64; Failure::COUNT]) -> Vec<(&'static str, u64)> {
+    Failure::ALL.map(|failure| (failure.name(), failed[failure as usize])).to_vec()
 }
 
 /// What the rounds remember of one another.
