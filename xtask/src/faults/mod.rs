@@ -13,6 +13,7 @@ use crate::daemon::Metrics;
 use crate::lab::Lab;
 use subject::Plan;
 
+mod books;
 mod collectors;
 mod identity;
 mod inside;
@@ -57,6 +58,7 @@ const ROWS: &[Row] = &[
     ("load", "every frame is accounted for under load", identity::load),
     ("overflow", "and when a ring overflows, which verdicts tell", identity::overflow),
     ("restart", "and after a restart", identity::restart),
+    ("books", "sipobs check --live finds every frame, span and record, at any moment", books::even),
     ("cpu", "a CPU goes offline and comes back", machine::cpu),
     ("clock", "a step of the wall clock", machine::clock),
     ("old-kernel", "a feature that the kernel lacks", machine::old_kernel),
