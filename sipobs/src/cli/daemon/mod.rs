@@ -30,7 +30,7 @@ mod state;
 mod vitals;
 mod watch;
 
-/// How long the end may take beside the flush of the spans, which has a bound of its own.
+/// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
 
 /// Watches until a signal comes or capture fails.
@@ -89,10 +89,12 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
 
 /// Waits for the sinks and says what was left undone.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, spans, outlets } = ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
+    let Ended { failure, spans, outlets, state, ratio } =
+        ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let mut exit = Exit::Done;
-    for outlet in outlets {
-        if let Err(error) = outlet.finish(END) {
+    let written = outlets.into_iter().map(|outlet| outlet.finish(END));
+    for finished in written.chain(std::iter::once_with(|| state.finish(ratio, END))) {
+        if let Err(error) = finished {
             say(&error);
             exit = Exit::Partial;
         }

@@ -8,6 +8,7 @@ use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
 use sipobs::stream::Damage;
 use sipobs::timestamp::Timestamp;
+use sipobs::transfer::ratio::RatioState;
 
 use super::Stop;
 use super::outlet::Outlet;
@@ -42,6 +43,9 @@ pub(super) struct Ended {
     pub(super) failure: Option<Error>,
     pub(super) spans: Option<Spans>,
     pub(super) outlets: Vec<Outlet>,
+    pub(super) state: State,
+    /// What is to be kept for the next start.
+    pub(super) ratio: RatioState,
 }
 
 impl Watch {
@@ -60,7 +64,8 @@ impl Watch {
         };
         self.vitals.captures(false);
         let failure = self.finish(&mut rounds).err().or(failure);
-        Ended { failure, spans: self.spans, outlets: self.outlets }
+        let Self { engine, spans, outlets, state, .. } = self;
+        Ended { failure, spans, outlets, state, ratio: engine.transfers().ratio_state() }
     }
 
     /// One wait for frames, and what they lead to.
@@ -154,7 +159,6 @@ impl Watch {
         self.engine.finish(now);
         self.drain();
         self.publish();
-        self.state.finish(self.engine.transfers().ratio_state());
         Ok(())
     }
 
