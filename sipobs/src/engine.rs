@@ -12,7 +12,7 @@ use crate::stream::{self, Damage, Streams, WireMessage};
 use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
-use crate::transfer::{self, ConfigError, Output, Transfers};
+use crate::transfer::{self, ConfigError, Output, Rules, Transfers};
 
 /// Limits and choices of the stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -183,6 +183,11 @@ impl Engine {
     /// The transfer stage, for its counts and for what it keeps across restarts.
     pub fn transfers(&self) -> &Transfers {
         &self.inner.transfers
+    }
+
+    /// Goes by other trunks and likely causes from now on; calls that are up stay.
+    pub fn adopt(&mut self, rules: Rules) {
+        self.inner.transfers.adopt(rules);
     }
 
     /// Takes up what was learned of trunks before a restart.

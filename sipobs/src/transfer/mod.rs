@@ -73,6 +73,13 @@ pub struct Transfers {
     counts: Counts,
 }
 
+/// What may change while calls are up: who is which trunk, and what the likely causes are.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    trunks: Trunks,
+    diagnoses: Diagnoses,
+}
+
 /// What has been found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -92,9 +99,24 @@ enum Timer {
     Second(LegId),
 }
 
+impl Rules {
+    /// Those of `config`, checked.
+    ///
+    /// # Errors
+    ///
+    /// When a trunk or the diagnosis table makes no sense.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self {
+            trunks: Trunks::new(&config.trunk)?,
+            diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,
+        })
+    }
+}
+
 impl Transfers {
     /// The stage with these settings.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let Rules { trunks, diagnoses } = Rules::new(&config)?;
         Ok(Self {
             dialogs: Dialogs::new(config.lifetimes()),
             calls: BTreeMap::new(),
@@ -102,8 +124,8 @@ impl Transfers {
             timers: BTreeSet::new(),
             next: 0,
             links: Links::new(config.links(), config.timers.after_bye),
-            trunks: Trunks::new(&config.trunk)?,
-            diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,
+            trunks,
+            diagnoses,
             absent: Absent::new(config.absent.clone()),
             ratio: Ratio::new(config.ratio.clone()),
             losses: Losses::default(),
@@ -200,6 +222,16 @@ impl Transfers {
     /// Names of the trunks, `other` first.
     pub fn trunks(&self) -> impl Iterator<Item = &str> {
         self.trunks.names()
+    }
+
+    /// Goes by other rules from now on. A call that is up stays with its trunk, unless no trunk has that name any
+    /// more.
+    pub fn adopt(&mut self, rules: Rules) {
+        let Rules { trunks, diagnoses } = rules;
+        for call in self.calls.values_mut() {
+            call.trunk = trunks.renumber(&self.trunks, call.trunk);
+        }
+        (self.trunks, self.diagnoses) = (trunks, diagnoses);
     }
 
     /// What has been learned of the trunks' transfer ratios, to be kept across restarts.

@@ -177,6 +177,12 @@ impl Trunks {
         }
     }
 
+    /// What the trunk that `id` names in `old` is here: [`TrunkId::OTHER`] if there is none of its name any more.
+    pub(super) fn renumber(&self, old: &Self, id: TrunkId) -> TrunkId {
+        let place = self.names().position(|name| name == old.name(id));
+        place.and_then(|place| u16::try_from(place).ok()).map_or(TrunkId::OTHER, TrunkId)
+    }
+
     /// Every configured name, and `other` first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|(name, _)| name.as_str())

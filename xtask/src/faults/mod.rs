@@ -23,6 +23,7 @@ mod machine;
 mod peers;
 mod privilege;
 mod programs;
+mod reload;
 mod subject;
 
 /// The end of a daemon that has nothing to wait for; generous, as the machine may be busy.
@@ -44,6 +45,8 @@ const ROWS: &[Row] = &[
     ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
     ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
     ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
+    ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
+    ("hangup", "but is the end where it means that the terminal is gone", reload::hung_up),
     ("appears", "an interface that fits is followed as it comes and goes", interfaces::followed),
     ("missing", "a named interface that is missing is an error", interfaces::missing),
     ("exclude", "exclude wins", interfaces::excluded),

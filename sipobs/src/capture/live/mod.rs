@@ -79,7 +79,7 @@ pub fn rehearse(config: &Config) -> Result<(), Error> {
 pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
     let interfaces = links::interfaces()?;
     let selection = Selection::new(config)?;
-    if let Some(name) = selection.missing(&interfaces) {
+    if let Some(name) = selection.missing(&interfaces).next() {
         return Err(Error::NoInterface(name.to_owned()));
     }
     let meant = match &config.interfaces[..] {
@@ -158,7 +158,7 @@ impl Live {
             kernel_log,
         };
         let interfaces = links::interfaces()?;
-        if let Some(name) = live.selection.missing(&interfaces) {
+        if let Some(name) = live.selection.missing(&interfaces).next() {
             return Err(Error::NoInterface(name.to_owned()));
         }
         for interface in live.selection.choose(&interfaces) {
@@ -202,6 +202,30 @@ impl Live {
         // every CPU has passed through a quiescent state, which takes milliseconds.
         std::thread::sleep(Duration::from_millis(20));
         Ok(self.drain(u64::MAX, take).0)
+    }
+
+    /// Goes by `config` from now on, as far as that goes while programs run: interfaces, exclude, ports,
+    /// `vxlan_ports`, `drop_methods`, `linger_ms`. What stays attached is not touched, and no frame of it missed.
+    ///
+    /// # Errors
+    ///
+    /// When [`Self::open`] would not take it, or an interface newly named is missing; then nothing has changed. An
+    /// interface that can't be attached to is told in the news.
+    pub fn reconfigure(&mut self, config: &Config) -> Result<(), Error> {
+        check(config)?;
+        maps::settings_of(config)?;
+        let selection = Selection::new(config)?;
+        // One that was there when it was first named may be gone meanwhile.
+        let is_new = |name: &&str| self.config.interfaces.iter().all(|it| it != name);
+        if let Some(name) = selection.missing(&links::interfaces()?).find(is_new) {
+            return Err(Error::NoInterface(name.to_owned()));
+        }
+        maps::tell(&mut self.ebpf, &self.config.ports, config)?;
+        let Config { mode, ring_bytes, kernel_log, .. } = self.config;
+        self.config = Config { mode, ring_bytes, kernel_log, ..config.clone() };
+        self.selection = selection;
+        self.refused.clear();
+        self.follow()
     }
 
     /// Prints what the kernel programs have logged, where the configuration asks for it.

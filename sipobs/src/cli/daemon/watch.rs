@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipobs::capture::live::{Error, Event, Failure, Hook, Live};
+use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
 use sipobs::stream::Damage;
 use sipobs::timestamp::Timestamp;
 use sipobs::transfer::ratio::RatioState;
 
-use super::Stop;
+use super::orders::{Order, Orders, Reload};
 use super::outlet::Outlet;
 use super::state::State;
 use super::vitals::Vitals;
@@ -28,6 +29,8 @@ const STEP: i64 = 1_000_000_000;
 
 /// Everything the capture thread owns.
 pub(super) struct Watch {
+    /// What is in force.
+    pub(super) config: Config,
     pub(super) live: Live,
     pub(super) engine: Engine,
     pub(super) spans: Option<Spans>,
@@ -50,12 +53,14 @@ pub(super) struct Ended {
 
 impl Watch {
     /// Watches until told to stop or capture fails; then detaches, drains, and settles what is open.
-    pub(super) fn run(mut self, stop: &Stop) -> Ended {
+    pub(super) fn run(mut self, orders: &Orders) -> Ended {
         self.vitals.captures(true);
         let mut rounds = Rounds::default();
         let failure = loop {
-            if stop.wanted() {
-                break None;
+            match orders.next() {
+                Some(Order::Stop) => break None,
+                Some(Order::Reload(reload)) => self.reload(*reload),
+                None => {}
             }
             match self.poll() {
                 Ok(now) => self.round(now, &mut rounds),
@@ -92,6 +97,18 @@ impl Watch {
             self.publish();
             self.vitals.answered(asked);
         }
+    }
+
+    /// Goes by another configuration, as far as that goes; by all of that or by nothing.
+    fn reload(&mut self, reload: Reload) {
+        let Reload { config, rules, done } = reload;
+        let result = self.live.reconfigure(&config.capture).map(|()| {
+            self.engine.adopt(rules);
+            self.metrics.trunks(self.engine.transfers().trunks());
+            self.config.adopt(&config)
+        });
+        self.tell_news();
+        let _ = done.send(result);
     }
 
     /// Frames that matched and could not be handed over: every kind, as the kernel counts them, whichever of

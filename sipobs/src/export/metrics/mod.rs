@@ -83,6 +83,14 @@ impl Metrics {
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
 
+        let metrics = Self { registry, attempts, ended, alerts, snapshot };
+        metrics.trunks(trunks);
+        metrics
+    }
+
+    /// Makes every series of `trunks`, at 0 if it is new.
+    pub fn trunks<'a>(&self, trunks: impl IntoIterator<Item = &'a str>) {
+        let Self { attempts, ended, alerts, .. } = self;
         for trunk in trunks {
             for outcome in OUTCOMES {
                 for (method, kind) in METHODS {
@@ -98,7 +106,6 @@ impl Metrics {
                 let _ = alerts.get_or_create(&alert_labels(trunk, alert));
             }
         }
-        Self { registry, attempts, ended, alerts, snapshot }
     }
 
     /// Counts one output.
