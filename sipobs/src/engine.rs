@@ -43,6 +43,8 @@ pub struct Counters {
     pub calls_evicted: u64,
     /// Those of them whose host had more than its share.
     pub calls_evicted_for_share: u64,
+    /// Hosts no longer known to be seen calling, because there were too many.
+    pub callers_evicted: u64,
     /// Frames that the capture lost before they came here.
     pub ring_lost: u64,
 }
@@ -126,6 +128,7 @@ impl Engine {
             unparsed: unparsed.iter().map(|(error, count)| (error.label(), *count)).collect(),
             calls_evicted: counts.evicted,
             calls_evicted_for_share: counts.evicted_for_share,
+            callers_evicted: self.inner.transfers.callers_evicted(),
             ring_lost: self.inner.transfers.ring_lost(),
         }
     }

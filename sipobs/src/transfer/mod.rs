@@ -5,7 +5,6 @@
 //! whose leg a leg is, `settle` gives verdicts, and `ended` the records of ended calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
 
 use crate::dialog::{Crowded, Dialogs, LegId};
 use crate::sip::Message;
@@ -14,6 +13,7 @@ use crate::timestamp::Timestamp;
 
 pub mod absent;
 mod attempt;
+mod callers;
 mod config;
 pub mod diagnosis;
 mod ended;
@@ -42,6 +42,7 @@ pub use link::{LinkConfig, LinkHeader, LinkWeights};
 pub use q850::Q850;
 
 use absent::Absent;
+use callers::Callers;
 use diagnosis::Diagnoses;
 use link::Links;
 use losses::Losses;
@@ -65,8 +66,7 @@ pub struct Transfers {
     absent: Absent,
     ratio: Ratio,
     losses: Losses,
-    /// Hosts whose INVITEs are seen: a second leg of theirs would be, too.
-    callers: BTreeSet<IpAddr>,
+    callers: Callers,
     /// Where outcomes are told that are told elsewhere (RFC 7614): URI, then the Call-ID that asked there.
     events_at: HashMap<Vec<u8>, AttemptId>,
     outputs: VecDeque<Output>,
@@ -129,7 +129,7 @@ impl Transfers {
             absent: Absent::new(config.absent.clone()),
             ratio: Ratio::new(config.ratio.clone()),
             losses: Losses::default(),
-            callers: BTreeSet::new(),
+            callers: Callers::default(),
             events_at: HashMap::new(),
             outputs: VecDeque::new(),
             counts: Counts::default(),
@@ -155,6 +155,11 @@ impl Transfers {
     /// Takes note of missing evidence at `now`.
     pub fn damage(&mut self, _now: Timestamp, damage: Damage) {
         self.losses.take(damage);
+    }
+
+    /// Hosts no longer known to be seen calling, because there were too many.
+    pub fn callers_evicted(&self) -> u64 {
+        self.callers.evicted()
     }
 
     /// Frames that the capture is known to have lost.

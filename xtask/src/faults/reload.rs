@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::peers::Peers;
 use super::subject::Subject;
-use super::{END, Ground, Seen, holds, inside};
+use super::{END, Ground, Open, Seen, holds, inside};
 use crate::daemon::transfer_of;
 use crate::lab::{AGENT_INTERFACE, Lab, Side, address};
 use crate::wire::Sip;
@@ -23,7 +23,10 @@ const OTHER_PORT: u16 = 5080;
 /// interface is taken up.
 pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("reload")?;
-    let file = File::new(&lab, "interfaces = [\"agent0\"]\n")?;
+    // Where the daemon may not look but for its configuration.
+    let folder = Open::new("reload")?;
+    let file = File(folder.0.join("sipobs.toml"));
+    file.write("interfaces = [\"agent0\"]\n")?;
     let manager = UnixDatagram::bind(lab.dir.join("notify"))?;
     manager.set_read_timeout(Some(END))?;
     let plan = ground.plan(&lab).arguments(&["-c", &file.name()]).impatient();
@@ -37,7 +40,7 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     let metrics = subject.wait_count("sipobs_messages_total", &[], 5)?;
     ensure!(metrics.sum("sipobs_messages_total", &[])? == 5, "a message on another port was taken");
 
-    let causes = lab.dir.join("causes.toml");
+    let causes = folder.0.join("causes.toml");
     fs::write(&causes, CAUSES)?;
     let trunk = format!("[[trunk]]\nname = \"lab\"\ncidr = [\"{}\"]\n", address(Side::Trunk, 0));
     let jsonl = "[jsonl]\nnotices = true\n";
@@ -129,13 +132,6 @@ const CAUSES: &str = "[[row]]\ncode = \"own\"\nrank = 1\nwhen = { outcome = [\"s
 struct File(PathBuf);
 
 impl File {
-    fn new(lab: &Lab, capture: &str) -> Result<Self> {
-        let file = Self(lab.dir.join("etc/sipobs.toml"));
-        fs::create_dir(lab.dir.join("etc"))?;
-        file.write(capture)?;
-        Ok(file)
-    }
-
     fn name(&self) -> String {
         self.0.display().to_string()
     }

@@ -260,21 +260,18 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
     });
     out.counter("messages_unparsed", "Messages without one", unparsed)?;
     books(&counters.balance(), out)?;
+    let (tcp, calls) = (&counters.stream, &counters);
     let evictions = [
-        (
-            "tcp_connections",
-            counters.stream.connections_evicted,
-            counters.stream.connections_evicted_for_share,
-        ),
-        ("calls", counters.calls_evicted, counters.calls_evicted_for_share),
+        ("tcp_connections", "room", tcp.connections_evicted - tcp.connections_evicted_for_share),
+        ("tcp_connections", "host_share", tcp.connections_evicted_for_share),
+        ("calls", "room", calls.calls_evicted - calls.calls_evicted_for_share),
+        ("calls", "host_share", calls.calls_evicted_for_share),
+        ("callers", "room", counters.callers_evicted),
     ];
     out.counter(
         "evicted",
         "What a table let go of to stay within its memory, and how much of that for one host's share",
-        evictions.into_iter().flat_map(|(table, all, share)| {
-            [("room", all - share), ("host_share", share)]
-                .map(|(reason, n)| (vec![("table", table), ("reason", reason)], n))
-        }),
+        evictions.map(|(table, reason, n)| (vec![("table", table), ("reason", reason)], n)),
     )?;
     let named = |label, counts: std::collections::BTreeMap<&'static str, u64>| {
         counts.into_iter().map(move |(name, n)| (vec![(label, name)], n))
