@@ -5,13 +5,16 @@ use std::net::IpAddr;
 
 use crate::timestamp::Timestamp;
 
-/// Most of them.
+/// Most of them, and …
 const MOST: usize = 4096;
+/// … no more than one for so many bytes of the stage's memory: a host takes up about a fortieth of that.
+const BYTES: usize = 4096;
 
 /// The hosts. Anyone can write a source address into an INVITE, so one that was never answered pushes out none that
 /// was: when there is no room, the one goes that nobody has answered, and of these that was silent longest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Callers {
+    most: usize,
     hosts: BTreeMap<IpAddr, Standing>,
     first: BTreeSet<(Standing, IpAddr)>,
     evicted: u64,
@@ -26,6 +29,12 @@ struct Standing {
 }
 
 impl Callers {
+    /// None yet, of a stage that may take up `bytes`.
+    pub(super) fn new(bytes: usize) -> Self {
+        let most = (bytes / BYTES).clamp(1, MOST);
+        Self { most, hosts: BTreeMap::new(), first: BTreeSet::new(), evicted: 0 }
+    }
+
     /// An INVITE of `host`, the first of its leg.
     pub(super) fn called(&mut self, host: IpAddr, now: Timestamp) {
         let answered = self.hosts.get(&host).is_some_and(|standing| standing.answered);
@@ -55,7 +64,7 @@ impl Callers {
             None => {}
         }
         self.first.insert((standing, host));
-        if self.hosts.len() > MOST
+        if self.hosts.len() > self.most
             && let Some((_, gone)) = self.first.pop_first()
         {
             self.hosts.remove(&gone);
@@ -80,7 +89,7 @@ mod tests {
 
     #[test]
     fn forged_sources_push_out_one_another_only() {
-        let mut callers = Callers::default();
+        let mut callers = Callers::new(usize::MAX);
         let [first, late, platform] = [1, 2, 3].map(host);
         for genuine in [first, platform] {
             callers.called(genuine, at(0));
@@ -103,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_table_full_of_answered_ones_makes_room_for_another() {
-        let mut callers = Callers::default();
+        let mut callers = Callers::new(usize::MAX);
         for n in 0..MOST {
             callers.called(host(n), at(n));
             callers.answered(host(n), at(n));

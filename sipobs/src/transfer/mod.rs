@@ -129,7 +129,7 @@ impl Transfers {
             absent: Absent::new(config.absent.clone()),
             ratio: Ratio::new(config.ratio.clone()),
             losses: Losses::default(),
-            callers: Callers::default(),
+            callers: Callers::new(config.limits.bytes),
             events_at: HashMap::new(),
             outputs: VecDeque::new(),
             counts: Counts::default(),
