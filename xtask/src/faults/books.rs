@@ -28,6 +28,7 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
 
     let plan = ground.plan(&lab).exporting(COLLECTOR).set("SIPOBS_CAPTURE__RING_BYTES", "131072");
     let mut subject = plan.set("SIPOBS_OTLP__FLUSH_MS", "100").start()?;
+    let first = subject.metrics()?;
     let peers = Peers::new(&lab)?;
     let looks = beside(
         |over| {
@@ -52,6 +53,8 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
         sent
     })?;
     subject.wait_count("sipobs_capture_frames_lost_total", &["reason=\"ring_full\""], 1)?;
+    let last = subject.wait_count("sipobs_evidence_lost_total", &["where=\"ring\""], 1)?;
+    ensure!(last.born_since(&first).is_empty(), "not there from the start: {:?}", last.born_since(&first));
     let said = look(ground, &lab, 0)?;
     holds(
         &said,
