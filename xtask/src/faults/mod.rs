@@ -66,6 +66,7 @@ const ROWS: &[Row] = &[
     ("clock", "a step of the wall clock", machine::clock),
     ("old-kernel", "a feature that the kernel lacks", machine::old_kernel),
     ("disk-full", "a full disk is said, counted, and got over", machine::disk_full),
+    ("disk-hangs", "a disk that hangs does not hold up the end", machine::disk_hangs),
     ("config", "a malformed configuration is pointed at", machine::malformed_config),
     ("port", "a port in use is named", machine::port_in_use),
 ];

@@ -26,9 +26,9 @@ pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, F
             (format!("{address} (metrics.listen)"), vec![address])
         }
     };
-    let books = ask(&addresses)
+    let (books, ailment) = ask(&addresses)
         .map_err(|error| Failure { exit: Exit::Capture, error: error.context(absent(&name)) })?;
-    let (text, exit) = report(&name, &books);
+    let (text, exit) = report(&name, &books, ailment.as_deref());
     match written(io::stdout().write_all(text.as_bytes())) {
         Exit::Done => Ok(exit),
         failed => Ok(failed),
@@ -36,16 +36,20 @@ pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, F
 }
 
 /// What to print, and how to exit.
-fn report(name: &str, books: &Books) -> (String, Exit) {
+fn report(name: &str, books: &Books, ailment: Option<&str>) -> (String, Exit) {
     let mut text = format!("{name}: {books}\n");
     let residuals = books.residuals();
-    if residuals.is_empty() {
+    // A String takes everything.
+    if let Some(ailment) = ailment {
+        let _ = writeln!(text, "The daemon is NOT well, and these counts may be old: {ailment}.");
+    } else if residuals.is_empty() {
         text.push_str("Every frame, message, span and record is accounted for.\n");
         return (text, Exit::Done);
     }
-    text.push_str("NOT accounted for, which is a bug in sipobs:\n");
+    if !residuals.is_empty() {
+        text.push_str("NOT accounted for, which is a bug in sipobs:\n");
+    }
     for residual in &residuals {
-        // A String takes everything.
         let _ = writeln!(text, "  {residual}");
     }
     (text, Exit::Partial)
@@ -76,18 +80,24 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn ask(addresses: &[SocketAddr]) -> anyhow::Result<Books> {
-    let text = fetch(addresses)?;
+/// Its books, and what ails it, if something does.
+fn ask(addresses: &[SocketAddr]) -> anyhow::Result<(Books, Option<String>)> {
+    let (status, text) = fetch(addresses, "/metrics")?;
+    // None of what another says is shown: nobody knows who wrote it.
+    ensure!(status == 200, "what answers there has no /metrics: HTTP status {status}");
     let read = Exposition::parse(&text).and_then(|metrics| Books::of(&metrics));
-    read.context("its /metrics can not be understood")
+    let books = read.context("its /metrics can not be understood")?;
+    let (status, text) = fetch(addresses, "/healthz").context("its /healthz")?;
+    let ailment = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200);
+    Ok((books, (status != 200).then(|| ailment.collect())))
 }
 
-/// The body of `/metrics`, from the first of `addresses` that takes a connection.
-fn fetch(addresses: &[SocketAddr]) -> anyhow::Result<String> {
+/// Status and body of `path`, from the first of `addresses` that takes a connection.
+fn fetch(addresses: &[SocketAddr], path: &str) -> anyhow::Result<(u16, String)> {
     let mut refused = anyhow!("no address");
     for address in addresses {
         match TcpStream::connect_timeout(address, CONNECT) {
-            Ok(stream) => return body(&answer(stream, ANSWER, MOST_BYTES)?),
+            Ok(stream) => return understood(&answer(stream, path, ANSWER, MOST_BYTES)?),
             Err(error) => refused = error.into(),
         }
     }
@@ -95,10 +105,11 @@ fn fetch(addresses: &[SocketAddr]) -> anyhow::Result<String> {
 }
 
 /// All that the other side says, if it has said it in time and is no more than `most` bytes.
-fn answer(mut stream: TcpStream, time: Duration, most: usize) -> anyhow::Result<Vec<u8>> {
+fn answer(mut stream: TcpStream, path: &str, time: Duration, most: usize) -> anyhow::Result<Vec<u8>> {
     let end = now() + time;
     stream.set_write_timeout(Some(CONNECT))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n")?;
+    let question = format!("GET {path} HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n");
+    stream.write_all(question.as_bytes())?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 16 << 10]);
     loop {
         let left = end.saturating_duration_since(now());
@@ -116,19 +127,17 @@ fn answer(mut stream: TcpStream, time: Duration, most: usize) -> anyhow::Result<
     }
 }
 
-/// The text in a good answer. None of another is shown: nobody knows who wrote it.
-fn body(answer: &[u8]) -> anyhow::Result<String> {
+/// Status and body of an answer.
+fn understood(answer: &[u8]) -> anyhow::Result<(u16, String)> {
     const END: &[u8] = b"\r\n\r\n";
-    let head = answer.windows(END.len()).position(|at| at == END);
-    let Some((head, body)) = head.map(|at| (&answer[..at], &answer[at + END.len()..])) else {
+    let end = answer.windows(END.len()).position(|at| at == END);
+    let status = answer.strip_prefix(b"HTTP/1.").and_then(|head| head.get(2..5));
+    let status = status.and_then(|status| std::str::from_utf8(status).ok()?.parse::<u16>().ok());
+    let (Some(end), Some(status)) = (end, status) else {
         bail!("what answers there does not speak HTTP");
     };
-    let status = head.strip_prefix(b"HTTP/1.").and_then(|head| head.get(2..5));
-    let Some(status) = status.and_then(|status| std::str::from_utf8(status).ok()?.parse::<u16>().ok()) else {
-        bail!("what answers there does not speak HTTP");
-    };
-    ensure!(status == 200, "what answers there has no /metrics: HTTP status {status}");
-    String::from_utf8(body.to_vec()).context("its /metrics is no text")
+    let body = answer[end + END.len()..].to_vec();
+    Ok((status, String::from_utf8(body).context("what answers there gives no text")?))
 }
 
 #[allow(clippy::disallowed_methods, reason = "bounds the wait for an answer")]
@@ -146,39 +155,45 @@ mod tests {
     /// A daemon of ours, by what it says.
     const METRICS: &str = include_str!("../../export/books/sample.txt");
 
-    /// One that gives one answer, when asked for `/metrics`, in so many pieces.
-    fn server(answer: impl Into<Vec<u8>>, piece: usize) -> (SocketAddr, thread::JoinHandle<()>) {
+    /// One that gives these answers, one after another.
+    fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = answer.into();
         let serve = move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let asked = stream.read(&mut request).unwrap();
-            assert!(request[..asked].starts_with(b"GET /metrics HTTP/1.0\r\n"));
-            // The other side may have heard enough.
-            let _ = answer.chunks(piece).try_for_each(|piece| stream.write_all(piece));
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 1024];
+                let asked = stream.read(&mut request).unwrap();
+                assert!(request[..asked].starts_with(b"GET /"));
+                // The other side may have heard enough.
+                let _ = answer.chunks(1000).try_for_each(|piece| stream.write_all(piece));
+            }
         };
         (address, thread::spawn(serve))
     }
 
     #[test]
     fn a_daemon_is_believed_if_its_books_are_even() {
-        let ask = |text: &str| {
-            let (address, server) = server(format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}"), 1000);
-            let books = ask(&[address]).unwrap();
+        let ask = |text: &str, health: &str| {
+            let metrics = format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}");
+            let (address, server) = server(vec![metrics.into(), format!("HTTP/1.0 {health}").into()]);
+            let (books, ailment) = ask(&[address]).unwrap();
             server.join().unwrap();
-            report("here", &books)
+            report("here", &books, ailment.as_deref())
         };
-        let (text, exit) = ask(METRICS);
+        const WELL: &str = "200 OK\r\n\r\nok\n";
+        let (text, exit) = ask(METRICS, WELL);
         assert_eq!(exit, Exit::Done);
         assert!(text.starts_with("here: sipobs 0.1.0\n\nkernel\n"), "{text}");
         assert!(text.ends_with("\nEvery frame, message, span and record is accounted for.\n"), "{text}");
-        let (text, exit) = ask(&METRICS.replace("frames_read_total 37", "frames_read_total 36"));
+        let (text, exit) = ask(&METRICS.replace("frames_read_total 37", "frames_read_total 36"), WELL);
         assert_eq!(exit, Exit::Partial);
         let end =
             "\n  kernel: matched: 1 in none of its parts\n  engine: frames read: its parts are 1 too many\n";
         assert!(text.ends_with(end), "{text}");
+        let (text, exit) = ask(METRICS, "503 No\r\n\r\nthe capture thread hangs\n");
+        assert_eq!(exit, Exit::Partial);
+        assert!(text.ends_with("counts may be old: the capture thread hangs.\n"), "{text}");
     }
 
     #[test]
@@ -188,11 +203,11 @@ mod tests {
             (b"", "does not speak HTTP"),
             (b"HTTP/1.1 404 Not Found\r\n\r\nno", "no /metrics: HTTP status 404"),
             (b"HTTP/1.1 200 OK\r\n\r\n<html></html>", "no series of sipobs"),
-            (b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe", "is no text"),
+            (b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe", "gives no text"),
             (b"HTTP/1.1 200 OK\r\n\r\nsipobs_state_write_failures_total 0\n", "cut short"),
             (b"HTTP/1.1 200 OK\r\n\r\nsipobs_x 0\n# EOF\n", "another version"),
         ] {
-            let (address, server) = server(answer, 1000);
+            let (address, server) = server(vec![answer.to_vec()]);
             let failure = check(Some(&address.to_string()), address).unwrap_err();
             server.join().unwrap();
             assert_eq!(failure.exit, Exit::Capture);
@@ -204,14 +219,14 @@ mod tests {
 
     #[test]
     fn an_answer_without_an_end_ends() {
-        let (address, server) = server(vec![b'x'; 1 << 20], 64);
-        let error = answer(TcpStream::connect(address).unwrap(), ANSWER, 4096).unwrap_err().to_string();
+        let (address, server) = server(vec![vec![b'x'; 1 << 20]]);
+        let error = answer(TcpStream::connect(address).unwrap(), "/", ANSWER, 4096).unwrap_err().to_string();
         server.join().unwrap();
         assert!(error.contains("longer than 4096 bytes"), "{error}");
         // One that is connected, and says nothing.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let error = answer(stream, Duration::from_millis(50), 4096).unwrap_err().to_string();
+        let error = answer(stream, "/", Duration::from_millis(50), 4096).unwrap_err().to_string();
         assert!(error.contains("takes longer than 50ms"), "{error}");
     }
 
