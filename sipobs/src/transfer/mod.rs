@@ -233,8 +233,9 @@ impl Transfers {
     /// more.
     pub fn adopt(&mut self, rules: Rules) {
         let Rules { trunks, diagnoses } = rules;
+        let renumbered = trunks.renumbered(&self.trunks);
         for call in self.calls.values_mut() {
-            call.trunk = trunks.renumber(&self.trunks, call.trunk);
+            call.trunk = call.trunk.among(&renumbered);
         }
         (self.trunks, self.diagnoses) = (trunks, diagnoses);
     }
