@@ -44,6 +44,10 @@ fn report(name: &str, books: &Books, ailment: Option<&str>) -> (String, Exit) {
         let _ = writeln!(text, "The daemon is NOT well, and these counts may be old: {ailment}.");
     } else if residuals.is_empty() {
         text.push_str("Every frame, message, span and record is accounted for.\n");
+        let gone = books.gone();
+        if !gone.is_empty() {
+            let _ = writeln!(text, "Lost so far: {gone}");
+        }
         return (text, Exit::Done);
     }
     if !residuals.is_empty() {
@@ -185,7 +189,9 @@ mod tests {
         let (text, exit) = ask(METRICS, WELL);
         assert_eq!(exit, Exit::Done);
         assert!(text.starts_with("here: sipobs 0.1.0\n\nkernel\n"), "{text}");
-        assert!(text.ends_with("\nEvery frame, message, span and record is accounted for.\n"), "{text}");
+        let end =
+            "\nEvery frame, message, span and record is accounted for.\nLost so far: frames on their way";
+        assert!(text.contains(end), "{text}");
         let (text, exit) = ask(&METRICS.replace("frames_read_total 37", "frames_read_total 36"), WELL);
         assert_eq!(exit, Exit::Partial);
         let end =

@@ -23,6 +23,8 @@ struct Book {
     accounts: Vec<Account>,
     /// What does not enter a sum, and is worth a line.
     remarks: Vec<String>,
+    /// What will not come back: how much, and of what.
+    gone: Vec<(u64, &'static str)>,
 }
 
 /// A count and the parts that must come to it.
@@ -62,6 +64,12 @@ impl Books {
             version,
             books: vec![kernel(metrics)?, engine(metrics)?, spans(metrics)?, records(metrics)?],
         })
+    }
+
+    /// What is accounted for, and will not come back, in words; empty if it is nothing.
+    pub fn gone(&self) -> String {
+        let gone = self.books.iter().flat_map(|book| &book.gone).filter(|(count, _)| *count > 0);
+        gone.map(|(count, what)| format!("{what}: {}", grouped(*count))).collect::<Vec<_>>().join("; ")
     }
 
     /// What does not add up: nothing, unless sipobs has a bug.
@@ -158,9 +166,12 @@ fn kernel(metrics: &Exposition) -> Result<Book, ExpositionError> {
         ],
     });
     let told = metrics.sum("sipobs_capture_ring_frames_lost_total", &[])?;
-    let remarks =
-        if lost > 0 { vec![format!("the rings themselves tell of {} lost", grouped(told))] } else { vec![] };
-    Ok(Book { name: "kernel", accounts, remarks })
+    let remarks = if lost > 0 {
+        vec![format!("the rings' own notes tell of {} lost so far", grouped(told))]
+    } else {
+        vec![]
+    };
+    Ok(Book { name: "kernel", accounts, remarks, gone: vec![(lost, "frames on their way from the kernel")] })
 }
 
 /// From frames to messages.
@@ -205,7 +216,9 @@ fn engine(metrics: &Exposition) -> Result<Book, ExpositionError> {
             }
         }
     }
-    Ok(Book { name: "engine", accounts: vec![frames, messages], remarks })
+    let capped = metrics.sum(FATES, &[("fate", "capped")])?;
+    let gone = vec![(capped, "frames to a limit")];
+    Ok(Book { name: "engine", accounts: vec![frames, messages], remarks, gone })
 }
 
 /// From verdicts to the collector.
@@ -213,7 +226,7 @@ fn spans(metrics: &Exposition) -> Result<Book, ExpositionError> {
     const ENDED: &str = "sipobs_otlp_spans_total";
     if !metrics.has(ENDED) {
         let remarks = vec!["none are exported: otlp.endpoint is not set".to_owned()];
-        return Ok(Book { name: "spans", accounts: Vec::new(), remarks });
+        return Ok(Book { name: "spans", accounts: Vec::new(), remarks, gone: Vec::new() });
     }
     let mut parts = vec![
         Part::new("acknowledged", metrics.sum("sipobs_otlp_spans_acknowledged_total", &[])?),
@@ -226,7 +239,8 @@ fn spans(metrics: &Exposition) -> Result<Book, ExpositionError> {
     let failed = metrics.sum("sipobs_otlp_requests_failed_total", &[])?;
     let remarks =
         if failed > 0 { vec![format!("requests that failed: {}", grouped(failed))] } else { vec![] };
-    Ok(Book { name: "spans", accounts: vec![ended], remarks })
+    let gone = vec![(metrics.sum("sipobs_otlp_spans_dropped_total", &[])?, "spans")];
+    Ok(Book { name: "spans", accounts: vec![ended], remarks, gone })
 }
 
 /// From verdicts to standard output and files.
@@ -234,7 +248,7 @@ fn records(metrics: &Exposition) -> Result<Book, ExpositionError> {
     const GIVEN: &str = "sipobs_outputs_total";
     if !metrics.has(GIVEN) {
         let remarks = vec!["none are written: jsonl.path is not set".to_owned()];
-        return Ok(Book { name: "records", accounts: Vec::new(), remarks });
+        return Ok(Book { name: "records", accounts: Vec::new(), remarks, gone: Vec::new() });
     }
     let mut accounts = Vec::new();
     for (sink, given) in metrics.sums_by(GIVEN, "sink", &[])? {
@@ -246,7 +260,8 @@ fn records(metrics: &Exposition) -> Result<Book, ExpositionError> {
         ];
         accounts.push(Account { what: format!("given to {}", clean(sink)), whole: given, parts });
     }
-    Ok(Book { name: "records", accounts, remarks: Vec::new() })
+    let gone = vec![(metrics.sum("sipobs_outputs_dropped_total", &[])?, "records")];
+    Ok(Book { name: "records", accounts, remarks: Vec::new(), gone })
 }
 
 /// Columns of a name, its indentation included.
@@ -318,6 +333,17 @@ mod tests {
     #[test]
     fn even_books_leave_nothing_over() {
         assert_eq!(books(METRICS).residuals(), []);
+    }
+
+    #[test]
+    fn what_is_gone_is_told_though_it_adds_up() {
+        let gone = "frames on their way from the kernel: 5; frames to a limit: 1; spans: 1; records: 2";
+        assert_eq!(books(METRICS).gone(), gone);
+        let nothing: Vec<_> =
+            METRICS.lines().map(|line| line.rsplit_once(' ').unwrap_or((line, "")).0).collect();
+        let nothing: String =
+            nothing.iter().filter(|line| !line.starts_with('#')).map(|line| format!("{line} 0\n")).collect();
+        assert_eq!(books(&(nothing + "# EOF\n")).gone(), "");
     }
 
     #[test]
