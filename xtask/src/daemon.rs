@@ -149,6 +149,13 @@ impl Metrics {
         Ok(Self { text, samples })
     }
 
+    /// Counters that `earlier` did not have: their first increase goes by unseen.
+    pub(crate) fn born_since(&self, earlier: &Self) -> Vec<&str> {
+        let counters =
+            self.samples.keys().filter(|series| series.split('{').next().unwrap_or("").ends_with("_total"));
+        counters.filter(|series| !earlier.samples.contains_key(*series)).map(String::as_str).collect()
+    }
+
     /// The sum of all series of `name` that hold every one of `labels` (`key="value"`).
     pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> Result<u64> {
         let mut found = false;

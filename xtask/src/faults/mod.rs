@@ -13,6 +13,7 @@ use crate::daemon::Frames;
 use crate::lab::Lab;
 use subject::Plan;
 
+mod books;
 mod collectors;
 mod identity;
 mod inside;
@@ -22,6 +23,7 @@ mod machine;
 mod peers;
 mod privilege;
 mod programs;
+mod reload;
 mod subject;
 
 /// The end of a daemon that has nothing to wait for; generous, as the machine may be busy.
@@ -43,6 +45,8 @@ const ROWS: &[Row] = &[
     ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
     ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
     ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
+    ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
+    ("hangup", "but is the end where it means that the terminal is gone", reload::hung_up),
     ("appears", "an interface that fits is followed as it comes and goes", interfaces::followed),
     ("missing", "a named interface that is missing is an error", interfaces::missing),
     ("exclude", "exclude wins", interfaces::excluded),
@@ -57,10 +61,12 @@ const ROWS: &[Row] = &[
     ("load", "every frame is accounted for under load", identity::load),
     ("overflow", "and when a ring overflows, which verdicts tell", identity::overflow),
     ("restart", "and after a restart", identity::restart),
+    ("books", "sipobs check --live finds every frame, span and record, at any moment", books::even),
     ("cpu", "a CPU goes offline and comes back", machine::cpu),
     ("clock", "a step of the wall clock", machine::clock),
     ("old-kernel", "a feature that the kernel lacks", machine::old_kernel),
     ("disk-full", "a full disk is said, counted, and got over", machine::disk_full),
+    ("disk-hangs", "a disk that hangs does not hold up the end", machine::disk_hangs),
     ("config", "a malformed configuration is pointed at", machine::malformed_config),
     ("port", "a port in use is named", machine::port_in_use),
 ];
