@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::Frame;
+use crate::dialog::Unplaced;
 use crate::packet::{self, Packets};
 use crate::privacy::Privacy;
 use crate::sip::{Message, ParseError};
@@ -35,9 +36,9 @@ pub struct Counters {
     pub stream: stream::Counters,
     /// SIP messages, also those that were given whole; retransmissions included, each once.
     pub messages: u64,
-    /// Those of them whose start line could be understood.
+    /// Those of them that belong to a dialog that could be named.
     pub understood: u64,
-    /// Messages whose start line could not be understood, by reason.
+    /// The others, by reason: without a start line, or without the headers that name a dialog.
     pub unparsed: BTreeMap<&'static str, u64>,
     /// Calls dropped before their end because there were too many.
     pub calls_evicted: u64,
@@ -75,9 +76,9 @@ pub struct Balance {
     pub incomplete: u64,
     /// Messages given on: [`Self::understood`] and, by reason, [`Counters::unparsed`].
     pub messages: u64,
-    /// Messages whose start line could be understood.
+    /// Messages that belong to a dialog that could be named.
     pub understood: u64,
-    /// Messages whose start line could not.
+    /// Messages that do not.
     pub unparsed: u64,
 }
 
@@ -98,7 +99,7 @@ struct Inner {
     transfers: Transfers,
     messages: u64,
     understood: u64,
-    unparsed: BTreeMap<ParseError, u64>,
+    unparsed: BTreeMap<&'static str, u64>,
 }
 
 impl Engine {
@@ -118,14 +119,13 @@ impl Engine {
 
     /// What became of everything so far.
     pub fn counters(&self) -> Counters {
-        let unparsed = &self.inner.unparsed;
         let counts = self.inner.transfers.counts();
         Counters {
             packet: self.packets.counters().clone(),
             stream: self.streams.counters().clone(),
             messages: self.inner.messages,
             understood: self.inner.understood,
-            unparsed: unparsed.iter().map(|(error, count)| (error.label(), *count)).collect(),
+            unparsed: self.inner.unparsed.clone(),
             calls_evicted: counts.evicted,
             calls_evicted_for_share: counts.evicted_for_share,
             callers_evicted: self.inner.transfers.callers_evicted(),
@@ -234,6 +234,11 @@ impl Counters {
         }
     }
 
+    /// Every reason in [`Self::unparsed`].
+    pub fn unparsed_reasons() -> impl Iterator<Item = &'static str> {
+        ParseError::ALL.map(ParseError::label).into_iter().chain(Unplaced::ALL.map(Unplaced::label))
+    }
+
     /// What was captured and could not be used although it may have been SIP: reason → count, without
     /// zeros. What is something else, or a copy, is not among it.
     pub fn not_understood(&self) -> BTreeMap<&'static str, u64> {
@@ -256,7 +261,7 @@ impl Counters {
             ("content_length", self.stream.bad_length),
             ("resync", self.stream.resyncs),
         ];
-        let mut reasons: BTreeMap<_, u64> = ParseError::ALL.map(|error| (error.label(), 0)).into();
+        let mut reasons: BTreeMap<_, u64> = Self::unparsed_reasons().map(|reason| (reason, 0)).collect();
         for (reason, count) in unused(&self.packet.unused)
             .into_iter()
             .chain(unused(&self.stream.unused))
@@ -301,13 +306,17 @@ impl Inner {
 
     fn message(&mut self, wire: &WireMessage<'_>) {
         self.messages += 1;
-        match Message::parse(wire.bytes) {
-            Ok(message) => {
-                self.understood += 1;
-                self.transfers.message(wire, &message);
-            }
-            Err(error) => *self.unparsed.entry(error).or_default() += 1,
-        }
+        let reason = match Message::parse(wire.bytes) {
+            Ok(message) => match Unplaced::of(&message) {
+                None => {
+                    self.understood += 1;
+                    return self.transfers.message(wire, &message);
+                }
+                Some(unplaced) => unplaced.label(),
+            },
+            Err(error) => error.label(),
+        };
+        *self.unparsed.entry(reason).or_default() += 1;
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use self::room::{Room, Standing};
+pub use self::unplaced::Unplaced;
 use crate::sip::{self, CSeq, Message, Method, Name, NameAddr, Start};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
@@ -16,6 +17,7 @@ mod leg;
 mod room;
 mod step;
 mod transaction;
+mod unplaced;
 
 pub(crate) use leg::{Answer, End, Invite, Leg, LegId, Origin};
 pub use leg::{Seen, Side};
@@ -25,6 +27,7 @@ pub(crate) use transaction::is_challenge;
 
 /// Longer Call-IDs and tags are no peer's; shorter bounds would cost real ones.
 const LONGEST_ID: usize = 1024;
+
 /// Longer URIs are cut: they only name parties.
 const LONGEST_URI: usize = 512;
 /// Legs under one Call-ID: B2BUAs that keep it, and hostile ones.
@@ -102,8 +105,7 @@ impl Dialogs {
         if !matters(cseq.method, message) {
             return None;
         }
-        let call_id = message.call_id().filter(|id| id.len() <= LONGEST_ID)?;
-        let (from, to) = (message.from()?, message.to()?);
+        let (call_id, from, to) = (message.call_id()?, message.from()?, message.to()?);
         let to_tag = tag(&to);
         let found = self.find(call_id, &from, to_tag, cseq.method);
         let (id, by) = match found {

@@ -12,6 +12,7 @@ use self::genuine::Calls;
 use self::run::{Outcome, Pace, Plan, run as run_one};
 use crate::bench::machine;
 use crate::children::check_interrupt;
+use crate::daemon::Metrics;
 use crate::setup::{self, Need};
 use crate::traffic::{self, Dice, Mix};
 use crate::wire::Trace;
@@ -118,7 +119,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred thousand")]
     let calls = (millions * 1e6 / FRAMES_PER_CALL * 1.02) as u64;
     let capture = scratch("load/traffic")?.join("calls.pcap");
-    traffic::write(Mix { calls, rate: 20.0, ..Mix::default() }, &capture, &capture.with_extension("truth"))?;
+    traffic::write(Mix { calls, rate: 200.0, ..Mix::default() }, &capture, &capture.with_extension("truth"))?;
     writeln!(report, "\nCalls and their transfers, no two alike, each rate for {TRIAL} s\n")?;
     writeln!(report, "  {:>10} {:>10} {:>10} {:>10}", "messages/s", "sent", "delivered", "lost")?;
     let trial = |rate: u64, limit: u64| {
@@ -242,30 +243,28 @@ fn among(sipobs: &Path, name: &str, capture: &Path, calls: &Calls) -> Result<Out
 
 fn told(report: &mut String, calls: &Calls, outcome: &Outcome) -> Result<()> {
     let comparison = calls.compare(&outcome.lines);
-    let Outcome { frames, rate, peak_kib, metrics, spans, .. } = outcome;
+    let Outcome { frames, peak_kib, metrics, spans, .. } = outcome;
     let count = |name: &str, labels: &[&str]| metrics.sum(name, labels).unwrap_or(0);
     let spans =
         spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"));
     let lines = [
-        format!(
-            "{} frames at {rate} a second, {} delivered, {} lost",
-            frames.seen, frames.delivered, frames.lost
-        ),
         format!("{} of {} genuine calls judged right", comparison.right, calls.len()),
         format!(
-            "{} spans for {} attempts, {} attempts of nobody's",
+            "{} spans at the collector: {} attempts in genuine calls, {} in others",
             spans.count(),
             calls.attempts(),
             comparison.others
         ),
-        format!("{:.1} MiB at most, of the 256 MiB that the tables may take", mebibytes(*peak_kib)),
+        format!("{} frames: {} delivered, {} lost", frames.seen, frames.delivered, frames.lost),
         format!(
-            "{} messages, {} frames malformed, {} capped; {} evicted",
+            "{} messages: {} placed in a dialog, {} not",
             count("sipobs_messages_total", &[]),
-            count("sipobs_frames_accounted_total", &["fate=\"malformed\""]),
-            count("sipobs_frames_accounted_total", &["fate=\"capped\""]),
-            count("sipobs_evicted_total", &[]),
+            count("sipobs_messages_understood_total", &[]),
+            count("sipobs_messages_unparsed_total", &[]),
         ),
+        format!("not understood: {}", by_reason(metrics, "sipobs_not_understood_total", "reason")),
+        format!("evicted: {}", by_reason(metrics, "sipobs_evicted_total", "table")),
+        format!("{:.1} MiB resident at most; the tables may take 256 MiB", mebibytes(*peak_kib)),
     ];
     for line in lines {
         writeln!(report, "  {line}")?;
@@ -274,5 +273,18 @@ fn told(report: &mut String, calls: &Calls, outcome: &Outcome) -> Result<()> {
         println!("{wrong}");
     }
     ensure!(comparison.wrong.is_empty(), "{} calls were judged wrong", comparison.wrong.len());
+    ensure!(mebibytes(*peak_kib) < 256.0 * 1.1, "the daemon took {:.1} MiB", mebibytes(*peak_kib));
     Ok(())
+}
+
+/// The series of a counter that are not 0: `12 missing, 3 cseq`.
+fn by_reason(metrics: &Metrics, name: &str, label: &str) -> String {
+    let series = metrics.text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    let named = series.filter_map(|series| {
+        let (labels, count) = series.rsplit_once("} ")?;
+        let value = labels.split(&format!("{label}=\"")).nth(1)?.split('"').next()?;
+        (count != "0").then(|| format!("{count} {value}"))
+    });
+    let told = named.collect::<Vec<_>>().join(", ");
+    if told.is_empty() { "nothing".into() } else { told }
 }

@@ -9,7 +9,6 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::engine;
-use crate::sip::ParseError;
 use crate::tally::Class;
 
 /// All stages' counters at one moment.
@@ -253,12 +252,18 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         }),
     )?;
     out.counter("messages", "SIP messages, retransmissions included", [(vec![], counters.messages)])?;
-    out.counter("messages_understood", "Messages with a SIP start line", [(vec![], counters.understood)])?;
-    let unparsed = ParseError::ALL.map(|error| {
-        let label = error.label();
-        (vec![("reason", label)], counters.unparsed.get(label).copied().unwrap_or(0))
-    });
-    out.counter("messages_unparsed", "Messages without one", unparsed)?;
+    out.counter(
+        "messages_understood",
+        "Messages that belong to a dialog that could be named",
+        [(vec![], counters.understood)],
+    )?;
+    let unparsed = engine::Counters::unparsed_reasons()
+        .map(|reason| (vec![("reason", reason)], counters.unparsed.get(reason).copied().unwrap_or(0)));
+    out.counter(
+        "messages_unparsed",
+        "The others: no start line, or not the headers that name a dialog",
+        unparsed,
+    )?;
     books(&counters.balance(), out)?;
     let (tcp, calls) = (&counters.stream, &counters);
     let evictions = [

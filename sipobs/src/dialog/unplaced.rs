@@ -1,0 +1,72 @@
+//! What a message must have for anyone to tell whose it is.
+
+use super::LONGEST_ID;
+use crate::sip::{Message, Name};
+
+/// Why a message belongs to no dialog that could be named (RFC 3261 §8.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unplaced {
+    /// No From, To, Call-ID or CSeq.
+    Missing,
+    /// The CSeq is no number below 2³² and a method.
+    CSeq,
+    /// The From or To is no address.
+    Address,
+    /// The Call-ID is longer than 1,024 bytes.
+    CallIdTooLong,
+}
+
+impl Unplaced {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Missing, Self::CSeq, Self::Address, Self::CallIdTooLong];
+
+    /// A short name for counters.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::CSeq => "cseq",
+            Self::Address => "address",
+            Self::CallIdTooLong => "call_id_too_long",
+        }
+    }
+
+    /// What keeps `message` out of every dialog, if anything does.
+    pub(crate) fn of(message: &Message<'_>) -> Option<Self> {
+        let lacks = |name| message.header(name).is_none_or(<[u8]>::is_empty);
+        if [Name::CallId, Name::CSeq, Name::From, Name::To].into_iter().any(lacks) {
+            return Some(Self::Missing);
+        }
+        if message.cseq().is_none() {
+            return Some(Self::CSeq);
+        }
+        if message.from().is_none() || message.to().is_none() {
+            return Some(Self::Address);
+        }
+        let too_long = message.call_id().is_none_or(|id| id.len() > LONGEST_ID);
+        too_long.then_some(Self::CallIdTooLong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_a_dialog_must_be_there() {
+        let whole = "BYE sip:b SIP/2.0\r\nFrom: <sip:a>;tag=1\r\nTo: <sip:b>;tag=2\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n";
+        let long = "c".repeat(LONGEST_ID + 1);
+        for (old, new, reason) in [
+            ("", "", None),
+            ("Call-ID: c", "Call-Id:", Some(Unplaced::Missing)),
+            ("CSeq", "XSeq", Some(Unplaced::Missing)),
+            ("To: <sip:b>;tag=2\r\n", "", Some(Unplaced::Missing)),
+            ("CSeq: 1 ", "CSeq: -1 ", Some(Unplaced::CSeq)),
+            ("CSeq: 1 ", "CSeq: 99999999999 ", Some(Unplaced::CSeq)),
+            ("<sip:a>", "<", Some(Unplaced::Address)),
+            ("Call-ID: c", &format!("Call-ID: {long}"), Some(Unplaced::CallIdTooLong)),
+        ] {
+            let text = whole.replacen(old, new, 1);
+            assert_eq!(Unplaced::of(&Message::parse(text.as_bytes()).unwrap()), reason, "{new}");
+        }
+    }
+}
