@@ -20,6 +20,8 @@ use std::collections::BinaryHeap;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
+use anyhow::{Result, bail};
+
 /// Where every trace begins: 2026-01-05 09:00:00 UTC, in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_767_603_600;
 
@@ -256,6 +258,44 @@ impl Sip {
         };
         format!("{head}\r\n{}", self.body).into_bytes()
     }
+}
+
+/// The reason phrase that RFC 3261 §21, or the RFC that added the status, gives it.
+pub(crate) fn phrase(status: &str) -> Result<&'static str> {
+    Ok(match status {
+        "100" => "Trying",
+        "180" => "Ringing",
+        "183" => "Session Progress",
+        "200" => "OK",
+        "202" => "Accepted",
+        "302" => "Moved Temporarily",
+        "400" => "Bad Request",
+        "401" => "Unauthorized",
+        "403" => "Forbidden",
+        "404" => "Not Found",
+        "405" => "Method Not Allowed",
+        "407" => "Proxy Authentication Required",
+        "408" => "Request Timeout",
+        "410" => "Gone",
+        "420" => "Bad Extension",
+        "480" => "Temporarily Unavailable",
+        "481" => "Call/Transaction Does Not Exist",
+        "484" => "Address Incomplete",
+        "486" => "Busy Here",
+        "487" => "Request Terminated",
+        "488" => "Not Acceptable Here",
+        "489" => "Bad Event",
+        "500" => "Server Internal Error",
+        "501" => "Not Implemented",
+        "503" => "Service Unavailable",
+        "600" => "Busy Everywhere",
+        "603" => "Decline",
+        "604" => "Does Not Exist Anywhere",
+        "606" => "Not Acceptable",
+        "607" => "Unwanted",
+        "608" => "Rejected",
+        _ => bail!("{status} needs a phrase"),
+    })
 }
 
 /// Stands for the length until the body is known.

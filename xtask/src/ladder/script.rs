@@ -315,7 +315,7 @@ impl Leg {
             word == "sdp" || word.starts_with("sdp=") || word.starts_with("tag=") || word == "elsewhere"
         };
         let phrase: Vec<&str> = words().filter(|word| !is_own(word)).collect();
-        let phrase = if phrase.is_empty() { phrase_of(status).to_owned() } else { phrase.join(" ") };
+        let phrase = if phrase.is_empty() { wire::phrase(status)?.to_owned() } else { phrase.join(" ") };
         let by_caller = request.sender == self.caller
             || self
                 .requests
@@ -406,41 +406,4 @@ fn micros(text: &str) -> Result<u64> {
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
     Ok((seconds * 1e6).round() as u64)
-}
-
-fn phrase_of(status: &str) -> &'static str {
-    match status {
-        "100" => "Trying",
-        "180" => "Ringing",
-        "183" => "Session Progress",
-        "200" => "OK",
-        "202" => "Accepted",
-        "302" => "Moved Temporarily",
-        "400" => "Bad Request",
-        "401" => "Unauthorized",
-        "403" => "Forbidden",
-        "404" => "Not Found",
-        "405" => "Method Not Allowed",
-        "407" => "Proxy Authentication Required",
-        "408" => "Request Timeout",
-        "410" => "Gone",
-        "420" => "Bad Extension",
-        "480" => "Temporarily Unavailable",
-        "481" => "Call/Transaction Does Not Exist",
-        "484" => "Address Incomplete",
-        "486" => "Busy Here",
-        "487" => "Request Terminated",
-        "488" => "Not Acceptable Here",
-        "489" => "Bad Event",
-        "500" => "Server Internal Error",
-        "501" => "Not Implemented",
-        "503" => "Service Unavailable",
-        "600" => "Busy Everywhere",
-        "603" => "Decline",
-        "604" => "Does Not Exist Anywhere",
-        "606" => "Not Acceptable",
-        "607" => "Unwanted",
-        "608" => "Rejected",
-        _ => "Whatever",
-    }
 }
