@@ -8,10 +8,12 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::children::{check_interrupt, run as run_command};
-use crate::{daemon, deploy, faults, lab, live, root, setup};
+use crate::{daemon, deploy, faults, fuzz, lab, live, root, setup};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How long each fuzz target goes on beyond its seeds, in seconds.
+const FUZZ_SECONDS: u64 = 3;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -37,6 +39,7 @@ const STEPS: &[Step] = &[
     ("fmt", "rustfmt", fmt),
     ("clippy", "clippy, without and with live capture", clippy),
     ("unit", "unit, golden and property tests, and the kernel programs on given frames", unit),
+    ("fuzz", "every fuzz target on its seeds, and on new inputs for a moment", fuzz_shortly),
     ("docs", "documentation builds without a warning", docs),
     ("deploy", "rules, manifests and example configurations", deploy_files),
     ("capture", "the shipped capture of the lab's calls is judged right", shipped),
@@ -101,7 +104,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn prepare() -> Result<Verdict> {
-    setup::ensure(&[setup::Need::Live, setup::Need::Lab, setup::Need::Checks])?;
+    let mut needs = vec![setup::Need::Live, setup::Need::Lab, setup::Need::Checks];
+    if fuzz::impossible().is_none() {
+        needs.push(setup::Need::Fuzz);
+    }
+    setup::ensure(&needs)?;
     Ok(Verdict::Passed)
 }
 
@@ -128,6 +135,14 @@ fn unit() -> Result<Verdict> {
         test.env("SIPOBS_REQUIRE_LIVE", "1");
     }
     run_command(&mut test, CARGO_LIMIT)?;
+    Ok(Verdict::Passed)
+}
+
+fn fuzz_shortly() -> Result<Verdict> {
+    if let Some(reason) = fuzz::impossible() {
+        return Ok(Verdict::Skipped(reason));
+    }
+    fuzz::short(FUZZ_SECONDS)?;
     Ok(Verdict::Passed)
 }
 
