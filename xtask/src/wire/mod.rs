@@ -156,8 +156,7 @@ impl Tcp {
         let next = [0xffff_f000, 0x1000_0000];
         let (client, server) = (client.into(), server.into());
         let headers = if client.is_ipv6() { 60 } else { 40 };
-        let mut connection =
-            Self { client, server, next, mss: trace.path.mtu - headers };
+        let mut connection = Self { client, server, next, mss: trace.path.mtu - headers };
         connection.segment(trace, time, From::Client, SYN, &[]);
         connection.segment(trace, time + 100, From::Server, SYN | ACK, &[]);
         connection.segment(trace, time + 200, From::Client, ACK, &[]);
