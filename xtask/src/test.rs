@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::children::{check_interrupt, run as run_command};
-use crate::{daemon, deploy, faults, fuzz, lab, live, root, setup};
+use crate::{daemon, deploy, faults, fuzz, lab, live, root, setup, tunnels};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -45,6 +45,11 @@ const STEPS: &[Step] = &[
     ("capture", "the shipped capture of the lab's calls is judged right", shipped),
     ("lab", "the lab's calls, captured live, and their spans in a collector", live_calls),
     ("replay", "a capture through XDP and tc says what the file says", replay),
+    (
+        "tunnels",
+        "calls in tags, tunnels and fragments, through XDP and tc, say what the file says",
+        tunnelled,
+    ),
     ("http", "spans over HTTP", http),
     ("faults", "what can go wrong around the daemon, made to happen", faults),
     ("clean", "nothing is left behind", clean),
@@ -169,6 +174,10 @@ fn live_calls() -> Result<Verdict> {
 
 fn replay() -> Result<Verdict> {
     captured(live::replayed)
+}
+
+fn tunnelled() -> Result<Verdict> {
+    captured(tunnels::run)
 }
 
 fn faults() -> Result<Verdict> {

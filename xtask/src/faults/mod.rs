@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::children::check_interrupt;
 use crate::daemon::Metrics;
 use crate::lab::Lab;
+pub(crate) use peers::Peers;
 use subject::Plan;
 
 mod collectors;

@@ -50,7 +50,7 @@ impl Piece {
 
     /// RFC 791 §3.1: flags and offset.
     pub(super) fn word(&self) -> u16 {
-        self.offset() / 8 | if self.more { 0x2000 } else { 0 }
+        (self.offset() / 8) | if self.more { 0x2000 } else { 0 }
     }
 
     /// RFC 8200 §4.5: offset and flags.
