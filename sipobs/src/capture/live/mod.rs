@@ -412,3 +412,6 @@ fn hold_nanos() -> u64 {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests;
