@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod frames;
+mod lacking;
 mod programs;
+mod refusal;
 
 /// Whether this process may load programs. If not, says so, or fails where the gate asks for it.
 fn may_run(test: &str) -> bool {
