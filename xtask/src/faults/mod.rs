@@ -60,7 +60,7 @@ const ROWS: &[Row] = &[
     ("restart", "and after a restart", identity::restart),
     ("cpu", "a CPU goes offline and comes back", machine::cpu),
     ("clock", "a step of the wall clock", machine::clock),
-    ("old-kernel", "a feature that the kernel lacks", machine::old_kernel),
+    ("old-kernel", "a kernel without tcx, by its number", machine::old_kernel),
     ("disk-full", "a full disk is said, counted, and got over", machine::disk_full),
     ("config", "a malformed configuration is pointed at", machine::malformed_config),
     ("port", "a port in use is named", machine::port_in_use),
