@@ -2,16 +2,14 @@
 //! that frames are still seen both ways.
 
 use std::net::UdpSocket;
-use std::process::Command;
 use std::sync::Once;
-use std::time::Duration;
 
 use sipobs::capture::Direction;
 use sipobs::capture::live::{Config, DryRun, Error, Event, Live};
 
 use crate::frames::{INVITE, plain, vxlan};
-use crate::may_run;
 use crate::refusal::{Call, under};
+use crate::{alone, may_run, settle};
 
 /// What was attached, and how many frames came on each way: plain ones, and those in a tunnel.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,21 +25,7 @@ fn capture(lacks: impl Fn(Call) -> Option<i32> + Send, anything: bool) -> Result
     // aya asks the kernel once a process what it has: let it do so before anything is refused.
     static ASKED: Once = Once::new();
     ASKED.call_once(|| drop(DryRun::new(&Config::default()).unwrap()));
-    // Made and entered by a thread that ends with it.
-    let (seen, refused) = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // SAFETY: a namespace for this thread and those it starts, without preconditions.
-            assert_eq!(
-                unsafe { libc::unshare(libc::CLONE_NEWNET) },
-                0,
-                "{}",
-                std::io::Error::last_os_error()
-            );
-            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-            under(lacks, watch_loopback)
-        });
-        thread.join().unwrap()
-    });
+    let (seen, refused) = alone(&[], || under(lacks, watch_loopback));
     assert_eq!(refused > 0, anything, "{refused} calls were refused: {seen:?}");
     seen
 }
@@ -64,9 +48,7 @@ fn watch_loopback() -> Result<Seen, Error> {
             len => panic!("a frame of {len} bytes"),
         }
     };
-    // What was sent on the loopback was received when the call returned; here it is only handed over.
-    live.poll(Duration::from_millis(300), &mut take)?;
-    live.finish(&mut take)?;
+    settle(&mut live, &mut take)?;
     Ok(seen)
 }
 
