@@ -12,7 +12,7 @@ use crate::stream::{self, Damage, Streams, WireMessage};
 use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
-use crate::transfer::{self, ConfigError, Output, Transfers};
+use crate::transfer::{self, ConfigError, Output, Rules, Transfers};
 
 /// Limits and choices of the stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,10 @@ pub struct Counters {
     pub calls_evicted: u64,
     /// Those of them whose host had more than its share.
     pub calls_evicted_for_share: u64,
+    /// Hosts no longer known to be seen calling, because there were too many.
+    pub callers_evicted: u64,
+    /// Frames that the capture lost before they came here.
+    pub ring_lost: u64,
 }
 
 /// Every frame that the engine took, by what became of it: each is in exactly one of the terms, at any
@@ -124,6 +128,8 @@ impl Engine {
             unparsed: unparsed.iter().map(|(error, count)| (error.label(), *count)).collect(),
             calls_evicted: counts.evicted,
             calls_evicted_for_share: counts.evicted_for_share,
+            callers_evicted: self.inner.transfers.callers_evicted(),
+            ring_lost: self.inner.transfers.ring_lost(),
         }
     }
 
@@ -182,6 +188,11 @@ impl Engine {
         &self.inner.transfers
     }
 
+    /// Goes by other trunks and likely causes from now on; calls that are up stay.
+    pub fn adopt(&mut self, rules: Rules) {
+        self.inner.transfers.adopt(rules);
+    }
+
     /// Takes up what was learned of trunks before a restart.
     pub fn restore_ratio(&mut self, state: RatioState) {
         self.inner.transfers.restore_ratio(state);
@@ -226,6 +237,11 @@ impl Counters {
     /// What was captured and could not be used although it may have been SIP: reason → count, without
     /// zeros. What is something else, or a copy, is not among it.
     pub fn not_understood(&self) -> BTreeMap<&'static str, u64> {
+        without_zeros(self.not_understood_with_zeros())
+    }
+
+    /// The same, with every reason that there is.
+    pub fn not_understood_with_zeros(&self) -> BTreeMap<&'static str, u64> {
         let unused = |tally: &Tally| {
             let counted = tally.iter().filter(|(reason, _)| {
                 // Segments of messages that are told below.
@@ -240,30 +256,39 @@ impl Counters {
             ("content_length", self.stream.bad_length),
             ("resync", self.stream.resyncs),
         ];
-        let mut reasons = BTreeMap::new();
+        let mut reasons: BTreeMap<_, u64> = ParseError::ALL.map(|error| (error.label(), 0)).into();
         for (reason, count) in unused(&self.packet.unused)
             .into_iter()
             .chain(unused(&self.stream.unused))
             .chain(stream)
             .chain(self.unparsed.iter().map(|(reason, count)| (*reason, *count)))
         {
-            if count > 0 {
-                *reasons.entry(reason).or_default() += count;
-            }
+            *reasons.entry(reason).or_default() += count;
         }
         reasons
     }
 
     /// What is known to be missing from the capture: where → count, without zeros.
     pub fn lost(&self) -> BTreeMap<&'static str, u64> {
+        without_zeros(self.lost_with_zeros())
+    }
+
+    /// The same, with every place that there is.
+    pub fn lost_with_zeros(&self) -> BTreeMap<&'static str, u64> {
         let lost = [
+            ("ring", self.ring_lost),
             ("cut_short", self.packet.unused.of(Unused::CutShort)),
             ("fragments", self.packet.unused.of(Unused::FragmentIncomplete)),
             ("tcp_gaps", self.stream.tcp_gaps),
             ("messages_cut", self.stream.messages_cut),
         ];
-        lost.into_iter().filter(|(_, count)| *count > 0).collect()
+        lost.into()
     }
+}
+
+fn without_zeros(mut counts: BTreeMap<&'static str, u64>) -> BTreeMap<&'static str, u64> {
+    counts.retain(|_, count| *count > 0);
+    counts
 }
 
 impl Inner {

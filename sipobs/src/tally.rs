@@ -21,6 +21,19 @@ pub enum Class {
     Incomplete,
 }
 
+impl Class {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotSip => "not_sip",
+            Self::Copy => "copy",
+            Self::Malformed => "malformed",
+            Self::Capped => "capped",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $class:ident;)*) => {
         /// Why something was not used.

@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(&[Need::Comparisons, Need::Live])?;
     let sipobs = daemon::build(false, true)?;
     let dir = scratch("bench")?;
-    let mut report = machine()?;
+    let mut report = format!("cargo xtask bench\n\n{}{}", machine()?, readers_versions());
     for calls in [options.calls / 5, options.calls] {
         let capture = generate(&dir, calls)?;
         let messages = messages(&sipobs, &capture)?;
@@ -140,7 +140,8 @@ fn messages(sipobs: &Path, capture: &Path) -> Result<u64> {
     summary["messages"].as_u64().context("no messages in the summary")
 }
 
-fn machine() -> Result<String> {
+/// What the figures were measured on, in a line.
+pub(crate) fn machine() -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors
         .lines()
@@ -148,18 +149,13 @@ fn machine() -> Result<String> {
         .map_or("unknown", |(_, model)| model);
     let cores = std::thread::available_parallelism()?;
     let kernel = output(Command::new("uname").arg("-r"))?;
+    Ok(format!("{cores} × {model}, Linux {kernel}"))
+}
+
+fn readers_versions() -> String {
     let version = |program: &str, flag: &str| {
-        output(Command::new(program).arg(flag))
-            .unwrap_or_default()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
+        let said = output(Command::new(program).arg(flag)).unwrap_or_default();
+        said.lines().next().unwrap_or_default().to_owned()
     };
-    Ok(format!(
-        "cargo xtask bench\n\n{cores} × {model}, Linux {}{}\n{}\n",
-        kernel,
-        version("tshark", "--version"),
-        version("sngrep", "--version")
-    ))
+    format!("{}\n{}\n", version("tshark", "--version"), version("sngrep", "--version"))
 }

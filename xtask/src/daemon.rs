@@ -92,6 +92,11 @@ impl Daemon {
         Metrics::parse(text)
     }
 
+    /// The most memory it has had resident, in KiB.
+    pub(crate) fn peak_kib(&self) -> Option<u64> {
+        self.running.peak_kib()
+    }
+
     /// Waits until it has written `count` transfers.
     pub(crate) fn wait_settled(&mut self, count: usize, limit: Duration) -> Result<()> {
         wait_for("every verdict settles", limit, || {
@@ -147,6 +152,13 @@ impl Metrics {
         Ok(Self { text, samples })
     }
 
+    /// Counters that `earlier` did not have: their first increase goes by unseen.
+    pub(crate) fn born_since(&self, earlier: &Self) -> Vec<&str> {
+        let counters =
+            self.samples.keys().filter(|series| series.split('{').next().unwrap_or("").ends_with("_total"));
+        counters.filter(|series| !earlier.samples.contains_key(*series)).map(String::as_str).collect()
+    }
+
     /// The sum of all series of `name` that hold every one of `labels` (`key="value"`).
     pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> Result<u64> {
         let mut found = false;
@@ -167,6 +179,30 @@ impl Metrics {
             reason = "counters, far below 2^53"
         )]
         Ok(sum as u64)
+    }
+}
+
+/// The kernel's and the rings' side of the account, which must come out even.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frames {
+    pub(crate) seen: u64,
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+}
+
+impl Frames {
+    /// `seen = passed + delivered + lost`, `delivered = read + damaged`: of a daemon that has read everything.
+    pub(crate) fn accounted(metrics: &Metrics) -> Result<Self> {
+        let count = |what: &str| metrics.sum(&format!("sipobs_capture_frames_{what}_total"), &[]);
+        let (seen, passed, delivered, lost) =
+            (count("seen")?, count("passed")?, count("delivered")?, count("lost")?);
+        let (read, damaged) = (count("read")?, count("damaged")?);
+        ensure!(
+            seen == passed + delivered + lost,
+            "{seen} seen, but {passed} passed + {delivered} delivered + {lost} lost"
+        );
+        ensure!(delivered == read + damaged, "{delivered} delivered, but {read} read + {damaged} damaged");
+        Ok(Self { seen, delivered, lost })
     }
 }
 

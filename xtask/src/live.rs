@@ -22,6 +22,7 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     let lab = Lab::new(&crate::scratch("test-lab")?)?;
     let collector = Collector::start(&lab)?;
     let mut daemon = Daemon::start(&lab, sipobs, Some(Collector::GRPC), false)?;
+    let first = daemon.metrics(&lab)?;
     let before = Count::take(&lab, &daemon)?;
     let recorded = lab.dir.join("wire.pcap");
     let tap = Tap::start(&lab, &recorded)?;
@@ -34,6 +35,8 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
 
     let attempts = Story::ALL.iter().filter(|story| story.expected().method.is_some()).count();
     daemon.wait_settled(attempts, SETTLE_LIMIT)?;
+    let last = daemon.metrics(&lab)?;
+    ensure!(last.born_since(&first).is_empty(), "not there from the start: {:?}", last.born_since(&first));
     let lines = daemon.stop()?;
     for story in Story::ALL {
         judged(story, &lines).with_context(|| format!("{}: {}", story.name(), story.what()))?;

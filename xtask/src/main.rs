@@ -22,6 +22,7 @@ mod kernels;
 mod lab;
 mod ladder;
 mod live;
+mod load;
 mod recording;
 mod setup;
 mod test;
@@ -48,6 +49,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Send calls at growing rates until a message is lost, and floods, under the eyes of `sipobs run`.
+    Load(load::Options),
     /// Record the lab's calls on the agent's wire into a capture file.
     Record {
         /// The file to write.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Kernels(options) => kernels::run(&options),
+        Chore::Load(options) => load::run(&options),
         Chore::Record { file } => recording::record(&file),
         Chore::RecordCases(options) => cases::run(
             &["golden", "golden_wrong"].map(|folder| root().join("sipobs/tests").join(folder)),

@@ -79,7 +79,12 @@ pub(crate) fn replay_into(lab: &Lab, capture: &Path, split: &str, interfaces: [&
 
 /// tcpreplay as [`replay`] runs it, but for the name of the capture, which comes last.
 pub(crate) fn replayer(lab: &Lab, capture: &Path) -> Result<Command> {
-    replayer_into(lab, capture, &format!("--cidr={AGENT_NETWORK}"), ENDS)
+    replayer_at(lab, capture, AGENT_NETWORK)
+}
+
+/// The same for any capture, as [`replay_at`].
+pub(crate) fn replayer_at(lab: &Lab, capture: &Path, agent: &str) -> Result<Command> {
+    replayer_into(lab, capture, &format!("--cidr={agent}"), ENDS)
 }
 
 /// The lab's wire.

@@ -21,11 +21,11 @@ mod spans;
 enum Exit {
     /// Read and understood.
     Done = 0,
-    /// A file could not be read to its end, or an output not written.
+    /// A file could not be read to its end, an output not written, or a count not accounted for.
     Partial = 1,
     /// Bad arguments or configuration.
     Usage = 2,
-    /// The kernel, a capability or an interface is missing for capture.
+    /// The kernel, a capability or an interface is missing for capture; or the daemon that was asked for.
     Capture = 3,
 }
 
@@ -33,10 +33,11 @@ const EXIT_CODES: &str = "\
 Exit status:
   0  read and understood; or, for run, ended by a signal and all handed over
   1  a file could not be read to its end (what was read is still reported), or
-     an output could not be written or delivered
+     an output could not be written or delivered; or, for check --live, the
+     daemon cannot account for everything
   2  bad arguments or configuration
   3  this machine cannot capture: a capability, a kernel feature or an
-     interface is missing";
+     interface is missing; or, for check --live, no daemon answers";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +45,8 @@ Examples:
   sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
   tcpdump -w - udp port 5060 | sipobs pcap -
   sudo sipobs run -i eth0                  watch an interface
-  sipobs check -i eth0                     what would attach here, and why not";
+  sipobs check -i eth0                     what would attach here, and why not
+  sipobs check --live                      whether a running daemon lost anything";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:

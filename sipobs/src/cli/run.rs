@@ -1,9 +1,13 @@
 //! `sipobs run`: the daemon's command line.
 
 use std::net::SocketAddr;
+#[cfg(all(feature = "live", target_os = "linux"))]
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::Mode;
+#[cfg(all(feature = "live", target_os = "linux"))]
+use sipobs::{config::Config, export::Look};
 
 use super::{Colour, Exit, Failure, Settings};
 
@@ -11,7 +15,8 @@ const AFTER: &str = "\
 Each verdict is printed as it settles: at most 35 s after the call's BYE, as
 the NOTIFY that tells the outcome may come that late. SIGINT and SIGTERM settle
 what is open as it stands, hand over the spans and end; the programs go with
-the process, also when it is killed.
+the process, also when it is killed. SIGHUP reads the configuration anew, and
+says what takes a restart.
 
 Examples:
   sudo sipobs run -i eth0
@@ -23,7 +28,7 @@ Examples:
 ///
 /// Attaches an XDP program (received packets) and a tc program (sent packets) to each interface, rebuilds the
 /// SIP dialogs they show, and judges every transfer. The programs pass every packet on, whatever happens.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Run {
     /// Interface to watch: a name; or a pattern that may come to fit later: a glob, /a regex/, a network
@@ -66,28 +71,48 @@ pub(super) enum Format {
 
 #[cfg(all(feature = "live", target_os = "linux"))]
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
-    let mut config = args.settings.resolve().map_err(Failure::usage)?;
-    if !args.interface.is_empty() {
-        config.capture.interfaces.clone_from(&args.interface);
-    }
-    if !args.exclude.is_empty() {
-        config.capture.exclude.clone_from(&args.exclude);
-    }
-    if !args.port.is_empty() {
-        config.capture.ports.clone_from(&args.port);
-    }
-    if let Some(mode) = args.mode {
-        config.capture.mode = mode;
-    }
-    if let Some(address) = args.metrics {
-        config.metrics.listen = address;
-    }
-    if config.capture.interfaces.is_empty() {
-        return Err(Failure::usage(anyhow::anyhow!(
+    super::daemon::run(args)
+}
+
+#[cfg(all(feature = "live", target_os = "linux"))]
+impl Run {
+    /// File, environment and flags, as they are now.
+    pub(super) fn config(&self) -> anyhow::Result<Config> {
+        let mut config = self.settings.resolve()?;
+        if !self.interface.is_empty() {
+            config.capture.interfaces.clone_from(&self.interface);
+        }
+        if !self.exclude.is_empty() {
+            config.capture.exclude.clone_from(&self.exclude);
+        }
+        if !self.port.is_empty() {
+            config.capture.ports.clone_from(&self.port);
+        }
+        if let Some(mode) = self.mode {
+            config.capture.mode = mode;
+        }
+        if let Some(address) = self.metrics {
+            config.metrics.listen = address;
+        }
+        anyhow::ensure!(
+            !config.capture.interfaces.is_empty(),
             "no interface to watch: give -i NAME, or capture.interfaces in the configuration"
-        )));
+        );
+        Ok(config)
     }
-    super::daemon::run(&config, args.format, args.color.look())
+
+    /// The configuration file, if one is named.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.settings.config.as_deref()
+    }
+
+    pub(super) const fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(super) fn look(&self) -> Look {
+        self.color.look()
+    }
 }
 
 #[cfg(not(all(feature = "live", target_os = "linux")))]

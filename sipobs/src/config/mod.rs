@@ -21,10 +21,12 @@ use crate::transfer::ratio::RatioConfig;
 use crate::transfer::trunk::TrunkConfig;
 use crate::transfer::{self, LinkConfig, Timers};
 
+mod change;
 mod env;
 mod limits;
 mod otlp;
 
+pub use change::Change;
 pub use limits::{Limits, Size};
 pub use otlp::{OtlpConfig, Protocol};
 

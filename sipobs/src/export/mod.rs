@@ -7,6 +7,7 @@ use std::io;
 
 use crate::transfer::Output;
 
+pub mod books;
 mod jsonl;
 mod ladder;
 #[cfg(feature = "daemon")]

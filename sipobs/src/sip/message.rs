@@ -26,6 +26,9 @@ pub enum ParseError {
 }
 
 impl ParseError {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::Empty, Self::StartLine, Self::Method, Self::StatusCode];
+
     /// A short name for counters.
     pub const fn label(self) -> &'static str {
         match self {

@@ -84,7 +84,7 @@ impl Transfers {
             transferred: call.transferred || call.is_leg,
             second_legs: &call.second_legs,
             second_leg_visible: leg.visible() == Seen::Both
-                && self.callers.contains(&leg.hosts.1)
+                && self.callers.holds(leg.hosts.1)
                 && !call.perhaps_second_leg,
             held: leg.caller.holds || leg.callee.holds,
             expected: self.trunks.expected(call.trunk),

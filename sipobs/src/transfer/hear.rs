@@ -8,8 +8,6 @@ use crate::sip::{CSeq, Message, Method, Name};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
-/// Hosts remembered for having sent INVITEs.
-const CALLERS: usize = 4096;
 /// What an attempt takes up beside its ladder, about.
 const ATTEMPT: usize = 2_048;
 /// Platforms told apart in one call.
@@ -84,8 +82,8 @@ impl Transfers {
             return;
         }
         self.counts.calls += 1;
-        if signalling.origin == Origin::Invite && self.callers.len() < CALLERS {
-            self.callers.insert(wire.src.ip());
+        if signalling.origin == Origin::Invite {
+            self.callers.called(signalling.hosts.0, wire.time);
         }
         self.links.started(facts::leg(leg, wire, message, &self.config.link));
         if signalling.midcall() {
@@ -130,7 +128,10 @@ impl Transfers {
             }
         }
         match status {
-            200..300 => self.links.answered(leg, now, facts::media(message)),
+            200..300 => {
+                self.caller_answered(leg, now);
+                self.links.answered(leg, now, facts::media(message));
+            }
             300.. if !is_challenge(status) => {
                 self.links.failed(leg, now, Some(status));
                 if status < 400 {
@@ -147,7 +148,14 @@ impl Transfers {
             if let Some(second) = self.second_mut(leg) {
                 second.told = true;
             }
+            self.caller_answered(leg, now);
             self.links.answered(leg, now, None);
+        }
+    }
+
+    fn caller_answered(&mut self, leg: LegId, now: Timestamp) {
+        if let Some(signalling) = self.dialogs.leg(leg).filter(|leg| leg.origin == Origin::Invite) {
+            self.callers.answered(signalling.hosts.0, now);
         }
     }
 

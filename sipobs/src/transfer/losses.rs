@@ -40,6 +40,11 @@ impl Losses {
         }
     }
 
+    /// Frames that the capture lost, anywhere on this node.
+    pub(super) const fn ring(&self) -> u64 {
+        self.ring
+    }
+
     /// Where things stand for these pairs of hosts.
     pub(super) fn mark(&self, paths: &[(IpAddr, IpAddr)]) -> Mark {
         let mut mark = Mark { ring: self.ring, elsewhere: self.elsewhere, between: Vec::new() };

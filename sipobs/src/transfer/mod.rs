@@ -5,7 +5,6 @@
 //! whose leg a leg is, `settle` gives verdicts, and `ended` the records of ended calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
 
 use crate::dialog::{Crowded, Dialogs, LegId};
 use crate::sip::Message;
@@ -14,6 +13,7 @@ use crate::timestamp::Timestamp;
 
 pub mod absent;
 mod attempt;
+mod callers;
 mod config;
 pub mod diagnosis;
 mod ended;
@@ -42,6 +42,7 @@ pub use link::{LinkConfig, LinkHeader, LinkWeights};
 pub use q850::Q850;
 
 use absent::Absent;
+use callers::Callers;
 use diagnosis::Diagnoses;
 use link::Links;
 use losses::Losses;
@@ -65,12 +66,18 @@ pub struct Transfers {
     absent: Absent,
     ratio: Ratio,
     losses: Losses,
-    /// Hosts whose INVITEs are seen: a second leg of theirs would be, too.
-    callers: BTreeSet<IpAddr>,
+    callers: Callers,
     /// Where outcomes are told that are told elsewhere (RFC 7614): URI, then the Call-ID that asked there.
     events_at: HashMap<Vec<u8>, AttemptId>,
     outputs: VecDeque<Output>,
     counts: Counts,
+}
+
+/// What may change while calls are up: who is which trunk, and what the likely causes are.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    trunks: Trunks,
+    diagnoses: Diagnoses,
 }
 
 /// What has been found so far.
@@ -92,9 +99,24 @@ enum Timer {
     Second(LegId),
 }
 
+impl Rules {
+    /// Those of `config`, checked.
+    ///
+    /// # Errors
+    ///
+    /// When a trunk or the diagnosis table makes no sense.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self {
+            trunks: Trunks::new(&config.trunk)?,
+            diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,
+        })
+    }
+}
+
 impl Transfers {
     /// The stage with these settings.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let Rules { trunks, diagnoses } = Rules::new(&config)?;
         Ok(Self {
             dialogs: Dialogs::new(config.lifetimes()),
             calls: BTreeMap::new(),
@@ -102,12 +124,12 @@ impl Transfers {
             timers: BTreeSet::new(),
             next: 0,
             links: Links::new(config.links(), config.timers.after_bye),
-            trunks: Trunks::new(&config.trunk)?,
-            diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,
+            trunks,
+            diagnoses,
             absent: Absent::new(config.absent.clone()),
             ratio: Ratio::new(config.ratio.clone()),
             losses: Losses::default(),
-            callers: BTreeSet::new(),
+            callers: Callers::new(config.limits.bytes),
             events_at: HashMap::new(),
             outputs: VecDeque::new(),
             counts: Counts::default(),
@@ -133,6 +155,16 @@ impl Transfers {
     /// Takes note of missing evidence at `now`.
     pub fn damage(&mut self, _now: Timestamp, damage: Damage) {
         self.losses.take(damage);
+    }
+
+    /// Hosts no longer known to be seen calling, because there were too many.
+    pub fn callers_evicted(&self) -> u64 {
+        self.callers.evicted()
+    }
+
+    /// Frames that the capture is known to have lost.
+    pub fn ring_lost(&self) -> u64 {
+        self.losses.ring()
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -195,6 +227,17 @@ impl Transfers {
     /// Names of the trunks, `other` first.
     pub fn trunks(&self) -> impl Iterator<Item = &str> {
         self.trunks.names()
+    }
+
+    /// Goes by other rules from now on. A call that is up stays with its trunk, unless no trunk has that name any
+    /// more.
+    pub fn adopt(&mut self, rules: Rules) {
+        let Rules { trunks, diagnoses } = rules;
+        let renumbered = trunks.renumbered(&self.trunks);
+        for call in self.calls.values_mut() {
+            call.trunk = call.trunk.among(&renumbered);
+        }
+        (self.trunks, self.diagnoses) = (trunks, diagnoses);
     }
 
     /// What has been learned of the trunks' transfer ratios, to be kept across restarts.

@@ -1,5 +1,6 @@
 //! Trunks: the configured names of peers, and how each is known on the wire.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,11 @@ pub struct TrunkId(u16);
 impl TrunkId {
     /// Every peer that no trunk claims.
     pub const OTHER: Self = Self(0);
+
+    /// What [`Trunks::renumbered`] makes of it.
+    pub(super) fn among(self, renumbered: &[Self]) -> Self {
+        renumbered.get(usize::from(self.0)).copied().unwrap_or(Self::OTHER)
+    }
 }
 
 /// What a call shows of its peer. Wire bytes, as they came.
@@ -175,6 +181,12 @@ impl Trunks {
             Expect::Refer => Some(Method::Refer),
             Expect::Invite => Some(Method::Invite),
         }
+    }
+
+    /// What each trunk of `old`, by its place there, is here: [`TrunkId::OTHER`] if none has its name any more.
+    pub(super) fn renumbered(&self, old: &Self) -> Vec<TrunkId> {
+        let places: BTreeMap<&str, u16> = self.names().zip(0..).collect();
+        old.names().map(|name| places.get(name).copied().map_or(TrunkId::OTHER, TrunkId)).collect()
     }
 
     /// Every configured name, and `other` first.

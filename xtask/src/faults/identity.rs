@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::peers::Peers;
 use super::subject::Subject;
-use super::{END, Frames, Ground, Seen};
+use super::{END, Frames, Ground, Seen, books};
 use crate::children::run;
 use crate::daemon::transfer_of;
 use crate::lab::Lab;
@@ -25,8 +25,14 @@ pub(super) fn load(ground: &Ground) -> Result<Seen> {
     let mut subject = ground.plan(&lab).start()?;
     let before = lab.packets()?;
     let start = Instant::now();
-    replay(&lab)?;
-    let rate = start.elapsed();
+    let mut rate = Duration::ZERO;
+    let replay = |_: &dyn Fn() -> bool| {
+        replay(&lab)?;
+        rate = start.elapsed();
+        Ok(())
+    };
+    let looks = books::beside(replay, || books::look(ground, &lab, 0))?.len();
+    ensure!(looks > 0, "the books were not looked at");
     let after = lab.packets()?;
     let wire = (after.0 - before.0) + (after.1 - before.1);
     let frames = settled(&mut subject)?;
@@ -34,7 +40,7 @@ pub(super) fn load(ground: &Ground) -> Result<Seen> {
     ensure!(frames.delivered > 0, "nothing was delivered");
     subject.stop(0, END)?;
     Ok(Seen::Passed(format!(
-        "{wire} packets in {:.1} s = {} not matched + {} read + {} lost",
+        "{wire} packets in {:.1} s = {} not matched + {} read + {} lost; even {looks} times meanwhile",
         rate.as_secs_f32(),
         frames.seen - frames.delivered - frames.lost,
         frames.delivered,

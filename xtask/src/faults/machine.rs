@@ -3,7 +3,8 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -200,6 +201,20 @@ pub(super) fn disk_full(ground: &Ground) -> Result<Seen> {
     crate::daemon::json_lines(&records).context("what was written once there was room")?;
     subject.stop(0, END)?;
     Ok(Seen::Passed("said once, every failed write counted, and written again once there was room".into()))
+}
+
+/// The state on a disk that hangs, as a file server does that is gone.
+pub(super) fn disk_hangs(ground: &Ground) -> Result<Seen> {
+    let lab = Ground::lab("disk-hangs")?;
+    // Opening a pipe that nobody reads waits for ever.
+    output(Command::new("mkfifo").arg(lab.dir.join("state.new")))?;
+    let plan = ground.plan(&lab).set("SIPOBS_STATE__PATH", lab.dir.join("state.json"));
+    let subject = plan.set("SIPOBS_STATE__EVERY_S", "1").start()?;
+    pause(Duration::from_millis(2500))?;
+    let start = Instant::now();
+    let (_, said) = subject.stop(1, END)?;
+    holds(&said, &["state.json: takes no more: what was learned last is lost"])?;
+    Ok(Seen::Passed(format!("given up after {:.1} s, exit 1", start.elapsed().as_secs_f32())))
 }
 
 /// A value of the wrong kind, a field that is none, and fields that do not fit together.

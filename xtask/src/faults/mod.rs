@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::children::check_interrupt;
-use crate::daemon::Metrics;
+use crate::daemon::Frames;
 use crate::lab::Lab;
 pub(crate) use peers::Peers;
 use subject::Plan;
 
+mod books;
 mod collectors;
 mod identity;
 mod inside;
@@ -23,6 +24,7 @@ mod machine;
 mod peers;
 mod privilege;
 mod programs;
+mod reload;
 mod subject;
 
 /// The end of a daemon that has nothing to wait for; generous, as the machine may be busy.
@@ -44,6 +46,8 @@ const ROWS: &[Row] = &[
     ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
     ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
     ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
+    ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
+    ("hangup", "but is the end where it means that the terminal is gone", reload::hung_up),
     ("appears", "an interface that fits is followed as it comes and goes", interfaces::followed),
     ("missing", "a named interface that is missing is an error", interfaces::missing),
     ("exclude", "exclude wins", interfaces::excluded),
@@ -58,10 +62,12 @@ const ROWS: &[Row] = &[
     ("load", "every frame is accounted for under load", identity::load),
     ("overflow", "and when a ring overflows, which verdicts tell", identity::overflow),
     ("restart", "and after a restart", identity::restart),
+    ("books", "sipobs check --live finds every frame, span and record, at any moment", books::even),
     ("cpu", "a CPU goes offline and comes back", machine::cpu),
     ("clock", "a step of the wall clock", machine::clock),
     ("old-kernel", "a kernel without tcx, by its number", machine::old_kernel),
     ("disk-full", "a full disk is said, counted, and got over", machine::disk_full),
+    ("disk-hangs", "a disk that hangs does not hold up the end", machine::disk_hangs),
     ("config", "a malformed configuration is pointed at", machine::malformed_config),
     ("port", "a port in use is named", machine::port_in_use),
 ];
@@ -111,30 +117,6 @@ fn holds(text: &str, words: &[&str]) -> Result<()> {
         ensure!(text.contains(word), "{word:?} is not said:\n{text}");
     }
     Ok(())
-}
-
-/// The kernel's and the rings' side of the account, which must come out even.
-#[derive(Clone, Copy, Debug)]
-struct Frames {
-    seen: u64,
-    delivered: u64,
-    lost: u64,
-}
-
-impl Frames {
-    /// `seen = passed + delivered + lost`, `delivered = read + damaged`: of a daemon that has read everything.
-    fn accounted(metrics: &Metrics) -> Result<Self> {
-        let count = |what: &str| metrics.sum(&format!("sipobs_capture_frames_{what}_total"), &[]);
-        let (seen, passed, delivered, lost) =
-            (count("seen")?, count("passed")?, count("delivered")?, count("lost")?);
-        let (read, damaged) = (count("read")?, count("damaged")?);
-        ensure!(
-            seen == passed + delivered + lost,
-            "{seen} seen, but {passed} passed + {delivered} delivered + {lost} lost"
-        );
-        ensure!(delivered == read + damaged, "{delivered} delivered, but {read} read + {damaged} damaged");
-        Ok(Self { seen, delivered, lost })
-    }
 }
 
 /// A folder that every user can reach, wherever the project lies.

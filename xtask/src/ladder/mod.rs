@@ -36,6 +36,8 @@ use anyhow::{Context, Result, bail};
 
 mod script;
 
+pub(crate) use script::capture;
+
 /// Writes the captures of all cases below `root`; with `check`, only compares.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let mut stale = Vec::new();
@@ -43,7 +45,7 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
         let path = case.join("ladder.txt");
         let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = script::capture(&text, &name).with_context(|| format!("{}", path.display()))?;
+        let bytes = capture(&text, &name).with_context(|| format!("{}", path.display()))?;
         let input = case.join("input.pcap");
         if fs::read(&input).ok().as_deref() != Some(&bytes[..]) {
             if check {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::wire::{self, Around, Path, Sip, Tcp, Trace};
 
 /// The capture file of the ladder `text`.
-pub(super) fn capture(text: &str, case: &str) -> Result<Vec<u8>> {
+pub(crate) fn capture(text: &str, case: &str) -> Result<Vec<u8>> {
     let mut script = Script::new(case)?;
     for (number, line) in text.lines().enumerate() {
         let line = line.split(" # ").next().unwrap_or_default().trim();

@@ -14,7 +14,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use self::plan::{Fate, Mix, Plan, Role, Story};
+pub(crate) use self::plan::{Dice, Mix};
+use self::plan::{Fate, Plan, Role, Story};
 use crate::wire::Trace;
 
 mod messages;
@@ -82,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Writes the capture and its truth.
-fn write(mix: Mix, capture: &Path, truth: &Path) -> Result<()> {
+pub(crate) fn write(mix: Mix, capture: &Path, truth: &Path) -> Result<()> {
     let create = |path: &Path| File::create(path).with_context(|| format!("can't write {}", path.display()));
     let mut trace = Trace::new(BufWriter::new(create(capture)?))?;
     let mut lines = BufWriter::new(create(truth)?);

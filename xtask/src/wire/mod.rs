@@ -91,13 +91,17 @@ impl<W: Write> Trace<W> {
             frames.reverse();
         }
         for frame in frames {
-            self.frame(time, frame);
+            self.send(time, frame);
         }
     }
 
     /// One frame, and what the path puts around it.
-    fn frame(&mut self, time: u64, frame: Vec<u8>) {
-        let frame = self.path.wrap(frame);
+    fn send(&mut self, time: u64, frame: Vec<u8>) {
+        self.frame(time, self.path.wrap(frame));
+    }
+
+    /// One frame as it is.
+    pub(crate) fn frame(&mut self, time: u64, frame: Vec<u8>) {
         self.held.push(Reverse((time, self.given, frame)));
         self.given += 1;
     }
@@ -123,6 +127,18 @@ impl<W: Write> Trace<W> {
         self.out.flush()?;
         Ok(self.out)
     }
+}
+
+/// The frames of a whole file that a [`Trace`] wrote, with their times in microseconds since its start.
+pub(crate) fn frames(file: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let mut rest = file.get(24..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (record, behind) = rest.split_at_checked(16)?;
+        let word = |at: usize| record[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
+        let (frame, behind) = behind.split_at_checked(usize::try_from(word(8)).ok()?)?;
+        rest = behind;
+        Some(((u64::from(word(0)) - EPOCH) * 1_000_000 + u64::from(word(4)), frame))
+    })
 }
 
 /// The two ends of a TCP connection.
@@ -200,7 +216,7 @@ impl Tcp {
         self.next[own] = self.next[own].wrapping_add(length + u32::from(flags & SYN != 0));
         trace.ident = trace.ident.wrapping_add(1);
         let frame = ethernet_ip(source, target, TCP, trace.ident, 0x4000, &segment);
-        trace.frame(time, frame);
+        trace.send(time, frame);
     }
 }
 
@@ -315,14 +331,11 @@ mod tests {
         tcp.send(&mut trace, 6_000_000, From::Client, &[7; 3001]);
         trace.udp(1, b, a, b"odd");
         let file = trace.finish().unwrap();
-        let (mut rest, mut times, mut lengths) = (&file[24..], Vec::new(), Vec::new());
-        while !rest.is_empty() {
-            let word = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap());
-            let length = word(8) as usize;
-            times.push((u64::from(word(0)) - EPOCH) * 1_000_000 + u64::from(word(4)));
-            lengths.push(length - 34);
-            assert!(ip_and_transport_hold(&rest[16..16 + length]));
-            rest = &rest[16 + length..];
+        let (mut times, mut lengths) = (Vec::new(), Vec::new());
+        for (time, frame) in frames(&file) {
+            times.push(time);
+            lengths.push(frame.len() - 34);
+            assert!(ip_and_transport_hold(frame));
         }
         assert_eq!(times, [1, 5_000_000, 5_000_100, 5_000_200, 6_000_000, 6_000_000, 6_000_000, 6_000_050]);
         assert_eq!(lengths, [11, 20, 20, 20, 1480, 1480, 101, 20]);

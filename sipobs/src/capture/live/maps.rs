@@ -38,21 +38,35 @@ pub fn unlimit_memlock() {
 pub(super) fn load(config: &Config) -> Result<Ebpf, Error> {
     let level = if config.kernel_log { log::Level::Warn as u8 } else { 0 };
     let mut ebpf = EbpfLoader::new().override_global("AYA_LOG_LEVEL", &level, true).load(OBJECT)?;
-    let mut words = vec![0_u64; PORT_WORDS as usize];
-    for &port in &config.ports {
-        let (word, bit) = port_bit(port);
-        words[word as usize] |= bit;
-    }
-    let mut ports: Array<_, u64> = Array::try_from(map_mut(&mut ebpf, "PORTS")?)?;
-    for (index, word) in (0..).zip(words).filter(|(_, word)| *word != 0) {
-        ports.set(index, word, 0)?;
-    }
-    let mut settings: Array<_, Settings> = Array::try_from(map_mut(&mut ebpf, "SETTINGS")?)?;
-    settings.set(0, settings_of(config)?, 0)?;
+    tell(&mut ebpf, &[], config)?;
     Ok(ebpf)
 }
 
-fn settings_of(config: &Config) -> Result<Settings, Error> {
+/// Tells the programs, which may be running, what to look for; they have looked for `old_ports` so far. A port that
+/// stays is looked for all the time.
+pub(super) fn tell(ebpf: &mut Ebpf, old_ports: &[u16], config: &Config) -> Result<(), Error> {
+    let settings = settings_of(config)?;
+    let (old, new) = (words(old_ports), words(&config.ports));
+    let mut ports: Array<_, u64> = Array::try_from(map_mut(ebpf, "PORTS")?)?;
+    for (index, (_, word)) in (0..).zip(old.iter().zip(new)).filter(|(_, (old, new))| *old != new) {
+        ports.set(index, word, 0)?;
+    }
+    Array::try_from(map_mut(ebpf, "SETTINGS")?)?.set(0, settings, 0)?;
+    Ok(())
+}
+
+/// The port table.
+fn words(ports: &[u16]) -> Vec<u64> {
+    let mut words = vec![0; PORT_WORDS as usize];
+    for &port in ports {
+        let (word, bit) = port_bit(port);
+        words[word as usize] |= bit;
+    }
+    words
+}
+
+/// What [`tell`] tells beside the ports.
+pub(super) fn settings_of(config: &Config) -> Result<Settings, Error> {
     let mut settings = Settings::default();
     for method in &config.drop_methods {
         settings.noise |= match method.as_str() {

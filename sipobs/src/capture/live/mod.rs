@@ -25,6 +25,7 @@
 // The system's interfaces are C's; each block says why it is sound.
 #![allow(unsafe_code)]
 
+mod account;
 mod attach;
 mod attachment;
 mod clock;
@@ -43,6 +44,7 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 pub use sipobs_common::{Counters, Failure, Hook, flags};
 
+pub use self::account::Account;
 use self::attach::{Attached, attach};
 pub use self::attachment::{Attachment, How, News, Outlook};
 use self::clock::{Clock, monotonic};
@@ -77,7 +79,7 @@ pub fn rehearse(config: &Config) -> Result<(), Error> {
 pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
     let interfaces = links::interfaces()?;
     let selection = Selection::new(config)?;
-    if let Some(name) = selection.missing(&interfaces) {
+    if let Some(name) = selection.missing(&interfaces).next() {
         return Err(Error::NoInterface(name.to_owned()));
     }
     let meant = match &config.interfaces[..] {
@@ -156,7 +158,7 @@ impl Live {
             kernel_log,
         };
         let interfaces = links::interfaces()?;
-        if let Some(name) = live.selection.missing(&interfaces) {
+        if let Some(name) = live.selection.missing(&interfaces).next() {
             return Err(Error::NoInterface(name.to_owned()));
         }
         for interface in live.selection.choose(&interfaces) {
@@ -202,6 +204,30 @@ impl Live {
         Ok(self.drain(u64::MAX, take).0)
     }
 
+    /// Goes by `config` from now on, as far as that goes while programs run: interfaces, exclude, ports,
+    /// `vxlan_ports`, `drop_methods`, `linger_ms`. What stays attached is not touched, and no frame of it missed.
+    ///
+    /// # Errors
+    ///
+    /// When [`Self::open`] would not take it, or an interface newly named is missing; then nothing has changed. An
+    /// interface that can't be attached to is told in the news.
+    pub fn reconfigure(&mut self, config: &Config) -> Result<(), Error> {
+        check(config)?;
+        maps::settings_of(config)?;
+        let selection = Selection::new(config)?;
+        // One that was there when it was first named may be gone meanwhile.
+        let is_new = |name: &&str| self.config.interfaces.iter().all(|it| it != name);
+        if let Some(name) = selection.missing(&links::interfaces()?).find(is_new) {
+            return Err(Error::NoInterface(name.to_owned()));
+        }
+        maps::tell(&mut self.ebpf, &self.config.ports, config)?;
+        let Config { mode, ring_bytes, kernel_log, .. } = self.config;
+        self.config = Config { mode, ring_bytes, kernel_log, ..config.clone() };
+        self.selection = selection;
+        self.refused.clear();
+        self.follow()
+    }
+
     /// Prints what the kernel programs have logged, where the configuration asks for it.
     pub fn log(&mut self) {
         if let Some(log) = &mut self.kernel_log {
@@ -217,6 +243,11 @@ impl Live {
     /// The same for each CPU.
     pub fn counters_by_cpu(&self, hook: Hook) -> Result<Vec<Counters>, Error> {
         maps::counters_by_cpu(&self.ebpf, hook)
+    }
+
+    /// All of it at one moment, with what lies in the rings: it adds up to the frame, also under traffic.
+    pub fn account(&self) -> Result<Account, Error> {
+        account::take(&self.ebpf, &self.rings, self.frames)
     }
 
     /// Frames handed over by [`Self::poll`] and [`Self::finish`]: `delivered` of all hooks once everything

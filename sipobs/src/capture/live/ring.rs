@@ -49,11 +49,13 @@ pub(super) struct Rings {
     scratch: Vec<u8>,
     /// Records that were none of ours or made no sense.
     damaged: u64,
+    /// Frames of which the rings say that there was no room for them.
+    lost: u64,
 }
 
 impl Rings {
     pub(super) const fn new() -> Self {
-        Self { rings: Vec::new(), next: BinaryHeap::new(), scratch: Vec::new(), damaged: 0 }
+        Self { rings: Vec::new(), next: BinaryHeap::new(), scratch: Vec::new(), damaged: 0, lost: 0 }
     }
 
     /// Opens a ring for `cpu`, in the place of an older one, which goes once it is read to its end. Returns its
@@ -77,6 +79,21 @@ impl Rings {
     /// Records that could not be read.
     pub(super) const fn damaged(&self) -> u64 {
         self.damaged
+    }
+
+    /// Frames of which the rings have said that there was no room for them.
+    pub(super) const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Up to where the kernel has written now, in each ring: (CPU, position).
+    pub(super) fn heads(&self) -> Vec<(u32, u64)> {
+        self.rings.iter().map(|ring| (ring.cpu, ring.written())).collect()
+    }
+
+    /// Frames between what has been read and these positions, which [`Self::heads`] gave since the last drain.
+    pub(super) fn frames_up_to(&self, heads: &[(u32, u64)]) -> u64 {
+        self.rings.iter().zip(heads).map(|(ring, (_, head))| ring.frames_up_to(*head)).sum()
     }
 
     /// Waits until a ring has much to read, or for `timeout`.
@@ -129,7 +146,7 @@ impl Rings {
     fn advance(&mut self, index: usize, until: u64, take: &mut dyn FnMut(Record<'_>)) {
         let ring = &mut self.rings[index];
         while ring.tail != ring.head {
-            let header = ring.header();
+            let header = ring.header(ring.tail);
             if usize::from(header.size) < size_of::<perf_event_header>()
                 || u64::from(header.size) > ring.head.wrapping_sub(ring.tail)
             {
@@ -153,7 +170,9 @@ impl Rings {
                 // header, u64 id, u64 lost
                 let at = ring.tail + (size_of::<perf_event_header>() + size_of::<u64>()) as u64;
                 let lost = ring.bytes(at, WORD, &mut self.scratch);
-                take(Record::Lost(lost.try_into().map_or(0, u64::from_ne_bytes)));
+                let lost = lost.try_into().map_or(0, u64::from_ne_bytes);
+                self.lost = self.lost.saturating_add(lost);
+                take(Record::Lost(lost));
             } else {
                 self.damaged += 1;
             }
@@ -241,15 +260,37 @@ impl Ring {
 
     /// Sees what the kernel has written since.
     fn refresh(&mut self) {
+        self.head = self.written();
+    }
+
+    /// Up to where the kernel has written.
+    fn written(&self) -> u64 {
         // SAFETY: the page is mapped as long as `self` lives. The kernel writes `data_head` meanwhile, so it
         // is read as an atomic; acquire pairs with the kernel's barrier before that write.
         let head = unsafe { AtomicU64::from_ptr(&raw mut (*self.map.as_ptr()).data_head) };
-        self.head = head.load(Ordering::Acquire);
+        head.load(Ordering::Acquire)
     }
 
-    /// The header of the record at `tail`. Records are a multiple of 8 bytes long, so it never wraps.
-    fn header(&self) -> perf_event_header {
-        let at = self.offset(self.tail);
+    /// Frames from `tail` to `head`, up to where the kernel has written or less.
+    fn frames_up_to(&self, head: u64) -> u64 {
+        let (mut at, mut frames) = (self.tail, 0);
+        while at != head {
+            let header = self.header(at);
+            let size = u64::from(header.size);
+            if size < size_of::<perf_event_header>() as u64 || size > head.wrapping_sub(at) {
+                // Nothing after it can be found; the next drain says so.
+                break;
+            }
+            frames += u64::from(header.type_ == PERF_RECORD_SAMPLE as u32);
+            at = at.wrapping_add(size);
+        }
+        frames
+    }
+
+    /// The header of the record at `at`, between `tail` and what the kernel has written. Records are a multiple of
+    /// 8 bytes long, so it never wraps.
+    fn header(&self, at: u64) -> perf_event_header {
+        let at = self.offset(at);
         // SAFETY: `at` is a multiple of 8 below `size`, itself a multiple of 8, and the kernel does not
         // write between `tail` and `head`.
         unsafe { self.data().add(at).cast::<perf_event_header>().read() }

@@ -51,9 +51,9 @@ impl Selection {
         self.include.iter().any(|pattern| matches!(pattern, Pattern::Name(name) if *name == interface.name))
     }
 
-    /// A name that none of `interfaces` has.
-    pub(super) fn missing(&self, interfaces: &[Interface]) -> Option<&str> {
-        self.include.iter().find_map(|pattern| match pattern {
+    /// Names that none of `interfaces` has.
+    pub(super) fn missing(&self, interfaces: &[Interface]) -> impl Iterator<Item = &str> {
+        self.include.iter().filter_map(|pattern| match pattern {
             Pattern::Name(name) if interfaces.iter().all(|interface| interface.name != *name) => {
                 Some(name.as_str())
             }

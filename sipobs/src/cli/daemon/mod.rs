@@ -2,7 +2,7 @@
 //! between is in [`watch`].
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -14,28 +14,30 @@ use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Jsonl, Look, Terminal};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::run::Format;
+use super::run::{Format, Run};
 use super::spans::{Spans, WhenFull};
 use super::{Exit, Failure, note, say};
+use orders::Orders;
 use outlet::Outlet;
 use state::State;
 use vitals::Vitals;
 use watch::{Ended, Watch};
 
+mod orders;
 mod outlet;
 mod privilege;
 mod state;
 mod vitals;
 mod watch;
 
-/// How long the end may take beside the flush of the spans, which has a bound of its own.
+/// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
 
 /// Watches until a signal comes or capture fails.
-pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, Failure> {
-    privilege::shed(config);
+pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
+    let config = &args.config().map_err(Failure::usage)?;
+    privilege::shed(config, args.file());
     // What can be wrong with the configuration comes first, then what needs privilege.
     let privacy = config.privacy().map_err(Failure::usage)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
@@ -45,7 +47,7 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
     }
     let spans = Spans::start(config, WhenFull::Drop).map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let outlets = outlets(config, format, look, &metrics).map_err(Failure::usage)?;
+    let outlets = outlets(config, args.format(), args.look()).map_err(Failure::usage)?;
 
     let runtime = runtime().map_err(Failure::usage)?;
     let vitals = Arc::new(Vitals::default());
@@ -53,7 +55,7 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
         .block_on(serve(config.metrics.listen, Arc::clone(&metrics), Arc::clone(&vitals) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
-    let stop = signals(&runtime).map_err(Failure::usage)?;
+    let orders = Orders::listen(&runtime, args).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
     if live.ring_bytes() < config.capture.ring_bytes {
         note(format_args!(
@@ -63,34 +65,39 @@ pub(super) fn run(config: &Config, format: Format, look: Look) -> Result<Exit, F
             config.capture.ring_bytes >> 10
         ));
     }
-    runtime.spawn(server);
 
-    let mut watch = Watch { live, engine, spans, outlets, metrics, vitals, state };
+    let config = config.clone();
+    let mut watch = Watch { config, live, engine, spans, outlets, metrics, vitals, state };
     watch.tell_news();
+    // Every series is there in the first answer.
+    watch.publish();
+    runtime.spawn(server);
     if watch.live.attachments().next().is_none() {
         note(format_args!("no interface fits capture.interfaces yet; waiting for one"));
     }
-    service(NotifyState::Ready);
+    service(&[NotifyState::Ready]);
     let (done, ended) = channel();
     let capture = thread::Builder::new()
         .name("capture".into())
         .spawn(move || {
-            let _ = done.send(watch.run(&stop));
+            let _ = done.send(watch.run(&orders));
         })
         .map_err(Failure::usage)?;
     // The thread's end is a value, or nothing if it panicked.
     let ended = ended.recv();
-    service(NotifyState::Stopping);
+    service(&[NotifyState::Stopping]);
     let _ = capture.join();
     end(ended.map_err(|_| anyhow!("the capture ended unexpectedly")))
 }
 
 /// Waits for the sinks and says what was left undone.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, spans, outlets } = ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
+    let Ended { failure, spans, outlets, state, ratio } =
+        ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let mut exit = Exit::Done;
-    for outlet in outlets {
-        if let Err(error) = outlet.finish(END) {
+    let written = outlets.into_iter().map(|outlet| outlet.finish(END));
+    for finished in written.chain(std::iter::once_with(|| state.finish(ratio, END))) {
+        if let Err(error) = finished {
             say(&error);
             exit = Exit::Partial;
         }
@@ -105,35 +112,30 @@ fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
 }
 
 /// Tells the service manager, where there is one (sd_notify(3)).
-fn service(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn service(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         note(format_args!("the service manager could not be told: {error}"));
     }
 }
 
-fn outlets(
-    config: &Config,
-    format: Format,
-    look: Look,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Vec<Outlet>> {
+fn outlets(config: &Config, format: Format, look: Look) -> anyhow::Result<Vec<Outlet>> {
     let mut outlets = Vec::new();
     let notices = config.jsonl.notices;
     let on_stdout = config.jsonl.path.as_deref().is_some_and(|path| path.as_os_str() == "-");
     match format {
-        Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices), metrics)?),
+        Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
         // Two forms on one stream would be neither.
-        _ if on_stdout => outlets.push(Outlet::start("print", stdout_jsonl(notices), metrics)?),
+        _ if on_stdout => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
         Format::Text => {
             let terminal = Terminal::new(std::io::stdout(), look, false);
-            outlets.push(Outlet::start("print", Box::new(terminal), metrics)?);
+            outlets.push(Outlet::start("print", Box::new(terminal))?);
         }
         Format::None => {}
     }
     if let Some(path) = config.jsonl.path.as_deref().filter(|_| !on_stdout) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         let file = file.with_context(|| format!("jsonl.path: cannot open {}", path.display()))?;
-        outlets.push(Outlet::start("jsonl", Box::new(Jsonl::new(file, notices)), metrics)?);
+        outlets.push(Outlet::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
     }
     Ok(outlets)
 }
@@ -146,38 +148,6 @@ fn runtime() -> anyhow::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).thread_name("server").enable_all();
     builder.build().context("cannot start the HTTP server")
-}
-
-/// Gets a message for each SIGINT or SIGTERM.
-#[derive(Debug)]
-struct Stop(Receiver<()>);
-
-impl Stop {
-    /// Whether it is time.
-    fn wanted(&self) -> bool {
-        // The sender lives in the runtime: gone means that the end has begun.
-        !matches!(self.0.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout))
-    }
-}
-
-fn signals(runtime: &Runtime) -> anyhow::Result<Stop> {
-    let entered = runtime.enter();
-    let listen = |kind| signal(kind).context("cannot listen for signals");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    drop(entered);
-    let (sender, receiver) = channel();
-    runtime.spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if sender.send(()).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(Stop(receiver))
 }
 
 fn cannot_capture(error: Error, what: &'static str) -> Failure {

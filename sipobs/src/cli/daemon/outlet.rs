@@ -2,14 +2,14 @@
 //! hold up the capture.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sipobs::export::Sink;
-use sipobs::export::metrics::Metrics;
+use sipobs::export::metrics::SinkCounts;
 use sipobs::transfer::Output;
 
 use crate::cli::note;
@@ -21,34 +21,37 @@ const QUEUE: usize = 4096;
 pub(super) struct Outlet {
     name: &'static str,
     queue: SyncSender<Arc<Output>>,
-    metrics: Arc<Metrics>,
+    books: Arc<Books>,
     result: Receiver<io::Result<()>>,
 }
 
 impl Outlet {
     /// Starts to write to `sink` what will come.
-    pub(super) fn start(
-        name: &'static str,
-        sink: Box<dyn Sink + Send>,
-        metrics: &Arc<Metrics>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn start(name: &'static str, sink: Box<dyn Sink + Send>) -> anyhow::Result<Self> {
         let (queue, outputs) = sync_channel(QUEUE);
         let (done, result) = sync_channel(1);
-        let counted = Arc::clone(metrics);
+        let books = Arc::new(Books(Mutex::new(SinkCounts { sink: name, ..SinkCounts::default() })));
+        let kept = Arc::clone(&books);
         thread::Builder::new()
             .name(name.into())
             .spawn(move || {
-                let _ = done.send(write(name, sink, &outputs, &counted));
+                let _ = done.send(write(name, sink, &outputs, &kept));
             })
             .with_context(|| format!("cannot start the output {name}"))?;
-        Ok(Self { name, queue, metrics: Arc::clone(metrics), result })
+        Ok(Self { name, queue, books, result })
     }
 
     /// Takes one output, or drops and counts it when too many wait.
     pub(super) fn output(&mut self, output: &Arc<Output>) {
+        self.books.taken();
         if self.queue.try_send(Arc::clone(output)).is_err() {
-            self.metrics.dropped(self.name);
+            self.books.dropped();
         }
+    }
+
+    /// What has become of all it took.
+    pub(super) fn counts(&self) -> SinkCounts {
+        *self.books.lock()
     }
 
     /// Waits until all is written, at most for `limit`.
@@ -62,26 +65,57 @@ impl Outlet {
     }
 }
 
+/// Every output is in exactly one of the counts.
+struct Books(Mutex<SinkCounts>);
+
+impl Books {
+    /// One is about to be queued.
+    fn taken(&self) {
+        let mut counts = self.lock();
+        counts.taken += 1;
+        counts.waiting += 1;
+    }
+
+    fn written(&self) {
+        let mut counts = self.lock();
+        counts.waiting = counts.waiting.saturating_sub(1);
+        counts.written += 1;
+    }
+
+    fn dropped(&self) {
+        let mut counts = self.lock();
+        counts.waiting = counts.waiting.saturating_sub(1);
+        counts.dropped += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SinkCounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Writes until the queue's near end is gone. A sink that fails (a full disk) may work again later: what it
 /// did not take meanwhile is counted.
 fn write(
     name: &'static str,
     mut sink: Box<dyn Sink + Send>,
     outputs: &Receiver<Arc<Output>>,
-    metrics: &Metrics,
+    books: &Books,
 ) -> io::Result<()> {
     let mut last = Ok(());
     for output in outputs {
         let result = sink.output(&output).and_then(|()| sink.flush());
+        match &result {
+            Ok(()) => books.written(),
+            Err(_) => books.dropped(),
+        }
         if let Err(error) = &result {
-            metrics.dropped(name);
             if last.is_ok() {
                 note(format_args!("the output {name} cannot be written: {error}"));
             }
             if error.kind() == io::ErrorKind::BrokenPipe {
                 // Its reader has seen enough; the other outputs go on.
                 for _ in outputs {
-                    metrics.dropped(name);
+                    books.dropped();
                 }
                 return Ok(());
             }

@@ -22,12 +22,12 @@ const READ: [&str; 7] = ["/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/ru
 
 /// Sheds what is not needed. Called before any thread is started: both the sets and the fence are a thread's,
 /// and its children's. What the kernel does not offer is left out, and said.
-pub(super) fn shed(config: &Config) {
+pub(super) fn shed(config: &Config, file: Option<&Path>) {
     unlimit_memlock();
     if let Err(error) = shed_capabilities() {
         note(format_args!("capabilities that are not used could not be given up: {error}"));
     }
-    if let Err(error) = fence(config) {
+    if let Err(error) = fence(config, file) {
         note(format_args!("the file system could not be fenced off: {error}"));
     }
 }
@@ -48,9 +48,9 @@ fn shed_capabilities() -> Result<(), caps::errors::CapsError> {
     caps::set(None, CapSet::Permitted, &kept)
 }
 
-/// Landlock (Linux 5.13): no file outside [`READ`] is opened from here on, none is executed, and nothing is
-/// written but the state and JSONL files. Also sets no_new_privs.
-fn fence(config: &Config) -> Result<(), RulesetError> {
+/// Landlock (Linux 5.13): no file outside [`READ`] and the configuration's folder is opened from here on, none is
+/// executed, and nothing is written but the state and JSONL files. Also sets no_new_privs.
+fn fence(config: &Config, file: Option<&Path>) -> Result<(), RulesetError> {
     let abi = ABI::V3;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::from_all(abi) & !AccessFs::Execute;
@@ -60,6 +60,7 @@ fn fence(config: &Config) -> Result<(), RulesetError> {
         .create()?
         .add_rules(path_beneath_rules(READ, read))?
         .add_rules(path_beneath_rules(certificates(config), AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(read_again(config, file), read))?
         .add_rules(path_beneath_rules(written(config), write))?
         .add_rules(path_beneath_rules(["/dev/null"], AccessFs::from_file(abi)))?
         .restrict_self()?;
@@ -69,11 +70,24 @@ fn fence(config: &Config) -> Result<(), RulesetError> {
 /// The folders of the files that are written: they are made there anew.
 fn written(config: &Config) -> Vec<PathBuf> {
     let files = [config.state.path.as_deref(), config.jsonl.path.as_deref()];
-    let folder = |file: &Path| match file.parent() {
+    files.into_iter().flatten().map(folder).collect()
+}
+
+/// The folders of the files that a reload reads: whoever changes one may put another in its place. A link is
+/// followed.
+fn read_again(config: &Config, file: Option<&Path>) -> Vec<PathBuf> {
+    let files = [file, config.diagnosis.path.as_deref()].into_iter().flatten();
+    files
+        .flat_map(|file| [Some(folder(file)), file.canonicalize().ok().map(|file| folder(&file))])
+        .flatten()
+        .collect()
+}
+
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
-    };
-    files.into_iter().flatten().map(folder).collect()
+    }
 }
 
 fn certificates(config: &Config) -> Vec<&Path> {

@@ -6,8 +6,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -18,6 +18,9 @@ use crate::cli::note;
 
 /// More than any state that sipobs writes: a few numbers for each day and trunk.
 const MOST_BYTES: u64 = 16 << 20;
+
+/// How often a queue that is full is tried again.
+const TICK: Duration = Duration::from_millis(10);
 
 /// The state file, or none.
 pub(super) struct State {
@@ -30,7 +33,9 @@ struct Kept {
     written: Instant,
     queue: SyncSender<RatioState>,
     failures: Arc<AtomicU64>,
-    writer: JoinHandle<()>,
+    path: PathBuf,
+    /// Hears when the last write is over.
+    over: Receiver<()>,
 }
 
 impl State {
@@ -46,13 +51,17 @@ impl State {
         };
         let failures = Arc::new(AtomicU64::new(0));
         let (queue, states) = sync_channel(1);
-        let counted = Arc::clone(&failures);
-        let writer = thread::Builder::new()
+        let (ended, over) = sync_channel(1);
+        let (counted, file) = (Arc::clone(&failures), path.clone());
+        thread::Builder::new()
             .name("state".into())
-            .spawn(move || write_all(&path, &states, &counted))
+            .spawn(move || {
+                write_all(&file, &states, &counted);
+                let _ = ended.send(());
+            })
             .context("cannot start to keep state")?;
         let every = Duration::from_secs(u64::from(config.every_s.max(1)));
-        Ok(Self { restored, kept: Some(Kept { every, written: now(), queue, failures, writer }) })
+        Ok(Self { restored, kept: Some(Kept { every, written: now(), queue, failures, path, over }) })
     }
 
     /// What an earlier run has kept.
@@ -69,12 +78,20 @@ impl State {
         }
     }
 
-    /// Writes the last `state`, and waits for that.
-    pub(super) fn finish(&mut self, state: RatioState) {
-        let Some(kept) = self.kept.take() else { return };
-        let _ = kept.queue.send(state);
-        drop(kept.queue);
-        let _ = kept.writer.join();
+    /// Writes the last `state`, and waits for that, at most for `limit`: a disk that hangs must not hold up the end.
+    pub(super) fn finish(self, mut state: RatioState, limit: Duration) -> anyhow::Result<()> {
+        let Some(Kept { queue, path, over, .. }) = self.kept else { return Ok(()) };
+        let end = now() + limit;
+        let gave_up =
+            || format!("state.path: {}: takes no more: what was learned last is lost", path.display());
+        // One that waits to be written is older.
+        while let Err(TrySendError::Full(back)) = queue.try_send(state) {
+            anyhow::ensure!(now() < end, gave_up());
+            state = back;
+            thread::sleep(TICK);
+        }
+        drop(queue);
+        over.recv_timeout(end.saturating_duration_since(now())).map_err(|_| anyhow::anyhow!(gave_up()))
     }
 
     /// Writes that failed.
@@ -141,6 +158,9 @@ mod tests {
     use super::*;
     use sipobs::transfer::ratio::{Ratio, RatioConfig};
 
+    /// Longer than any disk here takes.
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn config(path: &Path) -> StateConfig {
         StateConfig { path: Some(path.to_owned()), every_s: 3600 }
     }
@@ -149,10 +169,10 @@ mod tests {
     fn what_is_kept_is_restored() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
-        let mut first = State::open(&config(&path)).unwrap();
+        let first = State::open(&config(&path)).unwrap();
         assert_eq!(first.restored(), None, "nothing there yet");
         let state = Ratio::new(RatioConfig::default()).state();
-        first.finish(state.clone());
+        first.finish(state.clone(), LIMIT).unwrap();
         assert_eq!(State::open(&config(&path)).unwrap().restored(), Some(state));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no other file is left behind");
     }
@@ -162,9 +182,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         fs::write(&path, b"{\"version\":1,\"trunks\":{\"a").unwrap();
-        let mut state = State::open(&config(&path)).unwrap();
+        let state = State::open(&config(&path)).unwrap();
         assert_eq!(state.restored(), None);
-        state.finish(Ratio::new(RatioConfig::default()).state());
+        state.finish(Ratio::new(RatioConfig::default()).state(), LIMIT).unwrap();
         assert!(fs::read_to_string(dir.path().join("state.unreadable")).unwrap().contains("trunks"));
         assert!(State::open(&config(&path)).unwrap().restored().is_some());
     }
@@ -181,5 +201,24 @@ mod tests {
         drop(queue);
         write_all(&path, &states, &failures);
         assert_eq!(failures.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_does_not_hold_up_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        // Opening a pipe that nobody reads waits for ever.
+        let pipe = std::process::Command::new("mkfifo").arg(dir.path().join("state.new")).status().unwrap();
+        assert!(pipe.success());
+        let state = Ratio::new(RatioConfig::default()).state();
+        for waiting in [0, 2] {
+            let path = dir.path().join("state.json");
+            let mut kept = State::open(&config(&path)).unwrap();
+            for _ in 0..waiting {
+                let kept = kept.kept.as_mut().unwrap();
+                kept.queue.send(state.clone()).unwrap();
+            }
+            let error = kept.finish(state.clone(), Duration::from_millis(100)).unwrap_err().to_string();
+            assert!(error.contains("state.json: takes no more: what was learned last is lost"), "{error}");
+        }
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipobs::capture::live::{Error, Event, Failure, Hook, Live};
+use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
 use sipobs::stream::Damage;
 use sipobs::timestamp::Timestamp;
+use sipobs::transfer::ratio::RatioState;
 
-use super::Stop;
+use super::orders::{Order, Orders, Reload};
 use super::outlet::Outlet;
 use super::state::State;
 use super::vitals::Vitals;
@@ -27,6 +29,8 @@ const STEP: i64 = 1_000_000_000;
 
 /// Everything the capture thread owns.
 pub(super) struct Watch {
+    /// What is in force.
+    pub(super) config: Config,
     pub(super) live: Live,
     pub(super) engine: Engine,
     pub(super) spans: Option<Spans>,
@@ -42,16 +46,21 @@ pub(super) struct Ended {
     pub(super) failure: Option<Error>,
     pub(super) spans: Option<Spans>,
     pub(super) outlets: Vec<Outlet>,
+    pub(super) state: State,
+    /// What is to be kept for the next start.
+    pub(super) ratio: RatioState,
 }
 
 impl Watch {
     /// Watches until told to stop or capture fails; then detaches, drains, and settles what is open.
-    pub(super) fn run(mut self, stop: &Stop) -> Ended {
+    pub(super) fn run(mut self, orders: &Orders) -> Ended {
         self.vitals.captures(true);
         let mut rounds = Rounds::default();
         let failure = loop {
-            if stop.wanted() {
-                break None;
+            match orders.next() {
+                Some(Order::Stop) => break None,
+                Some(Order::Reload(reload)) => self.reload(*reload),
+                None => {}
             }
             match self.poll() {
                 Ok(now) => self.round(now, &mut rounds),
@@ -60,7 +69,8 @@ impl Watch {
         };
         self.vitals.captures(false);
         let failure = self.finish(&mut rounds).err().or(failure);
-        Ended { failure, spans: self.spans, outlets: self.outlets }
+        let Self { engine, spans, outlets, state, .. } = self;
+        Ended { failure, spans, outlets, state, ratio: engine.transfers().ratio_state() }
     }
 
     /// One wait for frames, and what they lead to.
@@ -87,6 +97,18 @@ impl Watch {
             self.publish();
             self.vitals.answered(asked);
         }
+    }
+
+    /// Goes by another configuration, as far as that goes; by all of that or by nothing.
+    fn reload(&mut self, reload: Reload) {
+        let Reload { config, rules, done } = reload;
+        let result = self.live.reconfigure(&config.capture).map(|()| {
+            self.engine.adopt(rules);
+            self.metrics.trunks(self.engine.transfers().trunks());
+            self.config.adopt(&config)
+        });
+        self.tell_news();
+        let _ = done.send(result);
     }
 
     /// Frames that matched and could not be handed over: every kind, as the kernel counts them, whichever of
@@ -154,7 +176,6 @@ impl Watch {
         self.engine.finish(now);
         self.drain();
         self.publish();
-        self.state.finish(self.engine.transfers().ratio_state());
         Ok(())
     }
 
@@ -171,22 +192,27 @@ impl Watch {
         }
     }
 
-    fn publish(&self) {
-        let Ok(counts) = self.live.counters() else { return };
+    /// All counters as of now, for the next scrape.
+    pub(super) fn publish(&self) {
+        let Ok(account) = self.live.account() else { return };
         self.metrics.publish(Snapshot {
-            hooks: counts.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
+            hooks: account.hooks.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
             attached: self
                 .live
                 .attachments()
                 .map(|a| Attached { interface: a.interface.clone(), how: a.how.name() })
                 .collect(),
-            frames: self.live.frames(),
-            damaged: self.live.damaged(),
+            lost_by_cpu: account.failed.iter().map(|(cpu, failed)| (*cpu, by_reason(failed))).collect(),
+            lost_told: account.told,
+            frames: account.read,
+            damaged: account.damaged,
+            in_rings: account.in_rings,
             ring_bytes: self.live.ring_bytes(),
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
             spans: self.spans.as_ref().and_then(Spans::counts),
+            sinks: self.outlets.iter().map(Outlet::counts).collect(),
             state_failures: self.state.failures(),
         });
     }
@@ -214,10 +240,15 @@ fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCo
             ("keep_alive", counters.keep_alive),
             ("noise", counters.noise),
         ],
+        matched: counters.matched,
         delivered: counters.delivered,
         truncated: counters.truncated,
-        lost: Failure::ALL.map(|failure| (failure.name(), counters.failed[failure as usize])).to_vec(),
+        lost: by_reason(&counters.failed),
     }
+}
+
+fn by_reason(failed: &[u64; Failure::COUNT]) -> Vec<(&'static str, u64)> {
+    Failure::ALL.map(|failure| (failure.name(), failed[failure as usize])).to_vec()
 }
 
 /// What the rounds remember of one another.

@@ -18,7 +18,7 @@ mod serve;
 mod snapshot;
 
 pub use serve::{Health, ServeError, serve};
-pub use snapshot::{Attached, HookCounts, Snapshot, SpanCounts};
+pub use snapshot::{Attached, HookCounts, SinkCounts, Snapshot, SpanCounts};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -29,7 +29,6 @@ pub struct Metrics {
     attempts: Family<Labels, Counter>,
     ended: Family<Labels, Counter>,
     alerts: Family<Labels, Counter>,
-    dropped: Family<Labels, Counter>,
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
@@ -55,8 +54,17 @@ const OUTCOMES: [&str; 17] = [
 const ENDED_BY: [&str; 3] = ["caller", "callee", "none"];
 const REFER_ABSENT: [&str; 4] = ["no", "fact", "suspected", "method_switched"];
 const ALERTS: [&str; 3] = ["refer_ratio", "method_switched", "attempts_vanished"];
-/// Sinks that may have to drop an output.
-const SINKS: [&str; 2] = ["print", "jsonl"];
+/// The methods and types that attempts have.
+const METHODS: [(&str, &str); 8] = [
+    ("refer", "blind"),
+    ("refer", "attended"),
+    ("invite", "blind"),
+    ("invite", "attended"),
+    ("refer_bye", "blind"),
+    ("refer_bye", "attended"),
+    ("redirect", "blind"),
+    ("also", "blind"),
+];
 
 impl Metrics {
     /// A registry with every series of `trunks` at 0.
@@ -72,19 +80,23 @@ impl Metrics {
         let attempts = family("transfer_attempts", "Settled transfer attempts");
         let ended = family("calls_ended", "Ended calls, and whether a REFER was absent");
         let alerts = family("alerts", "Alerts raised");
-        let dropped = family("outputs_dropped", "Records that a sink was too slow to take");
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
 
+        let metrics = Self { registry, attempts, ended, alerts, snapshot };
+        metrics.trunks(trunks);
+        metrics
+    }
+
+    /// Makes every series of `trunks`, at 0 if it is new.
+    pub fn trunks<'a>(&self, trunks: impl IntoIterator<Item = &'a str>) {
+        let Self { attempts, ended, alerts, .. } = self;
         for trunk in trunks {
             for outcome in OUTCOMES {
-                for (method, kind) in
-                    [("refer", "blind"), ("refer", "attended"), ("invite", "blind"), ("invite", "attended")]
-                {
+                for (method, kind) in METHODS {
                     let _ = attempts.get_or_create(&attempt_labels(trunk, method, kind, outcome));
                 }
             }
-            let _ = attempts.get_or_create(&attempt_labels(trunk, "redirect", "blind", "redirected"));
             for ended_by in ENDED_BY {
                 for absent in REFER_ABSENT {
                     let _ = ended.get_or_create(&call_labels(trunk, ended_by, absent));
@@ -94,10 +106,6 @@ impl Metrics {
                 let _ = alerts.get_or_create(&alert_labels(trunk, alert));
             }
         }
-        for sink in SINKS {
-            let _ = dropped.get_or_create(&vec![("sink", sink.to_owned())]);
-        }
-        Self { registry, attempts, ended, alerts, dropped, snapshot }
     }
 
     /// Counts one output.
@@ -127,11 +135,6 @@ impl Metrics {
                 self.alerts.get_or_create(&alert_labels(&alert.trunk, &name(&alert.alert))).inc();
             }
         }
-    }
-
-    /// Counts an output that `sink` had no room for.
-    pub fn dropped(&self, sink: &'static str) {
-        self.dropped.get_or_create(&vec![("sink", sink.to_owned())]).inc();
     }
 
     /// The counters of the stages as they stand.
@@ -180,6 +183,7 @@ fn name(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Engine;
     use crate::export::samples;
 
     #[test]
@@ -189,7 +193,30 @@ mod tests {
             r#"sipobs_transfer_attempts_total{trunk="twilio",method="refer",type="blind",outcome="busy"} 0"#,
             r#"sipobs_calls_ended_total{trunk="other",ended_by="caller",refer_absent="fact"} 0"#,
             r#"sipobs_alerts_total{trunk="twilio",alert="refer_ratio"} 0"#,
+            r#"sipobs_transfer_attempts_total{trunk="other",method="refer_bye",type="blind",outcome="unknown"} 0"#,
+        ] {
+            assert!(text.contains(series), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn counts_of_the_stages_are_there_before_anything_is_counted() {
+        let metrics = Metrics::new([]);
+        metrics.publish(Snapshot {
+            engine: Some(Engine::default().counters()),
+            sinks: vec![SinkCounts { sink: "jsonl", ..SinkCounts::default() }],
+            ..Snapshot::default()
+        });
+        let text = metrics.text();
+        for series in [
             r#"sipobs_outputs_dropped_total{sink="jsonl"} 0"#,
+            r#"sipobs_evidence_lost_total{where="ring"} 0"#,
+            r#"sipobs_evidence_lost_total{where="tcp_gaps"} 0"#,
+            r#"sipobs_not_understood_total{reason="start_line"} 0"#,
+            r#"sipobs_not_understood_total{reason="content_length"} 0"#,
+            r#"sipobs_messages_unparsed_total{reason="method"} 0"#,
+            r#"sipobs_unused_total{stage="packet",reason="ip_header",fate="malformed"} 0"#,
+            r#"sipobs_evicted_total{table="calls",reason="host_share"} 0"#,
         ] {
             assert!(text.contains(series), "{series} is not in\n{text}");
         }
@@ -221,12 +248,15 @@ mod tests {
                 hook: "xdp",
                 seen: 10,
                 passed: vec![("other", 3), ("keep_alive", 1)],
+                matched: 6,
                 delivered: 5,
                 truncated: 0,
                 lost: vec![("ring_full", 1)],
             }],
             attached: vec![Attached { interface: "eth0".into(), how: "xdp_native" }],
-            frames: 5,
+            lost_by_cpu: vec![(1, vec![("ring_full", 1)])],
+            frames: 4,
+            in_rings: 1,
             ..Snapshot::default()
         });
         let text = metrics.text();
@@ -236,7 +266,10 @@ mod tests {
             r#"sipobs_capture_frames_delivered_total{hook="xdp"} 5"#,
             r#"sipobs_capture_frames_lost_total{hook="xdp",reason="ring_full"} 1"#,
             r#"sipobs_capture_attached{interface="eth0",how="xdp_native"} 1"#,
-            "sipobs_capture_frames_read_total 5",
+            r#"sipobs_capture_frames_matched_total{hook="xdp"} 6"#,
+            r#"sipobs_capture_cpu_frames_lost_total{cpu="1",reason="ring_full"} 1"#,
+            "sipobs_capture_frames_read_total 4",
+            "sipobs_capture_frames_in_ring 1.0",
         ] {
             assert!(text.contains(series), "{series} is not in\n{text}");
         }

@@ -9,6 +9,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::engine;
+use crate::sip::ParseError;
+use crate::tally::Class;
 
 /// All stages' counters at one moment.
 #[derive(Clone, Debug, Default)]
@@ -17,10 +19,16 @@ pub struct Snapshot {
     pub hooks: Vec<HookCounts>,
     /// What is attached.
     pub attached: Vec<Attached>,
+    /// Frames that matched and had no way to us, by CPU and reason.
+    pub lost_by_cpu: Vec<(u32, Vec<(&'static str, u64)>)>,
+    /// Frames of which the rings themselves said that there was no room for them.
+    pub lost_told: u64,
     /// Frames read from the rings.
     pub frames: u64,
     /// Records in the rings that could not be read.
     pub damaged: u64,
+    /// Frames in the rings that are not read yet.
+    pub in_rings: u64,
     /// Bytes of each CPU's ring.
     pub ring_bytes: usize,
     /// Seconds by which the wall clock has been stepped since frames are timed.
@@ -29,11 +37,13 @@ pub struct Snapshot {
     pub engine: Option<engine::Counters>,
     /// Spans' way to the collector.
     pub spans: Option<SpanCounts>,
+    /// Records' way out, by sink.
+    pub sinks: Vec<SinkCounts>,
     /// Writes of the state file that failed.
     pub state_failures: u64,
 }
 
-/// One hook's counters: `seen = passed + delivered + lost`.
+/// One hook's counters: `seen = passed + matched`, `matched = delivered + lost`.
 #[derive(Clone, Debug, Default)]
 pub struct HookCounts {
     /// The hook.
@@ -42,6 +52,8 @@ pub struct HookCounts {
     pub seen: u64,
     /// Frames that are none of ours, by reason.
     pub passed: Vec<(&'static str, u64)>,
+    /// Frames that are SIP as far as the program can tell.
+    pub matched: u64,
     /// Frames written to the ring.
     pub delivered: u64,
     /// Those of them that were cut.
@@ -74,14 +86,30 @@ pub struct SpanCounts {
     pub failed_requests: u64,
 }
 
+/// What became of the records that a sink was given: `taken = written + dropped + waiting`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SinkCounts {
+    /// The sink.
+    pub sink: &'static str,
+    /// Records it was given.
+    pub taken: u64,
+    /// Written.
+    pub written: u64,
+    /// Not written: it was too slow, or failed.
+    pub dropped: u64,
+    /// In its queue, or being written.
+    pub waiting: u64,
+}
+
 #[cfg(feature = "otlp")]
 impl From<&crate::export::otlp::Counters> for SpanCounts {
     fn from(counters: &crate::export::otlp::Counters) -> Self {
-        let drops = counters.drops();
+        let books = counters.books();
+        let drops = books.drops;
         Self {
-            acknowledged: counters.acknowledged(),
-            waiting: counters.waiting(),
-            made: counters.spans(),
+            acknowledged: books.acknowledged,
+            waiting: books.waiting(),
+            made: books.made,
             dropped: vec![
                 ("queue_full", drops.queue_full),
                 ("rejected", drops.rejected),
@@ -108,6 +136,7 @@ impl Collector for Collected {
         if let Some(spans) = &snapshot.spans {
             exported(spans, &mut out)?;
         }
+        written(&snapshot.sinks, &mut out)?;
         out.counter(
             "state_write_failures",
             "Writes of the state file that failed",
@@ -158,11 +187,13 @@ impl Encoder<'_> {
     }
 }
 
-/// Kernel and rings: `seen = passed + delivered + lost`, `delivered = read + damaged` once all is drained.
+/// Kernel and rings: `seen = passed + matched`, `matched = delivered + lost`, `delivered = read + damaged + in the
+/// ring`.
 fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
     let hooks = &snapshot.hooks;
     let each = |count: fn(&HookCounts) -> u64| hooks.iter().map(move |h| (vec![("hook", h.hook)], count(h)));
     out.counter("capture_frames_seen", "Frames that the kernel programs looked at", each(|h| h.seen))?;
+    out.counter("capture_frames_matched", "Frames that are SIP as far as one can tell", each(|h| h.matched))?;
     out.counter("capture_frames_delivered", "Frames written to the ring", each(|h| h.delivered))?;
     out.counter("capture_frames_truncated", "Delivered frames that were cut", each(|h| h.truncated))?;
     let reasons = |of: fn(&HookCounts) -> &Vec<(&'static str, u64)>| {
@@ -172,8 +203,27 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
     };
     out.counter("capture_frames_passed", "Frames that are none of ours", reasons(|h| &h.passed))?;
     out.counter("capture_frames_lost", "Frames that matched and had no way to us", reasons(|h| &h.lost))?;
+    let by_cpu: Vec<_> = snapshot.lost_by_cpu.iter().map(|(cpu, lost)| (cpu.to_string(), lost)).collect();
+    out.counter(
+        "capture_cpu_frames_lost",
+        "The same by CPU",
+        by_cpu.iter().flat_map(|(cpu, lost)| {
+            lost.iter().map(move |&(reason, n)| (vec![("cpu", cpu.as_str()), ("reason", reason)], n))
+        }),
+    )?;
+    out.counter(
+        "capture_ring_frames_lost",
+        "Those of them that the rings told of: no more than found the ring full",
+        [(vec![], snapshot.lost_told)],
+    )?;
     out.counter("capture_frames_read", "Frames read from the rings", [(vec![], snapshot.frames)])?;
     out.counter("capture_frames_damaged", "Records that could not be read", [(vec![], snapshot.damaged)])?;
+    #[allow(clippy::cast_precision_loss, reason = "no more than the rings hold")]
+    out.gauge(
+        "capture_frames_in_ring",
+        "Frames in the rings that are not read yet",
+        [(vec![], snapshot.in_rings as f64)],
+    )?;
     let attached = snapshot.attached.iter();
     out.gauge(
         "capture_attached",
@@ -197,32 +247,41 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         "unused",
         "Frames, packets and segments that led to no message",
         unused.into_iter().flat_map(|(stage, tally)| {
-            tally.iter().map(move |(reason, n)| (vec![("stage", stage), ("reason", reason.name())], n))
+            tally.iter().map(move |(reason, n)| {
+                (vec![("stage", stage), ("reason", reason.name()), ("fate", reason.class().name())], n)
+            })
         }),
     )?;
     out.counter("messages", "SIP messages, retransmissions included", [(vec![], counters.messages)])?;
+    out.counter("messages_understood", "Messages with a SIP start line", [(vec![], counters.understood)])?;
+    let unparsed = ParseError::ALL.map(|error| {
+        let label = error.label();
+        (vec![("reason", label)], counters.unparsed.get(label).copied().unwrap_or(0))
+    });
+    out.counter("messages_unparsed", "Messages without one", unparsed)?;
     books(&counters.balance(), out)?;
+    let (tcp, calls) = (&counters.stream, &counters);
     let evictions = [
-        (
-            "tcp_connections",
-            counters.stream.connections_evicted,
-            counters.stream.connections_evicted_for_share,
-        ),
-        ("calls", counters.calls_evicted, counters.calls_evicted_for_share),
+        ("tcp_connections", "room", tcp.connections_evicted - tcp.connections_evicted_for_share),
+        ("tcp_connections", "host_share", tcp.connections_evicted_for_share),
+        ("calls", "room", calls.calls_evicted - calls.calls_evicted_for_share),
+        ("calls", "host_share", calls.calls_evicted_for_share),
+        ("callers", "room", counters.callers_evicted),
     ];
     out.counter(
         "evicted",
         "What a table let go of to stay within its memory, and how much of that for one host's share",
-        evictions.into_iter().flat_map(|(table, all, share)| {
-            [("room", all - share), ("host_share", share)]
-                .map(|(reason, n)| (vec![("table", table), ("reason", reason)], n))
-        }),
+        evictions.map(|(table, reason, n)| (vec![("table", table), ("reason", reason)], n)),
     )?;
     let named = |label, counts: std::collections::BTreeMap<&'static str, u64>| {
         counts.into_iter().map(move |(name, n)| (vec![(label, name)], n))
     };
-    out.counter("not_understood", "What could not be read", named("reason", counters.not_understood()))?;
-    out.counter("evidence_lost", "What is known to be missing", named("where", counters.lost()))
+    out.counter(
+        "not_understood",
+        "What could not be read",
+        named("reason", counters.not_understood_with_zeros()),
+    )?;
+    out.counter("evidence_lost", "What is known to be missing", named("where", counters.lost_with_zeros()))
 }
 
 /// Where every frame the engine took has ended: `frames read = the sum of fates`, at any moment.
@@ -230,11 +289,11 @@ fn books(balance: &engine::Balance, out: &mut Encoder<'_>) -> fmt::Result {
     let fates = [
         ("parsed", balance.parsed),
         ("joined", balance.joined),
-        ("not_sip", balance.not_sip),
-        ("copy", balance.copies),
-        ("malformed", balance.malformed),
-        ("capped", balance.capped),
-        ("incomplete", balance.incomplete),
+        (Class::NotSip.name(), balance.not_sip),
+        (Class::Copy.name(), balance.copies),
+        (Class::Malformed.name(), balance.malformed),
+        (Class::Capped.name(), balance.capped),
+        (Class::Incomplete.name(), balance.incomplete),
     ];
     out.counter(
         "frames_accounted",
@@ -263,5 +322,23 @@ fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {
         "otlp_requests_failed",
         "Requests that failed, retries included",
         [(vec![], spans.failed_requests)],
+    )
+}
+
+/// Each sink: `taken = written + dropped + waiting`.
+fn written(sinks: &[SinkCounts], out: &mut Encoder<'_>) -> fmt::Result {
+    let each = |count: fn(&SinkCounts) -> u64| sinks.iter().map(move |s| (vec![("sink", s.sink)], count(s)));
+    out.counter("outputs", "Records that a sink was given", each(|s| s.taken))?;
+    out.counter("outputs_written", "Records written", each(|s| s.written))?;
+    out.counter(
+        "outputs_dropped",
+        "Records that a sink was too slow to take, or failed at",
+        each(|s| s.dropped),
+    )?;
+    #[allow(clippy::cast_precision_loss, reason = "no more than the queue holds")]
+    out.gauge(
+        "outputs_waiting",
+        "Records in the queue or being written",
+        sinks.iter().map(|s| (vec![("sink", s.sink)], s.waiting as f64)),
     )
 }

@@ -25,7 +25,7 @@ mod ids;
 mod queue;
 mod spans;
 
-pub use queue::{Counters, Drops};
+pub use queue::{Books, Counters, Drops};
 
 use spans::Spans;
 
@@ -154,7 +154,7 @@ impl Otlp {
             },
         };
         if refused {
-            self.counters.dropped(queue::Reason::QueueFull, 1);
+            self.counters.refused();
         }
     }
 }

@@ -313,6 +313,10 @@ impl Links {
         if second.candidates.iter().any(|candidate| candidate.tie.is_direct()) {
             return;
         }
+        // A consultation that a REFER handed over is no second leg, and not unrelated either.
+        if self.index.by_replaces(&leg.call_id).next().is_some() {
+            return;
+        }
         let opinion = self.among_rivals(id, leg, second, now);
         let unrelated = opinion.unrelated;
         let lessons: Vec<_> = opinion

@@ -277,6 +277,40 @@ fn the_replaces_of_a_refer_points_to_the_refers_own_call() {
 }
 
 #[test]
+fn consultations_raise_no_doubt_about_second_legs() {
+    let mut case = Case::new();
+    for round in 0..30 {
+        let at = 60.0 * f64::from(round);
+        let call = case.call(at, "+14155550138");
+        let consultation = case.leg(at + 6.0);
+        case.links.answered(consultation, moment(at + 6.1), None);
+        let replaces = Some(format!("leg{}", consultation.0));
+        let refer = ReferFacts {
+            cseq: 1,
+            target: Some(TARGET.to_owned()),
+            replaces: replaces.clone(),
+            referred_by: None,
+        };
+        case.links.refer_sent(call, moment(at + 12.0), refer);
+        let handed = case.start(at + 12.01, TRUNK, TERMINATION, "+14155550138", TARGET, |facts| {
+            facts.replaces.clone_from(&replaces);
+        });
+        case.links.answered(handed, moment(at + 12.02), None);
+        assert_eq!(case.linked(handed, at + 12.02).map(|(_, linked, _)| linked), Some(call));
+        case.links.ended(consultation, moment(at + 12.03), Side::Callee);
+        case.links.ended(call, moment(at + 12.5), Side::Callee);
+        let _ = case.links.decide(consultation, moment(at + 20.0));
+        case.links.ended(handed, moment(at + 40.0), Side::Callee);
+    }
+    let call = case.call(3000.0, "+14155550199");
+    let leg = case.leg(3005.0);
+    case.links.failed(leg, moment(3005.3), Some(486));
+    let (method, linked, confidence) = case.linked(leg, 3005.3).unwrap();
+    assert_eq!((method, linked), ("host_number", call));
+    assert!(confidence > 0.9, "{confidence}");
+}
+
+#[test]
 fn forgotten_legs_leave_nothing_behind() {
     let mut case = Case::new();
     for round in 0..50 {

@@ -1,7 +1,8 @@
 //! Calls and their records; copies, forks, bounds.
 
 use super::*;
-use crate::transfer::{Limits, Outcome, ReferAbsent};
+use crate::transfer::trunk::TrunkConfig;
+use crate::transfer::{Limits, Outcome, ReferAbsent, Rules};
 
 #[test]
 fn a_call_is_told_once_it_is_over() {
@@ -52,6 +53,50 @@ fn through_a_proxy_every_message_shows_twice() {
     world.at(90.0);
     let (attempts, calls) = world.said();
     assert_eq!((attempts.len(), calls.len(), calls[0].transfers), (0, 1, 1));
+}
+
+#[test]
+fn calls_stay_with_their_trunk_when_the_rules_change() {
+    let rules = |names: &[&str]| {
+        let trunk = |name: &&str| TrunkConfig {
+            name: (*name).to_owned(),
+            cidr: vec![if *name == "t" { "10.0.0.1" } else { "192.0.2.1" }.to_owned()],
+            ..TrunkConfig::default()
+        };
+        Rules::new(&Config { trunk: names.iter().map(trunk).collect(), ..Config::default() }).unwrap()
+    };
+    for (names, told) in [(&["new", "newer", "t"][..], "t"), (&["new"], "other"), (&[], "other")] {
+        let mut world = World::new();
+        world.transfers.adopt(rules(&["old", "t"]));
+        world.up(A).transfers.adopt(rules(names));
+        world.at(30.0).bye(A, Side::Caller).at(90.0);
+        assert_eq!(world.said().1[0].trunk, told, "{names:?}");
+    }
+    let mut world = World::called();
+    world.transfers.adopt(rules(&["t"]));
+    world.at(30.0).bye(A, Side::Caller).up(A2).at(40.0).bye(A2, Side::Caller).at(90.0);
+    let trunks: Vec<_> = world.said().1.into_iter().map(|call| call.trunk).collect();
+    assert_eq!(trunks, ["other", "t"], "a new trunk is that of new calls");
+}
+
+#[test]
+fn forged_callers_do_not_hide_that_second_legs_are_seen() {
+    let mut world = World::new();
+    // The platform calls, so a second leg of its would be seen.
+    world.up(B).at(1.0).bye(B, Side::Caller);
+    for forged in 0..5000_u32 {
+        let host = std::net::Ipv4Addr::from_bits(0x0b00_0000 + forged);
+        let text = format!(
+            "INVITE sip:x@l SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{forged}\r\nCall-ID: f{forged}\r\nCSeq: 1 \
+             INVITE\r\nFrom: <sip:f@f>;tag=1\r\nTo: <sip:x@l>\r\n\r\n"
+        );
+        world.wire(&format!("{host}:5060"), L, &text);
+    }
+    world.at(2.0).up(A).at(60.0).bye(A, Side::Caller).at(150.0);
+    let calls = world.said().1;
+    let call = calls.iter().find(|call| call.call_id == A.call_id).unwrap();
+    assert_eq!(call.refer_absent, ReferAbsent::Fact { invite_unknown: false });
+    assert_eq!(world.transfers.callers_evicted(), 5000 + 2 - 4096);
 }
 
 #[test]

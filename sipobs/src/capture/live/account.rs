@@ -1,0 +1,121 @@
+//! What kernel and rings hold at one moment.
+//!
+//! The programs count while their counters are read, so one reading of a busy CPU does not add up: a frame may be
+//! counted as seen and not yet as delivered, or lie in the ring before it is counted. A CPU's counters are taken as
+//! they stood when its ring had not moved during the reading and their own equations held.
+
+use std::thread::{sleep, yield_now};
+use std::time::Duration;
+
+use aya::Ebpf;
+use sipobs_common::{Counters, Failure, Hook};
+
+use super::ring::Rings;
+use super::{Error, maps};
+
+/// Frames by what became of them, at one moment:
+///
+/// ```text
+/// seen      = other + malformed + keep_alive + noise + matched       (each hook)
+/// matched   = delivered + failed                                     (each hook)
+/// delivered = read + damaged + in_rings                              (all hooks together)
+/// ```
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// What the programs have counted, summed over CPUs.
+    pub hooks: [(Hook, Counters); 3],
+    /// Frames that matched and could not be handed over, by CPU, for each that has a ring or lost any.
+    pub failed: Vec<(u32, [u64; Failure::COUNT])>,
+    /// Frames handed over.
+    pub read: u64,
+    /// Records that could not be read.
+    pub damaged: u64,
+    /// Frames in the rings that are not read yet, counted there.
+    pub in_rings: u64,
+    /// Lost frames that the rings have told of: some of those for which a ring was full, once it is read to its
+    /// end.
+    pub told: u64,
+}
+
+/// Readings in a row, at first without a pause: a program takes a microsecond or two.
+const EAGER: u32 = 200;
+/// Readings at most. Their pauses come to some 30 ms, which the rings bridge.
+const TRIES: u32 = EAGER + 300;
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// One CPU's counters by hook.
+type OfCpu = [Counters; Hook::ALL.len()];
+
+/// Takes the account; the caller has read `read` frames.
+pub(super) fn take(ebpf: &Ebpf, rings: &Rings, read: u64) -> Result<Account, Error> {
+    let mut settled: Vec<Option<OfCpu>> = Vec::new();
+    let mut heads: Vec<(u32, u64)> = rings.heads();
+    for tries in 1..=TRIES {
+        let before = rings.heads();
+        let counters = by_cpu(ebpf)?;
+        let after = rings.heads();
+        settled.resize(counters.len(), None);
+        for ((cpu, counters), settled) in (0..).zip(&counters).zip(&mut settled) {
+            if settled.is_some() {
+                continue;
+            }
+            let still = before.iter().zip(&after).all(|(before, after)| before.0 != cpu || before == after);
+            // The last reading is given as it is: what it leaves over is then seen.
+            if (still && counters.iter().all(adds_up)) || tries == TRIES {
+                *settled = Some(*counters);
+                for (head, after) in heads.iter_mut().zip(&after).filter(|(head, _)| head.0 == cpu) {
+                    *head = *after;
+                }
+            }
+        }
+        if settled.iter().all(Option::is_some) {
+            break;
+        }
+        if tries < EAGER { yield_now() } else { sleep(PAUSE) }
+    }
+    let cpus: Vec<OfCpu> = settled.into_iter().flatten().collect();
+    Ok(Account {
+        hooks: sums(&cpus),
+        failed: failed(&cpus, &heads),
+        read,
+        damaged: rings.damaged(),
+        in_rings: rings.frames_up_to(&heads),
+        told: rings.lost(),
+    })
+}
+
+fn by_cpu(ebpf: &Ebpf) -> Result<Vec<OfCpu>, Error> {
+    let mut cpus: Vec<OfCpu> = Vec::new();
+    for hook in Hook::ALL {
+        let counters = maps::counters_by_cpu(ebpf, hook)?;
+        cpus.resize(cpus.len().max(counters.len()), OfCpu::default());
+        for (cpu, counters) in cpus.iter_mut().zip(counters) {
+            cpu[hook as usize] = counters;
+        }
+    }
+    Ok(cpus)
+}
+
+/// Whether no frame was between two of these counters when they were read.
+fn adds_up(counters: &Counters) -> bool {
+    counters.matched == counters.delivered + counters.lost()
+        && counters.seen == counters.not_matched() + counters.matched
+}
+
+fn sums(cpus: &[OfCpu]) -> [(Hook, Counters); 3] {
+    Hook::ALL.map(|hook| {
+        let mut sum = Counters::default();
+        for cpu in cpus {
+            sum.add(&cpu[hook as usize]);
+        }
+        (hook, sum)
+    })
+}
+
+fn failed(cpus: &[OfCpu], rings: &[(u32, u64)]) -> Vec<(u32, [u64; Failure::COUNT])> {
+    let of =
+        |hooks: &OfCpu| Failure::ALL.map(|failure| hooks.iter().map(|it| it.failed[failure as usize]).sum());
+    let all = (0..).zip(cpus).map(|(cpu, hooks)| (cpu, of(hooks)));
+    let has_ring = |cpu: u32| rings.iter().any(|(of, _)| *of == cpu);
+    all.filter(|(cpu, failed)| has_ring(*cpu) || failed.iter().any(|frames: &u64| *frames > 0)).collect()
+}

@@ -1,0 +1,258 @@
+//! `sipobs check --live`: a running daemon's books, as its `/metrics` tell. Takes no privilege, and no build with
+//! live capture.
+
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use sipobs::export::books::{Books, Exposition};
+
+use crate::cli::{Exit, Failure, written};
+
+/// The longest that connecting may take, and the whole answer. A daemon waits up to 2 s for fresh counters.
+const CONNECT: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(10);
+/// Beyond what a daemon with as many trunks as there may be has to say.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Asks at `address`, else where the configuration says that a daemon serves.
+pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, Failure> {
+    let (name, addresses) = match address {
+        Some(text) => (text.to_owned(), resolve(text).map_err(Failure::usage)?),
+        None => {
+            let address = reachable(listen);
+            (format!("{address} (metrics.listen)"), vec![address])
+        }
+    };
+    let (books, ailment) = ask(&addresses)
+        .map_err(|error| Failure { exit: Exit::Capture, error: error.context(absent(&name)) })?;
+    let (text, exit) = report(&name, &books, ailment.as_deref());
+    match written(io::stdout().write_all(text.as_bytes())) {
+        Exit::Done => Ok(exit),
+        failed => Ok(failed),
+    }
+}
+
+/// What to print, and how to exit.
+fn report(name: &str, books: &Books, ailment: Option<&str>) -> (String, Exit) {
+    let mut text = format!("{name}: {books}\n");
+    let residuals = books.residuals();
+    // A String takes everything.
+    if let Some(ailment) = ailment {
+        let _ = writeln!(text, "The daemon is NOT well, and these counts may be old: {ailment}.");
+    } else if residuals.is_empty() {
+        text.push_str("Every frame, message, span and record is accounted for.\n");
+        let gone = books.gone();
+        if !gone.is_empty() {
+            let _ = writeln!(text, "Lost so far: {gone}");
+        }
+        return (text, Exit::Done);
+    }
+    if !residuals.is_empty() {
+        text.push_str("NOT accounted for, which is a bug in sipobs:\n");
+    }
+    for residual in &residuals {
+        let _ = writeln!(text, "  {residual}");
+    }
+    (text, Exit::Partial)
+}
+
+fn absent(name: &str) -> String {
+    format!(
+        "no sipobs daemon answers at {name}; where it serves is metrics.listen of its configuration, or its \
+         --metrics: sipobs check --live HOST:PORT"
+    )
+}
+
+fn resolve(text: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    let found =
+        text.to_socket_addrs().with_context(|| format!("--live {text}: not HOST:PORT, or no such host"))?;
+    let found: Vec<_> = found.collect();
+    ensure!(!found.is_empty(), "--live {text}: no such host");
+    Ok(found)
+}
+
+/// Where one that listens on `address` can be reached from its own host.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Its books, and what ails it, if something does.
+fn ask(addresses: &[SocketAddr]) -> anyhow::Result<(Books, Option<String>)> {
+    let (status, text) = fetch(addresses, "/metrics")?;
+    // None of what another says is shown: nobody knows who wrote it.
+    ensure!(status == 200, "what answers there has no /metrics: HTTP status {status}");
+    let read = Exposition::parse(&text).and_then(|metrics| Books::of(&metrics));
+    let books = read.context("its /metrics can not be understood")?;
+    let (status, text) = fetch(addresses, "/healthz").context("its /healthz")?;
+    let ailment = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200);
+    Ok((books, (status != 200).then(|| ailment.collect())))
+}
+
+/// Status and body of `path`, from the first of `addresses` that takes a connection.
+fn fetch(addresses: &[SocketAddr], path: &str) -> anyhow::Result<(u16, String)> {
+    let mut refused = anyhow!("no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(address, CONNECT) {
+            Ok(stream) => return understood(&answer(stream, path, ANSWER, MOST_BYTES)?),
+            Err(error) => refused = error.into(),
+        }
+    }
+    Err(refused)
+}
+
+/// All that the other side says, if it has said it in time and is no more than `most` bytes.
+fn answer(mut stream: TcpStream, path: &str, time: Duration, most: usize) -> anyhow::Result<Vec<u8>> {
+    let end = now() + time;
+    stream.set_write_timeout(Some(CONNECT))?;
+    let question = format!("GET {path} HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n");
+    stream.write_all(question.as_bytes())?;
+    let (mut answer, mut chunk) = (Vec::new(), [0; 16 << 10]);
+    loop {
+        let left = end.saturating_duration_since(now());
+        ensure!(!left.is_zero(), "its answer takes longer than {time:?}");
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(answer),
+            Ok(bytes) => answer.extend_from_slice(&chunk[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The time is up: said above.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+        ensure!(answer.len() <= most, "its answer is longer than {most} bytes");
+    }
+}
+
+/// Status and body of an answer.
+fn understood(answer: &[u8]) -> anyhow::Result<(u16, String)> {
+    const END: &[u8] = b"\r\n\r\n";
+    let end = answer.windows(END.len()).position(|at| at == END);
+    let status = answer.strip_prefix(b"HTTP/1.").and_then(|head| head.get(2..5));
+    let status = status.and_then(|status| std::str::from_utf8(status).ok()?.parse::<u16>().ok());
+    let (Some(end), Some(status)) = (end, status) else {
+        bail!("what answers there does not speak HTTP");
+    };
+    let body = answer[end + END.len()..].to_vec();
+    Ok((status, String::from_utf8(body).context("what answers there gives no text")?))
+}
+
+#[allow(clippy::disallowed_methods, reason = "bounds the wait for an answer")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// A daemon of ours, by what it says.
+    const METRICS: &str = include_str!("../../export/books/sample.txt");
+
+    /// One that gives these answers, one after another.
+    fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 1024];
+                let asked = stream.read(&mut request).unwrap();
+                assert!(request[..asked].starts_with(b"GET /"));
+                // The other side may have heard enough.
+                let _ = answer.chunks(1000).try_for_each(|piece| stream.write_all(piece));
+            }
+        };
+        (address, thread::spawn(serve))
+    }
+
+    #[test]
+    fn a_daemon_is_believed_if_its_books_are_even() {
+        let ask = |text: &str, health: &str| {
+            let metrics = format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}");
+            let (address, server) = server(vec![metrics.into(), format!("HTTP/1.0 {health}").into()]);
+            let (books, ailment) = ask(&[address]).unwrap();
+            server.join().unwrap();
+            report("here", &books, ailment.as_deref())
+        };
+        const WELL: &str = "200 OK\r\n\r\nok\n";
+        let (text, exit) = ask(METRICS, WELL);
+        assert_eq!(exit, Exit::Done);
+        assert!(text.starts_with("here: sipobs 0.1.0\n\nkernel\n"), "{text}");
+        let end =
+            "\nEvery frame, message, span and record is accounted for.\nLost so far: frames on their way";
+        assert!(text.contains(end), "{text}");
+        let (text, exit) = ask(&METRICS.replace("frames_read_total 37", "frames_read_total 36"), WELL);
+        assert_eq!(exit, Exit::Partial);
+        let end =
+            "\n  kernel: matched: 1 in none of its parts\n  engine: frames read: its parts are 1 too many\n";
+        assert!(text.ends_with(end), "{text}");
+        let (text, exit) = ask(METRICS, "503 No\r\n\r\nthe capture thread hangs\n");
+        assert_eq!(exit, Exit::Partial);
+        assert!(text.ends_with("counts may be old: the capture thread hangs.\n"), "{text}");
+    }
+
+    #[test]
+    fn who_is_no_daemon_of_ours_is_told() {
+        for (answer, words) in [
+            (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "does not speak HTTP"),
+            (b"", "does not speak HTTP"),
+            (b"HTTP/1.1 404 Not Found\r\n\r\nno", "no /metrics: HTTP status 404"),
+            (b"HTTP/1.1 200 OK\r\n\r\n<html></html>", "no series of sipobs"),
+            (b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe", "gives no text"),
+            (b"HTTP/1.1 200 OK\r\n\r\nsipobs_state_write_failures_total 0\n", "cut short"),
+            (b"HTTP/1.1 200 OK\r\n\r\nsipobs_x 0\n# EOF\n", "another version"),
+        ] {
+            let (address, server) = server(vec![answer.to_vec()]);
+            let failure = check(Some(&address.to_string()), address).unwrap_err();
+            server.join().unwrap();
+            assert_eq!(failure.exit, Exit::Capture);
+            let text = format!("{:#}", failure.error);
+            assert!(text.starts_with("no sipobs daemon answers at 127.0.0.1:"), "{text}");
+            assert!(text.contains(words) && text.contains("metrics.listen"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_end_ends() {
+        let (address, server) = server(vec![vec![b'x'; 1 << 20]]);
+        let error = answer(TcpStream::connect(address).unwrap(), "/", ANSWER, 4096).unwrap_err().to_string();
+        server.join().unwrap();
+        assert!(error.contains("longer than 4096 bytes"), "{error}");
+        // One that is connected, and says nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let error = answer(stream, "/", Duration::from_millis(50), 4096).unwrap_err().to_string();
+        assert!(error.contains("takes longer than 50ms"), "{error}");
+    }
+
+    #[test]
+    fn nobody_there_is_told() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let failure = check(None, free).unwrap_err();
+        let text = format!("{:#}", failure.error);
+        assert_eq!(failure.exit, Exit::Capture);
+        assert!(text.contains(&format!("{free} (metrics.listen)")) && text.contains("refused"), "{text}");
+        let failure = check(Some("nowhere"), free).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_wildcard_is_reached_at_home() {
+        for (listen, reached) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")]
+        {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), reached);
+        }
+    }
+}

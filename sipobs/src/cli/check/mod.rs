@@ -1,0 +1,66 @@
+//! `sipobs check`: whether this machine can capture, or whether a running daemon has lost anything.
+
+use clap::Args;
+use sipobs::capture::Mode;
+
+use super::{Exit, Failure, Settings};
+
+mod daemon;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod machine;
+
+const AFTER: &str = "\
+Loads the programs and opens the rings as `sipobs run` would, attaches nothing,
+and takes all down again. Run it as the user that will capture: it names each
+capability that is missing.
+
+With --live it asks a running daemon instead, which takes no privilege, and
+shows where every frame, span and record is. Each residual should be 0.
+
+Examples:
+  sudo sipobs check                        every interface that is up
+  sudo sipobs check -i eth0 --mode tc
+  sudo sipobs check -c /etc/sipobs/sipobs.toml
+  sipobs check --live                      the daemon on this host
+  sipobs check --live 10.0.0.7:9464        another";
+
+/// Say whether this machine can capture, or whether a running daemon has lost anything
+#[derive(Debug, Args)]
+#[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Check {
+    /// Interfaces to look at; those of the configuration, else all that are up, if none is given
+    #[arg(long, short = 'i', value_name = "NAME")]
+    interface: Vec<String>,
+    /// How received packets are to be seen
+    #[arg(long, value_name = "HOW", value_enum)]
+    mode: Option<Mode>,
+    /// Account for all that a running daemon has seen, as its /metrics tell; it is asked at metrics.listen of
+    /// the configuration unless an address is given
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["interface", "mode"])]
+    live: Option<Option<String>>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
+    let config = args.settings.resolve().map_err(Failure::usage)?;
+    if let Some(address) = &args.live {
+        return daemon::check(address.as_deref(), config.metrics.listen);
+    }
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    {
+        let mut config = config.capture;
+        if let Some(mode) = args.mode {
+            config.mode = mode;
+        }
+        if !args.interface.is_empty() {
+            config.interfaces.clone_from(&args.interface);
+        }
+        machine::check(&config)
+    }
+    #[cfg(not(all(feature = "live", target_os = "linux")))]
+    {
+        let _ = (&args.interface, args.mode);
+        Err(super::run::without_live())
+    }
+}

@@ -1,0 +1,129 @@
+//! What signals ask for. SIGINT and SIGTERM: the end. SIGHUP: the configuration is read anew, beside the capture
+//! thread, checked whole, and handed to it.
+
+use std::io::{IsTerminal as _, stdin};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::thread;
+
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use sipobs::capture::live::Error;
+use sipobs::config::{Change, Config};
+use sipobs::transfer::Rules;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::service;
+use crate::cli::note;
+use crate::cli::run::Run;
+
+/// What the capture thread is to do.
+pub(super) enum Order {
+    Stop,
+    Reload(Box<Reload>),
+}
+
+/// A configuration that makes sense.
+pub(super) struct Reload {
+    pub(super) config: Config,
+    pub(super) rules: Rules,
+    /// Wants to know what came of it.
+    pub(super) done: SyncSender<Result<Change, Error>>,
+}
+
+/// Orders in the order of their signals.
+pub(super) struct Orders(Receiver<Order>);
+
+impl Orders {
+    /// Listens for signals from here on; `args` say where the configuration is.
+    pub(super) fn listen(runtime: &Runtime, args: &Run) -> anyhow::Result<Self> {
+        let entered = runtime.enter();
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let [mut interrupt, mut terminate, mut hangup] = [
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ];
+        drop(entered);
+        let (orders, receiver) = channel();
+        let reload = reloader(args.clone(), orders.clone())?;
+        let in_terminal = stdin().is_terminal();
+        runtime.spawn(async move {
+            loop {
+                let stop = tokio::select! {
+                    _ = interrupt.recv() => true,
+                    _ = terminate.recv() => true,
+                    // A terminal that was closed under us says so by the same signal.
+                    _ = hangup.recv() => in_terminal && !stdin().is_terminal(),
+                };
+                let heard = if stop { orders.send(Order::Stop).is_ok() } else { reload.send(()).is_ok() };
+                if !heard {
+                    return;
+                }
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    /// The next one, if there is one.
+    pub(super) fn next(&self) -> Option<Order> {
+        match self.0.try_recv() {
+            Ok(order) => Some(order),
+            Err(TryRecvError::Empty) => None,
+            // The senders live in the runtime: gone means that the end has begun.
+            Err(TryRecvError::Disconnected) => Some(Order::Stop),
+        }
+    }
+}
+
+/// Reads the configuration anew whenever it is told to, in a thread of its own: files may be slow.
+fn reloader(args: Run, orders: Sender<Order>) -> anyhow::Result<Sender<()>> {
+    let (sender, wanted) = channel();
+    let reload = move || {
+        for () in &wanted {
+            // Those that came meanwhile want no more than this.
+            while wanted.try_recv().is_ok() {}
+            let now = NotifyState::monotonic_usec_now();
+            service(&[Some(NotifyState::Reloading), now.ok()].into_iter().flatten().collect::<Vec<_>>());
+            match reload(&args, &orders) {
+                Ok(Some(change)) => note(format_args!("{}", told(&change))),
+                Ok(None) => return,
+                Err(error) => {
+                    note(format_args!(
+                        "the configuration was not reloaded, and all goes on as before: {error:#}"
+                    ));
+                }
+            }
+            service(&[NotifyState::Ready]);
+        }
+    };
+    thread::Builder::new().name("reload".into()).spawn(reload).context("cannot listen for SIGHUP")?;
+    Ok(sender)
+}
+
+/// What has changed; nothing is told once the end has begun.
+fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> {
+    let config = args.config()?;
+    config.privacy()?;
+    let rules = Rules::new(&config.engine().transfer)?;
+    let (done, result) = sync_channel(1);
+    let order = Order::Reload(Box::new(Reload { config, rules, done }));
+    match orders.send(order).ok().and_then(|()| result.recv().ok()) {
+        Some(change) => Ok(Some(change?)),
+        None => Ok(None),
+    }
+}
+
+fn told(change: &Change) -> String {
+    let Change { adopted, restart } = change;
+    let adopted = match &adopted[..] {
+        [] => "nothing".to_owned(),
+        some => some.join(", "),
+    };
+    match &restart[..] {
+        [] => format!("configuration reloaded: {adopted} changed"),
+        some => {
+            format!("configuration reloaded: {adopted} changed; only a restart changes {}", some.join(", "))
+        }
+    }
+}

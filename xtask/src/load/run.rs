@@ -1,0 +1,142 @@
+//! One run: a capture sent through the kernel programs under a daemon's eyes, and the books afterwards.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::children::{Running, pause, wait_for};
+use crate::collector::{Collector, Span};
+use crate::daemon::{Daemon, Frames, Metrics};
+use crate::lab::Lab;
+use crate::recording::replayer_at;
+
+/// What to send, and how.
+pub(super) struct Plan<'a> {
+    /// Names the run's folder.
+    pub(super) name: &'a str,
+    pub(super) capture: &'a Path,
+    /// The agent's address or network: what comes from there leaves by the agent's end.
+    pub(super) agent: &'a str,
+    pub(super) pace: Pace,
+    /// Attempts whose verdicts are waited for.
+    pub(super) attempts: usize,
+    /// Whether spans go to a collector.
+    pub(super) collected: bool,
+}
+
+/// How fast.
+pub(super) enum Pace {
+    /// As the capture has it.
+    Own,
+    /// So many frames a second, and of the capture no more than so many.
+    Rate(u64, u64),
+}
+
+/// What came of it.
+pub(super) struct Outcome {
+    pub(super) frames: Frames,
+    /// Frames a second that really left.
+    pub(super) rate: u64,
+    /// How long they took to leave.
+    pub(super) seconds: f64,
+    /// The most memory that the daemon had resident, in KiB.
+    pub(super) peak_kib: u64,
+    /// At the end, when all verdicts were given.
+    pub(super) metrics: Metrics,
+    pub(super) lines: Vec<Value>,
+    pub(super) spans: Vec<Span>,
+}
+
+/// Sends, waits for the verdicts, and closes the books, each with residual 0.
+pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
+    let lab = Lab::for_replay(&crate::scratch(&format!("load/{}", plan.name))?)?;
+    let collector = plan.collected.then(|| Collector::start(&lab)).transpose()?;
+    let daemon = Daemon::start(&lab, sipobs, collector.as_ref().map(|_| Collector::GRPC), false)?;
+    let before = lab.packets()?;
+    let (sent, seconds) = send(&lab, plan)?;
+    let after = lab.packets()?;
+    let wire = (after.0 - before.0) + (after.1 - before.1);
+    ensure!(wire == sent, "{sent} frames were sent and {wire} crossed the wire");
+
+    caught_up(&lab, &daemon)?;
+    wait_for("every verdict", VERDICTS, || {
+        let given = daemon.metrics(&lab)?.sum("sipobs_transfer_attempts_total", &[]).unwrap_or(0);
+        pause(Duration::from_millis(500))?;
+        Ok((given >= plan.attempts as u64).then_some(()))
+    })?;
+    // One attempt too many would come as late as the last.
+    let metrics = daemon.metrics(&lab)?;
+    let frames = Frames::accounted(&metrics)?;
+    ensure!(frames.seen == wire, "{wire} frames crossed the wire and the programs saw {}", frames.seen);
+    messages_accounted(&metrics)?;
+    let spans = match &collector {
+        Some(collector) => delivered(&lab, &daemon, collector)?,
+        None => Vec::new(),
+    };
+    let peak_kib = daemon.peak_kib().context("the daemon's memory can't be read")?;
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rate = (sent as f64 / seconds) as u64;
+    let lines = daemon.stop()?;
+    Ok(Outcome { frames, rate, seconds, peak_kib, metrics, lines, spans })
+}
+
+/// The longest run's sending.
+const SENDING: Duration = Duration::from_secs(15 * 60);
+/// A second leg that rings is waited for, and the NOTIFY of a call that has ended.
+const VERDICTS: Duration = Duration::from_secs(120);
+
+/// Frames sent, and the seconds it took.
+fn send(lab: &Lab, plan: &Plan<'_>) -> Result<(u64, f64)> {
+    let mut tcpreplay: Command = replayer_at(lab, plan.capture, plan.agent)?;
+    tcpreplay.arg("--no-flow-stats");
+    if let Pace::Rate(rate, limit) = plan.pace {
+        tcpreplay.args([format!("--pps={rate}"), format!("--limit={limit}")]);
+    }
+    tcpreplay.arg(plan.capture);
+    let mut running = Running::start("tcpreplay", tcpreplay, &lab.dir.join("tcpreplay.log"))?;
+    running.succeed(SENDING)?;
+    // `Actual: 300000 packets (180000000 bytes) sent in 5.00 seconds`
+    let said = running.output()?;
+    let words: Vec<&str> = said
+        .lines()
+        .find_map(|line| line.strip_prefix("Actual: "))
+        .context("tcpreplay does not say what it sent")?
+        .split_whitespace()
+        .collect();
+    let number = |index: usize| words.get(index).copied().unwrap_or_default();
+    Ok((number(0).parse().context("packets")?, number(6).parse().context("seconds")?))
+}
+
+/// Waits until the daemon has read all that was delivered.
+fn caught_up(lab: &Lab, daemon: &Daemon) -> Result<()> {
+    wait_for("the daemon has read everything", Duration::from_secs(60), || {
+        let metrics = daemon.metrics(lab)?;
+        let count = |what: &str| metrics.sum(&format!("sipobs_capture_frames_{what}_total"), &[]);
+        Ok((count("delivered")? == count("read")? + count("damaged")?).then_some(()))
+    })
+}
+
+/// `read = accounted + buffered`: no frame goes astray between the ring and the messages.
+fn messages_accounted(metrics: &Metrics) -> Result<()> {
+    let read = metrics.sum("sipobs_capture_frames_read_total", &[])?;
+    let accounted = metrics.sum("sipobs_frames_accounted_total", &[])?;
+    let buffered = metrics.sum("sipobs_frames_buffered", &[])?;
+    ensure!(read == accounted + buffered, "{read} read, but {accounted} accounted for + {buffered} buffered");
+    Ok(())
+}
+
+/// Waits until the collector has every span, `made = acknowledged`, and gives them.
+fn delivered(lab: &Lab, daemon: &Daemon, collector: &Collector) -> Result<Vec<Span>> {
+    wait_for("the collector has every span", Duration::from_secs(60), || {
+        let metrics = daemon.metrics(lab)?;
+        let count = |what: &str| metrics.sum(&format!("sipobs_otlp_spans{what}"), &[]);
+        let (made, acknowledged) = (count("_total")?, count("_acknowledged_total")?);
+        let dropped = count("_dropped_total")?;
+        ensure!(dropped == 0, "{dropped} spans were dropped");
+        Ok((made == acknowledged).then_some(()))
+    })?;
+    collector.spans()
+}
