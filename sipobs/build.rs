@@ -75,6 +75,10 @@ fn build() -> Result<PathBuf, String> {
     // Beside the outer build, not in it: cargo locks its target directory.
     let target_dir = cargo_dir("OUT_DIR").join("ebpf");
 
+    // Without CAP_PERFMON the verifier also follows what a processor may speculate, and that does not end with a loop.
+    let rustflags =
+        format!("-C linker={} -C debuginfo=2 -C link-arg=--btf -C link-arg=--unroll-loops", linker.display());
+
     let mut cargo = toolchain.cargo();
     cargo
         .args(["build", "--release", "--locked", "-Z", "build-std=core", "--target", target])
@@ -83,7 +87,7 @@ fn build() -> Result<PathBuf, String> {
         .arg("--target-dir")
         .arg(&target_dir)
         .current_dir(&source)
-        .env("RUSTFLAGS", format!("-C linker={} -C debuginfo=2 -C link-arg=--btf", linker.display()));
+        .env("RUSTFLAGS", rustflags);
     let output = cargo.output().map_err(|error| format!("cannot start {cargo:?}: {error}"))?;
     if !output.status.success() {
         return Err(format!(

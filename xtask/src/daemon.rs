@@ -57,12 +57,15 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it and waits until it captures. With `shown`, what it prints goes to our own output.
     pub(crate) fn start(lab: &Lab, sipobs: &Path, otlp: Option<&str>, shown: bool) -> Result<Self> {
+        let otlp = otlp.map_or(vec![], |endpoint| vec!["--otlp", endpoint]);
+        Self::start_with(lab, sipobs, &otlp, shown)
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(lab: &Lab, sipobs: &Path, arguments: &[&str], shown: bool) -> Result<Self> {
         let jsonl = lab.dir.join("sipobs.jsonl");
         let mut command = lab.inside(Side::Agent, sipobs);
-        command.args(["run", "-i", AGENT_INTERFACE]);
-        if let Some(endpoint) = otlp {
-            command.args(["--otlp", endpoint]);
-        }
+        command.args(["run", "-i", AGENT_INTERFACE]).args(arguments);
         command.env("SIPOBS_JSONL__PATH", &jsonl).env("SIPOBS_METRICS__LISTEN", METRICS);
         let log = lab.dir.join("sipobs.log");
         let running = if shown {

@@ -63,14 +63,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// A short run of every target, for the gate: the seeds, and `seconds` of new inputs for each.
-#[allow(dead_code, reason = "the gate's step calls it")]
 pub(crate) fn short(seconds: u64) -> Result<()> {
     setup::ensure(&[Need::Fuzz])?;
     fuzz(seconds, "none", |_| true)
 }
 
 /// Why no target can be built here, if so.
-#[allow(dead_code, reason = "the gate's step calls it")]
 pub(crate) fn impossible() -> Option<String> {
     let nightly = setup::nightly();
     (!nightly)

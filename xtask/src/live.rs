@@ -131,7 +131,7 @@ fn ladder(sipobs: &Path, case: &Path, dir: &Path) -> Result<()> {
     same_transfers(&live, &from_file)
 }
 
-fn transfers(lines: &[Value]) -> usize {
+pub(crate) fn transfers(lines: &[Value]) -> usize {
     lines.iter().filter(|line| line["kind"] == "transfer").count()
 }
 
@@ -151,14 +151,14 @@ pub(crate) fn over_http(sipobs: &Path) -> Result<()> {
 }
 
 /// What the wire has carried and what the programs have seen, at one moment.
-struct Count {
-    wire: u64,
+pub(crate) struct Count {
+    pub(crate) wire: u64,
     seen: u64,
 }
 
 impl Count {
     /// Takes both, at a moment when nothing moves.
-    fn take(lab: &Lab, daemon: &Daemon) -> Result<Self> {
+    pub(crate) fn take(lab: &Lab, daemon: &Daemon) -> Result<Self> {
         for _ in 0..50 {
             let first = lab.packets()?;
             let seen = daemon.metrics(lab)?.sum("sipobs_capture_frames_seen_total", &[])?;
@@ -171,7 +171,7 @@ impl Count {
 }
 
 /// Packets sent = not matched + delivered + counted losses, and of those there are none.
-fn nothing_lost(before: &Count, after: &Count, metrics: &Metrics) -> Result<()> {
+pub(crate) fn nothing_lost(before: &Count, after: &Count, metrics: &Metrics) -> Result<()> {
     let (sent, seen) = (after.wire - before.wire, after.seen - before.seen);
     ensure!(sent == seen, "{sent} packets crossed the wire and the programs saw {seen}");
     ensure!(sent > 0, "nothing crossed the wire");

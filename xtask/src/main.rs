@@ -27,6 +27,7 @@ mod recording;
 mod setup;
 mod test;
 mod traffic;
+mod tunnels;
 mod ui;
 mod wire;
 

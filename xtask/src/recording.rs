@@ -34,9 +34,14 @@ pub(crate) struct Tap(Running);
 impl Tap {
     /// Starts it and waits until it captures.
     pub(crate) fn start(lab: &Lab, file: &Path) -> Result<Self> {
+        Self::start_on(lab, file, "port 5060")
+    }
+
+    /// The same for packets that fit another filter.
+    pub(crate) fn start_on(lab: &Lab, file: &Path, filter: &str) -> Result<Self> {
         let mut tcpdump = lab.inside(Side::Agent, "tcpdump");
         // As root, it would otherwise give up the right to write where we may.
-        tcpdump.args(["-Z", "root", "-U", "-i", AGENT_INTERFACE, "-w"]).arg(file).args(["port", "5060"]);
+        tcpdump.args(["-Z", "root", "-U", "-i", AGENT_INTERFACE, "-w"]).arg(file).arg(filter);
         let running = Running::start("tcpdump", tcpdump, &lab.dir.join("tcpdump.log"))?;
         wait_for("tcpdump captures", Duration::from_secs(10), || {
             Ok(running.output()?.contains("listening on").then_some(()))
@@ -61,7 +66,13 @@ pub(crate) fn replay(lab: &Lab, capture: &Path) -> Result<()> {
 
 /// The same for any capture; the agent's end is where `agent` is, an address or a network.
 pub(crate) fn replay_at(lab: &Lab, capture: &Path, agent: &str) -> Result<()> {
-    let mut tcpreplay = replayer_at(lab, capture, agent)?;
+    replay_into(lab, capture, &format!("--cidr={agent}"), ENDS)
+}
+
+/// The same by way of other interfaces: what the agent sends goes into the first, the rest into the second. Which is
+/// which tcpprep is told as it likes it.
+pub(crate) fn replay_into(lab: &Lab, capture: &Path, split: &str, interfaces: [&str; 2]) -> Result<()> {
+    let mut tcpreplay = replayer_into(lab, capture, split, interfaces)?;
     tcpreplay.arg(capture).stdout(std::process::Stdio::null());
     run(&mut tcpreplay, Duration::from_secs(900))
 }
@@ -73,13 +84,20 @@ pub(crate) fn replayer(lab: &Lab, capture: &Path) -> Result<Command> {
 
 /// The same for any capture, as [`replay_at`].
 pub(crate) fn replayer_at(lab: &Lab, capture: &Path, agent: &str) -> Result<Command> {
+    replayer_into(lab, capture, &format!("--cidr={agent}"), ENDS)
+}
+
+/// The lab's wire.
+pub(crate) const ENDS: [&str; 2] = [AGENT_INTERFACE, TRUNK_INTERFACE];
+
+fn replayer_into(lab: &Lab, capture: &Path, split: &str, interfaces: [&str; 2]) -> Result<Command> {
     let directions = lab.dir.join("directions.cache");
     let mut prepare = Command::new("tcpprep");
-    prepare.arg(format!("--cidr={agent}")).arg("--pcap").arg(capture).arg("--cachefile").arg(&directions);
+    prepare.arg(split).arg("--pcap").arg(capture).arg("--cachefile").arg(&directions);
     output(&mut prepare).context("tcpprep")?;
     let mut tcpreplay = lab.inside(Side::Agent, "tcpreplay");
-    // tcpprep calls the named network "server"; its frames leave by the first interface.
-    tcpreplay.args(["--quiet", "--intf1", AGENT_INTERFACE, "--intf2", TRUNK_INTERFACE, "--cachefile"]);
+    // tcpprep calls those it is told of "server"; their frames leave by the first interface.
+    tcpreplay.args(["--quiet", "--intf1", interfaces[0], "--intf2", interfaces[1], "--cachefile"]);
     tcpreplay.arg(&directions);
     Ok(tcpreplay)
 }

@@ -8,10 +8,12 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::children::{check_interrupt, run as run_command};
-use crate::{daemon, deploy, faults, lab, live, root, setup};
+use crate::{daemon, deploy, faults, fuzz, lab, live, root, setup, tunnels};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How long each fuzz target goes on beyond its seeds, in seconds.
+const FUZZ_SECONDS: u64 = 3;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -37,11 +39,17 @@ const STEPS: &[Step] = &[
     ("fmt", "rustfmt", fmt),
     ("clippy", "clippy, without and with live capture", clippy),
     ("unit", "unit, golden and property tests, and the kernel programs on given frames", unit),
+    ("fuzz", "every fuzz target on its seeds, and on new inputs for a moment", fuzz_shortly),
     ("docs", "documentation builds without a warning", docs),
     ("deploy", "rules, manifests and example configurations", deploy_files),
     ("capture", "the shipped capture of the lab's calls is judged right", shipped),
     ("lab", "the lab's calls, captured live, and their spans in a collector", live_calls),
     ("replay", "a capture through XDP and tc says what the file says", replay),
+    (
+        "tunnels",
+        "calls in tags, tunnels and fragments, through XDP and tc, say what the file says",
+        tunnelled,
+    ),
     ("http", "spans over HTTP", http),
     ("faults", "what can go wrong around the daemon, made to happen", faults),
     ("clean", "nothing is left behind", clean),
@@ -101,7 +109,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn prepare() -> Result<Verdict> {
-    setup::ensure(&[setup::Need::Live, setup::Need::Lab, setup::Need::Checks])?;
+    let mut needs = vec![setup::Need::Live, setup::Need::Lab, setup::Need::Checks];
+    if fuzz::impossible().is_none() {
+        needs.push(setup::Need::Fuzz);
+    }
+    setup::ensure(&needs)?;
     Ok(Verdict::Passed)
 }
 
@@ -131,6 +143,14 @@ fn unit() -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
+fn fuzz_shortly() -> Result<Verdict> {
+    if let Some(reason) = fuzz::impossible() {
+        return Ok(Verdict::Skipped(reason));
+    }
+    fuzz::short(FUZZ_SECONDS)?;
+    Ok(Verdict::Passed)
+}
+
 fn docs() -> Result<Verdict> {
     let mut doc = Command::new("cargo");
     doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
@@ -154,6 +174,10 @@ fn live_calls() -> Result<Verdict> {
 
 fn replay() -> Result<Verdict> {
     captured(live::replayed)
+}
+
+fn tunnelled() -> Result<Verdict> {
+    captured(tunnels::run)
 }
 
 fn faults() -> Result<Verdict> {

@@ -106,8 +106,8 @@ fn link_layers() {
     );
 }
 
-/// The kernel's socket buffer takes an outer tag out of the bytes before tc sees it, so these go to XDP only;
-/// tc's turn is in the veth tests.
+/// The kernel's socket buffer takes an outer tag out of the bytes before tc sees it, so these go to XDP only,
+/// and to tc as frames are sent; tc ingress has its turn in `tags`.
 #[test]
 fn vlan_tags() {
     if !may_run("vlan_tags") {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::play::{Leg, Line, Play, Stack};
+use crate::wire;
 
 /// RFC 3261 §7.3.3 and the RFCs of the later headers.
 const COMPACT: &[(&str, &str)] = &[
@@ -149,7 +150,7 @@ impl Dialog {
             .split_whitespace()
             .take_while(|word| !word.starts_with("sdp") && *word != "auth")
             .collect();
-        let phrase = if phrase.is_empty() { phrase_of(status)?.to_owned() } else { phrase.join(" ") };
+        let phrase = if phrase.is_empty() { wire::phrase(status)?.to_owned() } else { phrase.join(" ") };
         let sides = Sides::of(id, leg, &line.dst);
         let request = self
             .requests
@@ -238,22 +239,4 @@ fn compacted(text: &str) -> String {
         .expect("a string takes everything");
     }
     format!("{out}\n{body}")
-}
-
-fn phrase_of(status: &str) -> Result<&'static str> {
-    Ok(match status {
-        "100" => "Trying",
-        "180" => "Ringing",
-        "183" => "Session Progress",
-        "200" => "OK",
-        "202" => "Accepted",
-        "302" => "Moved Temporarily",
-        "403" => "Forbidden",
-        "407" => "Proxy Authentication Required",
-        "481" => "Call/Transaction Does Not Exist",
-        "486" => "Busy Here",
-        "487" => "Request Terminated",
-        "603" => "Decline",
-        _ => bail!("{status} needs a phrase"),
-    })
 }

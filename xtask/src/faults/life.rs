@@ -17,7 +17,7 @@ use crate::daemon::{Metrics, transfer_of};
 use crate::lab::{Side, address};
 
 /// How often it is killed and started again.
-const RESTARTS: usize = 20;
+const RESTARTS: usize = 100;
 /// How often it attaches and detaches while packets are counted.
 const ATTACHMENTS: usize = 8;
 /// Between two of those packets.

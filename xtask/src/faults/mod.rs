@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::children::check_interrupt;
 use crate::daemon::Frames;
 use crate::lab::Lab;
+pub(crate) use peers::Peers;
 use subject::Plan;
 
 mod books;
@@ -64,7 +65,7 @@ const ROWS: &[Row] = &[
     ("books", "sipobs check --live finds every frame, span and record, at any moment", books::even),
     ("cpu", "a CPU goes offline and comes back", machine::cpu),
     ("clock", "a step of the wall clock", machine::clock),
-    ("old-kernel", "a feature that the kernel lacks", machine::old_kernel),
+    ("old-kernel", "a kernel without tcx, by its number", machine::old_kernel),
     ("disk-full", "a full disk is said, counted, and got over", machine::disk_full),
     ("disk-hangs", "a disk that hangs does not hold up the end", machine::disk_hangs),
     ("config", "a malformed configuration is pointed at", machine::malformed_config),

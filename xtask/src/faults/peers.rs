@@ -19,7 +19,11 @@ pub(crate) struct Peers {
 impl Peers {
     /// Binds both on the SIP port.
     pub(crate) fn new(lab: &Lab) -> Result<Self> {
-        let at = [Side::Trunk, Side::Agent].map(|side| SocketAddrV4::new(address(side, 0), 5060));
+        Self::at(lab, [Side::Trunk, Side::Agent].map(|side| SocketAddrV4::new(address(side, 0), 5060)))
+    }
+
+    /// Binds the trunk and the agent at other addresses of theirs.
+    pub(crate) fn at(lab: &Lab, at: [SocketAddrV4; 2]) -> Result<Self> {
         Ok(Self {
             trunk: inside::udp(lab, Side::Trunk, at[0])?,
             agent: inside::udp(lab, Side::Agent, at[1])?,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::wire::{self, Sip, Tcp, Trace};
+use crate::wire::{self, Around, Path, Sip, Tcp, Trace};
 
 /// The capture file of the ladder `text`.
 pub(crate) fn capture(text: &str, case: &str) -> Result<Vec<u8>> {
@@ -46,6 +46,7 @@ struct Leg {
     /// The port of its media, at both ends: no two legs share one.
     media: u16,
     transport: Transport,
+    path: Path,
     /// The dialog exists: later requests carry both tags.
     answered: bool,
     cseq: BTreeMap<String, u32>,
@@ -127,12 +128,22 @@ impl Script {
         let mut call_id = format!("{name}-{}@ladder.example", self.case);
         let mut to_tag = format!("{name}-to");
         let (mut tcp, mut confirmed, mut midcall) = (false, None, false);
+        let mut path = Path::default();
         for word in words {
             match word.split_once('=') {
                 Some(("from", user)) => from = user.into(),
                 Some(("to", user)) => to = user.into(),
                 Some(("id", id)) => call_id = id.into(),
                 Some(("totag", tag)) => to_tag = tag.into(),
+                Some(("mtu", bytes)) => path.mtu = bytes.parse().context("mtu=BYTES")?,
+                Some((around @ ("802.1q" | "802.1ad" | "vxlan"), number)) => {
+                    path.around.push(match around {
+                        "802.1q" => Around::Tag(Around::CUSTOMER, number.parse()?),
+                        "802.1ad" => Around::Tag(Around::PROVIDER, number.parse()?),
+                        _ => Around::Vxlan(number.parse()?),
+                    });
+                }
+                _ if word == "reversed" => path.reversed = true,
                 _ if word == "tcp" => tcp = true,
                 _ if word == "midcall" => midcall = true,
                 _ if word == "confirmed" => confirmed = Some(0),
@@ -150,6 +161,7 @@ impl Script {
             media: 20_000 + 2 * u16::try_from(self.legs.len()).context("too many legs")?,
             caller: caller.clone(),
             call_id,
+            path,
             transport: if tcp { Transport::Tcp(Box::default()) } else { Transport::Udp },
             answered: midcall,
             cseq: BTreeMap::new(),
@@ -189,6 +201,7 @@ impl Script {
             self.branches += 1;
             leg.request(&line, &extra, src, self.branches)?
         };
+        self.trace.path.clone_from(&leg.path);
         match &mut leg.transport {
             Transport::Udp => self.trace.udp(self.now, src, dst, &bytes),
             Transport::Tcp(connections) => {
@@ -197,7 +210,7 @@ impl Script {
                     let port = if elsewhere { EPHEMERAL } else { src.port() };
                     let client = SocketAddr::new(src.ip(), port);
                     let mut tcp = Tcp::open(&mut self.trace, self.now, client, dst);
-                    tcp.mss = self.segment;
+                    tcp.mss = tcp.mss.min(self.segment);
                     (src, tcp)
                 });
                 let side = if *client == src { wire::From::Client } else { wire::From::Server };
@@ -315,7 +328,7 @@ impl Leg {
             word == "sdp" || word.starts_with("sdp=") || word.starts_with("tag=") || word == "elsewhere"
         };
         let phrase: Vec<&str> = words().filter(|word| !is_own(word)).collect();
-        let phrase = if phrase.is_empty() { phrase_of(status).to_owned() } else { phrase.join(" ") };
+        let phrase = if phrase.is_empty() { wire::phrase(status)?.to_owned() } else { phrase.join(" ") };
         let by_caller = request.sender == self.caller
             || self
                 .requests
@@ -406,41 +419,4 @@ fn micros(text: &str) -> Result<u64> {
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
     Ok((seconds * 1e6).round() as u64)
-}
-
-fn phrase_of(status: &str) -> &'static str {
-    match status {
-        "100" => "Trying",
-        "180" => "Ringing",
-        "183" => "Session Progress",
-        "200" => "OK",
-        "202" => "Accepted",
-        "302" => "Moved Temporarily",
-        "400" => "Bad Request",
-        "401" => "Unauthorized",
-        "403" => "Forbidden",
-        "404" => "Not Found",
-        "405" => "Method Not Allowed",
-        "407" => "Proxy Authentication Required",
-        "408" => "Request Timeout",
-        "410" => "Gone",
-        "420" => "Bad Extension",
-        "480" => "Temporarily Unavailable",
-        "481" => "Call/Transaction Does Not Exist",
-        "484" => "Address Incomplete",
-        "486" => "Busy Here",
-        "487" => "Request Terminated",
-        "488" => "Not Acceptable Here",
-        "489" => "Bad Event",
-        "500" => "Server Internal Error",
-        "501" => "Not Implemented",
-        "503" => "Service Unavailable",
-        "600" => "Busy Everywhere",
-        "603" => "Decline",
-        "604" => "Does Not Exist Anywhere",
-        "606" => "Not Acceptable",
-        "607" => "Unwanted",
-        "608" => "Rejected",
-        _ => "Whatever",
-    }
 }

@@ -443,3 +443,6 @@ fn hold_nanos() -> u64 {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,11 +20,14 @@ use std::collections::BinaryHeap;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use self::path::{Around, Path};
+pub(crate) use self::sip::{Sip, phrase};
+
+mod path;
+mod sip;
+
 /// Where every trace begins: 2026-01-05 09:00:00 UTC, in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_767_603_600;
-
-/// Bytes of IP payload in one frame; larger datagrams are fragmented, larger TCP writes segmented.
-const MTU: usize = 1500;
 
 /// A capture file (pcap, microseconds, Ethernet) being written.
 pub(crate) struct Trace<W: Write> {
@@ -32,6 +35,8 @@ pub(crate) struct Trace<W: Write> {
     held: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
     given: u64,
     ident: u16,
+    /// How what follows crosses the wire.
+    pub(crate) path: Path,
 }
 
 impl<W: Write> Trace<W> {
@@ -41,10 +46,10 @@ impl<W: Write> Trace<W> {
         for word in header {
             out.write_all(&word.to_le_bytes())?;
         }
-        Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0 })
+        Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0, path: Path::default() })
     }
 
-    /// One datagram, in as many frames as it needs (over IPv6 always one).
+    /// One datagram, in as many frames as it needs.
     pub(crate) fn udp(
         &mut self,
         time: u64,
@@ -66,14 +71,33 @@ impl<W: Write> Trace<W> {
         };
         datagram[6..8].copy_from_slice(&sum.to_be_bytes());
         self.ident = self.ident.wrapping_add(1);
-        let room = if from.is_ipv4() { (MTU - 20) / 8 * 8 } else { usize::MAX };
-        let last = datagram.len().saturating_sub(1) / room;
-        for (index, piece) in datagram.chunks(room).enumerate() {
-            let offset = u16::try_from(index * (room / 8)).expect("a datagram is at most 64 KiB");
-            let more = if index < last { 0x2000 } else { 0 };
-            let frame = ethernet_ip(from, to, UDP, self.ident, offset | more, piece);
-            self.frame(time, frame);
+        let mut frames = Vec::new();
+        for piece in self.path.pieces(from.is_ipv6(), datagram.len()) {
+            let (fragment, payload) = (piece.word(), &datagram[piece.bytes.clone()]);
+            frames.push(if from.is_ipv4() {
+                ethernet_ip(from, to, UDP, self.ident, fragment, payload)
+            } else if piece.is_whole() {
+                ethernet_ip(from, to, UDP, 0, 0, payload)
+            } else {
+                // RFC 8200 §4.5.
+                let mut fragmented = vec![UDP, 0];
+                fragmented.extend(piece.ipv6_word().to_be_bytes());
+                fragmented.extend(u32::from(self.ident).to_be_bytes());
+                fragmented.extend(payload);
+                ethernet_ip(from, to, FRAGMENT, 0, 0, &fragmented)
+            });
         }
+        if self.path.reversed {
+            frames.reverse();
+        }
+        for frame in frames {
+            self.send(time, frame);
+        }
+    }
+
+    /// One frame, and what the path puts around it.
+    fn send(&mut self, time: u64, frame: Vec<u8>) {
+        self.frame(time, self.path.wrap(frame));
     }
 
     /// One frame as it is.
@@ -146,7 +170,9 @@ impl Tcp {
     ) -> Self {
         // Initial numbers near the wrap, since receivers must cope with it.
         let next = [0xffff_f000, 0x1000_0000];
-        let mut connection = Self { client: client.into(), server: server.into(), next, mss: MTU - 40 };
+        let (client, server) = (client.into(), server.into());
+        let headers = if client.is_ipv6() { 60 } else { 40 };
+        let mut connection = Self { client, server, next, mss: trace.path.mtu - headers };
         connection.segment(trace, time, From::Client, SYN, &[]);
         connection.segment(trace, time + 100, From::Server, SYN | ACK, &[]);
         connection.segment(trace, time + 200, From::Client, ACK, &[]);
@@ -190,7 +216,7 @@ impl Tcp {
         self.next[own] = self.next[own].wrapping_add(length + u32::from(flags & SYN != 0));
         trace.ident = trace.ident.wrapping_add(1);
         let frame = ethernet_ip(source, target, TCP, trace.ident, 0x4000, &segment);
-        trace.frame(time, frame);
+        trace.send(time, frame);
     }
 }
 
@@ -210,71 +236,9 @@ pub(crate) const PSH: u8 = 0x08;
 /// See [`SYN`].
 pub(crate) const ACK: u8 = 0x10;
 
-/// The text of a SIP message, its headers in the order given.
-#[derive(Clone)]
-pub(crate) struct Sip {
-    head: String,
-    body: String,
-}
-
-impl Sip {
-    /// A request.
-    pub(crate) fn request(method: &str, uri: &str) -> Self {
-        Self { head: format!("{method} {uri} SIP/2.0\r\n"), body: String::new() }
-    }
-
-    /// An answer.
-    pub(crate) fn response(status: u16, reason: &str) -> Self {
-        Self { head: format!("SIP/2.0 {status} {reason}\r\n"), body: String::new() }
-    }
-
-    /// One header line.
-    #[must_use]
-    pub(crate) fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        self.head.extend([name, ": ", value.as_ref(), "\r\n"]);
-        self
-    }
-
-    /// A header line if there is a value.
-    #[must_use]
-    pub(crate) fn maybe(self, name: &str, value: Option<impl AsRef<str>>) -> Self {
-        match value {
-            Some(value) => self.header(name, value),
-            None => self,
-        }
-    }
-
-    /// The body with its Content-Type. Content-Length follows by itself, last, unless [`Self::length_here`]
-    /// placed it earlier.
-    #[must_use]
-    pub(crate) fn body(mut self, content_type: &str, body: impl Into<String>) -> Self {
-        self.body = body.into();
-        self.header("Content-Type", content_type)
-    }
-
-    /// Places Content-Length at this point of the header, where a stack does so.
-    #[must_use]
-    pub(crate) fn length_here(self) -> Self {
-        self.header("Content-Length", LENGTH)
-    }
-
-    /// The message as sent.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let length = self.body.len().to_string();
-        let head = if self.head.contains(LENGTH) {
-            self.head.replacen(LENGTH, &length, 1)
-        } else {
-            format!("{}Content-Length: {length}\r\n", self.head)
-        };
-        format!("{head}\r\n{}", self.body).into_bytes()
-    }
-}
-
-/// Stands for the length until the body is known.
-const LENGTH: &str = "\u{0}length";
-
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const FRAGMENT: u8 = 44;
 
 fn ethernet_ip(
     from: SocketAddr,
@@ -375,16 +339,5 @@ mod tests {
         }
         assert_eq!(times, [1, 5_000_000, 5_000_100, 5_000_200, 6_000_000, 6_000_000, 6_000_000, 6_000_050]);
         assert_eq!(lengths, [11, 20, 20, 20, 1480, 1480, 101, 20]);
-    }
-
-    #[test]
-    fn the_length_stands_where_it_was_placed() {
-        let early =
-            Sip::request("INVITE", "sip:b").length_here().header("To", "x").body("text/plain", "hallo");
-        assert_eq!(
-            early.bytes(),
-            b"INVITE sip:b SIP/2.0\r\nContent-Length: 5\r\nTo: x\r\nContent-Type: text/plain\r\n\r\nhallo"
-        );
-        assert_eq!(Sip::response(200, "OK").bytes(), b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n");
     }
 }
