@@ -132,12 +132,6 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
         let Outcome { rate, frames, .. } = outcome;
         let line = format!("  {rate:>10} {:>10} {:>10} {:>10}", frames.seen, frames.delivered, frames.lost);
         println!("{line}");
-        for l in outcome.metrics.text.lines().filter(|l| {
-            (l.contains("frames_lost") || l.contains("evicted") || l.contains("not_understood"))
-                && !l.ends_with(" 0")
-        }) {
-            println!("{l}");
-        }
         Ok(writeln!(report, "{line}")?)
     };
     let (mut asked, mut best) = (from, 0);

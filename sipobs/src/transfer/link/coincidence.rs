@@ -28,6 +28,13 @@ pub(super) enum Close {
     Refused,
     /// CANCEL by the platform.
     Cancelled,
+    /// CANCEL by the platform at a moment when ring timers run out: all but a few are theirs, and not a caller's
+    /// who gave up just then.
+    RangOut,
+}
+
+impl Close {
+    const ALL: [Self; 5] = [Self::Hangup, Self::TargetHangup, Self::Refused, Self::Cancelled, Self::RangOut];
 }
 
 /// One piece of the guess: `mass` of all calls end between `from` and `to` seconds after the leg, by `side`.
@@ -35,7 +42,7 @@ struct Piece(Close, Side, f64, f64, f64);
 
 /// Most platforms' lag is not known beforehand, only that half a second was seen of LiveKit. What a row of one
 /// [`Close`] lacks to 1 are calls that go on as if nothing had been.
-const PIECES: [Piece; 16] = [
+const PIECES: [Piece; 21] = [
     // The caller hung up, the platform followed; or it closed both legs at once.
     Piece(Close::Hangup, Side::Caller, -0.75, -0.25, 0.62),
     Piece(Close::Hangup, Side::Caller, -3.0, 0.0, 0.12),
@@ -56,12 +63,18 @@ const PIECES: [Piece; 16] = [
     Piece(Close::Cancelled, Side::Caller, -2.0, 0.0, 0.06),
     Piece(Close::Cancelled, Side::Callee, 1.0, 7.0, 0.15),
     Piece(Close::Cancelled, Side::Caller, 1.0, WINDOW, 0.15),
+    // As after a refusal; the caller who gave up while it rang has his share.
+    Piece(Close::RangOut, Side::Callee, 1.0, 7.0, 0.20),
+    Piece(Close::RangOut, Side::Caller, 1.0, WINDOW, 0.20),
+    Piece(Close::RangOut, Side::Caller, -WINDOW, WINDOW, 0.02),
+    Piece(Close::RangOut, Side::Caller, -0.75, -0.25, 0.02),
+    Piece(Close::RangOut, Side::Caller, -2.0, 0.0, 0.004),
 ];
 
 /// The shapes of all ways to end.
 #[derive(Debug)]
 pub(super) struct Coincidence {
-    shapes: [Shape; 4],
+    shapes: [Shape; Close::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -76,7 +89,7 @@ struct Shape {
 
 impl Coincidence {
     pub(super) fn new() -> Self {
-        let mut shapes = [(); 4].map(|()| Shape {
+        let mut shapes = Close::ALL.map(|_| Shape {
             bins: [vec![0.0; BINS], vec![0.0; BINS]],
             before: vec![0.0; BINS + 1],
             total: GUESS,
@@ -155,7 +168,7 @@ mod tests {
     #[test]
     fn no_shape_holds_more_than_all() {
         let coincidence = Coincidence::new();
-        for close in [Close::Hangup, Close::TargetHangup, Close::Refused, Close::Cancelled] {
+        for close in Close::ALL {
             let (start, end) = (coincidence.later(close, -7.99), coincidence.later(close, 7.99));
             assert!(start > 0.99 && start <= 1.0 && end > 0.05 && end < start, "{close:?}: {start} {end}");
         }

@@ -181,7 +181,8 @@ impl Leg {
             State::Dialing | State::Answered { ended: None, .. } => None,
             State::Answered { ended: Some((at, Side::Caller)), .. } => Some((at, Close::Hangup)),
             State::Answered { ended: Some((at, Side::Callee)), .. } => Some((at, Close::TargetHangup)),
-            State::Failed { at, status: Some(487) } if !self.rang_out(at) => Some((at, Close::Cancelled)),
+            State::Failed { at, status: Some(487) } if self.rang_out(at) => Some((at, Close::RangOut)),
+            State::Failed { at, status: Some(487) } => Some((at, Close::Cancelled)),
             State::Failed { at, .. } => Some((at, Close::Refused)),
         }
     }

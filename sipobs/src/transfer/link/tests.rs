@@ -114,6 +114,19 @@ fn the_only_call_owns_a_failed_leg_at_once() {
 }
 
 #[test]
+fn a_caller_may_give_up_at_a_round_moment() {
+    let mut case = Case::new();
+    let call = case.call(0.0, "+14155550138");
+    let leg = case.leg(5.0);
+    case.links.ended(call, moment(14.46), Side::Caller);
+    // 10 s after the INVITE, as a ring timer would, and half a second after the caller's BYE.
+    case.links.failed(leg, moment(15.0), Some(487));
+    let (method, linked, confidence) = case.linked(leg, 22.1).unwrap();
+    assert_eq!((method, linked), ("host_number", call));
+    assert!(confidence >= 0.9, "{confidence}");
+}
+
+#[test]
 fn of_two_calls_the_one_that_ends_with_the_leg_owns_it() {
     let mut case = Case::new();
     let (first, second) = (case.call(0.0, "+14155550138"), case.call(1.0, "+14155550139"));
