@@ -1,23 +1,21 @@
 //! `cargo xtask load`: how much live capture takes before it loses a message, and what a flood does to it.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use self::genuine::Calls;
+use self::attack::{Attack, Hostile};
 use self::run::{Outcome, Pace, Plan, run as run_one};
 use crate::bench::machine;
 use crate::children::check_interrupt;
-use crate::daemon::Metrics;
 use crate::setup::{self, Need};
-use crate::traffic::{self, Dice, Mix};
-use crate::wire::Trace;
+use crate::traffic::{self, Mix};
 use crate::{daemon, root, scratch};
 
+mod attack;
 mod genuine;
 mod hostile;
 mod run;
@@ -74,26 +72,28 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if wanted(Kind::Knee) {
         knee(&sipobs, options.millions, options.from, &mut report)?;
     }
-    if wanted(Kind::Flood) {
-        let seconds = options.flood_seconds;
-        let calls = Calls::spread(options.calls, seconds)?;
-        sound(&sipobs, &calls)?;
-        let capture = mixed("flood", &calls, seconds * options.flood_rate, seconds, hostile::invite)?;
-        let outcome = among(&sipobs, "flood", &capture, &calls)?;
-        let count = seconds * options.flood_rate;
-        writeln!(report, "\n{count} INVITEs from forged addresses in {seconds} s\n")?;
-        told(&mut report, &calls, &outcome)?;
-        fs::remove_file(&capture)?;
-    }
-    if wanted(Kind::Malformed) {
-        let count = options.malformed * 1_000;
-        let calls = Calls::spread(options.calls, MALFORMED_SECONDS)?;
-        sound(&sipobs, &calls)?;
-        let capture = mixed("malformed", &calls, count, MALFORMED_SECONDS, hostile::malformed)?;
-        let outcome = among(&sipobs, "malformed", &capture, &calls)?;
-        writeln!(report, "\n{count} malformed messages in {MALFORMED_SECONDS} s\n")?;
-        told(&mut report, &calls, &outcome)?;
-        fs::remove_file(&capture)?;
+    let (flood, malformed) = (options.flood_seconds * options.flood_rate, options.malformed * 1_000);
+    for (kind, name, what, count, seconds, message) in [
+        (
+            Kind::Flood,
+            "flood",
+            "INVITEs from forged addresses",
+            flood,
+            options.flood_seconds,
+            hostile::invite as Hostile,
+        ),
+        (
+            Kind::Malformed,
+            "malformed",
+            "malformed messages",
+            malformed,
+            MALFORMED_SECONDS,
+            hostile::malformed,
+        ),
+    ] {
+        if wanted(kind) {
+            Attack { name, what, count, seconds, message }.run(&sipobs, options.calls, &mut report)?;
+        }
     }
     print!("{report}");
     if options.save {
@@ -177,108 +177,4 @@ fn times(rate: u64, factor: f64) -> u64 {
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn mebibytes(kib: u64) -> f64 {
     kib as f64 / 1024.0
-}
-
-/// The calls alone, read as a file: what is wrong there is not the flood's doing.
-fn sound(sipobs: &Path, calls: &Calls) -> Result<()> {
-    let path = scratch("load/alone")?.join("calls.pcap");
-    let mut trace = Trace::new(BufWriter::new(File::create(&path)?))?;
-    for (time, frame) in &calls.frames {
-        trace.frame(*time, frame.clone());
-    }
-    trace.finish()?;
-    let comparison = calls.compare(&daemon::read_capture(sipobs, &path)?);
-    ensure!(
-        comparison.wrong.is_empty() && comparison.others == 0,
-        "the calls are judged wrong by themselves: {:#?}",
-        &comparison.wrong[..comparison.wrong.len().min(10)]
-    );
-    Ok(())
-}
-
-/// A capture of the calls, and among them `count` messages by `hostile` at even distances.
-fn mixed(
-    name: &str,
-    calls: &Calls,
-    count: u64,
-    seconds: u64,
-    hostile: fn(&mut Trace<BufWriter<File>>, u64, &mut Dice),
-) -> Result<PathBuf> {
-    let path = scratch(&format!("load/{name}-capture"))?.join("mixed.pcap");
-    let file = File::create(&path).with_context(|| path.display().to_string())?;
-    let mut trace = Trace::new(BufWriter::new(file))?;
-    for (time, frame) in &calls.frames {
-        trace.frame(*time, frame.clone());
-    }
-    let mut dice = Dice(1);
-    for number in 0..count {
-        let time = number * seconds * 1_000_000 / count;
-        hostile(&mut trace, time, &mut dice);
-        if number % 1_024 == 0 {
-            trace.settle(time)?;
-        }
-    }
-    trace.finish()?;
-    Ok(path)
-}
-
-/// Sends the capture with a collector behind the daemon. Every call must be judged right.
-fn among(sipobs: &Path, name: &str, capture: &Path, calls: &Calls) -> Result<Outcome> {
-    let plan = Plan {
-        name,
-        capture,
-        agent: genuine::AGENT,
-        pace: Pace::Own,
-        attempts: calls.attempts(),
-        collected: true,
-    };
-    run_one(sipobs, &plan)
-}
-
-fn told(report: &mut String, calls: &Calls, outcome: &Outcome) -> Result<()> {
-    let comparison = calls.compare(&outcome.lines);
-    let Outcome { frames, peak_kib, metrics, spans, .. } = outcome;
-    let count = |name: &str, labels: &[&str]| metrics.sum(name, labels).unwrap_or(0);
-    let spans =
-        spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"));
-    let lines = [
-        format!("{} of {} genuine calls judged right", comparison.right, calls.len()),
-        format!(
-            "{} spans at the collector: {} attempts in genuine calls, {} in others",
-            spans.count(),
-            calls.attempts(),
-            comparison.others
-        ),
-        format!("{} frames: {} delivered, {} lost", frames.seen, frames.delivered, frames.lost),
-        format!(
-            "{} messages: {} placed in a dialog, {} not",
-            count("sipobs_messages_total", &[]),
-            count("sipobs_messages_understood_total", &[]),
-            count("sipobs_messages_unparsed_total", &[]),
-        ),
-        format!("not understood: {}", by_reason(metrics, "sipobs_not_understood_total", "reason")),
-        format!("evicted: {}", by_reason(metrics, "sipobs_evicted_total", "table")),
-        format!("{:.1} MiB resident at most; the tables may take 256 MiB", mebibytes(*peak_kib)),
-    ];
-    for line in lines {
-        writeln!(report, "  {line}")?;
-    }
-    for wrong in comparison.wrong.iter().take(10) {
-        println!("{wrong}");
-    }
-    ensure!(comparison.wrong.is_empty(), "{} calls were judged wrong", comparison.wrong.len());
-    ensure!(mebibytes(*peak_kib) < 256.0 * 1.1, "the daemon took {:.1} MiB", mebibytes(*peak_kib));
-    Ok(())
-}
-
-/// The series of a counter that are not 0: `12 missing, 3 cseq`.
-fn by_reason(metrics: &Metrics, name: &str, label: &str) -> String {
-    let series = metrics.text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
-    let named = series.filter_map(|series| {
-        let (labels, count) = series.rsplit_once("} ")?;
-        let value = labels.split(&format!("{label}=\"")).nth(1)?.split('"').next()?;
-        (count != "0").then(|| format!("{count} {value}"))
-    });
-    let told = named.collect::<Vec<_>>().join(", ");
-    if told.is_empty() { "nothing".into() } else { told }
 }
