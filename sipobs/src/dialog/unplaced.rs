@@ -23,9 +23,9 @@ impl Unplaced {
     /// A short name for counters.
     pub const fn label(self) -> &'static str {
         match self {
-            Self::Missing => "missing",
-            Self::CSeq => "cseq",
-            Self::Address => "address",
+            Self::Missing => "header_missing",
+            Self::CSeq => "bad_cseq",
+            Self::Address => "bad_address",
             Self::CallIdTooLong => "call_id_too_long",
         }
     }

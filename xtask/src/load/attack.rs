@@ -26,6 +26,8 @@ pub(super) struct Attack<'a> {
     pub(super) count: u64,
     pub(super) seconds: u64,
     pub(super) message: Hostile,
+    /// Whether some of the messages are attempts to transfer, however broken.
+    pub(super) has_attempts: bool,
 }
 
 impl Attack<'_> {
@@ -52,8 +54,55 @@ impl Attack<'_> {
             calls.len(),
             outcome.seconds
         )?;
-        tell(report, &calls, &outcome)?;
+        self.tell(report, &calls, &outcome)?;
         fs::remove_file(&capture)?;
+        Ok(())
+    }
+
+    fn tell(&self, report: &mut String, calls: &Calls, outcome: &Outcome) -> Result<()> {
+        let comparison = calls.compare(&outcome.lines);
+        let Outcome { frames, peak_kib, metrics, spans, .. } = outcome;
+        let count = |name: &str, labels: &[&str]| metrics.sum(name, labels).unwrap_or(0);
+        let of_transfers =
+            spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"));
+        let spans = of_transfers.count();
+        let lines = [
+            format!("{} of {} genuine calls judged right", comparison.right, calls.len()),
+            format!(
+                "{} spans at the collector: {} attempts in genuine calls, {} in others",
+                spans,
+                calls.attempts(),
+                comparison.others
+            ),
+            format!("{} frames: {} delivered, {} lost", frames.seen, frames.delivered, frames.lost),
+            format!(
+                "{} messages: {} placed in a dialog, {} not",
+                count("sipobs_messages_total", &[]),
+                count("sipobs_messages_understood_total", &[]),
+                count("sipobs_messages_unparsed_total", &[]),
+            ),
+            format!("not understood: {}", by_reason(metrics, "sipobs_not_understood_total", "reason")),
+            format!("evicted: {}", by_reason(metrics, "sipobs_evicted_total", "table")),
+            format!("{:.1} MiB resident at most; the tables may take 256 MiB", mebibytes(*peak_kib)),
+        ];
+        for line in lines {
+            writeln!(report, "  {line}")?;
+        }
+        for wrong in comparison.wrong.iter().take(10) {
+            println!("{wrong}");
+        }
+        ensure!(
+            spans == calls.attempts() + comparison.others,
+            "{spans} spans for {} attempts",
+            calls.attempts() + comparison.others
+        );
+        ensure!(
+            comparison.others == 0 || self.has_attempts,
+            "{} attempts that nobody made",
+            comparison.others
+        );
+        ensure!(comparison.wrong.is_empty(), "{} calls were judged wrong", comparison.wrong.len());
+        ensure!(mebibytes(*peak_kib) < 256.0 * 1.1, "the daemon took {:.1} MiB", mebibytes(*peak_kib));
         Ok(())
     }
 
@@ -93,42 +142,6 @@ fn trace_of(calls: &Calls, path: &Path) -> Result<Trace<BufWriter<File>>> {
         trace.frame(*time, frame.clone());
     }
     Ok(trace)
-}
-
-fn tell(report: &mut String, calls: &Calls, outcome: &Outcome) -> Result<()> {
-    let comparison = calls.compare(&outcome.lines);
-    let Outcome { frames, peak_kib, metrics, spans, .. } = outcome;
-    let count = |name: &str, labels: &[&str]| metrics.sum(name, labels).unwrap_or(0);
-    let spans =
-        spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"));
-    let lines = [
-        format!("{} of {} genuine calls judged right", comparison.right, calls.len()),
-        format!(
-            "{} spans at the collector: {} attempts in genuine calls, {} in others",
-            spans.count(),
-            calls.attempts(),
-            comparison.others
-        ),
-        format!("{} frames: {} delivered, {} lost", frames.seen, frames.delivered, frames.lost),
-        format!(
-            "{} messages: {} placed in a dialog, {} not",
-            count("sipobs_messages_total", &[]),
-            count("sipobs_messages_understood_total", &[]),
-            count("sipobs_messages_unparsed_total", &[]),
-        ),
-        format!("not understood: {}", by_reason(metrics, "sipobs_not_understood_total", "reason")),
-        format!("evicted: {}", by_reason(metrics, "sipobs_evicted_total", "table")),
-        format!("{:.1} MiB resident at most; the tables may take 256 MiB", mebibytes(*peak_kib)),
-    ];
-    for line in lines {
-        writeln!(report, "  {line}")?;
-    }
-    for wrong in comparison.wrong.iter().take(10) {
-        println!("{wrong}");
-    }
-    ensure!(comparison.wrong.is_empty(), "{} calls were judged wrong", comparison.wrong.len());
-    ensure!(mebibytes(*peak_kib) < 256.0 * 1.1, "the daemon took {:.1} MiB", mebibytes(*peak_kib));
-    Ok(())
 }
 
 /// The series of a counter that are not 0: `12 missing, 3 cseq`.

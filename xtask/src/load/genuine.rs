@@ -38,15 +38,27 @@ const CASES: &[&str] = &[
 pub(super) const AGENT: &str = "10.88.0.2/32";
 
 /// What must be right of an attempt. The rest (numbers, times, frame numbers) differs from copy to copy.
-const FIELDS: [&str; 9] =
-    ["call_id", "method", "type", "outcome", "status", "evidence", "target_call_id", "refer_cseq", "quality"];
+const OF_TRANSFER: &[&str] = &[
+    "call_id",
+    "method",
+    "type",
+    "outcome",
+    "status",
+    "evidence",
+    "target_call_id",
+    "refer_cseq",
+    "quality",
+];
+/// And of a leg. Whether the absence of a REFER is worth a word depends on the other calls.
+const OF_CALL: &[&str] = &["call_id", "status", "ended_by", "transfers"];
 
 /// The calls, as frames and as the truth of them.
 pub(super) struct Calls {
     /// Time in microseconds, and the frame.
     pub(super) frames: Vec<(u64, Vec<u8>)>,
-    /// By the name in its Call-IDs: the attempts of each call, none for one that was not transferred.
+    /// By the name in its Call-IDs: the attempts and the legs of each call.
     truth: BTreeMap<String, Vec<String>>,
+    attempts: usize,
 }
 
 /// How what was said compares with the truth.
@@ -61,7 +73,7 @@ pub(super) struct Comparison {
 impl Calls {
     /// `count` calls that begin at even distances within `seconds`.
     pub(super) fn spread(count: usize, seconds: u64) -> Result<Self> {
-        let mut calls = Self { frames: Vec::new(), truth: BTreeMap::new() };
+        let mut calls = Self { frames: Vec::new(), truth: BTreeMap::new(), attempts: 0 };
         let sources = CASES.iter().map(|case| Source::read(case)).collect::<Result<Vec<_>>>()?;
         for number in 0..count {
             let start = seconds * 1_000_000 * number as u64 / count as u64;
@@ -75,28 +87,31 @@ impl Calls {
     }
 
     /// How many attempts there are to find.
-    pub(super) fn attempts(&self) -> usize {
-        self.truth.values().map(Vec::len).sum()
+    pub(super) const fn attempts(&self) -> usize {
+        self.attempts
     }
 
     /// Holds the truth against what was said.
     pub(super) fn compare(&self, lines: &[Value]) -> Comparison {
         let mut said: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let mut others = 0;
-        for line in lines.iter().filter(|line| line["kind"] == "transfer") {
-            match line["call_id"].as_str().and_then(name_in).filter(|name| self.truth.contains_key(*name)) {
-                Some(name) => said.entry(name).or_default().push(told(line)),
-                None => others += 1,
+        for line in lines {
+            let Some(told) = told(line) else { continue };
+            // The call of a leg that is tied to none is that leg's own.
+            let call_id = line["call_id"].as_str().or(line["target_call_id"].as_str());
+            match call_id.and_then(name_in).filter(|name| self.truth.contains_key(*name)) {
+                Some(name) => said.entry(name).or_default().push(told),
+                None => others += usize::from(line["kind"] == "transfer"),
             }
         }
         let mut comparison = Comparison { right: 0, wrong: Vec::new(), others };
         for (name, truth) in &self.truth {
-            let mut attempts = said.remove(name.as_str()).unwrap_or_default();
-            attempts.sort();
-            if attempts == *truth {
+            let mut said = said.remove(name.as_str()).unwrap_or_default();
+            said.sort();
+            if said == *truth {
                 comparison.right += 1;
             } else {
-                comparison.wrong.push(format!("{name}: {attempts:?} instead of {truth:?}"));
+                comparison.wrong.push(format!("{name}: {said:?} instead of {truth:?}"));
             }
         }
         comparison
@@ -108,7 +123,8 @@ impl Calls {
         let file = ladder::capture(&text, &name).with_context(|| source.case.to_owned())?;
         self.frames.extend(wire::frames(&file).map(|(time, frame)| (start + time, frame.to_vec())));
         let expected = json_lines(&source.expected.replace(source.case, &name))?;
-        let mut truth: Vec<_> = expected.iter().filter(|line| line["kind"] == "transfer").map(told).collect();
+        self.attempts += expected.iter().filter(|line| line["kind"] == "transfer").count();
+        let mut truth: Vec<_> = expected.iter().filter_map(told).collect();
         truth.sort();
         self.truth.insert(name, truth);
         Ok(())
@@ -155,6 +171,13 @@ fn name_in(call_id: &str) -> Option<&str> {
     Some(call_id.split_once('-')?.1.split_once('@')?.0)
 }
 
-fn told(line: &Value) -> String {
-    format!("{:?}", FIELDS.map(|field| &line[field]))
+/// What must be right of a line, if it is of an attempt or a leg.
+fn told(line: &Value) -> Option<String> {
+    let fields = match line["kind"].as_str()? {
+        "transfer" => OF_TRANSFER,
+        "call" => OF_CALL,
+        _ => return None,
+    };
+    let values: Vec<_> = fields.iter().map(|field| line[*field].to_string()).collect();
+    Some(values.join(" "))
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use self::attack::{Attack, Hostile};
+use self::attack::Attack;
 use self::run::{Outcome, Pace, Plan, run as run_one};
 use crate::bench::machine;
 use crate::children::check_interrupt;
@@ -72,28 +72,32 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if wanted(Kind::Knee) {
         knee(&sipobs, options.millions, options.from, &mut report)?;
     }
-    let (flood, malformed) = (options.flood_seconds * options.flood_rate, options.malformed * 1_000);
-    for (kind, name, what, count, seconds, message) in [
+    let attacks = [
         (
             Kind::Flood,
-            "flood",
-            "INVITEs from forged addresses",
-            flood,
-            options.flood_seconds,
-            hostile::invite as Hostile,
+            Attack {
+                name: "flood",
+                what: "INVITEs from forged addresses",
+                count: options.flood_seconds * options.flood_rate,
+                seconds: options.flood_seconds,
+                message: hostile::invite,
+                has_attempts: false,
+            },
         ),
         (
             Kind::Malformed,
-            "malformed",
-            "malformed messages",
-            malformed,
-            MALFORMED_SECONDS,
-            hostile::malformed,
+            Attack {
+                name: "malformed",
+                what: "malformed messages",
+                count: options.malformed * 1_000,
+                seconds: MALFORMED_SECONDS,
+                message: hostile::malformed,
+                has_attempts: true,
+            },
         ),
-    ] {
-        if wanted(kind) {
-            Attack { name, what, count, seconds, message }.run(&sipobs, options.calls, &mut report)?;
-        }
+    ];
+    for (_, attack) in attacks.iter().filter(|(kind, _)| wanted(*kind)) {
+        attack.run(&sipobs, options.calls, &mut report)?;
     }
     print!("{report}");
     if options.save {
@@ -135,21 +139,19 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
         Ok(writeln!(report, "{line}")?)
     };
     let (mut asked, mut best) = (from, 0);
-    loop {
+    let end = loop {
         check_interrupt()?;
         let outcome = trial(asked, asked * TRIAL)?;
         row(&outcome)?;
         if outcome.frames.lost > 0 {
-            break;
+            break format!("The knee lies between {best} and {} messages/s.", outcome.rate);
         }
-        // The generator's own limit.
-        let done = outcome.rate <= best;
-        best = best.max(outcome.rate);
-        if done {
-            break;
+        if outcome.rate <= best {
+            break format!("The sender makes no more than {best} messages/s: the knee is above that.");
         }
+        best = outcome.rate;
         asked = times(asked, STEP);
-    }
+    };
     ensure!(best > 0, "frames are lost at {from} a second");
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few millions")]
     let count = (millions * 1e6) as u64;
@@ -159,7 +161,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
     ensure!(long.frames.lost == 0, "{} of {count} were lost at {} a second", long.frames.lost, long.rate);
     writeln!(
         report,
-        "\nThe knee is above {best} messages/s. At {} all of {} were read, in {:.1} s and {:.1} MiB.",
+        "\n{end} At {} all of {} were read, in {:.1} s and {:.1} MiB.",
         long.rate,
         long.frames.seen,
         long.seconds,

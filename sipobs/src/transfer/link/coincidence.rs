@@ -63,7 +63,7 @@ const PIECES: [Piece; 21] = [
     Piece(Close::Cancelled, Side::Caller, -2.0, 0.0, 0.06),
     Piece(Close::Cancelled, Side::Callee, 1.0, 7.0, 0.15),
     Piece(Close::Cancelled, Side::Caller, 1.0, WINDOW, 0.15),
-    // As after a refusal; the caller who gave up while it rang has his share.
+    // As after a refusal. A few CANCELs at such a moment are a caller's, who gives up at any: 200 ms of every 5 s.
     Piece(Close::RangOut, Side::Callee, 1.0, 7.0, 0.20),
     Piece(Close::RangOut, Side::Caller, 1.0, WINDOW, 0.20),
     Piece(Close::RangOut, Side::Caller, -WINDOW, WINDOW, 0.02),
