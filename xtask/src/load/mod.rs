@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 120)]
     flood_seconds: u64,
     /// Forged INVITEs a second.
-    #[arg(long, default_value_t = 25_000)]
+    #[arg(long, default_value_t = 20_000)]
     flood_rate: u64,
     /// Malformed messages, in thousands.
     #[arg(long, default_value_t = 1_000)]
