@@ -1,14 +1,14 @@
 //! What signals ask for. SIGINT and SIGTERM: the end. SIGHUP: the configuration is read anew, beside the capture
 //! thread, checked whole, and handed to it.
 
-use std::io::{IsTerminal as _, stdin};
+use std::io::{ErrorKind, IsTerminal as _, stdin};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::Error;
-use sipobs::config::{Change, Config};
+use sipobs::config::{Change, Config, ConfigError};
 use sipobs::transfer::Rules;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -103,7 +103,7 @@ fn reloader(args: Run, orders: Sender<Order>) -> anyhow::Result<Sender<()>> {
 
 /// What has changed; nothing is told once the end has begun.
 fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> {
-    let config = args.config()?;
+    let config = args.config().map_err(fenced)?;
     config.privacy()?;
     let rules = Rules::new(&config.engine().transfer)?;
     let (done, result) = sync_channel(1);
@@ -111,6 +111,16 @@ fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> 
     match orders.send(order).ok().and_then(|()| result.recv().ok()) {
         Some(change) => Ok(Some(change?)),
         None => Ok(None),
+    }
+}
+
+/// Says why a file that could be read at the start may be out of reach now.
+fn fenced(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(ConfigError::Read { error: cause, .. }) if cause.kind() == ErrorKind::PermissionDenied => {
+            anyhow!("{error}: the right to read it was given up at the start, and a restart is needed")
+        }
+        _ => error,
     }
 }
 
