@@ -93,6 +93,24 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     let said = subject.said()?;
     let refused = said.matches("the configuration was not reloaded, and all goes on as before: ").count();
     ensure!(refused == 6, "{refused} were refused:\n{said}");
+    // Root's daemon could read it, and so could any other, but for what was given up at the start.
+    let closed = Open::new("reload-closed")?;
+    let other = closed.0.join("causes.toml");
+    fs::write(&other, CAUSES)?;
+    let fenced = !said.contains("no Landlock");
+    if fenced {
+        file.write(&format!("interfaces = [\"lo\"]\n[diagnosis]\npath = {other:?}\n"))?;
+        subject.signal(Signal::HUP)?;
+        subject.wait_said(&format!(
+            "not reloaded, and all goes on as before: {}: cannot be read: Permission denied (os error 13): the right \
+             to read it was given up at the start, and a restart is needed\n",
+            other.display()
+        ))?;
+        ensure!(
+            heard(&manager)?.contains("RELOADING=1") && heard(&manager)?.contains("READY=1"),
+            "no word of it"
+        );
+    }
     ensure!(attached(&subject, AGENT_INTERFACE)? == 2, "the interface was let go");
     elsewhere.send("still")?;
     let before = subject.wait_count("sipobs_messages_total", &[], 6 + 4 + 9 + 1)?;
@@ -105,7 +123,8 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     ensure!(attached(&subject, "lo")? == 2, "an interface that is meant is not watched");
     let (_, said) = subject.stop(0, END)?;
     holds(&said, &["agent0: native XDP detached", "lo: "])?;
-    Ok(Seen::Passed("the call across it is judged; six faulty ones change nothing".into()))
+    let out_of_reach = if fenced { "nor one out of reach" } else { "no Landlock to keep one out of reach" };
+    Ok(Seen::Passed(format!("the call across it is judged; six faulty ones change nothing, {out_of_reach}")))
 }
 
 /// A terminal that is closed under the daemon ends it: it must not stay behind alone.
