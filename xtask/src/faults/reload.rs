@@ -127,20 +127,29 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     Ok(Seen::Passed(format!("the call across it is judged; six faulty ones change nothing, {out_of_reach}")))
 }
 
-/// A terminal that is closed under the daemon ends it: it must not stay behind alone.
+/// A terminal that is closed under the daemon ends it, whichever of its streams go there: it must not stay behind alone.
 pub(super) fn hung_up(ground: &Ground) -> Result<Seen> {
+    let redirected = ["</dev/null", "</dev/null >/dev/null", ">/dev/null 2>&1"];
+    for streams in [""].into_iter().chain(redirected) {
+        hung_up_with(ground, streams).with_context(|| format!("with {streams:?}"))?;
+    }
+    Ok(Seen::Passed("it ends in order, also where streams are redirected".into()))
+}
+
+fn hung_up_with(ground: &Ground, redirected: &str) -> Result<()> {
     let lab = Ground::lab("hangup")?;
     // A terminal whose other end is held by a process that goes when it is told to.
     let terminal = "import os, pty, sys, time\nchild, end = pty.fork()\nif child == 0: os.execvp(sys.argv[2], sys.argv[2:])\n\
                     while not os.path.exists(sys.argv[1]): os.set_blocking(end, False); time.sleep(0.05)\nos.close(end)\n\
                     print('ended with', os.waitpid(child, 0)[1], flush=True)\ntime.sleep(60)\n";
     let gone = lab.dir.join("gone");
-    let plan = ground.plan(&lab).behind(["python3", "-c", terminal, &gone.display().to_string()]);
+    let run = format!("exec \"$@\" {redirected}");
+    let gone_name = gone.display().to_string();
+    let plan = ground.plan(&lab).behind(["python3", "-c", terminal, &gone_name, "sh", "-c", &run, "sh"]);
     let mut subject = plan.start()?;
     fs::write(&gone, "")?;
     subject.wait_said("ended with 0")?;
-    subject.kill()?;
-    Ok(Seen::Passed("it ends in order".into()))
+    subject.kill()
 }
 
 /// A cause that sipobs does not know.

@@ -1,7 +1,7 @@
 //! What signals ask for. SIGINT and SIGTERM: the end. SIGHUP: the configuration is read anew, beside the capture
 //! thread, checked whole, and handed to it.
 
-use std::io::{ErrorKind, IsTerminal as _, stdin};
+use std::io::{ErrorKind, IsTerminal as _, stderr, stdin, stdout};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread;
 
@@ -47,14 +47,14 @@ impl Orders {
         drop(entered);
         let (orders, receiver) = channel();
         let reload = reloader(args.clone(), orders.clone())?;
-        let in_terminal = stdin().is_terminal();
+        let at_start = terminals();
         runtime.spawn(async move {
             loop {
                 let stop = tokio::select! {
                     _ = interrupt.recv() => true,
                     _ = terminate.recv() => true,
                     // A terminal that was closed under us says so by the same signal.
-                    _ = hangup.recv() => in_terminal && !stdin().is_terminal(),
+                    _ = hangup.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
                 };
                 let heard = if stop { orders.send(Order::Stop).is_ok() } else { reload.send(()).is_ok() };
                 if !heard {
@@ -74,6 +74,11 @@ impl Orders {
             Err(TryRecvError::Disconnected) => Some(Order::Stop),
         }
     }
+}
+
+/// Which of standard input, output and error are a terminal: others may be redirected.
+fn terminals() -> [bool; 3] {
+    [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()]
 }
 
 /// Reads the configuration anew whenever it is told to, in a thread of its own: files may be slow.
