@@ -15,9 +15,10 @@ use super::subject::Subject;
 use super::{END, Ground, Open, Seen, holds, inside};
 use crate::daemon::transfer_of;
 use crate::lab::{AGENT_INTERFACE, Lab, Side, address};
-use crate::wire::Sip;
+use crate::wire::{Sip, Trace};
 
 const OTHER_PORT: u16 = 5080;
+const TUNNEL_PORT: u16 = 4790;
 
 /// Ports, trunks and causes change under a call, which is judged all the same; nonsense changes nothing; another
 /// interface is taken up.
@@ -45,11 +46,13 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     let trunk = format!("[[trunk]]\nname = \"lab\"\ncidr = [\"{}\"]\n", address(Side::Trunk, 0));
     let jsonl = "[jsonl]\nnotices = true\n";
     file.write(&format!(
-        "interfaces = [\"agent0\"]\nports = [5060, {OTHER_PORT}]\n{jsonl}[diagnosis]\npath = {causes:?}\n{trunk}"
+        "interfaces = [\"agent0\"]\nports = [5060, {OTHER_PORT}]\nvxlan_ports = [{TUNNEL_PORT}]\n{jsonl}[diagnosis]\n\
+         path = {causes:?}\n{trunk}"
     ))?;
     subject.signal(Signal::HUP)?;
     subject.wait_said(
-        "configuration reloaded: capture.ports, diagnosis.path, trunk changed; only a restart changes jsonl.notices",
+        "configuration reloaded: capture.ports, capture.vxlan_ports, diagnosis.path, trunk changed; only a restart \
+         changes jsonl.notices",
     )?;
     holds(&heard(&manager)?, &["RELOADING=1", "MONOTONIC_USEC="])?;
     ensure!(heard(&manager)?.contains("READY=1"), "the service manager is not told of the end of it");
@@ -59,7 +62,8 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
         "no series of the new trunk"
     );
     elsewhere.send("after")?;
-    subject.wait_count("sipobs_messages_total", &[], 6)?;
+    elsewhere.send_in_tunnel("tunnelled")?;
+    subject.wait_count("sipobs_messages_total", &[], 7)?;
     call.transferred()?;
     let across = settled(&mut subject, "across")?;
     ensure!(across["outcome"] == "succeeded" && across["trunk"] == "other", "the call across it: {across}");
@@ -113,12 +117,12 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     }
     ensure!(attached(&subject, AGENT_INTERFACE)? == 2, "the interface was let go");
     elsewhere.send("still")?;
-    let before = subject.wait_count("sipobs_messages_total", &[], 6 + 4 + 9 + 1)?;
-    ensure!(before.sum("sipobs_messages_total", &[])? == 20, "{}", before.text);
+    let before = subject.wait_count("sipobs_messages_total", &[], 7 + 4 + 9 + 1)?;
+    ensure!(before.sum("sipobs_messages_total", &[])? == 21, "{}", before.text);
 
     file.write(&format!("interfaces = [\"agent*\", \"lo\"]\nexclude = [\"agent0\"]\n{jsonl}"))?;
     subject.signal(Signal::HUP)?;
-    subject.wait_said("capture.exclude, capture.interfaces, capture.ports, diagnosis.path, trunk changed")?;
+    subject.wait_said("capture.exclude, capture.interfaces, capture.ports, capture.vxlan_ports, diagnosis.path, trunk changed")?;
     ensure!(attached(&subject, AGENT_INTERFACE)? == 0, "an interface that is excluded is watched");
     ensure!(attached(&subject, "lo")? == 2, "an interface that is meant is not watched");
     let (_, said) = subject.stop(0, END)?;
@@ -186,14 +190,29 @@ impl Elsewhere {
     }
 
     fn send(&self, id: &str) -> Result<()> {
+        self.socket.send_to(&self.message(id), self.to)?;
+        Ok(())
+    }
+
+    /// In a frame of its own, which a VXLAN (RFC 7348) carries.
+    fn send_in_tunnel(&self, id: &str) -> Result<()> {
+        const FILE_AND_RECORD_HEADER: usize = 24 + 16;
+        let mut trace = Trace::new(Vec::new())?;
+        let [from, to] = [1, 2].map(|host| SocketAddrV4::new([192, 0, 2, host].into(), 5060));
+        trace.udp(0, from, to, &self.message(id));
+        let carried = [&[8, 0, 0, 0, 0, 0, 7, 0], &trace.finish()?[FILE_AND_RECORD_HEADER..]].concat();
+        self.socket.send_to(&carried, SocketAddrV4::new(*self.to.ip(), TUNNEL_PORT))?;
+        Ok(())
+    }
+
+    fn message(&self, id: &str) -> Vec<u8> {
         let sip = Sip::request("OPTIONS", "sip:x@agent")
             .header("Via", format!("SIP/2.0/UDP {};branch=z9hG4bK{id}", self.to))
             .header("From", format!("<sip:a@x>;tag={id}"))
             .header("To", "<sip:b@x>")
             .header("Call-ID", id)
             .header("CSeq", "1 OPTIONS");
-        self.socket.send_to(&sip.bytes(), self.to)?;
-        Ok(())
+        sip.bytes()
     }
 }
 
