@@ -193,6 +193,11 @@ impl Engine {
         self.inner.transfers.adopt(rules);
     }
 
+    /// Looks into VXLAN tunnels on these ports from now on.
+    pub fn set_vxlan_ports(&mut self, ports: &[u16]) {
+        self.packets.set_vxlan_ports(ports);
+    }
+
     /// Takes up what was learned of trunks before a restart.
     pub fn restore_ratio(&mut self, state: RatioState) {
         self.inner.transfers.restore_ratio(state);

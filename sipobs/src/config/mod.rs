@@ -233,7 +233,7 @@ impl Config {
     /// The engine's part.
     pub fn engine(&self) -> engine::Config {
         let mut engine = engine::Config {
-            packet: self.packet,
+            packet: packet::Config { vxlan_ports: self.capture.vxlan_ports.clone(), ..self.packet.clone() },
             stream: self.stream.clone(),
             transfer: transfer::Config {
                 notices: self.jsonl.notices,
@@ -340,6 +340,12 @@ mod tests {
         assert_eq!(load(&text, &[]).unwrap().engine().transfer.diagnosis.as_deref(), Some("# none yet\n"));
         std::fs::remove_file(&rows).unwrap();
         assert!(complaint(&text, &[]).contains("causes.toml: cannot be read"));
+    }
+
+    #[test]
+    fn the_engine_looks_into_the_tunnels_that_are_captured() {
+        let engine = load("[capture]\nvxlan_ports = [4790]", &[]).unwrap().engine();
+        assert_eq!(engine.packet.vxlan_ports, [4790]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sipobs_common::{VXLAN_PORT, VXLAN_PORT_LINUX};
 
 use self::duplicate::Duplicates;
 use self::fragment::{Fragments, Joined};
@@ -74,12 +75,15 @@ pub enum Item<'a> {
 }
 
 /// Limits and choices of this stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Bytes of fragments that may wait for others, with a fixed sum for each. Its share of the memory.
     #[serde(skip)]
     pub max_fragment_bytes: usize,
+    /// UDP ports of VXLAN tunnels to look into: those of [`crate::capture::Config`].
+    #[serde(skip)]
+    pub vxlan_ports: Vec<u16>,
     /// How long a fragment waits for the others, in milliseconds.
     pub fragment_timeout_ms: u64,
     /// A UDP packet or fragment that equals one seen no longer ago than this, in milliseconds, is a copy
@@ -89,7 +93,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_fragment_bytes: 16 << 20, fragment_timeout_ms: 5_000, copy_window_ms: 10 }
+        Self {
+            max_fragment_bytes: 16 << 20,
+            vxlan_ports: vec![VXLAN_PORT, VXLAN_PORT_LINUX],
+            fragment_timeout_ms: 5_000,
+            copy_window_ms: 10,
+        }
     }
 }
 
@@ -115,6 +124,7 @@ pub struct Counters {
 pub struct Packets {
     fragments: Fragments,
     duplicates: Duplicates,
+    vxlan_ports: Vec<u16>,
     counters: Counters,
 }
 
@@ -162,6 +172,7 @@ impl Packets {
                 Duration::from_millis(config.fragment_timeout_ms),
             ),
             duplicates: Duplicates::new(Duration::from_millis(config.copy_window_ms)),
+            vxlan_ports: config.vxlan_ports,
             counters: Counters::default(),
         }
     }
@@ -171,6 +182,11 @@ impl Packets {
         &self.counters
     }
 
+    /// Looks into VXLAN tunnels on these ports from now on.
+    pub fn set_vxlan_ports(&mut self, ports: &[u16]) {
+        ports.clone_into(&mut self.vxlan_ports);
+    }
+
     /// Takes one frame and gives what it completes, in order, to `sink`.
     pub fn push(&mut self, frame: &Frame<'_>, sink: &mut dyn FnMut(Item<'_>)) {
         self.counters.frames += 1;
@@ -178,7 +194,7 @@ impl Packets {
         let mut whole: Vec<u8>;
         let mut at = At { layer: Layer::Link(frame.link), bytes: frame.bytes, missing };
         for _ in 0..MAX_LAYERS {
-            match under(at) {
+            match under(at, &self.vxlan_ports) {
                 Ok(Under::More(inside)) => at = inside,
                 Ok(Under::Fragment(fragment)) => {
                     let time = frame.time;
@@ -223,7 +239,7 @@ impl Packets {
 }
 
 /// Takes off one header.
-fn under(at: At<'_>) -> Result<Under<'_>, Unused> {
+fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
     let inside = match at.layer {
         Layer::Link(link) => return link::frame(link, at).map(Under::More).map_err(|e| at.cut_or(e)),
         Layer::EtherType(kind) => {
@@ -234,7 +250,7 @@ fn under(at: At<'_>) -> Result<Under<'_>, Unused> {
             0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => ip::extension(protocol, ip, at)?,
             4 | 41 => return Ok(Under::More(At { layer: Layer::Ip, ..at })),
             6 => return tcp(ip, at),
-            17 => return udp(ip, at),
+            17 => return udp(ip, at, vxlan_ports),
             47 => return tunnel::gre(at).map(Under::More),
             _ => return Err(Unused::OtherProtocol),
         },
@@ -246,7 +262,7 @@ fn under(at: At<'_>) -> Result<Under<'_>, Unused> {
 }
 
 /// RFC 768.
-fn udp(ip: Ip, at: At<'_>) -> Result<Under<'_>, Unused> {
+fn udp<'a>(ip: Ip, at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
     let short = at.short(Unused::UdpHeader);
     let [src, dst, len] = [at.u16(0), at.u16(2), at.u16(4)];
     let (src, dst, len) = (src.ok_or(short)?, dst.ok_or(short)?, usize::from(len.ok_or(short)?));
@@ -257,7 +273,7 @@ fn udp(ip: Ip, at: At<'_>) -> Result<Under<'_>, Unused> {
         return Err(Unused::UdpHeader);
     }
     let inside = at.limit(len).inside(8, at.layer).ok_or(short)?;
-    if let Some(tunnelled) = tunnel::udp(dst, &inside) {
+    if let Some(tunnelled) = tunnel::udp(dst, &inside, vxlan_ports) {
         return Ok(Under::More(tunnelled));
     }
     let transport = Transport::Udp { payload: inside.bytes, cut: inside.missing > 0 };

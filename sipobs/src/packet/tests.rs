@@ -203,6 +203,22 @@ fn every_encapsulation() {
 }
 
 #[test]
+fn vxlan_is_looked_into_on_its_ports_alone() {
+    let inner = ethernet(0x0800, &v4(17, &udp(5060, 5060, SIP)));
+    let on = |port| v4(17, &udp(50_000, port, &[&[8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat()));
+    let mut tap = Tap::with(LinkType::Raw, Config { vxlan_ports: vec![4790, 6081], ..Config::default() });
+    for (ms, port) in (0..).step_by(1_000).zip([4790, 6081, 4789]) {
+        tap.push(ms, &on(port));
+    }
+    tap.packets.set_vxlan_ports(&[4789]);
+    for (ms, port) in (3_000..).step_by(1_000).zip([4790, 4789]) {
+        tap.push(ms, &on(port));
+    }
+    let to: Vec<u16> = tap.out.iter().map(|(_, dst, ..)| dst.port()).collect();
+    assert_eq!(to, [5060, 5060, 4789, 4790, 5060]);
+}
+
+#[test]
 fn sip_on_a_tunnels_port_is_sip() {
     for port in [4789, 8472, 6081, 2152] {
         let frame = v4(17, &udp(5060, port, SIP));

@@ -26,10 +26,10 @@ pub(super) fn gre(at: At<'_>) -> Result<At<'_>, Unused> {
 
 /// Looks for a tunnel in a UDP payload sent to `port`. SIP on the same port is told apart by its first
 /// byte, which is a letter or a line end.
-pub(super) fn udp<'a>(port: u16, at: &At<'a>) -> Option<At<'a>> {
+pub(super) fn udp<'a>(port: u16, at: &At<'a>, vxlan_ports: &[u16]) -> Option<At<'a>> {
     match port {
-        // VXLAN (RFC 7348 §5), also on Linux's own default port.
-        4789 | 8472 => match at.bytes.first_chunk()? {
+        // VXLAN (RFC 7348 §5).
+        _ if vxlan_ports.contains(&port) => match at.bytes.first_chunk()? {
             [0x08, 0, 0, 0, _, _, _, 0] => at.inside(8, Layer::Link(LinkType::Ethernet)),
             _ => None,
         },

@@ -13,15 +13,21 @@ const NEEDED: [(&str, &str, u32); 3] =
     [("bpf", "CAP_BPF", 39), ("net_admin", "CAP_NET_ADMIN", 12), ("perfmon", "CAP_PERFMON", 38)];
 /// For larger rings, where root has it to give.
 const IPC_LOCK: u32 = 14;
+/// For any ring, where [`rings_need_sys_admin`].
+const SYS_ADMIN: u32 = 21;
 
 /// As a user without any other right: with all three it captures; with one missing, it says which.
 pub(super) fn capabilities(ground: &Ground) -> Result<Seen> {
-    for (knob, least) in [("perf_event_paranoid", 1), ("unprivileged_bpf_disabled", 1)] {
-        let path = format!("/proc/sys/kernel/{knob}");
-        let value: i32 = fs::read_to_string(&path).context(path)?.trim().parse()?;
-        if value < least {
-            return Ok(Seen::Skipped(format!("kernel.{knob} is {value}: less is needed than elsewhere")));
+    for name in ["perf_event_paranoid", "unprivileged_bpf_disabled"] {
+        let value = knob(name)?;
+        if value < 1 {
+            return Ok(Seen::Skipped(format!("kernel.{name} is {value}: less is needed than elsewhere")));
         }
+    }
+    if rings_need_sys_admin()? {
+        return Ok(Seen::Skipped(
+            "kernel.perf_event_paranoid is above 2: more is needed than elsewhere".into(),
+        ));
     }
     let lab = Ground::lab("capabilities")?;
     let open = Open::new("capabilities")?;
@@ -58,11 +64,22 @@ pub(super) fn shed(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("shed")?;
     let subject = ground.plan(&lab).start()?;
     let ours = field(&fs::read_to_string("/proc/self/status")?, "CapEff")?;
-    let all = three() | ours & 1 << IPC_LOCK;
+    let admin = if rings_need_sys_admin()? { 1 << SYS_ADMIN } else { 0 };
+    let all = three() | ours & (1 << IPC_LOCK | admin);
     let threads = kept(&subject, all)?;
     let (_, said) = subject.stop(0, END)?;
     ensure!(!said.contains("could not be"), "something could not be shed:\n{said}");
     Ok(Seen::Passed(format!("{threads} threads hold {all:#x}, and no_new_privs")))
+}
+
+/// Debian's and Ubuntu's kernels have such a level, and start with it.
+fn rings_need_sys_admin() -> Result<bool> {
+    Ok(knob("perf_event_paranoid")? > 2)
+}
+
+fn knob(name: &str) -> Result<i32> {
+    let path = format!("/proc/sys/kernel/{name}");
+    Ok(fs::read_to_string(&path).context(path)?.trim().parse()?)
 }
 
 fn three() -> u64 {

@@ -15,9 +15,10 @@ use super::subject::Subject;
 use super::{END, Ground, Open, Seen, holds, inside};
 use crate::daemon::transfer_of;
 use crate::lab::{AGENT_INTERFACE, Lab, Side, address};
-use crate::wire::Sip;
+use crate::wire::{Sip, Trace};
 
 const OTHER_PORT: u16 = 5080;
+const TUNNEL_PORT: u16 = 4790;
 
 /// Ports, trunks and causes change under a call, which is judged all the same; nonsense changes nothing; another
 /// interface is taken up.
@@ -45,11 +46,13 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     let trunk = format!("[[trunk]]\nname = \"lab\"\ncidr = [\"{}\"]\n", address(Side::Trunk, 0));
     let jsonl = "[jsonl]\nnotices = true\n";
     file.write(&format!(
-        "interfaces = [\"agent0\"]\nports = [5060, {OTHER_PORT}]\n{jsonl}[diagnosis]\npath = {causes:?}\n{trunk}"
+        "interfaces = [\"agent0\"]\nports = [5060, {OTHER_PORT}]\nvxlan_ports = [{TUNNEL_PORT}]\n{jsonl}[diagnosis]\n\
+         path = {causes:?}\n{trunk}"
     ))?;
     subject.signal(Signal::HUP)?;
     subject.wait_said(
-        "configuration reloaded: capture.ports, diagnosis.path, trunk changed; only a restart changes jsonl.notices",
+        "configuration reloaded: capture.ports, capture.vxlan_ports, diagnosis.path, trunk changed; only a restart \
+         changes jsonl.notices",
     )?;
     holds(&heard(&manager)?, &["RELOADING=1", "MONOTONIC_USEC="])?;
     ensure!(heard(&manager)?.contains("READY=1"), "the service manager is not told of the end of it");
@@ -59,7 +62,8 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
         "no series of the new trunk"
     );
     elsewhere.send("after")?;
-    subject.wait_count("sipobs_messages_total", &[], 6)?;
+    elsewhere.send_in_tunnel("tunnelled")?;
+    subject.wait_count("sipobs_messages_total", &[], 7)?;
     call.transferred()?;
     let across = settled(&mut subject, "across")?;
     ensure!(across["outcome"] == "succeeded" && across["trunk"] == "other", "the call across it: {across}");
@@ -93,35 +97,63 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     let said = subject.said()?;
     let refused = said.matches("the configuration was not reloaded, and all goes on as before: ").count();
     ensure!(refused == 6, "{refused} were refused:\n{said}");
+    // Root's daemon could read it, and so could any other, but for what was given up at the start.
+    let closed = Open::new("reload-closed")?;
+    let other = closed.0.join("causes.toml");
+    fs::write(&other, CAUSES)?;
+    let fenced = !said.contains("no Landlock");
+    if fenced {
+        file.write(&format!("interfaces = [\"lo\"]\n[diagnosis]\npath = {other:?}\n"))?;
+        subject.signal(Signal::HUP)?;
+        subject.wait_said(&format!(
+            "not reloaded, and all goes on as before: {}: cannot be read: Permission denied (os error 13): the right \
+             to read it was given up at the start, and a restart is needed\n",
+            other.display()
+        ))?;
+        ensure!(
+            heard(&manager)?.contains("RELOADING=1") && heard(&manager)?.contains("READY=1"),
+            "no word of it"
+        );
+    }
     ensure!(attached(&subject, AGENT_INTERFACE)? == 2, "the interface was let go");
     elsewhere.send("still")?;
-    let before = subject.wait_count("sipobs_messages_total", &[], 6 + 4 + 9 + 1)?;
-    ensure!(before.sum("sipobs_messages_total", &[])? == 20, "{}", before.text);
+    let before = subject.wait_count("sipobs_messages_total", &[], 7 + 4 + 9 + 1)?;
+    ensure!(before.sum("sipobs_messages_total", &[])? == 21, "{}", before.text);
 
     file.write(&format!("interfaces = [\"agent*\", \"lo\"]\nexclude = [\"agent0\"]\n{jsonl}"))?;
     subject.signal(Signal::HUP)?;
-    subject.wait_said("capture.exclude, capture.interfaces, capture.ports, diagnosis.path, trunk changed")?;
+    subject.wait_said("capture.exclude, capture.interfaces, capture.ports, capture.vxlan_ports, diagnosis.path, trunk changed")?;
     ensure!(attached(&subject, AGENT_INTERFACE)? == 0, "an interface that is excluded is watched");
     ensure!(attached(&subject, "lo")? == 2, "an interface that is meant is not watched");
     let (_, said) = subject.stop(0, END)?;
     holds(&said, &["agent0: native XDP detached", "lo: "])?;
-    Ok(Seen::Passed("the call across it is judged; six faulty ones change nothing".into()))
+    let out_of_reach = if fenced { "nor one out of reach" } else { "no Landlock to keep one out of reach" };
+    Ok(Seen::Passed(format!("the call across it is judged; six faulty ones change nothing, {out_of_reach}")))
 }
 
-/// A terminal that is closed under the daemon ends it: it must not stay behind alone.
+/// A terminal that is closed under the daemon ends it, whichever of its streams go there: it must not stay behind alone.
 pub(super) fn hung_up(ground: &Ground) -> Result<Seen> {
+    let redirected = ["</dev/null", "</dev/null >/dev/null", ">/dev/null 2>&1"];
+    for streams in [""].into_iter().chain(redirected) {
+        hung_up_with(ground, streams).with_context(|| format!("with {streams:?}"))?;
+    }
+    Ok(Seen::Passed("it ends in order, also where streams are redirected".into()))
+}
+
+fn hung_up_with(ground: &Ground, redirected: &str) -> Result<()> {
     let lab = Ground::lab("hangup")?;
     // A terminal whose other end is held by a process that goes when it is told to.
     let terminal = "import os, pty, sys, time\nchild, end = pty.fork()\nif child == 0: os.execvp(sys.argv[2], sys.argv[2:])\n\
                     while not os.path.exists(sys.argv[1]): os.set_blocking(end, False); time.sleep(0.05)\nos.close(end)\n\
                     print('ended with', os.waitpid(child, 0)[1], flush=True)\ntime.sleep(60)\n";
     let gone = lab.dir.join("gone");
-    let plan = ground.plan(&lab).behind(["python3", "-c", terminal, &gone.display().to_string()]);
+    let run = format!("exec \"$@\" {redirected}");
+    let gone_name = gone.display().to_string();
+    let plan = ground.plan(&lab).behind(["python3", "-c", terminal, &gone_name, "sh", "-c", &run, "sh"]);
     let mut subject = plan.start()?;
     fs::write(&gone, "")?;
     subject.wait_said("ended with 0")?;
-    subject.kill()?;
-    Ok(Seen::Passed("it ends in order".into()))
+    subject.kill()
 }
 
 /// A cause that sipobs does not know.
@@ -158,14 +190,29 @@ impl Elsewhere {
     }
 
     fn send(&self, id: &str) -> Result<()> {
+        self.socket.send_to(&self.message(id), self.to)?;
+        Ok(())
+    }
+
+    /// In a frame of its own, which a VXLAN (RFC 7348) carries.
+    fn send_in_tunnel(&self, id: &str) -> Result<()> {
+        const FILE_AND_RECORD_HEADER: usize = 24 + 16;
+        let mut trace = Trace::new(Vec::new())?;
+        let [from, to] = [1, 2].map(|host| SocketAddrV4::new([192, 0, 2, host].into(), 5060));
+        trace.udp(0, from, to, &self.message(id));
+        let carried = [&[8, 0, 0, 0, 0, 0, 7, 0], &trace.finish()?[FILE_AND_RECORD_HEADER..]].concat();
+        self.socket.send_to(&carried, SocketAddrV4::new(*self.to.ip(), TUNNEL_PORT))?;
+        Ok(())
+    }
+
+    fn message(&self, id: &str) -> Vec<u8> {
         let sip = Sip::request("OPTIONS", "sip:x@agent")
             .header("Via", format!("SIP/2.0/UDP {};branch=z9hG4bK{id}", self.to))
             .header("From", format!("<sip:a@x>;tag={id}"))
             .header("To", "<sip:b@x>")
             .header("Call-ID", id)
             .header("CSeq", "1 OPTIONS");
-        self.socket.send_to(&sip.bytes(), self.to)?;
-        Ok(())
+        sip.bytes()
     }
 }
 

@@ -217,7 +217,9 @@ impl Live {
         let selection = Selection::new(config)?;
         // One that was there when it was first named may be gone meanwhile.
         let is_new = |name: &&str| self.config.interfaces.iter().all(|it| it != name);
-        if let Some(name) = selection.missing(&links::interfaces()?).find(is_new) {
+        // Before anything changes: it may fail.
+        let interfaces = links::interfaces()?;
+        if let Some(name) = selection.missing(&interfaces).find(is_new) {
             return Err(Error::NoInterface(name.to_owned()));
         }
         maps::tell(&mut self.ebpf, &self.config.ports, config)?;
@@ -225,7 +227,8 @@ impl Live {
         self.config = Config { mode, ring_bytes, kernel_log, ..config.clone() };
         self.selection = selection;
         self.refused.clear();
-        self.follow()
+        self.follow(&interfaces);
+        Ok(())
     }
 
     /// Prints what the kernel programs have logged, where the configuration asks for it.
@@ -329,7 +332,7 @@ impl Live {
     fn look_around(&mut self) -> Result<(), Error> {
         self.looked_around = now();
         if self.changes.any() {
-            self.follow()?;
+            self.follow(&links::interfaces()?);
         }
         let cpus = online_cpus()?;
         let off = maps::frames_without_ring(&self.ebpf)?;
@@ -353,10 +356,9 @@ impl Live {
 }
 
 impl Live {
-    /// Attaches to what has come to be meant, and lets go of what is gone.
-    fn follow(&mut self) -> Result<(), Error> {
-        let interfaces = links::interfaces()?;
-        let meant = self.selection.choose(&interfaces);
+    /// Attaches to what has come to be meant of `interfaces`, all there are, and lets go of what is gone.
+    fn follow(&mut self, interfaces: &[Interface]) {
+        let meant = self.selection.choose(interfaces);
         let is_meant = |attachment: &Attachment| {
             meant.iter().any(|it| it.index == attachment.ifindex && it.name == attachment.interface)
         };
@@ -372,7 +374,6 @@ impl Live {
                 let _ = self.attach(interface);
             }
         }
-        Ok(())
     }
 
     fn attach(&mut self, interface: &Interface) -> Result<(), Error> {

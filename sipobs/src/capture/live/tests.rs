@@ -6,7 +6,7 @@ use aya::programs::Program;
 use caps::{CapSet, Capability, CapsHashSet};
 
 use super::ring::Rings;
-use super::{Config, Error, attach, maps, probe};
+use super::{Config, Error, attach, maps, probe, rings_need_sys_admin};
 
 /// With CAP_PERFMON the verifier lets pass what leaks kernel addresses or might be guessed at by speculation; without
 /// it, it does not. The programs need none of that, only the rings need it; but for the XDP program of kernels before
@@ -30,7 +30,14 @@ fn programs_load_with_and_without_perfmon() {
             caps::set(None, CapSet::Effective, &held).unwrap();
             caps::set(None, CapSet::Permitted, &held).unwrap();
             let ring = Rings::new().open(0, 64 << 10).map(|_| ());
-            assert_eq!(ring.is_ok(), perfmon || !rings_need_it, "CAP_PERFMON {perfmon}: the ring: {ring:?}");
+            // Above 2 it depends on whose kernel it is: Debian's and Ubuntu's refuse, Linux itself knows no more than 2.
+            if !perfmon || !rings_need_sys_admin() {
+                assert_eq!(
+                    ring.is_ok(),
+                    perfmon || !rings_need_it,
+                    "CAP_PERFMON {perfmon}: the ring: {ring:?}"
+                );
+            }
             let (loaded, refused) = load_each();
             assert_eq!(loaded.len() + refused.len(), 6, "programs in the object: {loaded:?}, {refused:?}");
             let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();

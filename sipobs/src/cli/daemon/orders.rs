@@ -1,14 +1,14 @@
 //! What signals ask for. SIGINT and SIGTERM: the end. SIGHUP: the configuration is read anew, beside the capture
 //! thread, checked whole, and handed to it.
 
-use std::io::{IsTerminal as _, stdin};
+use std::io::{ErrorKind, IsTerminal as _, stderr, stdin, stdout};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::Error;
-use sipobs::config::{Change, Config};
+use sipobs::config::{Change, Config, ConfigError};
 use sipobs::transfer::Rules;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,14 +47,14 @@ impl Orders {
         drop(entered);
         let (orders, receiver) = channel();
         let reload = reloader(args.clone(), orders.clone())?;
-        let in_terminal = stdin().is_terminal();
+        let at_start = terminals();
         runtime.spawn(async move {
             loop {
                 let stop = tokio::select! {
                     _ = interrupt.recv() => true,
                     _ = terminate.recv() => true,
                     // A terminal that was closed under us says so by the same signal.
-                    _ = hangup.recv() => in_terminal && !stdin().is_terminal(),
+                    _ = hangup.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
                 };
                 let heard = if stop { orders.send(Order::Stop).is_ok() } else { reload.send(()).is_ok() };
                 if !heard {
@@ -74,6 +74,11 @@ impl Orders {
             Err(TryRecvError::Disconnected) => Some(Order::Stop),
         }
     }
+}
+
+/// Which of standard input, output and error are a terminal: others may be redirected.
+fn terminals() -> [bool; 3] {
+    [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()]
 }
 
 /// Reads the configuration anew whenever it is told to, in a thread of its own: files may be slow.
@@ -103,7 +108,7 @@ fn reloader(args: Run, orders: Sender<Order>) -> anyhow::Result<Sender<()>> {
 
 /// What has changed; nothing is told once the end has begun.
 fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> {
-    let config = args.config()?;
+    let config = args.config().map_err(fenced)?;
     config.privacy()?;
     let rules = Rules::new(&config.engine().transfer)?;
     let (done, result) = sync_channel(1);
@@ -111,6 +116,16 @@ fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> 
     match orders.send(order).ok().and_then(|()| result.recv().ok()) {
         Some(change) => Ok(Some(change?)),
         None => Ok(None),
+    }
+}
+
+/// Says why a file that could be read at the start may be out of reach now.
+fn fenced(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(ConfigError::Read { error: cause, .. }) if cause.kind() == ErrorKind::PermissionDenied => {
+            anyhow!("{error}: the right to read it was given up at the start, and a restart is needed")
+        }
+        _ => error,
     }
 }
 

@@ -1,12 +1,12 @@
 //! What the daemon gives up before it reads a single packet: capabilities it does not use, new privileges for
-//! good, and the file system but for what it reads and what it is told to write.
+//! good, and the file system but for the folders of what it reads and of what it is told to write.
 
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
     ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, path_beneath_rules,
+    RulesetCreatedAttr as _, RulesetError, RulesetStatus, path_beneath_rules,
 };
 use sipobs::capture::live::{rings_need_sys_admin, unlimit_memlock};
 use sipobs::config::Config;
@@ -27,8 +27,12 @@ pub(super) fn shed(config: &Config, file: Option<&Path>) {
     if let Err(error) = shed_capabilities() {
         note(format_args!("capabilities that are not used could not be given up: {error}"));
     }
-    if let Err(error) = fence(config, file) {
-        note(format_args!("the file system could not be fenced off: {error}"));
+    match fence(config, file) {
+        Ok(RulesetStatus::NotEnforced) => {
+            note(format_args!("the file system stays open: this kernel has no Landlock"))
+        }
+        Ok(_) => {}
+        Err(error) => note(format_args!("the file system could not be fenced off: {error}")),
     }
 }
 
@@ -48,13 +52,14 @@ fn shed_capabilities() -> Result<(), caps::errors::CapsError> {
     caps::set(None, CapSet::Permitted, &kept)
 }
 
-/// Landlock (Linux 5.13): no file outside [`READ`] and the configuration's folder is opened from here on, none is
-/// executed, and nothing is written but the state and JSONL files. Also sets no_new_privs.
-fn fence(config: &Config, file: Option<&Path>) -> Result<(), RulesetError> {
+/// Landlock (Linux 5.13): from here on no file is opened outside [`READ`] and the folders of the files that are read
+/// again, none is executed, and none is written outside the folders of the state and JSONL files. Also sets
+/// no_new_privs.
+fn fence(config: &Config, file: Option<&Path>) -> Result<RulesetStatus, RulesetError> {
     let abi = ABI::V3;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::from_all(abi) & !AccessFs::Execute;
-    Ruleset::default()
+    let fence = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .create()?
@@ -64,23 +69,30 @@ fn fence(config: &Config, file: Option<&Path>) -> Result<(), RulesetError> {
         .add_rules(path_beneath_rules(written(config), write))?
         .add_rules(path_beneath_rules(["/dev/null"], AccessFs::from_file(abi)))?
         .restrict_self()?;
-    Ok(())
+    Ok(fence.ruleset)
 }
 
-/// The folders of the files that are written: they are made there anew.
+/// The folders of the files that are written: they are made there anew. Right below `/` that is everything.
 fn written(config: &Config) -> Vec<PathBuf> {
     let files = [config.state.path.as_deref(), config.jsonl.path.as_deref()];
     files.into_iter().flatten().map(folder).collect()
 }
 
-/// The folders of the files that a reload reads: whoever changes one may put another in its place. A link is
-/// followed.
+/// Where the files are that a reload reads. A link is followed.
 fn read_again(config: &Config, file: Option<&Path>) -> Vec<PathBuf> {
     let files = [file, config.diagnosis.path.as_deref()].into_iter().flatten();
     files
-        .flat_map(|file| [Some(folder(file)), file.canonicalize().ok().map(|file| folder(&file))])
+        .flat_map(|file| [Some(around(file)), file.canonicalize().ok().map(|file| around(&file))])
         .flatten()
         .collect()
+}
+
+/// The folder of `file`: whoever changes it may put another in its place. Right below `/` that would be everything:
+/// there, the file as it is.
+fn around(file: &Path) -> PathBuf {
+    let folder = folder(file);
+    let is_root = folder.canonicalize().is_ok_and(|folder| folder.parent().is_none());
+    if is_root { file.to_owned() } else { folder }
 }
 
 fn folder(file: &Path) -> PathBuf {
@@ -94,4 +106,20 @@ fn certificates(config: &Config) -> Vec<&Path> {
     let otlp = &config.otlp;
     let files = [&otlp.certificate, &otlp.client_certificate, &otlp.client_key];
     files.into_iter().filter_map(|file| file.as_deref()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_not_opened_for_a_file_in_it() {
+        let read = |file: &str| read_again(&Config::default(), Some(Path::new(file)));
+        assert_eq!(read("/nowhere.toml"), [Path::new("/nowhere.toml")]);
+        assert_eq!(read("/proc/../nowhere.toml"), [Path::new("/proc/../nowhere.toml")]);
+        // A folder in it, which is there on every machine, and not a link.
+        assert_eq!(read("/proc"), [Path::new("/proc"); 2]);
+        assert_eq!(read("/proc/version"), [Path::new("/proc"); 2]);
+        assert_eq!(read("nowhere.toml"), [Path::new(".")]);
+    }
 }

@@ -104,6 +104,7 @@ impl Watch {
         let Reload { config, rules, done } = reload;
         let result = self.live.reconfigure(&config.capture).map(|()| {
             self.engine.adopt(rules);
+            self.engine.set_vxlan_ports(&config.capture.vxlan_ports);
             self.metrics.trunks(self.engine.transfers().trunks());
             self.config.adopt(&config)
         });
