@@ -29,7 +29,7 @@ pub(super) fn shed(config: &Config, file: Option<&Path>) {
     }
     match fence(config, file) {
         Ok(RulesetStatus::NotEnforced) => {
-            note(format_args!("the file system stays open: this kernel has no Landlock"))
+            note(format_args!("the file system stays open: this kernel has no Landlock"));
         }
         Ok(_) => {}
         Err(error) => note(format_args!("the file system could not be fenced off: {error}")),
