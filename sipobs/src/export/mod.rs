@@ -22,7 +22,7 @@ mod terminal;
 mod words;
 
 pub use jsonl::Jsonl;
-pub use style::Look;
+pub use style::{Look, clean};
 pub use summary::Summary;
 pub use terminal::Terminal;
 

@@ -74,7 +74,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Text from the wire, made safe to show: whoever sent it must not drive the reader's terminal.
-pub(super) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

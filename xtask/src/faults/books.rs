@@ -1,6 +1,6 @@
 //! `sipobs check --live` beside a daemon at work: its books are even at any moment, whatever goes on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -31,8 +31,9 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
     let first = subject.metrics()?;
     let peers = Peers::new(&lab)?;
     let looks = beside(
-        |over| {
-            for number in 0..40 {
+        |over, looked| {
+            // However slow the machine is: there are looks while it goes on.
+            for number in (0..).take_while(|number| *number < 40 || !over() && looked() < 3) {
                 let call = peers.call(&format!("busy{number}"))?;
                 call.refer()?;
                 peers.flood(if over() { 0 } else { 500 })?;
@@ -43,7 +44,6 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
         },
         || look(ground, &lab, 0),
     )?;
-    ensure!(looks.len() > 2, "the books were looked at {} times", looks.len());
     subject.wait_count("sipobs_outputs_written_total", &["sink=\"jsonl\""], 1)?;
 
     pinned(0, || {
@@ -80,17 +80,19 @@ pub(super) fn look(ground: &Ground, lab: &Lab, exit: i32) -> Result<String> {
     Ok(said)
 }
 
-/// Does `work` once and `other` over and over beside it; gives what the latter gave.
+/// Does `work` once and `other` over and over beside it; gives what the latter gave. `work` is told whether `other`
+/// has failed, and how many times it is done.
 pub(super) fn beside<T>(
-    work: impl FnOnce(&dyn Fn() -> bool) -> Result<()> + Send,
+    work: impl FnOnce(&dyn Fn() -> bool, &dyn Fn() -> usize) -> Result<()> + Send,
     mut other: impl FnMut() -> Result<T>,
 ) -> Result<Vec<T>> {
-    let failed = AtomicBool::new(false);
+    let (failed, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
-        let work = scope.spawn(|| work(&|| failed.load(Ordering::Relaxed)));
+        let work = scope.spawn(|| work(&|| failed.load(Ordering::Relaxed), &|| done.load(Ordering::Relaxed)));
         let mut given = Vec::new();
         while !work.is_finished() {
             given.push(other().inspect_err(|_| failed.store(true, Ordering::Relaxed))?);
+            done.store(given.len(), Ordering::Relaxed);
         }
         work.join().map_err(|_| anyhow!("the work panicked"))??;
         Ok(given)

@@ -26,7 +26,7 @@ pub(super) fn load(ground: &Ground) -> Result<Seen> {
     let before = lab.packets()?;
     let start = Instant::now();
     let mut rate = Duration::ZERO;
-    let replay = |_: &dyn Fn() -> bool| {
+    let replay = |_: &dyn Fn() -> bool, _: &dyn Fn() -> usize| {
         replay(&lab)?;
         rate = start.elapsed();
         Ok(())

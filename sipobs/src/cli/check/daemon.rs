@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use sipobs::export::books::{Books, Exposition};
+use sipobs::export::clean;
 
 use crate::cli::{Exit, Failure, written};
 
@@ -92,8 +93,8 @@ fn ask(addresses: &[SocketAddr]) -> anyhow::Result<(Books, Option<String>)> {
     let read = Exposition::parse(&text).and_then(|metrics| Books::of(&metrics));
     let books = read.context("its /metrics can not be understood")?;
     let (status, text) = fetch(addresses, "/healthz").context("its /healthz")?;
-    let ailment = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200);
-    Ok((books, (status != 200).then(|| ailment.collect())))
+    let ailment: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+    Ok((books, (status != 200).then(|| clean(&ailment))))
 }
 
 /// Status and body of `path`, from the first of `addresses` that takes a connection.
@@ -200,6 +201,8 @@ mod tests {
         let (text, exit) = ask(METRICS, "503 No\r\n\r\nthe capture thread hangs\n");
         assert_eq!(exit, Exit::Partial);
         assert!(text.ends_with("counts may be old: the capture thread hangs.\n"), "{text}");
+        let (text, _) = ask(METRICS, "503 No\r\n\r\n\u{202e}it\x1b[2J\nhangs");
+        assert!(text.ends_with("counts may be old: \u{fffd}it\u{fffd}[2J.\n"), "{text:?}");
     }
 
     #[test]
@@ -238,7 +241,12 @@ mod tests {
 
     #[test]
     fn nobody_there_is_told() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Where nobody listens any more, and nobody else can: what was accepted there holds the port.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let free = listener.local_addr().unwrap();
+        let _asker = TcpStream::connect(free).unwrap();
+        let _held = listener.accept().unwrap();
+        drop(listener);
         let failure = check(None, free).unwrap_err();
         let text = format!("{:#}", failure.error);
         assert_eq!(failure.exit, Exit::Capture);

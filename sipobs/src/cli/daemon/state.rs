@@ -34,8 +34,8 @@ struct Kept {
     queue: SyncSender<RatioState>,
     failures: Arc<AtomicU64>,
     path: PathBuf,
-    /// Hears when the last write is over.
-    over: Receiver<()>,
+    /// Hears when the last write is over, and what came of it.
+    over: Receiver<io::Result<()>>,
 }
 
 impl State {
@@ -56,8 +56,7 @@ impl State {
         thread::Builder::new()
             .name("state".into())
             .spawn(move || {
-                write_all(&file, &states, &counted);
-                let _ = ended.send(());
+                let _ = ended.send(write_all(&file, &states, &counted));
             })
             .context("cannot start to keep state")?;
         let every = Duration::from_secs(u64::from(config.every_s.max(1)));
@@ -91,7 +90,10 @@ impl State {
             thread::sleep(TICK);
         }
         drop(queue);
-        over.recv_timeout(end.saturating_duration_since(now())).map_err(|_| anyhow::anyhow!(gave_up()))
+        let last = over.recv_timeout(end.saturating_duration_since(now()));
+        last.map_err(|_| anyhow::anyhow!(gave_up()))?.with_context(|| {
+            format!("state.path: {}: cannot be written: what was learned last is lost", path.display())
+        })
     }
 
     /// Writes that failed.
@@ -125,19 +127,20 @@ fn parse(file: File) -> anyhow::Result<RatioState> {
     Ok(state)
 }
 
-fn write_all(path: &Path, states: &Receiver<RatioState>, failures: &AtomicU64) {
-    let mut well = true;
+/// Writes one state after another; gives what came of the last.
+fn write_all(path: &Path, states: &Receiver<RatioState>, failures: &AtomicU64) -> io::Result<()> {
+    let mut last = Ok(());
     for state in states {
-        match write(path, &state) {
-            Ok(()) => well = true,
-            Err(error) => {
-                failures.fetch_add(1, Ordering::Relaxed);
-                if std::mem::replace(&mut well, false) {
-                    note(format_args!("state.path: {}: cannot be written: {error}", path.display()));
-                }
+        let result = write(path, &state);
+        if let Err(error) = &result {
+            failures.fetch_add(1, Ordering::Relaxed);
+            if last.is_ok() {
+                note(format_args!("state.path: {}: cannot be written: {error}", path.display()));
             }
         }
+        last = result;
     }
+    last
 }
 
 fn write(path: &Path, state: &RatioState) -> io::Result<()> {
@@ -199,8 +202,19 @@ mod tests {
         queue.send(state.clone()).unwrap();
         queue.send(state).unwrap();
         drop(queue);
-        write_all(&path, &states, &failures);
+        assert_eq!(write_all(&path, &states, &failures).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(failures.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn the_last_write_that_fails_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        // Nothing can be written to a directory, nor can one be written over.
+        fs::create_dir(dir.path().join("state.new")).unwrap();
+        let kept = State::open(&config(&dir.path().join("state.json"))).unwrap();
+        let error = kept.finish(Ratio::new(RatioConfig::default()).state(), LIMIT).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("state.json: cannot be written: what was learned last is lost: "), "{error}");
     }
 
     #[test]

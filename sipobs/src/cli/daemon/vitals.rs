@@ -22,6 +22,8 @@ const REFRESH: Duration = Duration::from_secs(2);
 pub(super) struct Vitals {
     captures: AtomicBool,
     attached: AtomicBool,
+    /// Whether the kernel's counters could not be read when they were last asked for.
+    uncounted: AtomicBool,
     /// When the capture thread last came round.
     beat: Mutex<Option<Instant>>,
     /// Scrapes that have asked for counters.
@@ -35,6 +37,7 @@ impl Default for Vitals {
         Self {
             captures: AtomicBool::new(false),
             attached: AtomicBool::new(false),
+            uncounted: AtomicBool::new(false),
             beat: Mutex::new(None),
             asked: AtomicU64::new(0),
             answered: watch::Sender::new(0),
@@ -52,6 +55,11 @@ impl Vitals {
     /// Whether a program is attached anywhere.
     pub(super) fn attached(&self, is: bool) {
         self.attached.store(is, Ordering::Release);
+    }
+
+    /// Whether the kernel's counters could be read. Gives whether that is news.
+    pub(super) fn counts(&self, does: bool) -> bool {
+        self.uncounted.swap(!does, Ordering::AcqRel) == does
     }
 
     /// The capture thread has come round.
@@ -84,7 +92,9 @@ impl Health for Vitals {
     fn ailment(&self) -> Option<&'static str> {
         let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
         let hangs = self.captures.load(Ordering::Acquire) && beat.is_some_and(|beat| now() - beat > HUNG);
-        hangs.then_some("the capture thread hangs")
+        let uncounted = self.uncounted.load(Ordering::Acquire);
+        let uncounted = uncounted.then_some("the kernel's counters cannot be read");
+        hangs.then_some("the capture thread hangs").or(uncounted)
     }
 
     fn absence(&self) -> Option<&'static str> {
@@ -98,4 +108,23 @@ impl Health for Vitals {
 #[allow(clippy::disallowed_methods, reason = "a heartbeat")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn counters_that_cannot_be_read_are_an_ailment_and_no_answer() {
+        let vitals = Vitals::default();
+        vitals.captures(true);
+        assert!(!vitals.counts(true), "as it should be");
+        // The capture thread was asked, failed, and says nothing.
+        vitals.refresh().await;
+        assert_eq!(vitals.asked(), Some(1));
+        assert!(vitals.counts(false) && !vitals.counts(false), "told once");
+        assert_eq!(vitals.ailment(), Some("the kernel's counters cannot be read"));
+        assert!(vitals.counts(true) && !vitals.counts(true), "told once");
+        assert_eq!(vitals.ailment(), None);
+    }
 }

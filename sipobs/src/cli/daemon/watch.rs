@@ -93,8 +93,9 @@ impl Watch {
             self.tell_news();
         }
         self.state.keep(|| self.engine.transfers().ratio_state());
-        if let Some(asked) = self.vitals.asked() {
-            self.publish();
+        if let Some(asked) = self.vitals.asked()
+            && self.publish()
+        {
             self.vitals.answered(asked);
         }
     }
@@ -193,9 +194,23 @@ impl Watch {
         }
     }
 
-    /// All counters as of now, for the next scrape.
-    pub(super) fn publish(&self) {
-        let Ok(account) = self.live.account() else { return };
+    /// All counters as of now, for the next scrape. Gives whether they could be had; else it gets the old ones, and
+    /// `/healthz` says so.
+    pub(super) fn publish(&self) -> bool {
+        let account = match self.live.account() {
+            Ok(account) => account,
+            Err(error) => {
+                if self.vitals.counts(false) {
+                    note(format_args!(
+                        "the kernel's counters cannot be read, those of /metrics are old: {error}"
+                    ));
+                }
+                return false;
+            }
+        };
+        if self.vitals.counts(true) {
+            note(format_args!("the kernel's counters can be read again"));
+        }
         self.metrics.publish(Snapshot {
             hooks: account.hooks.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
             attached: self
@@ -216,6 +231,7 @@ impl Watch {
             sinks: self.outlets.iter().map(Outlet::counts).collect(),
             state_failures: self.state.failures(),
         });
+        true
     }
 }
 

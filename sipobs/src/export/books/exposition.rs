@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 
-/// Every series of ours in one answer.
+use super::FAMILIES;
+
+/// More than a daemon says of these families on a host of a thousand CPUs, and few enough that each may be looked
+/// at once for each other.
+const MOST_SERIES: usize = 10_000;
+
+/// Every series in one answer that the books take.
 #[derive(Clone, Debug, Default)]
-pub struct Exposition(BTreeMap<String, Family>);
+pub struct Exposition(BTreeMap<&'static str, Family>);
 
 type Family = BTreeMap<Labels, f64>;
 type Labels = BTreeMap<String, String>;
@@ -24,29 +30,46 @@ pub enum ExpositionError {
     /// A series that was there before.
     #[error("line {0} of it repeats a series")]
     Repeated(usize),
+    /// More than any daemon says.
+    #[error("it holds more than {MOST_SERIES} series that the books take")]
+    TooMany,
     /// A family that the books take.
     #[error("it holds no {0}: a sipobs of another version?")]
     Missing(&'static str),
     /// A value that no count has.
     #[error("{0} is no whole number of things")]
     Count(&'static str),
+    /// Counts whose sum is none.
+    #[error("the series of {0} come to more than can be counted")]
+    Sum(&'static str),
 }
 
 impl Exposition {
-    /// Reads an answer. What is not ours in it is passed over.
+    /// Reads an answer. What the books do not take of it is passed over.
     ///
     /// # Errors
     ///
-    /// When it is cut short, damaged, or not of sipobs at all.
+    /// When it is cut short, damaged, too long, or not of sipobs at all.
     pub fn parse(text: &str) -> Result<Self, ExpositionError> {
-        let mut families: BTreeMap<String, Family> = BTreeMap::new();
+        Self::of(text, &FAMILIES)
+    }
+
+    fn of(text: &str, names: &[&'static str]) -> Result<Self, ExpositionError> {
+        let mut families: BTreeMap<&'static str, Family> = BTreeMap::new();
+        let (mut foreign, mut series) = (true, 0);
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| line.starts_with("sipobs_")) {
             let (name, labels, value) = sample(line).ok_or(ExpositionError::Line(number))?;
+            foreign = false;
+            let Some(name) = names.iter().find(|taken| **taken == name) else { continue };
+            series += 1;
+            if series > MOST_SERIES {
+                return Err(ExpositionError::TooMany);
+            }
             if families.entry(name).or_default().insert(labels, value).is_some() {
                 return Err(ExpositionError::Repeated(number));
             }
         }
-        if families.is_empty() {
+        if foreign {
             return Err(ExpositionError::Foreign);
         }
         if text.lines().next_back() != Some("# EOF") {
@@ -66,7 +89,7 @@ impl Exposition {
 
     /// The sum of those series of `name` that have all of `labels`.
     pub(super) fn sum(&self, name: &'static str, labels: &[(&str, &str)]) -> Result<u64, ExpositionError> {
-        Ok(self.each(name, labels)?.iter().map(|(_, count)| count).sum())
+        self.each(name, labels)?.iter().try_fold(0, |sum, (_, count)| added(name, sum, *count))
     }
 
     /// The same, for each value of `label`, in the order of these values.
@@ -78,12 +101,12 @@ impl Exposition {
     ) -> Result<Vec<(&str, u64)>, ExpositionError> {
         let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
         for (held, count) in self.each(name, labels)? {
-            *sums.entry(held.get(label).map_or("", String::as_str)).or_default() += count;
+            let sum = sums.entry(held.get(label).map_or("", String::as_str)).or_default();
+            *sum = added(name, *sum, count)?;
         }
         Ok(sums.into_iter().collect())
     }
 
-    /// Counts are below 2⁵³, so that the sum of all that an answer has room for is no overflow.
     fn each(
         &self,
         name: &'static str,
@@ -95,6 +118,11 @@ impl Exposition {
         let held = family.iter().filter(|(held, _)| labels.iter().all(|label| has(held, label)));
         held.map(|(held, value)| Ok((held, count(*value).ok_or(ExpositionError::Count(name))?))).collect()
     }
+}
+
+/// Each count is 2⁵³ at most, but an answer has room for enough of them.
+fn added(name: &'static str, sum: u64, count: u64) -> Result<u64, ExpositionError> {
+    sum.checked_add(count).ok_or(ExpositionError::Sum(name))
 }
 
 /// A count: a float holds whole numbers up to 2⁵³ exactly.
@@ -109,7 +137,7 @@ fn count(value: f64) -> Option<u64> {
 }
 
 /// `name{label="value",…} number`, with an exemplar or a time behind it, perhaps.
-fn sample(line: &str) -> Option<(String, Labels, f64)> {
+fn sample(line: &str) -> Option<(&str, Labels, f64)> {
     let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = Labels::new();
@@ -129,7 +157,7 @@ fn sample(line: &str) -> Option<(String, Labels, f64)> {
         rest = &rest[1..];
     }
     let value = rest.strip_prefix(' ')?.split(' ').next()?;
-    Some((name.to_owned(), labels, value.parse().ok()?))
+    Some((name, labels, value.parse().ok()?))
 }
 
 /// What stands before the closing quote, its escapes undone, and what follows that.
@@ -155,7 +183,10 @@ mod tests {
     use super::*;
 
     fn of(lines: &str) -> Result<Exposition, ExpositionError> {
-        Exposition::parse(&format!("# HELP sipobs_x X.\n{lines}# EOF\n"))
+        Exposition::of(
+            &format!("# HELP sipobs_x X.\n{lines}# EOF\n"),
+            &["sipobs_x_total", "sipobs_g", "sipobs_x"],
+        )
     }
 
     #[test]
@@ -192,6 +223,28 @@ mod tests {
         for foreign in ["", "# EOF\n", "<html>sipobs_x 1</html>", "go_goroutines 8\n# EOF\n"] {
             assert_eq!(Exposition::parse(foreign).unwrap_err(), ExpositionError::Foreign, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_sum_that_is_no_count_is_told() {
+        let most = (1..=2048).map(|n| format!("sipobs_x{{n=\"{n}\"}} 9007199254740992\n"));
+        let read = of(&most.collect::<String>()).unwrap();
+        assert_eq!(read.sum("sipobs_x", &[]), Err(ExpositionError::Sum("sipobs_x")));
+        assert_eq!(read.sums_by("sipobs_x", "m", &[]), Err(ExpositionError::Sum("sipobs_x")));
+        assert_eq!(read.sum("sipobs_x", &[("n", "7")]), Ok(9_007_199_254_740_992));
+    }
+
+    #[test]
+    fn more_series_than_any_daemon_has_are_refused() {
+        let lines = |name: &str, series: usize| -> String {
+            (1..=series).map(|n| format!("{name}{{n=\"{n}\"}} 1\n")).collect()
+        };
+        assert_eq!(of(&lines("sipobs_x", MOST_SERIES)).unwrap().sum("sipobs_x", &[]), Ok(10_000));
+        assert_eq!(of(&lines("sipobs_x", MOST_SERIES + 1)).unwrap_err(), ExpositionError::TooMany);
+        let both = lines("sipobs_x", MOST_SERIES) + "sipobs_g 1\n";
+        assert_eq!(of(&both).unwrap_err(), ExpositionError::TooMany, "of all families together");
+        let read = of(&(lines("sipobs_other", 2 * MOST_SERIES) + "sipobs_g 1\n")).unwrap();
+        assert!(!read.has("sipobs_other"), "nothing that the books do not take");
     }
 
     #[test]

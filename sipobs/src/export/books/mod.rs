@@ -9,6 +9,38 @@ pub use exposition::{Exposition, ExpositionError};
 
 use super::style::{clean, grouped};
 
+/// All that the books take of an answer.
+const FAMILIES: [&str; 28] = [
+    "sipobs_build_info",
+    "sipobs_capture_cpu_frames_lost_total",
+    "sipobs_capture_frames_damaged_total",
+    "sipobs_capture_frames_delivered_total",
+    "sipobs_capture_frames_in_ring",
+    "sipobs_capture_frames_lost_total",
+    "sipobs_capture_frames_matched_total",
+    "sipobs_capture_frames_passed_total",
+    "sipobs_capture_frames_read_total",
+    "sipobs_capture_frames_seen_total",
+    "sipobs_capture_frames_truncated_total",
+    "sipobs_capture_ring_frames_lost_total",
+    "sipobs_evicted_total",
+    "sipobs_frames_accounted_total",
+    "sipobs_frames_buffered",
+    "sipobs_messages_total",
+    "sipobs_messages_understood_total",
+    "sipobs_messages_unparsed_total",
+    "sipobs_otlp_requests_failed_total",
+    "sipobs_otlp_spans_acknowledged_total",
+    "sipobs_otlp_spans_dropped_total",
+    "sipobs_otlp_spans_total",
+    "sipobs_otlp_spans_waiting",
+    "sipobs_outputs_dropped_total",
+    "sipobs_outputs_total",
+    "sipobs_outputs_waiting",
+    "sipobs_outputs_written_total",
+    "sipobs_unused_total",
+];
+
 /// All books of a daemon at one moment.
 #[derive(Clone, Debug)]
 pub struct Books {
@@ -152,7 +184,8 @@ fn kernel(metrics: &Exposition) -> Result<Book, ExpositionError> {
         let cpus: Vec<_> = by_cpu.iter().filter(|(_, count)| *count > 0).collect();
         let cpus: Vec<_> =
             cpus.iter().map(|(cpu, n)| format!("CPU {}: {}", clean(cpu), grouped(*n))).collect();
-        failed.push((clean(reason), by_cpu.iter().map(|(_, count)| count).sum(), cpus.join(", ")));
+        let all = metrics.sum(LOST_BY_CPU, &[("reason", reason)])?;
+        failed.push((clean(reason), all, cpus.join(", ")));
     }
     let (lost, matched) = (metrics.sum(LOST, &[])?, metrics.sum(MATCHED, &[])?);
     accounts.push(Account {
@@ -387,6 +420,18 @@ mod tests {
         let text = METRICS.replace("sipobs_capture_frames_in_ring", "sipobs_of_old");
         let error = Books::of(&Exposition::parse(&text).unwrap()).unwrap_err();
         assert_eq!(error, ExpositionError::Missing("sipobs_capture_frames_in_ring"));
+    }
+
+    #[test]
+    fn counts_beyond_all_counting_are_told() {
+        for family in ["sipobs_capture_cpu_frames_lost_total", "sipobs_unused_total"] {
+            let labels = |n| format!("cpu=\"{n}\",reason=\"ring_full\",fate=\"capped\"");
+            let line = |n| format!("{family}{{{}}} 9007199254740992\n", labels(n));
+            let lines: String = (100..2148).map(line).collect();
+            let text = METRICS.replace("# EOF", &format!("{lines}# EOF"));
+            let error = Books::of(&Exposition::parse(&text).unwrap()).unwrap_err();
+            assert_eq!(error, ExpositionError::Sum(family));
+        }
     }
 
     #[test]
