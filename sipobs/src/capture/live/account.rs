@@ -37,11 +37,16 @@ pub struct Account {
     pub told: u64,
 }
 
-/// Readings in a row, at first without a pause: a program takes a microsecond or two.
-const EAGER: u32 = 200;
-/// Readings at most. Their pauses come to some 30 ms, which the rings bridge.
-const TRIES: u32 = EAGER + 300;
-const PAUSE: Duration = Duration::from_micros(100);
+/// Readings in a row, at first without a pause: a program takes a microsecond or two. Under a flood most accounts
+/// need one reading, and few more than this.
+const EAGER: u32 = 16;
+/// Readings at most. The later ones are for a CPU that was taken away in the middle of a program, which has been
+/// seen to take 40 ms: what helps is time, not readings.
+const TRIES: u32 = EAGER + 60;
+/// Before the first of these, twice as long before each next one, up to [`LONGEST`]: 57 ms in all, which the rings
+/// bridge as they do a wait for frames.
+const PAUSE: Duration = Duration::from_micros(50);
+const LONGEST: Duration = Duration::from_millis(1);
 
 /// One CPU's counters by hook.
 type OfCpu = [Counters; Hook::ALL.len()];
@@ -71,7 +76,10 @@ pub(super) fn take(ebpf: &Ebpf, rings: &Rings, read: u64) -> Result<Account, Err
         if settled.iter().all(Option::is_some) {
             break;
         }
-        if tries < EAGER { yield_now() } else { sleep(PAUSE) }
+        match pause(tries) {
+            None => yield_now(),
+            Some(pause) => sleep(pause),
+        }
     }
     let cpus: Vec<OfCpu> = settled.into_iter().flatten().collect();
     Ok(Account {
@@ -82,6 +90,12 @@ pub(super) fn take(ebpf: &Ebpf, rings: &Rings, read: u64) -> Result<Account, Err
         in_rings: rings.frames_up_to(&heads),
         told: rings.lost(),
     })
+}
+
+/// How long to wait after so many readings, if not just for another thread's turn.
+fn pause(tries: u32) -> Option<Duration> {
+    let doubled = tries.checked_sub(EAGER)?;
+    (tries < TRIES).then(|| PAUSE.saturating_mul(2_u32.saturating_pow(doubled)).min(LONGEST))
 }
 
 fn by_cpu(ebpf: &Ebpf) -> Result<Vec<OfCpu>, Error> {
@@ -118,4 +132,17 @@ fn failed(cpus: &[OfCpu], rings: &[(u32, u64)]) -> Vec<(u32, [u64; Failure::COUN
     let all = (0..).zip(cpus).map(|(cpu, hooks)| (cpu, of(hooks)));
     let has_ring = |cpu: u32| rings.iter().any(|(of, _)| *of == cpu);
     all.filter(|(cpu, failed)| has_ring(*cpu) || failed.iter().any(|frames: &u64| *frames > 0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_holds_up_the_capture_for_little() {
+        let pauses: Vec<Duration> = (1..=TRIES).filter_map(pause).collect();
+        assert_eq!(pauses[..3], [50, 100, 200].map(Duration::from_micros));
+        assert!(pauses.iter().sum::<Duration>() < Duration::from_millis(60), "{pauses:?}");
+        assert_eq!((pause(EAGER - 1), TRIES), (None, 76));
+    }
 }
