@@ -142,8 +142,9 @@ pub(super) fn hung_up(ground: &Ground) -> Result<Seen> {
 
 fn hung_up_with(ground: &Ground, redirected: &str) -> Result<()> {
     let lab = Ground::lab("hangup")?;
-    // A terminal whose other end is held by a process that goes when it is told to.
-    let terminal = "import os, pty, sys, time\nchild, end = pty.fork()\nif child == 0: os.execvp(sys.argv[2], sys.argv[2:])\n\
+    // A terminal whose other end is held by a process that goes when it is told to. The daemon is in a session of its
+    // own there, which ends with that process, also if the row fails.
+    let terminal = "import os, pty, sys, time\nchild, end = pty.fork()\nif child == 0: os.execvp('setpriv', ['setpriv', '--pdeathsig', 'KILL', *sys.argv[2:]])\n\
                     while not os.path.exists(sys.argv[1]): os.set_blocking(end, False); time.sleep(0.05)\nos.close(end)\n\
                     print('ended with', os.waitpid(child, 0)[1], flush=True)\ntime.sleep(60)\n";
     let gone = lab.dir.join("gone");
