@@ -86,6 +86,7 @@ impl Attack<'_> {
             format!("{:.1} MiB resident at most; the tables may take 256 MiB", mebibytes(*peak_kib)),
         ];
         for line in lines {
+            println!("  {line}");
             writeln!(report, "  {line}")?;
         }
         for wrong in comparison.wrong.iter().take(10) {
