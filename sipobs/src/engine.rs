@@ -311,17 +311,13 @@ impl Inner {
 
     fn message(&mut self, wire: &WireMessage<'_>) {
         self.messages += 1;
-        let reason = match Message::parse(wire.bytes) {
-            Ok(message) => match Unplaced::of(&message) {
-                None => {
-                    self.understood += 1;
-                    return self.transfers.message(wire, &message);
-                }
-                Some(unplaced) => unplaced.label(),
-            },
-            Err(error) => error.label(),
-        };
-        *self.unparsed.entry(reason).or_default() += 1;
+        let taken = Message::parse(wire.bytes)
+            .map_err(ParseError::label)
+            .and_then(|message| self.transfers.message(wire, &message).map_err(Unplaced::label));
+        match taken {
+            Ok(()) => self.understood += 1,
+            Err(reason) => *self.unparsed.entry(reason).or_default() += 1,
+        }
     }
 }
 

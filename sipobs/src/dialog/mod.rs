@@ -7,17 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+pub(crate) use self::place::Place;
+pub use self::place::Unplaced;
 use self::room::{Room, Standing};
-pub use self::unplaced::Unplaced;
 use crate::sip::{self, CSeq, Message, Method, Name, NameAddr, Start};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
 mod leg;
+mod place;
 mod room;
 mod step;
 mod transaction;
-mod unplaced;
 
 pub(crate) use leg::{Answer, End, Invite, Leg, LegId, Origin};
 pub use leg::{Seen, Side};
@@ -100,19 +101,23 @@ impl Dialogs {
     }
 
     /// Takes one message.
-    pub(crate) fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Option<Heard> {
-        let cseq = message.cseq()?;
+    pub(crate) fn message(
+        &mut self,
+        wire: &WireMessage<'_>,
+        message: &Message<'_>,
+        place: &Place<'_>,
+    ) -> Option<Heard> {
+        let &Place { cseq, call_id, ref from, ref to } = place;
         if !matters(cseq.method, message) {
             return None;
         }
-        let (call_id, from, to) = (message.call_id()?, message.from()?, message.to()?);
-        let to_tag = tag(&to);
-        let found = self.find(call_id, &from, to_tag, cseq.method);
+        let to_tag = tag(to);
+        let found = self.find(call_id, from, to_tag, cseq.method);
         let (id, by) = match found {
             Some(found) => found,
             None => {
                 let origin = origin_of(message, cseq.method, to_tag.is_some())?;
-                let id = self.insert(origin, wire, call_id, &from, &to);
+                let id = self.insert(origin, wire, call_id, from, to);
                 (id, Side::Caller)
             }
         };

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use crate::dialog::{Crowded, Dialogs, LegId};
+use crate::dialog::{Crowded, Dialogs, LegId, Place, Unplaced};
 use crate::sip::Message;
 use crate::stream::{Damage, WireMessage};
 use crate::timestamp::Timestamp;
@@ -137,19 +137,21 @@ impl Transfers {
         })
     }
 
-    /// Takes one SIP message.
-    pub fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) {
+    /// Takes one SIP message, if it can be said to which dialog it belongs.
+    pub fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Result<(), Unplaced> {
+        let place = Place::of(message)?;
         while let Some((why, id)) = self.dialogs.crowded() {
             self.counts.evicted += 1;
             self.counts.evicted_for_share += u64::from(why == Crowded::Share);
             self.drop_leg(id, wire.time);
         }
         if self.told_elsewhere(wire, message) {
-            return;
+            return Ok(());
         }
-        if let Some(heard) = self.dialogs.message(wire, message) {
+        if let Some(heard) = self.dialogs.message(wire, message, &place) {
             self.hear(heard, wire, message);
         }
+        Ok(())
     }
 
     /// Takes note of missing evidence at `now`.

@@ -159,7 +159,7 @@ impl World {
             cut: false,
         };
         let message = Message::parse(wire.bytes).unwrap();
-        self.transfers.message(&wire, &message);
+        self.transfers.message(&wire, &message).unwrap();
         self
     }
 

@@ -1,7 +1,32 @@
 //! What a message must have for anyone to tell whose it is.
 
 use super::LONGEST_ID;
-use crate::sip::{Message, Name};
+use crate::sip::{CSeq, Message, Name, NameAddr};
+
+/// What names a message's dialog and its place in it, read once.
+pub(crate) struct Place<'a> {
+    pub(super) cseq: CSeq,
+    pub(super) call_id: &'a [u8],
+    pub(super) from: NameAddr<'a>,
+    pub(super) to: NameAddr<'a>,
+}
+
+impl<'a> Place<'a> {
+    /// Reads it; or says what keeps `message` out of every dialog.
+    pub(crate) fn of(message: &Message<'a>) -> Result<Self, Unplaced> {
+        let lacks = |name| message.header(name).is_none_or(<[u8]>::is_empty);
+        if [Name::CSeq, Name::From, Name::To].into_iter().any(lacks) {
+            return Err(Unplaced::Missing);
+        }
+        let call_id = message.call_id().ok_or(Unplaced::Missing)?;
+        let cseq = message.cseq().ok_or(Unplaced::CSeq)?;
+        let (Some(from), Some(to)) = (message.from(), message.to()) else { return Err(Unplaced::Address) };
+        if call_id.len() > LONGEST_ID {
+            return Err(Unplaced::CallIdTooLong);
+        }
+        Ok(Self { cseq, call_id, from, to })
+    }
+}
 
 /// Why a message belongs to no dialog that could be named (RFC 3261 §8.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,22 +54,6 @@ impl Unplaced {
             Self::CallIdTooLong => "call_id_too_long",
         }
     }
-
-    /// What keeps `message` out of every dialog, if anything does.
-    pub(crate) fn of(message: &Message<'_>) -> Option<Self> {
-        let lacks = |name| message.header(name).is_none_or(<[u8]>::is_empty);
-        if [Name::CallId, Name::CSeq, Name::From, Name::To].into_iter().any(lacks) {
-            return Some(Self::Missing);
-        }
-        if message.cseq().is_none() {
-            return Some(Self::CSeq);
-        }
-        if message.from().is_none() || message.to().is_none() {
-            return Some(Self::Address);
-        }
-        let too_long = message.call_id().is_none_or(|id| id.len() > LONGEST_ID);
-        too_long.then_some(Self::CallIdTooLong)
-    }
 }
 
 #[cfg(test)]
@@ -66,7 +75,8 @@ mod tests {
             ("Call-ID: c", &format!("Call-ID: {long}"), Some(Unplaced::CallIdTooLong)),
         ] {
             let text = whole.replacen(old, new, 1);
-            assert_eq!(Unplaced::of(&Message::parse(text.as_bytes()).unwrap()), reason, "{new}");
+            let message = Message::parse(text.as_bytes()).unwrap();
+            assert_eq!(Place::of(&message).err(), reason, "{new}");
         }
     }
 }
