@@ -223,7 +223,8 @@ pub(crate) fn judged(story: Story, lines: &[Value]) -> Result<()> {
     Ok(())
 }
 
-fn of_transfers(spans: &[Span]) -> impl Iterator<Item = &Span> {
+/// The spans of attempts.
+pub(crate) fn of_transfers(spans: &[Span]) -> impl Iterator<Item = &Span> {
     spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"))
 }
 

@@ -15,7 +15,7 @@ use super::subject::Subject;
 use super::{END, Ground, Open, Seen, holds, inside};
 use crate::daemon::transfer_of;
 use crate::lab::{AGENT_INTERFACE, Lab, Side, address};
-use crate::wire::{Sip, Trace};
+use crate::wire::{Sip, Trace, frames};
 
 const OTHER_PORT: u16 = 5080;
 const TUNNEL_PORT: u16 = 4790;
@@ -197,11 +197,12 @@ impl Elsewhere {
 
     /// In a frame of its own, which a VXLAN (RFC 7348) carries.
     fn send_in_tunnel(&self, id: &str) -> Result<()> {
-        const FILE_AND_RECORD_HEADER: usize = 24 + 16;
         let mut trace = Trace::new(Vec::new())?;
         let [from, to] = [1, 2].map(|host| SocketAddrV4::new([192, 0, 2, host].into(), 5060));
         trace.udp(0, from, to, &self.message(id));
-        let carried = [&[8, 0, 0, 0, 0, 0, 7, 0], &trace.finish()?[FILE_AND_RECORD_HEADER..]].concat();
+        let file = trace.finish()?;
+        let (_, frame) = frames(&file).next().context("no frame")?;
+        let carried = [&[8, 0, 0, 0, 0, 0, 7, 0], frame].concat();
         self.socket.send_to(&carried, SocketAddrV4::new(*self.to.ip(), TUNNEL_PORT))?;
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::genuine::{self, Calls};
 use super::mebibytes;
 use super::run::{Outcome, Pace, Plan, run};
 use crate::daemon::{Metrics, read_capture};
+use crate::live::of_transfers;
 use crate::scratch;
 use crate::traffic::Dice;
 use crate::wire::Trace;
@@ -63,9 +64,7 @@ impl Attack<'_> {
         let comparison = calls.compare(&outcome.lines);
         let Outcome { frames, peak_kib, metrics, spans, .. } = outcome;
         let count = |name: &str, labels: &[&str]| metrics.sum(name, labels).unwrap_or(0);
-        let of_transfers =
-            spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"));
-        let spans = of_transfers.count();
+        let spans = of_transfers(spans).count();
         let lines = [
             format!("{} of {} genuine calls judged right", comparison.right, calls.len()),
             format!(

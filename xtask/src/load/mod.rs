@@ -120,8 +120,8 @@ const FRAMES_PER_CALL: f64 = 8.5;
 
 /// Calls at rates that grow until a frame is lost, and then many at a rate below that.
 fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<()> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred thousand")]
-    let calls = (millions * 1e6 / FRAMES_PER_CALL * 1.02) as u64;
+    let count = times(1_000_000, millions);
+    let calls = times(count, 1.02 / FRAMES_PER_CALL);
     let capture = scratch("load/traffic")?.join("calls.pcap");
     traffic::write(Mix { calls, rate: 200.0, ..Mix::default() }, &capture, &capture.with_extension("truth"))?;
     writeln!(report, "\nCalls and their transfers, no two alike, each rate for {TRIAL} s\n")?;
@@ -153,8 +153,6 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
         asked = times(asked, STEP);
     };
     ensure!(best > 0, "frames are lost at {from} a second");
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few millions")]
-    let count = (millions * 1e6) as u64;
     let long = trial(times(best, BELOW), count)?;
     row(&long)?;
     ensure!(long.frames.seen >= count, "the capture has only {} frames", long.frames.seen);

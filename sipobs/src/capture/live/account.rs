@@ -10,8 +10,9 @@ use std::time::Duration;
 use aya::Ebpf;
 use sipobs_common::{Counters, Failure, Hook};
 
+use super::Error;
+use super::maps::{OfCpu, counters_of_cpus};
 use super::ring::Rings;
-use super::{Error, maps};
 
 /// Frames by what became of them, at one moment:
 ///
@@ -48,16 +49,13 @@ const TRIES: u32 = EAGER + 60;
 const PAUSE: Duration = Duration::from_micros(50);
 const LONGEST: Duration = Duration::from_millis(1);
 
-/// One CPU's counters by hook.
-type OfCpu = [Counters; Hook::ALL.len()];
-
 /// Takes the account; the caller has read `read` frames.
 pub(super) fn take(ebpf: &Ebpf, rings: &Rings, read: u64) -> Result<Account, Error> {
     let mut settled: Vec<Option<OfCpu>> = Vec::new();
     let mut heads: Vec<(u32, u64)> = rings.heads();
     for tries in 1..=TRIES {
         let before = rings.heads();
-        let counters = by_cpu(ebpf)?;
+        let counters = counters_of_cpus(ebpf)?;
         let after = rings.heads();
         settled.resize(counters.len(), None);
         for ((cpu, counters), settled) in (0..).zip(&counters).zip(&mut settled) {
@@ -96,18 +94,6 @@ pub(super) fn take(ebpf: &Ebpf, rings: &Rings, read: u64) -> Result<Account, Err
 fn pause(tries: u32) -> Option<Duration> {
     let doubled = tries.checked_sub(EAGER)?;
     (tries < TRIES).then(|| PAUSE.saturating_mul(2_u32.saturating_pow(doubled)).min(LONGEST))
-}
-
-fn by_cpu(ebpf: &Ebpf) -> Result<Vec<OfCpu>, Error> {
-    let mut cpus: Vec<OfCpu> = Vec::new();
-    for hook in Hook::ALL {
-        let counters = maps::counters_by_cpu(ebpf, hook)?;
-        cpus.resize(cpus.len().max(counters.len()), OfCpu::default());
-        for (cpu, counters) in cpus.iter_mut().zip(counters) {
-            cpu[hook as usize] = counters;
-        }
-    }
-    Ok(cpus)
 }
 
 /// Whether no frame was between two of these counters when they were read.

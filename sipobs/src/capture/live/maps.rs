@@ -137,17 +137,28 @@ pub(super) fn counters_by_cpu(ebpf: &Ebpf, hook: Hook) -> Result<Vec<Counters>, 
     Ok(counters.get(&(hook as u32), 0)?.to_vec())
 }
 
-/// Frames that found no ring, or one that is off, by CPU number, over all hooks.
-pub(super) fn frames_without_ring(ebpf: &Ebpf) -> Result<Vec<u64>, Error> {
-    let mut sums: Vec<u64> = Vec::new();
+/// One CPU's counters by hook.
+pub(super) type OfCpu = [Counters; Hook::ALL.len()];
+
+/// What the programs have counted, by CPU number.
+pub(super) fn counters_of_cpus(ebpf: &Ebpf) -> Result<Vec<OfCpu>, Error> {
+    let mut cpus: Vec<OfCpu> = Vec::new();
     for hook in Hook::ALL {
-        for (cpu, counters) in counters_by_cpu(ebpf, hook)?.iter().enumerate() {
-            sums.resize(sums.len().max(cpu + 1), 0);
-            sums[cpu] +=
-                counters.failed[Failure::NoRing as usize] + counters.failed[Failure::RingOff as usize];
+        let counters = counters_by_cpu(ebpf, hook)?;
+        cpus.resize(cpus.len().max(counters.len()), OfCpu::default());
+        for (cpu, counters) in cpus.iter_mut().zip(counters) {
+            cpu[hook as usize] = counters;
         }
     }
-    Ok(sums)
+    Ok(cpus)
+}
+
+/// Frames that found no ring, or one that is off, by CPU number, over all hooks.
+pub(super) fn frames_without_ring(ebpf: &Ebpf) -> Result<Vec<u64>, Error> {
+    let without = |counters: &Counters| {
+        counters.failed[Failure::NoRing as usize] + counters.failed[Failure::RingOff as usize]
+    };
+    Ok(counters_of_cpus(ebpf)?.iter().map(|hooks| hooks.iter().map(without).sum()).collect())
 }
 
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {
