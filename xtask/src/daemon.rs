@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,6 +46,9 @@ pub(crate) fn cannot_capture(sipobs: &Path, lab: &Lab) -> Option<String> {
         .err()
         .map(|error| error.to_string())
 }
+
+/// How a transfer's line begins.
+const TRANSFER: &str = r#"{"kind":"transfer","#;
 
 /// `sipobs run` on the agent's end of the wire.
 #[derive(Debug)]
@@ -97,10 +100,20 @@ impl Daemon {
         self.running.peak_kib()
     }
 
-    /// Waits until it has written `count` transfers.
-    pub(crate) fn wait_settled(&mut self, count: usize, limit: Duration) -> Result<()> {
+    /// Waits until it has written `count` transfers with `mark` in their lines.
+    pub(crate) fn wait_settled(&self, count: usize, mark: &str, limit: Duration) -> Result<()> {
+        let (mut file, mut line, mut settled) = (None, String::new(), 0);
         wait_for("every verdict settles", limit, || {
-            let settled = self.lines()?.iter().filter(|line| line["kind"] == "transfer").count();
+            // It is made with the first line.
+            if file.is_none() {
+                file = fs::File::open(&self.jsonl).ok().map(BufReader::new);
+            }
+            let Some(file) = &mut file else { return Ok((count == 0).then_some(())) };
+            // The last line may still be in the making.
+            while file.read_line(&mut line)? > 0 && line.ends_with('\n') {
+                settled += usize::from(line.starts_with(TRANSFER) && line.contains(mark));
+                line.clear();
+            }
             Ok((settled >= count).then_some(()))
         })
     }

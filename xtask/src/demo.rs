@@ -62,7 +62,7 @@ fn captured(sipobs: &Path, ui: bool) -> Result<()> {
     calls::place(&lab, &Story::ALL)?;
     let attempts = Story::ALL.iter().filter(|story| story.expected().method.is_some()).count();
     println!("\nThe calls are over. What is not settled yet waits for messages that may still come.\n");
-    daemon.wait_settled(attempts, live::SETTLE_LIMIT)?;
+    daemon.wait_settled(attempts, "", live::SETTLE_LIMIT)?;
     let lines = daemon.stop()?;
     table(&lines);
     drop(lab);

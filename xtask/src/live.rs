@@ -34,7 +34,7 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     deploy::rules_use_only(&metrics.text)?;
 
     let attempts = Story::ALL.iter().filter(|story| story.expected().method.is_some()).count();
-    daemon.wait_settled(attempts, SETTLE_LIMIT)?;
+    daemon.wait_settled(attempts, "", SETTLE_LIMIT)?;
     let last = daemon.metrics(&lab)?;
     ensure!(last.born_since(&first).is_empty(), "not there from the start: {:?}", last.born_since(&first));
     let lines = daemon.stop()?;
@@ -72,7 +72,7 @@ pub(crate) fn replayed(sipobs: &Path) -> Result<()> {
     recording::replay(&lab, &capture)?;
     let after = Count::take(&lab, &daemon)?;
     nothing_lost(&before, &after, &daemon.metrics(&lab)?)?;
-    daemon.wait_settled(transfers(&from_file), SETTLE_LIMIT)?;
+    daemon.wait_settled(transfers(&from_file), "", SETTLE_LIMIT)?;
     same_transfers(&daemon.stop()?, &from_file).context("replayed, and from the file")
 }
 

@@ -42,6 +42,12 @@ mod enabled {
             self.otlp.output(output);
         }
 
+        /// Nothing is captured any more: waits for room from now on, within the bound of a flush.
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self) {
+            self.otlp.end();
+        }
+
         /// What has become of them so far.
         #[cfg(feature = "live")]
         pub(crate) fn counts(&self) -> Option<sipobs::export::metrics::SpanCounts> {

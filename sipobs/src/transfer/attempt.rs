@@ -27,6 +27,26 @@ pub enum Output {
     Alert(Box<Alert>),
 }
 
+impl Output {
+    /// Whether it rests on one side's word alone, which anybody can send in anybody's name: where not all of them
+    /// find room, these make way.
+    pub fn is_one_sided(&self) -> bool {
+        match self {
+            Self::Notice(_) => true,
+            Self::Transfer(attempt) => attempt.is_one_sided(),
+            Self::Call(call) => call.answered.is_none() && call.status.is_none(),
+            Self::Alert(_) => false,
+        }
+    }
+}
+
+impl Attempt {
+    /// Whether neither its call nor the leg to its target was seen from both sides.
+    pub fn is_one_sided(&self) -> bool {
+        [self.visibility.call, self.visibility.target].iter().all(|seen| *seen != Seen::Both)
+    }
+}
+
 /// A transfer attempt, settled: it will not change any more.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attempt {

@@ -43,7 +43,7 @@ impl Attack<'_> {
             capture: &capture,
             agent: genuine::AGENT,
             pace: Pace::Own,
-            attempts: calls.attempts(),
+            attempts: (calls.attempts(), genuine::MARK),
             collected: true,
         };
         let outcome = run(sipobs, &plan)?;

@@ -166,6 +166,9 @@ impl Source {
 /// How the numbers of the ladders begin.
 const LINE: &str = "1510555";
 
+/// How the Call-IDs of the ladders end.
+pub(super) const MARK: &str = "@ladder.example";
+
 /// The case and number in a Call-ID `leg-CASE-NUMBER@ladder.example`.
 fn name_in(call_id: &str) -> Option<&str> {
     Some(call_id.split_once('-')?.1.split_once('@')?.0)

@@ -129,7 +129,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
     let trial = |rate: u64, limit: u64| {
         let pace = Pace::Rate(rate, limit);
         let plan =
-            Plan { name: "knee", capture: &capture, agent: PLATFORM, pace, attempts: 0, collected: false };
+            Plan { name: "knee", capture: &capture, agent: PLATFORM, pace, attempts: (0, ""), collected: false };
         run_one(sipobs, &plan)
     };
     let mut row = |outcome: &Outcome| -> Result<()> {

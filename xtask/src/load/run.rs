@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::children::{Running, output, pause, wait_for};
+use crate::children::{Running, output, wait_for};
 use crate::collector::{Collector, Span};
 use crate::daemon::{Daemon, Frames, Metrics};
 use crate::lab::{Lab, Side};
@@ -21,8 +21,8 @@ pub(super) struct Plan<'a> {
     /// The agent's address or network: what comes from there leaves by the agent's end.
     pub(super) agent: &'a str,
     pub(super) pace: Pace,
-    /// Attempts whose verdicts are waited for.
-    pub(super) attempts: usize,
+    /// Attempts whose verdicts are waited for, and what is in their Call-IDs.
+    pub(super) attempts: (usize, &'a str),
     /// Whether spans go to a collector.
     pub(super) collected: bool,
 }
@@ -62,11 +62,8 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     ensure!(wire == sent, "{sent} frames were sent and {wire} crossed the wire");
 
     caught_up(&lab, &daemon)?;
-    wait_for("every verdict", VERDICTS, || {
-        let given = daemon.metrics(&lab)?.sum("sipobs_transfer_attempts_total", &[]).unwrap_or(0);
-        pause(Duration::from_millis(500))?;
-        Ok((given >= plan.attempts as u64).then_some(()))
-    })?;
+    let (attempts, mark) = plan.attempts;
+    daemon.wait_settled(attempts, mark, VERDICTS)?;
     // One attempt too many would come as late as the last.
     let metrics = daemon.metrics(&lab)?;
     let frames = Frames::accounted(&metrics)?;

@@ -92,10 +92,14 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 
 /// Waits for the sinks and says what was left undone.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, spans, outlets, state, ratio } =
+    let Ended { failure, last, mut spans, outlets, state, ratio } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let mut exit = Exit::Done;
-    let written = outlets.into_iter().map(|outlet| outlet.finish(END));
+    if let Some(spans) = &mut spans {
+        spans.end();
+        last.iter().for_each(|output| spans.output(output));
+    }
+    let written = outlets.into_iter().map(|outlet| outlet.finish(&last, END));
     for finished in written.chain(std::iter::once_with(|| state.finish(ratio, END))) {
         if let Err(error) = finished {
             say(&error);

@@ -2,10 +2,10 @@
 //! hold up the capture.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sipobs::export::Sink;
@@ -16,6 +16,11 @@ use crate::cli::note;
 
 /// Outputs that may wait.
 const QUEUE: usize = 4096;
+/// Once so many wait, one that rests on one side's word alone is dropped.
+const CROWDED: u64 = QUEUE as u64 / 2;
+
+/// How often a queue that is full is tried again.
+const TICK: Duration = Duration::from_millis(2);
 
 /// The sink's near end.
 pub(super) struct Outlet {
@@ -43,8 +48,8 @@ impl Outlet {
 
     /// Takes one output, or drops and counts it when too many wait.
     pub(super) fn output(&mut self, output: &Arc<Output>) {
-        self.books.taken();
-        if self.queue.try_send(Arc::clone(output)).is_err() {
+        let crowded = self.books.taken() > CROWDED && output.is_one_sided();
+        if crowded || self.queue.try_send(Arc::clone(output)).is_err() {
             self.books.dropped();
         }
     }
@@ -54,14 +59,32 @@ impl Outlet {
         *self.books.lock()
     }
 
-    /// Waits until all is written, at most for `limit`.
-    pub(super) fn finish(self, limit: Duration) -> anyhow::Result<()> {
+    /// Takes the `last` outputs and waits until all is written, at most for `limit`.
+    pub(super) fn finish(self, last: &[Arc<Output>], limit: Duration) -> anyhow::Result<()> {
+        let end = now() + limit;
+        for output in last {
+            self.books.taken();
+            if !self.wait_for_room(output, end) {
+                self.books.dropped();
+            }
+        }
         drop(self.queue);
         let name = self.name;
-        match self.result.recv_timeout(limit) {
+        match self.result.recv_timeout(end.saturating_duration_since(now())) {
             Ok(result) => result.with_context(|| format!("the output {name} could not be written")),
             Err(_) => anyhow::bail!("the output {name} takes no more: what was left of it is lost"),
         }
+    }
+
+    /// Queues one output as soon as there is room; false if that is not before `end`.
+    fn wait_for_room(&self, output: &Arc<Output>, end: Instant) -> bool {
+        while let Err(error) = self.queue.try_send(Arc::clone(output)) {
+            if matches!(error, TrySendError::Disconnected(_)) || now() >= end {
+                return false;
+            }
+            thread::sleep(TICK);
+        }
+        true
     }
 }
 
@@ -69,11 +92,12 @@ impl Outlet {
 struct Books(Mutex<SinkCounts>);
 
 impl Books {
-    /// One is about to be queued.
-    fn taken(&self) {
+    /// One is about to be queued. Gives how many wait, that one included.
+    fn taken(&self) -> u64 {
         let mut counts = self.lock();
         counts.taken += 1;
         counts.waiting += 1;
+        counts.waiting
     }
 
     fn written(&self) {
@@ -123,4 +147,107 @@ fn write(
         last = result;
     }
     last
+}
+
+#[allow(clippy::disallowed_methods, reason = "bounds the end, judges nothing")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use sipobs::export::Summary;
+    use sipobs::timestamp::Timestamp;
+    use sipobs::transfer::{Alert, AlertKind, Method, Notice, Outcome};
+
+    /// Longer than any test here takes.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Takes an output whenever it is told to.
+    struct Gate(Receiver<()>, Arc<Mutex<Vec<bool>>>);
+
+    impl Sink for Gate {
+        fn output(&mut self, output: &Output) -> io::Result<()> {
+            let _ = self.0.recv();
+            self.1.lock().unwrap().push(output.is_one_sided());
+            Ok(())
+        }
+
+        fn summary(&mut self, _summary: &Summary) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn one_sided() -> Arc<Output> {
+        Arc::new(Output::Notice(Box::new(Notice {
+            call_id: None,
+            method: Method::Refer,
+            time: Timestamp::default(),
+            outcome: Outcome::Unknown,
+            parties: Vec::new(),
+        })))
+    }
+
+    fn alert() -> Arc<Output> {
+        Arc::new(Output::Alert(Box::new(Alert {
+            alert: AlertKind::ReferRatio,
+            time: Timestamp::default(),
+            trunk: "twilio".into(),
+            numbers: std::collections::BTreeMap::new(),
+            message: String::new(),
+            verdict: None,
+            call_id: None,
+            parties: Vec::new(),
+        })))
+    }
+
+    fn gated() -> (Outlet, Sender<()>, Arc<Mutex<Vec<bool>>>) {
+        let ((open, gate), written) = (channel(), Arc::default());
+        (Outlet::start("test", Box::new(Gate(gate, Arc::clone(&written)))).unwrap(), open, written)
+    }
+
+    #[test]
+    fn what_rests_on_one_side_alone_makes_way() {
+        let (mut outlet, open, written) = gated();
+        let (one_sided, alert) = (one_sided(), alert());
+        for _ in 0..QUEUE {
+            outlet.output(&one_sided);
+        }
+        for _ in 0..QUEUE / 4 {
+            outlet.output(&alert);
+        }
+        assert_eq!(outlet.counts().dropped, QUEUE as u64 - CROWDED);
+        drop(open);
+        outlet.finish(&[], LIMIT).unwrap();
+        assert_eq!(written.lock().unwrap().iter().filter(|one_sided| !**one_sided).count(), QUEUE / 4);
+    }
+
+    #[test]
+    fn the_last_outputs_wait_for_room() {
+        let (outlet, open, written) = gated();
+        let last = vec![one_sided(); 3 * QUEUE];
+        drop(open);
+        outlet.finish(&last, LIMIT).unwrap();
+        assert_eq!(written.lock().unwrap().len(), 3 * QUEUE);
+    }
+
+    #[test]
+    fn what_finds_no_room_at_the_end_is_counted() {
+        let (outlet, _open, _) = gated();
+        let books = Arc::clone(&outlet.books);
+        let last = vec![one_sided(); 3 * QUEUE];
+        let error = outlet.finish(&last, Duration::from_millis(50)).unwrap_err().to_string();
+        assert!(error.contains("the output test takes no more"), "{error}");
+        let counts = *books.lock();
+        assert_eq!(counts.taken, counts.waiting + counts.dropped);
+        // The one that is being written has left the queue.
+        assert_eq!(counts.waiting, QUEUE as u64 + 1);
+    }
 }

@@ -9,6 +9,7 @@ use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
 use sipobs::stream::Damage;
 use sipobs::timestamp::Timestamp;
+use sipobs::transfer::Output;
 use sipobs::transfer::ratio::RatioState;
 
 use super::orders::{Order, Orders, Reload};
@@ -44,6 +45,8 @@ pub(super) struct Watch {
 pub(super) struct Ended {
     /// Why, unless it was asked to.
     pub(super) failure: Option<Error>,
+    /// What was said of all that was still open. The sinks do not have it yet.
+    pub(super) last: Vec<Arc<Output>>,
     pub(super) spans: Option<Spans>,
     pub(super) outlets: Vec<Outlet>,
     pub(super) state: State,
@@ -69,8 +72,10 @@ impl Watch {
         };
         self.vitals.captures(false);
         let failure = self.finish(&mut rounds).err().or(failure);
+        let last = outputs(&mut self.engine, &self.metrics).collect();
+        self.publish();
         let Self { engine, spans, outlets, state, .. } = self;
-        Ended { failure, spans, outlets, state, ratio: engine.transfers().ratio_state() }
+        Ended { failure, last, spans, outlets, state, ratio: engine.transfers().ratio_state() }
     }
 
     /// One wait for frames, and what they lead to.
@@ -176,19 +181,16 @@ impl Watch {
         let now = live.finish(&mut |event| take(engine, event))?;
         self.count_losses(now, rounds);
         self.engine.finish(now);
-        self.drain();
-        self.publish();
         Ok(())
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
-            self.metrics.output(&output);
-            if let Some(spans) = &mut self.spans {
+        let Self { engine, metrics, spans, outlets, .. } = self;
+        for output in outputs(engine, metrics) {
+            if let Some(spans) = spans {
                 spans.output(&output);
             }
-            let output = Arc::new(output);
-            for outlet in &mut self.outlets {
+            for outlet in outlets.iter_mut() {
                 outlet.output(&output);
             }
         }
@@ -233,6 +235,11 @@ impl Watch {
         });
         true
     }
+}
+
+/// What the engine has to say, counted.
+fn outputs(engine: &mut Engine, metrics: &Metrics) -> impl Iterator<Item = Arc<Output>> {
+    std::iter::from_fn(|| engine.poll_output()).inspect(|output| metrics.output(output)).map(Arc::new)
 }
 
 fn take(engine: &mut Engine, event: Event<'_>) {

@@ -110,9 +110,20 @@ impl Otlp {
     /// Takes one output. Never waits, unless told to by [`WhenFull::Wait`]; then it must not be called from
     /// within the runtime.
     pub fn output(&mut self, output: &Output) {
+        let makes_way = output.is_one_sided();
         for span in self.spans.of(output) {
-            self.queue(span);
+            self.queue(span, makes_way);
         }
+    }
+
+    /// Nothing is captured any more: from now on waits for room whatever [`WhenFull`] says, until the time that a
+    /// flush may take has passed.
+    pub fn end(&mut self) {
+        self.deadline.send_if_modified(|deadline| {
+            let first = deadline.is_none();
+            *deadline = deadline.or(Some(Instant::now() + self.flush));
+            first
+        });
     }
 
     /// What has become of the spans so far.
@@ -125,36 +136,40 @@ impl Otlp {
     pub fn shutdown(mut self) -> Arc<Counters> {
         let unfinished: Vec<_> = self.spans.unfinished().collect();
         for span in unfinished {
-            self.queue(span);
+            self.queue(span, false);
         }
-        let Self { sender, deadline, task, runtime, flush, counters, .. } = self;
-        runtime.block_on(async move {
-            deadline.send_replace(Some(Instant::now() + flush));
-            drop(sender);
-            let _ = task.await;
-        });
+        self.end();
+        let Self { sender, task, runtime, counters, deadline: _deadline, .. } = self;
+        drop(sender);
+        let _ = runtime.block_on(task);
         counters
     }
 
-    fn queue(&mut self, span: SpanData) {
+    /// Queues a span, or drops and counts it. One that makes way finds no more than half of the queue.
+    fn queue(&mut self, span: SpanData, makes_way: bool) {
         self.counters.made();
-        let refused = match self.sender.try_send(span) {
-            Ok(()) => return,
-            Err(mpsc::error::TrySendError::Closed(_)) => true,
-            Err(mpsc::error::TrySendError::Full(span)) => match self.when_full {
-                WhenFull::Drop => true,
-                WhenFull::Wait => {
-                    let waited =
-                        self.runtime.block_on(async { self.sender.send_timeout(span, self.flush).await });
-                    if waited.is_err() {
-                        self.when_full = WhenFull::Drop;
-                    }
-                    waited.is_err()
-                }
-            },
-        };
-        if refused {
-            self.counters.refused();
+        let patience = self.patience();
+        let crowded = self.sender.capacity() <= self.sender.max_capacity() / 2;
+        if makes_way && crowded && patience.is_zero() {
+            return self.counters.refused();
+        }
+        let Err(error) = self.sender.try_send(span) else { return };
+        if let mpsc::error::TrySendError::Full(span) = error
+            && !patience.is_zero()
+            && self.runtime.block_on(async { self.sender.send_timeout(span, patience).await }).is_ok()
+        {
+            return;
+        }
+        self.when_full = WhenFull::Drop;
+        self.counters.refused();
+    }
+
+    /// How long a span may wait for room.
+    fn patience(&self) -> Duration {
+        match (*self.deadline.borrow(), self.when_full) {
+            (Some(deadline), _) => deadline.saturating_duration_since(Instant::now()),
+            (None, WhenFull::Wait) => self.flush,
+            (None, WhenFull::Drop) => Duration::ZERO,
         }
     }
 }

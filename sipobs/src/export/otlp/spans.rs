@@ -3,7 +3,7 @@
 //! A call ends after its transfers are settled, so its span is sent last; the ids follow from the call, and
 //! the tree joins up all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{
@@ -27,14 +27,25 @@ const MOST_OPEN: usize = 65_536;
 pub(super) struct Spans {
     node: String,
     scope: InstrumentationScope,
-    /// Calls whose own span is still to come: by Call-ID, when they were first and last heard of.
-    open: BTreeMap<String, (Timestamp, Timestamp)>,
+    /// Calls whose own span is still to come, by Call-ID.
+    open: BTreeMap<String, OpenCall>,
+    /// The same, those first that go first when there are too many.
+    order: BTreeSet<(OpenCall, String)>,
+}
+
+/// A call whose transfer has been sent: those that rest on one side's word come first, then the oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct OpenCall {
+    two_sided: bool,
+    /// When it was last heard of, and first.
+    ended: Timestamp,
+    started: Timestamp,
 }
 
 impl Spans {
     pub(super) fn new(node: String) -> Self {
         let scope = InstrumentationScope::builder("sipobs").with_version(env!("CARGO_PKG_VERSION")).build();
-        Self { node, scope, open: BTreeMap::new() }
+        Self { node, scope, open: BTreeMap::new(), order: BTreeSet::new() }
     }
 
     /// The spans of one output.
@@ -49,17 +60,22 @@ impl Spans {
 
     /// Spans for the calls that were still up at the end, so that their transfers have a parent.
     pub(super) fn unfinished(&mut self) -> impl Iterator<Item = SpanData> {
-        std::mem::take(&mut self.open).into_iter().map(|(call_id, (started, ended))| {
-            let mut span = self.span(&call_id, SpanId::INVALID, "sip.call", started, ended);
-            span.span_context = self.call_context(&call_id);
-            span.attributes.push(KeyValue::new("sip.call_id", call_id));
-            span.attributes.push(KeyValue::new("sip.call.unfinished", true));
-            span
-        })
+        self.open.clear();
+        std::mem::take(&mut self.order).into_iter().rev().map(|(call, call_id)| self.unfinished_call(call, call_id))
+    }
+
+    fn unfinished_call(&self, call: OpenCall, call_id: String) -> SpanData {
+        let mut span = self.span(&call_id, SpanId::INVALID, "sip.call", call.started, call.ended);
+        span.span_context = self.call_context(&call_id);
+        span.attributes.push(KeyValue::new("sip.call_id", call_id));
+        span.attributes.push(KeyValue::new("sip.call.unfinished", true));
+        span
     }
 
     fn call(&mut self, call: &Call) -> SpanData {
-        self.open.remove(&call.call_id);
+        if let Some(open) = self.open.remove(&call.call_id) {
+            self.order.remove(&(open, call.call_id.clone()));
+        }
         let mut span = self.span(&call.call_id, SpanId::INVALID, "sip.call", call.started, call.ended);
         span.span_context = self.call_context(&call.call_id);
         span.attributes = attributes("sip.call", call, &["started", "ended"]);
@@ -71,11 +87,12 @@ impl Spans {
     }
 
     fn attempt(&mut self, attempt: &Attempt) -> Vec<SpanData> {
+        let mut crowded_out = None;
         // A second leg whose call can't be told has a trace of its own.
         let anchor = attempt.call_id.as_deref().or(attempt.target_call_id.as_deref()).unwrap_or("");
         let parent = match &attempt.call_id {
             Some(call_id) => {
-                self.keep_open(call_id, attempt);
+                crowded_out = self.keep_open(call_id, attempt);
                 self.call_context(call_id).span_id()
             }
             None => SpanId::INVALID,
@@ -109,6 +126,7 @@ impl Spans {
             spans.push(span);
         }
         spans.insert(0, root);
+        spans.extend(crowded_out);
         spans
     }
 
@@ -177,12 +195,23 @@ impl Spans {
         span
     }
 
-    fn keep_open(&mut self, call_id: &str, attempt: &Attempt) {
-        if let Some((started, ended)) = self.open.get_mut(call_id) {
-            (*started, *ended) = ((*started).min(attempt.started), (*ended).max(attempt.ended));
-        } else if self.open.len() < MOST_OPEN {
-            self.open.insert(call_id.to_owned(), (attempt.started, attempt.ended));
+    /// Remembers that the call's span is still to come. If that is one too many, gives the span of another.
+    fn keep_open(&mut self, call_id: &str, attempt: &Attempt) -> Option<SpanData> {
+        let Attempt { started, ended, .. } = *attempt;
+        let mut open = OpenCall { two_sided: !attempt.is_one_sided(), ended, started };
+        if let Some(known) = self.open.remove(call_id) {
+            self.order.remove(&(known, call_id.to_owned()));
+            open.two_sided |= known.two_sided;
+            (open.started, open.ended) = (open.started.min(known.started), open.ended.max(known.ended));
         }
+        self.open.insert(call_id.to_owned(), open);
+        self.order.insert((open, call_id.to_owned()));
+        if self.open.len() <= MOST_OPEN {
+            return None;
+        }
+        let (open, call_id) = self.order.pop_first()?;
+        self.open.remove(&call_id);
+        Some(self.unfinished_call(open, call_id))
     }
 
     fn call_context(&self, call_id: &str) -> SpanContext {
@@ -451,6 +480,26 @@ mod tests {
         let call: Vec<_> = spans.unfinished().collect();
         assert_eq!(call.len(), 1);
         assert_eq!(call[0].span_context.span_id(), transfer.parent_span_id);
+    }
+
+    #[test]
+    fn of_too_many_open_calls_those_of_one_side_go_first() {
+        let mut spans = Spans::new("node".into());
+        spans.of(&Output::Transfer(Box::new(samples::busy())));
+        let mut of_one_side = |number: usize| {
+            let mut attempt = samples::busy();
+            attempt.call_id = Some(format!("forged-{number}"));
+            attempt.visibility.call = crate::transfer::Seen::OneWay;
+            spans.of(&Output::Transfer(Box::new(attempt)))
+        };
+        let made: usize = (1..MOST_OPEN).map(|number| of_one_side(number).len()).sum();
+        let one_more = of_one_side(MOST_OPEN);
+        assert_eq!((made, one_more.len()), (4 * (MOST_OPEN - 1), 5));
+        assert_eq!(get(&one_more[4], "sip.call_id"), Some(&Value::from("forged-1")));
+        let left: Vec<_> = spans.unfinished().collect();
+        assert_eq!(left.len(), MOST_OPEN);
+        let first = get(&left[0], "sip.call_id");
+        assert_eq!(first, Some(&Value::from("3c26700fdb2e8a1f@10.78.0.1")), "what both sides said comes first");
     }
 
     #[test]
