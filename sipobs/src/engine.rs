@@ -13,7 +13,7 @@ use crate::stream::{self, Damage, Streams, WireMessage};
 use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
-use crate::transfer::{self, ConfigError, Output, Rules, Transfers};
+use crate::transfer::{self, ConfigError, Evicted, Output, Rules, Transfers};
 
 /// Limits and choices of the stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,10 +40,8 @@ pub struct Counters {
     pub understood: u64,
     /// The others, by reason: without a start line, or without the headers that name a dialog.
     pub unparsed: BTreeMap<&'static str, u64>,
-    /// Calls dropped before their end because there were too many.
-    pub calls_evicted: u64,
-    /// Those of them whose host had more than its share.
-    pub calls_evicted_for_share: u64,
+    /// Calls dropped before their end, by reason.
+    pub calls_evicted: Evicted,
     /// Hosts no longer known to be seen calling, because there were too many.
     pub callers_evicted: u64,
     /// Frames that the capture lost before they came here.
@@ -127,7 +125,6 @@ impl Engine {
             understood: self.inner.understood,
             unparsed: self.inner.unparsed.clone(),
             calls_evicted: counts.evicted,
-            calls_evicted_for_share: counts.evicted_for_share,
             callers_evicted: self.inner.transfers.callers_evicted(),
             ring_lost: self.inner.transfers.ring_lost(),
         }

@@ -65,8 +65,6 @@ pub(crate) struct Leg {
     /// The BYE of the confirmed dialog, and who sent it.
     pub(crate) bye: Option<(Timestamp, Side)>,
     pub(crate) transactions: Transactions,
-    /// Its place is wanted: it is over, whatever its state.
-    pub(super) crowded_out: bool,
     pub(super) standing: Standing,
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Dialogs {
     legs: BTreeMap<LegId, Leg>,
     by_call_id: HashMap<Box<[u8]>, Vec<LegId>>,
     room: Room,
+    /// One leg too many under its Call-ID.
+    surplus: Option<LegId>,
     due: BTreeMap<LegId, Timestamp>,
     timers: BTreeSet<(Timestamp, LegId)>,
     next: u64,
@@ -94,6 +96,7 @@ impl Dialogs {
             legs: BTreeMap::new(),
             by_call_id: HashMap::new(),
             room: Room::new(lifetimes.bytes),
+            surplus: None,
             due: BTreeMap::new(),
             timers: BTreeSet::new(),
             next: 0,
@@ -152,6 +155,9 @@ impl Dialogs {
 
     /// The leg to drop, settled as it stands, before the next message, and why.
     pub(crate) fn crowded(&self) -> Option<(Crowded, LegId)> {
+        if let Some(id) = self.surplus.filter(|id| self.legs.contains_key(id)) {
+            return Some((Crowded::CallId, id));
+        }
         let (why, first) = self.room.crowded()?;
         Some((why, first.or(self.legs.keys().next().copied())?))
     }
@@ -251,7 +257,10 @@ impl Dialogs {
         let id = LegId(self.next);
         self.next += 1;
         let ids = self.by_call_id.entry(call_id.into()).or_default();
-        let crowded = (ids.len() >= LEGS_PER_CALL_ID).then(|| ids[0]);
+        if ids.len() >= LEGS_PER_CALL_ID {
+            let confirmed = |id: &LegId| self.legs.get(id).is_some_and(Leg::is_confirmed);
+            self.surplus = ids.iter().find(|id| !confirmed(id)).or(ids.first()).copied();
+        }
         ids.push(id);
         let end = |party: &NameAddr<'_>| End {
             tag: tag(party).map(Box::from),
@@ -276,17 +285,9 @@ impl Dialogs {
                 answered: None,
                 bye: None,
                 transactions: transaction::Transactions::default(),
-                crowded_out: false,
                 standing: Standing::default(),
             },
         );
-        if let Some(oldest) = crowded {
-            // Dropped by the next `over`, so that its owner hears of it.
-            if let Some(leg) = self.legs.get_mut(&oldest) {
-                leg.crowded_out = true;
-            }
-            self.set_timer(oldest, Timestamp::from_nanos(i64::MIN));
-        }
         id
     }
 
@@ -309,9 +310,6 @@ impl Dialogs {
 impl Lifetimes {
     /// When nothing more is expected of a leg.
     fn of(&self, leg: &Leg) -> Timestamp {
-        if leg.crowded_out {
-            return Timestamp::from_nanos(i64::MIN);
-        }
         if let Some((bye, _)) = leg.bye {
             return bye + self.ended;
         }

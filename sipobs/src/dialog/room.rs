@@ -35,6 +35,8 @@ pub(crate) enum Crowded {
     Room,
     /// Its host has more than its share.
     Share,
+    /// Its Call-ID names more legs than one Call-ID may.
+    CallId,
 }
 
 /// The books of what legs take up.

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use serde::Serialize;
+
 use crate::dialog::{Crowded, Dialogs, LegId, Place, Unplaced};
 use crate::sip::Message;
 use crate::stream::{Damage, WireMessage};
@@ -87,16 +89,40 @@ pub struct Counts {
     pub calls: u64,
     /// Settled attempts by outcome.
     pub transfers: BTreeMap<Outcome, u64>,
-    /// Calls dropped before their end because there were too many.
-    pub evicted: u64,
-    /// Those of them whose host had more than its share of calls that nobody confirmed.
-    pub evicted_for_share: u64,
+    /// Calls dropped before their end.
+    pub evicted: Evicted,
+}
+
+/// Calls dropped before their end, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Evicted {
+    /// There was no room for more.
+    pub room: u64,
+    /// Their host had more than its share of calls that nobody confirmed.
+    pub host_share: u64,
+    /// Too many calls had one Call-ID.
+    pub call_id: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Attempt(AttemptId),
     Second(LegId),
+}
+
+impl Evicted {
+    /// All of them.
+    pub const fn sum(&self) -> u64 {
+        self.room + self.host_share + self.call_id
+    }
+
+    fn add(&mut self, why: Crowded) {
+        *match why {
+            Crowded::Room => &mut self.room,
+            Crowded::Share => &mut self.host_share,
+            Crowded::CallId => &mut self.call_id,
+        } += 1;
+    }
 }
 
 impl Rules {
@@ -141,8 +167,7 @@ impl Transfers {
     pub fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Result<(), Unplaced> {
         let place = Place::of(message)?;
         while let Some((why, id)) = self.dialogs.crowded() {
-            self.counts.evicted += 1;
-            self.counts.evicted_for_share += u64::from(why == Crowded::Share);
+            self.counts.evicted.add(why);
             self.drop_leg(id, wire.time);
         }
         if self.told_elsewhere(wire, message) {

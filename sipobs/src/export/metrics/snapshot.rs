@@ -265,12 +265,13 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         unparsed,
     )?;
     books(&counters.balance(), out)?;
-    let (tcp, calls) = (&counters.stream, &counters);
+    let (tcp, calls) = (&counters.stream, &counters.calls_evicted);
     let evictions = [
         ("tcp_connections", "room", tcp.connections_evicted - tcp.connections_evicted_for_share),
         ("tcp_connections", "host_share", tcp.connections_evicted_for_share),
-        ("calls", "room", calls.calls_evicted - calls.calls_evicted_for_share),
-        ("calls", "host_share", calls.calls_evicted_for_share),
+        ("calls", "room", calls.room),
+        ("calls", "host_share", calls.host_share),
+        ("calls", "call_id", calls.call_id),
         ("callers", "room", counters.callers_evicted),
     ];
     out.counter(
