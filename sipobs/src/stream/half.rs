@@ -20,6 +20,10 @@ use crate::timestamp::Timestamp;
 /// peer is as large.
 const MAX_DISTANCE: u64 = 16 << 20;
 
+/// A RST must have the number of the next byte exactly (RFC 5961 §3.2), or anyone could end any connection. So far from
+/// it the sender may be and the capture not know it.
+const RESET_REACH: u64 = 65_535;
+
 /// How long after an acknowledgement the bytes it acknowledges may still turn up, in a capture that has
 /// its packets out of order.
 const LATE: Duration = Duration::from_millis(50);
@@ -136,6 +140,12 @@ impl Half {
         let distance = i64::from(seq.wrapping_sub(next.seq).cast_signed());
         let near = distance.unsigned_abs() <= MAX_DISTANCE;
         near.then(|| next.offset.saturating_add_signed(distance))
+    }
+
+    /// Whether `seq` may be the number of its sender's next byte.
+    pub(super) fn reaches(&self, seq: u32) -> bool {
+        let offset = self.offset(seq).zip(self.next);
+        offset.is_some_and(|(offset, next)| offset.abs_diff(next.offset) <= RESET_REACH)
     }
 
     /// Takes a segment. It must have started.

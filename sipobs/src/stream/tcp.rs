@@ -209,6 +209,10 @@ impl Connection {
         segment: &Segment<'_>,
         around: &mut Surroundings<'_, '_>,
     ) -> Result<(), Foreign> {
+        if segment.rst && !self.is_reset(side, segment) {
+            around.counters.unused.add(Unused::TcpDistance, 1);
+            return Ok(());
+        }
         if segment.syn && !self.halves[side].opened_by(segment.seq) {
             // A SYN without ACK begins a new connection between the same ports.
             if segment.ack.is_none() {
@@ -238,6 +242,15 @@ impl Connection {
             self.finish_side(key, side, segment.time, around)?;
         }
         Ok(())
+    }
+
+    /// Whether a RST is of one of the two ends, going by its numbers (RFC 5961 §3.2, RFC 9293 §3.10.7.3).
+    fn is_reset(&self, side: usize, segment: &Segment<'_>) -> bool {
+        let (own, other) = (&self.halves[side], &self.halves[1 - side]);
+        if own.started() {
+            return own.reaches(segment.seq);
+        }
+        segment.ack.is_none_or(|ack| !other.started() || other.reaches(ack))
     }
 
     fn time_out(

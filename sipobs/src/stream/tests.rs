@@ -446,6 +446,24 @@ fn rst_gives_up_on_what_is_missing() {
 }
 
 #[test]
+fn a_rst_far_from_the_streams_numbers_is_not_of_its_ends() {
+    let (a, b) = (message(0, 4), message(1, 40));
+    let mut ear = Ear::new();
+    ear.open();
+    ear.tcp(seq(1), &a, DATA);
+    let (front, back) = b.split_at(30);
+    ear.tcp(seq(1 + a.len()), front, DATA);
+    ear.tcp(seq(1 << 20), b"", RST);
+    ear.back(1 << 30, b"", RST);
+    assert_eq!(ear.unused(Unused::TcpDistance), 2);
+    ear.tcp(seq(1 + a.len() + front.len()), back, DATA);
+    assert_eq!(ear.out, [a.clone(), b.clone()]);
+    ear.back(100, b"", RST);
+    ear.wait(5_000);
+    assert_eq!(ear.streams.counters.connections, 0, "their own ends the connection");
+}
+
+#[test]
 fn quiet_connections_are_forgotten() {
     let mut ear = Ear::new();
     ear.tcp(START, b"", SYN);
