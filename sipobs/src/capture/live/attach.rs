@@ -250,7 +250,22 @@ pub(super) fn load_xdp(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Error>
     let program: &mut Xdp = program(ebpf, name)?;
     match program.fd() {
         Ok(_) => Ok(()),
-        Err(_) => program.load().map_err(|error| Error::program(name, &error)),
+        Err(_) => load(name, || program.load()),
+    }
+}
+
+/// How often a program is loaded that a signal keeps from being verified.
+const TRIES: u32 = 5;
+
+/// Loads the program `name`. A signal that is pending cuts verification short (EAGAIN), which says nothing about the
+/// program.
+fn load(name: &'static str, mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), Error> {
+    let mut tries = 1;
+    loop {
+        match load() {
+            Err(error) if tries < TRIES && io_errno(&error) == Some(libc::EAGAIN) => tries += 1,
+            result => return result.map_err(|error| Error::program(name, &error)),
+        }
     }
 }
 
@@ -280,7 +295,7 @@ pub(super) fn classifier<'a>(
 ) -> Result<(&'static str, &'a mut SchedClassifier), Error> {
     let program: &mut SchedClassifier = program(ebpf, name)?;
     if program.fd().is_err() {
-        program.load().map_err(|error| Error::program(name, &error))?;
+        load(name, || program.load())?;
     }
     Ok((name, program))
 }
@@ -293,4 +308,26 @@ where
         .ok_or_else(|| Error::Maps(format!("the object holds no program {name}")))?
         .try_into()
         .map_err(|error| Error::program(name, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Loads that end with `error` so many times, and then well.
+    fn after(failures: u32, error: i32) -> (Result<(), Error>, u32) {
+        let mut loads = 0;
+        let result = load("program", || {
+            loads += 1;
+            if loads > failures { Ok(()) } else { Err(std::io::Error::from_raw_os_error(error).into()) }
+        });
+        (result, loads)
+    }
+
+    #[test]
+    fn a_signal_while_a_program_is_verified_is_no_refusal() {
+        assert!(matches!(after(TRIES - 1, libc::EAGAIN), (Ok(()), TRIES)));
+        assert!(matches!(after(TRIES, libc::EAGAIN), (Err(Error::Program { .. }), TRIES)));
+        assert!(matches!(after(1, libc::EINVAL), (Err(Error::Program { .. }), 1)));
+    }
 }

@@ -38,6 +38,9 @@ const END: Duration = Duration::from_secs(5);
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let config = &args.config().map_err(Failure::usage)?;
     privilege::shed(config, args.file());
+    // Threads have what their parent has left: after that.
+    let runtime = runtime().map_err(Failure::usage)?;
+    let hangups = orders::hold_hangups(&runtime).map_err(Failure::usage)?;
     // What can be wrong with the configuration comes first, then what needs privilege.
     let privacy = config.privacy().map_err(Failure::usage)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
@@ -49,13 +52,12 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
     let outlets = outlets(config, args.format(), args.look()).map_err(Failure::usage)?;
 
-    let runtime = runtime().map_err(Failure::usage)?;
     let vitals = Arc::new(Vitals::default());
     let server = runtime
         .block_on(serve(config.metrics.listen, Arc::clone(&metrics), Arc::clone(&vitals) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
-    let orders = Orders::listen(&runtime, args).map_err(Failure::usage)?;
+    let orders = Orders::listen(&runtime, hangups, args).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
     if live.ring_bytes() < config.capture.ring_bytes {
         note(format_args!(

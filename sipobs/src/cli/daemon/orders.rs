@@ -11,7 +11,7 @@ use sipobs::capture::live::Error;
 use sipobs::config::{Change, Config, ConfigError};
 use sipobs::transfer::Rules;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::service;
 use crate::cli::note;
@@ -34,17 +34,21 @@ pub(super) struct Reload {
 /// Orders in the order of their signals.
 pub(super) struct Orders(Receiver<Order>);
 
+/// A SIGHUP no longer ends the process from here on. What it asks for waits for [`Orders::listen`].
+pub(super) fn hold_hangups(runtime: &Runtime) -> anyhow::Result<Signal> {
+    listen(runtime, SignalKind::hangup())
+}
+
+fn listen(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
+    let _entered = runtime.enter();
+    signal(kind).context("cannot listen for signals")
+}
+
 impl Orders {
-    /// Listens for signals from here on; `args` say where the configuration is.
-    pub(super) fn listen(runtime: &Runtime, args: &Run) -> anyhow::Result<Self> {
-        let entered = runtime.enter();
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        let [mut interrupt, mut terminate, mut hangup] = [
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-        ];
-        drop(entered);
+    /// Listens for signals from here on, and for `hangups`; `args` say where the configuration is.
+    pub(super) fn listen(runtime: &Runtime, mut hangups: Signal, args: &Run) -> anyhow::Result<Self> {
+        let mut interrupt = listen(runtime, SignalKind::interrupt())?;
+        let mut terminate = listen(runtime, SignalKind::terminate())?;
         let (orders, receiver) = channel();
         let reload = reloader(args.clone(), orders.clone())?;
         let at_start = terminals();
@@ -54,7 +58,7 @@ impl Orders {
                     _ = interrupt.recv() => true,
                     _ = terminate.recv() => true,
                     // A terminal that was closed under us says so by the same signal.
-                    _ = hangup.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
+                    _ = hangups.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
                 };
                 let heard = if stop { orders.send(Order::Stop).is_ok() } else { reload.send(()).is_ok() };
                 if !heard {
@@ -108,6 +112,12 @@ fn reloader(args: Run, orders: Sender<Order>) -> anyhow::Result<Sender<()>> {
 
 /// What has changed; nothing is told once the end has begun.
 fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> {
+    // A pipe has given what it had at the start; opening it again waits for a writer, perhaps for ever.
+    if let Some(path) = args.file()
+        && std::fs::metadata(path).is_ok_and(|file| !file.is_file())
+    {
+        anyhow::bail!("{}: no regular file: it can't be read again", path.display());
+    }
     let config = args.config().map_err(fenced)?;
     config.privacy()?;
     let rules = Rules::new(&config.engine().transfer)?;
