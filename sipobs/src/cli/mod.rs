@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sipobs::config::Config;
+use sipobs::config::{Config, Endpoint};
 use sipobs::export::Look;
 use sipobs::privacy::Mask;
 
@@ -119,7 +119,7 @@ impl Settings {
             };
         }
         if let Some(url) = &self.otlp {
-            config.otlp.endpoint = Some(url.clone());
+            config.otlp.endpoint = Some(Endpoint::new(url));
             config.otlp.traces_endpoint = None;
             config.otlp.disabled = false;
         }

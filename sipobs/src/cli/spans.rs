@@ -11,7 +11,7 @@ mod enabled {
     use std::sync::Arc;
 
     use anyhow::Context as _;
-    use sipobs::config::Config;
+    use sipobs::config::{Config, Endpoint};
     pub(crate) use sipobs::export::otlp::WhenFull;
     use sipobs::export::otlp::{Counters, Otlp};
     use sipobs::transfer::Output;
@@ -20,7 +20,7 @@ mod enabled {
     /// Spans on their way out.
     pub(crate) struct Spans {
         otlp: Otlp,
-        url: String,
+        url: Endpoint,
         _runtime: Runtime,
     }
 
@@ -34,7 +34,7 @@ mod enabled {
                 .enable_all()
                 .build()
                 .context("cannot start the OTLP export")?;
-            let otlp = Otlp::start(&config.otlp, &url, when_full, runtime.handle())?;
+            let otlp = Otlp::start(&config.otlp, url.expose(), when_full, runtime.handle())?;
             Ok(Some(Self { otlp, url, _runtime: runtime }))
         }
 
@@ -63,7 +63,7 @@ mod enabled {
                 format!(
                     "{url}: requests to the collector have failed ({failed} so far; the last: {}); {} spans \
                      wait, {} were dropped",
-                    counters.last_failure(),
+                    url.hide(&counters.last_failure()),
                     counters.waiting(),
                     counters.drops().sum()
                 )

@@ -40,6 +40,8 @@ impl Config {
         // What is not written out, or hidden where it is.
         for (name, differs) in [
             ("privacy.key", self.privacy.key != other.privacy.key),
+            ("otlp.endpoint", self.otlp.endpoint != other.otlp.endpoint),
+            ("otlp.traces_endpoint", self.otlp.traces_endpoint != other.otlp.traces_endpoint),
             ("otlp.headers", self.otlp.headers != other.otlp.headers),
             ("diagnosis.path", self.diagnosis != other.diagnosis),
         ] {
@@ -102,8 +104,11 @@ mod tests {
     #[test]
     fn what_is_hidden_is_compared_all_the_same() {
         let with = |key: &str| {
-            config(&format!("[privacy]\nkey = \"{key}\"\n[otlp]\nheaders = {{ a = \"{key}\" }}\n"))
+            config(&format!(
+                "[privacy]\nkey = \"{key}\"\n[otlp]\nheaders = {{ a = \"{key}\" }}\nendpoint = \"http://{key}@c\"\n"
+            ))
         };
-        assert_eq!(with("one").adopt(&with("two")).restart, ["otlp.headers", "privacy.key"]);
+        let restart = ["otlp.endpoint", "otlp.headers", "privacy.key"];
+        assert_eq!(with("one").adopt(&with("two")).restart, restart);
     }
 }

@@ -6,6 +6,7 @@
 //! `[section]`; the standard `OTEL_*` variables set `[otlp]`.
 
 use std::fmt;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,10 @@ mod otlp;
 
 pub use change::Change;
 pub use limits::{Limits, Size};
-pub use otlp::{OtlpConfig, Protocol};
+pub use otlp::{Endpoint, OtlpConfig, Protocol};
+
+/// Of a file; as many trunks as there may be take no more.
+const MOST_BYTES: u64 = 4 << 20;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -271,7 +275,15 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+    let read = || {
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MOST_BYTES {
+            return Err(std::io::Error::other(format!("longer than {} KiB", MOST_BYTES >> 10)));
+        }
+        Ok(text)
+    };
+    read().map_err(|error| ConfigError::Read { path: path.to_owned(), error })
 }
 
 fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
@@ -393,7 +405,7 @@ mod tests {
             ("OTEL_SERVICE_NAME", "right"),
         ];
         let otlp = load("", &variables).unwrap().otlp;
-        assert_eq!(otlp.traces_url().as_deref(), Some("http://c:4318/v1/traces"));
+        assert_eq!(otlp.traces_url(), Some(Endpoint::new("http://c:4318/v1/traces")));
         assert_eq!(otlp.protocol, Protocol::HttpProtobuf);
         assert_eq!(otlp.headers["authorization"].expose(), "Bearer x");
         assert_eq!(otlp.headers["tenant"].expose(), "a");

@@ -1,9 +1,10 @@
 //! `[otlp]`, which the standard `OTEL_*` variables set as well.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::Secret;
@@ -16,10 +17,10 @@ pub struct OtlpConfig {
     pub disabled: bool,
     /// The collector, `http://host:4317`. Without it nothing is exported. Over HTTP, `/v1/traces` is added.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Endpoint>,
     /// The collector's address for traces alone, taken as it stands; wins over `endpoint`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub traces_endpoint: Option<String>,
+    pub traces_endpoint: Option<Endpoint>,
     /// `grpc` or `http/protobuf`.
     pub protocol: Protocol,
     /// Longest time for one request, in milliseconds.
@@ -86,19 +87,66 @@ impl Default for OtlpConfig {
 
 impl OtlpConfig {
     /// Where spans go, `None` if nowhere.
-    pub fn traces_url(&self) -> Option<String> {
+    pub fn traces_url(&self) -> Option<Endpoint> {
         if self.disabled {
             return None;
         }
         if let Some(as_it_stands) = &self.traces_endpoint {
             return Some(as_it_stands.clone());
         }
-        let base = self.endpoint.as_deref()?;
-        Some(match self.protocol {
-            Protocol::Grpc => base.to_owned(),
-            Protocol::HttpProtobuf if base.ends_with("/v1/traces") => base.to_owned(),
-            Protocol::HttpProtobuf => format!("{}/v1/traces", base.trim_end_matches('/')),
-        })
+        let base = self.endpoint.as_ref()?;
+        match self.protocol {
+            Protocol::HttpProtobuf if !base.0.ends_with("/v1/traces") => {
+                Some(Endpoint(format!("{}/v1/traces", base.0.trim_end_matches('/'))))
+            }
+            _ => Some(base.clone()),
+        }
+    }
+}
+
+/// A collector's address. Its user information (RFC 3986 §3.2.1) and its query may hold a secret, and are never
+/// shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The address `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The whole of it, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// `text` without what is not shown of this address.
+    pub fn hide(&self, text: &str) -> String {
+        let (before, query) = self.0.split_once('?').unwrap_or((&self.0, ""));
+        let authority = before.split_once("://").map_or(before, |(_, rest)| rest).split('/').next();
+        let user = authority.and_then(|authority| authority.rsplit_once('@')).map_or("", |(user, _)| user);
+        let secrets = [(format!("{user}@"), "***@"), (format!("?{query}"), "?***")];
+        let secrets = secrets.into_iter().filter(|(secret, _)| secret.len() > 1);
+        secrets.fold(text.to_owned(), |text, (secret, shown)| text.replace(&secret, shown))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hide(&self.0))
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -177,4 +225,29 @@ fn percent_decoded(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_in_an_address_is_not_shown() {
+        for (url, shown) in [
+            ("http://collector:4317", "http://collector:4317"),
+            ("https://me:pass@word@collector/v1/traces?key=1", "https://***@collector/v1/traces?***"),
+            ("https://collector?key=a@b", "https://collector?***"),
+            ("https://collector/a@b", "https://collector/a@b"),
+            ("me:secret@collector:4317", "***@collector:4317"),
+        ] {
+            let endpoint = Endpoint::new(url);
+            assert_eq!(endpoint.to_string(), shown);
+            assert_eq!(format!("{endpoint:?}"), format!("\"{shown}\""));
+            assert_eq!(serde_json::to_value(&endpoint).unwrap(), shown);
+            assert_eq!(
+                endpoint.hide(&format!("error for url ({url}): refused")),
+                format!("error for url ({shown}): refused")
+            );
+        }
+    }
 }
