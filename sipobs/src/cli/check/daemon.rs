@@ -68,8 +68,9 @@ fn absent(name: &str) -> String {
 }
 
 fn resolve(text: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    let found =
-        text.to_socket_addrs().with_context(|| format!("--live {text}: not HOST:PORT, or no such host"))?;
+    let found = text
+        .to_socket_addrs()
+        .with_context(|| format!("--live {text}: not HOST:PORT ([::1]:9464), or no such host"))?;
     let found: Vec<_> = found.collect();
     ensure!(!found.is_empty(), "--live {text}: no such host");
     Ok(found)
@@ -113,7 +114,8 @@ fn fetch(addresses: &[SocketAddr], path: &str) -> anyhow::Result<(u16, String)> 
 fn answer(mut stream: TcpStream, path: &str, time: Duration, most: usize) -> anyhow::Result<Vec<u8>> {
     let end = now() + time;
     stream.set_write_timeout(Some(CONNECT))?;
-    let question = format!("GET {path} HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n");
+    let question =
+        format!("GET {path} HTTP/1.0\r\nConnection: close\r\nAccept: application/openmetrics-text\r\n\r\n");
     stream.write_all(question.as_bytes())?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 16 << 10]);
     loop {
@@ -136,8 +138,11 @@ fn answer(mut stream: TcpStream, path: &str, time: Duration, most: usize) -> any
 fn understood(answer: &[u8]) -> anyhow::Result<(u16, String)> {
     const END: &[u8] = b"\r\n\r\n";
     let end = answer.windows(END.len()).position(|at| at == END);
-    let status = answer.strip_prefix(b"HTTP/1.").and_then(|head| head.get(2..5));
-    let status = status.and_then(|status| std::str::from_utf8(status).ok()?.parse::<u16>().ok());
+    // `HTTP/1.0 200 OK`; the phrase may be missing.
+    let status = answer.strip_prefix(b"HTTP/1.").and_then(|head| head.get(2..)).and_then(|status| {
+        let digits = status.split(|&byte| byte == b' ' || byte == b'\r').next()?;
+        std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 3)?.parse::<u16>().ok()
+    });
     let (Some(end), Some(status)) = (end, status) else {
         bail!("what answers there does not speak HTTP");
     };
@@ -210,6 +215,8 @@ mod tests {
         for (answer, words) in [
             (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "does not speak HTTP"),
             (b"", "does not speak HTTP"),
+            (b"HTTP/1.1 2000 OK\r\n\r\n", "does not speak HTTP"),
+            (b"HTTP/1.1 204\r\n\r\n", "no /metrics: HTTP status 204"),
             (b"HTTP/1.1 404 Not Found\r\n\r\nno", "no /metrics: HTTP status 404"),
             (b"HTTP/1.1 200 OK\r\n\r\n<html></html>", "no series of sipobs"),
             (b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe", "gives no text"),
