@@ -145,6 +145,11 @@ impl Running {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// The file that holds it.
+    pub(crate) fn output_file(&self) -> Result<File> {
+        File::open(&self.log).with_context(|| self.log.display().to_string())
+    }
+
     /// The last `count` lines of what it has written.
     pub(crate) fn tail(&self, count: usize) -> String {
         let text = self.output().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! A real OTLP collector (rotel), and the spans it has received.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -49,7 +50,14 @@ impl Collector {
 
     /// Every span received so far.
     pub(crate) fn spans(&self) -> Result<Vec<Span>> {
-        Ok(parse(&self.0.output()?))
+        let mut spans = Vec::new();
+        self.each_span(|span| spans.push(span))?;
+        Ok(spans)
+    }
+
+    /// Gives every span received so far, one at a time: there may be more than should be held.
+    pub(crate) fn each_span(&self, take: impl FnMut(Span)) -> Result<()> {
+        parse(BufReader::new(self.0.output_file()?), take)
     }
 
     /// Waits until `enough` of them are there.
@@ -72,12 +80,13 @@ impl Collector {
 /// Events:
 /// SpanEvent #0
 /// ```
-fn parse(text: &str) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+fn parse(account: impl BufRead, mut take: impl FnMut(Span)) -> Result<()> {
+    let mut span: Option<Span> = None;
     let mut in_attributes = false;
-    for line in text.lines() {
+    for line in account.split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
         if line.starts_with("Span #") {
-            spans.push(Span::default());
+            span.replace(Span::default()).map(&mut take);
             in_attributes = false;
             continue;
         }
@@ -86,33 +95,46 @@ fn parse(text: &str) -> Vec<Span> {
             in_attributes = false;
             continue;
         }
-        let Some(span) = spans.last_mut() else { continue };
+        if let Some(span) = &mut span {
+            span.add(&line, &mut in_attributes);
+        }
+    }
+    span.map(take);
+    Ok(())
+}
+
+impl Span {
+    /// Whether it is that of an attempt.
+    pub(crate) fn is_of_transfer(&self) -> bool {
+        self.fields.get("Name").is_some_and(|name| name == "sip.transfer")
+    }
+
+    fn add(&mut self, line: &str, in_attributes: &mut bool) {
         match line {
-            "Attributes:" => in_attributes = true,
-            "Events:" | "Links:" => in_attributes = false,
+            "Attributes:" => *in_attributes = true,
+            "Events:" | "Links:" => *in_attributes = false,
             _ if line.starts_with("SpanEvent #") => {
-                in_attributes = false;
-                span.events += 1;
+                *in_attributes = false;
+                self.events += 1;
             }
-            _ if in_attributes => {
+            _ if *in_attributes => {
                 if let Some((name, value)) =
                     line.trim_start().strip_prefix("-> ").and_then(|it| it.split_once(": "))
                 {
                     let value =
                         value.split_once('(').and_then(|(_, it)| it.strip_suffix(')')).unwrap_or(value);
-                    span.attributes.insert(name.into(), value.into());
+                    self.attributes.insert(name.into(), value.into());
                 }
             }
             _ => {
                 if let Some((name, value)) = line.split_once(" : ")
-                    && span.events == 0
+                    && self.events == 0
                 {
-                    span.fields.insert(name.trim().into(), value.trim().into());
+                    self.fields.insert(name.trim().into(), value.trim().into());
                 }
             }
         }
     }
-    spans
 }
 
 #[cfg(test)]
@@ -125,7 +147,8 @@ mod tests {
                     Trace ID       : 5b\n    Name           : sip.transfer\nAttributes:\n     -> a.b: Str(x: (y))\n     \
                     -> n: Int(7)\nEvents:\nSpanEvent #0\n     -> Name: INVITE\nSpanEvent #1\n     -> Name: 200\nSpan #1\n    \
                     Name           : REFER\n";
-        let spans = parse(text);
+        let mut spans = Vec::new();
+        parse(text.as_bytes(), |span| spans.push(span)).unwrap();
         assert_eq!(spans.len(), 2);
         assert_eq!(spans[0].fields["Trace ID"], "5b");
         assert_eq!(spans[0].attributes["a.b"], "x: (y)");

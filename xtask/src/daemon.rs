@@ -120,9 +120,31 @@ impl Daemon {
 
     /// Ends it as a service manager would, and gives all it has written.
     pub(crate) fn stop(mut self) -> Result<Vec<Value>> {
-        self.running.signal(Signal::TERM)?;
-        self.running.succeed(STOP_LIMIT)?;
+        self.end(&[0])?;
         self.lines()
+    }
+
+    /// The same, with one of `exits`. Gives the lines with `mark` in them, and how many transfers the others hold.
+    pub(crate) fn stop_marked(mut self, exits: &[i32], mark: &str) -> Result<(Vec<Value>, usize)> {
+        self.end(exits)?;
+        let (mut marked, mut others) = (Vec::new(), 0);
+        for line in BufReader::new(fs::File::open(&self.jsonl)?).lines() {
+            let line = line?;
+            if line.contains(mark) {
+                marked.extend(json_lines(&line)?);
+            } else {
+                others += usize::from(line.starts_with(TRANSFER));
+            }
+        }
+        Ok((marked, others))
+    }
+
+    fn end(&mut self, exits: &[i32]) -> Result<()> {
+        self.running.signal(Signal::TERM)?;
+        let status = self.running.wait(STOP_LIMIT)?;
+        let expected = status.code().is_some_and(|code| exits.contains(&code));
+        ensure!(expected, "sipobs ended with {status}:\n{}", self.running.tail(30));
+        Ok(())
     }
 
     fn lines(&self) -> Result<Vec<Value>> {

@@ -58,7 +58,7 @@ fn captured(sipobs: &Path, ui: bool) -> Result<()> {
     }
     println!("\nsipobs watches the agent's interface. Its verdicts, as they settle:\n");
     let page = ui.then(|| ui::Page::open(Some(&lab))).transpose()?;
-    let mut daemon = Daemon::start(&lab, sipobs, page.as_ref().map(ui::Page::endpoint), true)?;
+    let daemon = Daemon::start(&lab, sipobs, page.as_ref().map(ui::Page::endpoint), true)?;
     calls::place(&lab, &Story::ALL)?;
     let attempts = Story::ALL.iter().filter(|story| story.expected().method.is_some()).count();
     println!("\nThe calls are over. What is not settled yet waits for messages that may still come.\n");

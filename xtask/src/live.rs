@@ -21,7 +21,7 @@ pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     let lab = Lab::new(&crate::scratch("test-lab")?)?;
     let collector = Collector::start(&lab)?;
-    let mut daemon = Daemon::start(&lab, sipobs, Some(Collector::GRPC), false)?;
+    let daemon = Daemon::start(&lab, sipobs, Some(Collector::GRPC), false)?;
     let first = daemon.metrics(&lab)?;
     let before = Count::take(&lab, &daemon)?;
     let recorded = lab.dir.join("wire.pcap");
@@ -67,7 +67,7 @@ pub(crate) fn replayed(sipobs: &Path) -> Result<()> {
     let capture = recording::shipped();
     let from_file = read_capture(sipobs, &capture)?;
     let lab = Lab::for_replay(&crate::scratch("test-replay")?)?;
-    let mut daemon = Daemon::start(&lab, sipobs, None, false)?;
+    let daemon = Daemon::start(&lab, sipobs, None, false)?;
     let before = Count::take(&lab, &daemon)?;
     recording::replay(&lab, &capture)?;
     let after = Count::take(&lab, &daemon)?;
@@ -225,7 +225,7 @@ pub(crate) fn judged(story: Story, lines: &[Value]) -> Result<()> {
 
 /// The spans of attempts.
 pub(crate) fn of_transfers(spans: &[Span]) -> impl Iterator<Item = &Span> {
-    spans.iter().filter(|span| span.fields.get("Name").is_some_and(|name| name == "sip.transfer"))
+    spans.iter().filter(|span| span.is_of_transfer())
 }
 
 /// Every attempt has its span, with a trace of its call's own, the right outcome and status, and its messages.

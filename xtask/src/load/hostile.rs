@@ -18,6 +18,13 @@ pub(super) fn invite<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice)
     trace.udp(time, from, AGENT, &call(dice, from).bytes());
 }
 
+/// A REFER or NOTIFY within a call that nobody has.
+pub(super) fn referral<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice) {
+    let from = anywhere(dice);
+    let message = if dice.below(2) == 0 { refer(dice, from) } else { notify(dice, from) };
+    trace.udp(time, from, AGENT, &message.bytes());
+}
+
 /// A message with one thing wrong that no reader can mend. One in ten comes over TCP, on a connection of its own.
 pub(super) fn malformed<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice) {
     let from = anywhere(dice);
@@ -39,14 +46,22 @@ fn call(dice: &mut Dice, from: SocketAddrV4) -> Sip {
 fn request(dice: &mut Dice, from: SocketAddrV4) -> Sip {
     match dice.below(5) {
         0 => call(dice, from),
-        1 => headers(dice, from, "REFER", ";tag=there").header("Refer-To", "<sip:+15105550177@10.88.0.1>"),
-        2 => headers(dice, from, "NOTIFY", ";tag=there")
-            .header("Event", "refer")
-            .header("Subscription-State", "terminated;reason=noresource")
-            .body("message/sipfrag;version=2.0", "SIP/2.0 486 Busy Here\r\n"),
+        1 => refer(dice, from),
+        2 => notify(dice, from),
         3 => headers(dice, from, "BYE", ";tag=there"),
         _ => headers(dice, from, "CANCEL", ""),
     }
+}
+
+fn refer(dice: &mut Dice, from: SocketAddrV4) -> Sip {
+    headers(dice, from, "REFER", ";tag=there").header("Refer-To", "<sip:+15105550177@10.88.0.1>")
+}
+
+fn notify(dice: &mut Dice, from: SocketAddrV4) -> Sip {
+    headers(dice, from, "NOTIFY", ";tag=there")
+        .header("Event", "refer")
+        .header("Subscription-State", "terminated;reason=noresource")
+        .body("message/sipfrag;version=2.0", "SIP/2.0 486 Busy Here\r\n")
 }
 
 fn headers(dice: &mut Dice, from: SocketAddrV4, method: &str, to_tag: &str) -> Sip {

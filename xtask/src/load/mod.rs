@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Length of the flood, in seconds.
     #[arg(long, default_value_t = 120)]
     flood_seconds: u64,
-    /// Forged INVITEs a second.
+    /// Forged INVITEs, and forged REFERs and NOTIFYs, a second.
     #[arg(long, default_value_t = 20_000)]
     flood_rate: u64,
     /// Malformed messages, in thousands.
@@ -56,10 +56,12 @@ enum Kind {
     Flood,
     /// Messages that are none.
     Malformed,
+    /// REFERs and NOTIFYs from forged addresses.
+    Referrals,
 }
 
-/// Seconds in which the malformed messages come.
-const MALFORMED_SECONDS: u64 = 60;
+/// Seconds in which the malformed messages come, and the referrals.
+const SECONDS: u64 = 60;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(&[Need::Live, Need::Lab, Need::Checks])?;
@@ -90,8 +92,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 name: "malformed",
                 what: "malformed messages",
                 count: options.malformed * 1_000,
-                seconds: MALFORMED_SECONDS,
+                seconds: SECONDS,
                 message: hostile::malformed,
+                has_attempts: true,
+            },
+        ),
+        (
+            Kind::Referrals,
+            Attack {
+                name: "referrals",
+                what: "REFERs and NOTIFYs from forged addresses",
+                count: SECONDS * options.flood_rate,
+                seconds: SECONDS,
+                message: hostile::referral,
                 has_attempts: true,
             },
         ),
@@ -128,8 +141,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
     writeln!(report, "  {:>10} {:>10} {:>10} {:>10}", "messages/s", "sent", "delivered", "lost")?;
     let trial = |rate: u64, limit: u64| {
         let pace = Pace::Rate(rate, limit);
-        let plan =
-            Plan { name: "knee", capture: &capture, agent: PLATFORM, pace, attempts: (0, ""), collected: false };
+        let plan = Plan { name: "knee", capture: &capture, agent: PLATFORM, pace, wanted: None };
         run_one(sipobs, &plan)
     };
     let mut row = |outcome: &Outcome| -> Result<()> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::children::{Running, output, wait_for};
-use crate::collector::{Collector, Span};
+use crate::collector::Collector;
 use crate::daemon::{Daemon, Frames, Metrics};
 use crate::lab::{Lab, Side};
 use crate::recording::replayer_at;
@@ -21,10 +21,17 @@ pub(super) struct Plan<'a> {
     /// The agent's address or network: what comes from there leaves by the agent's end.
     pub(super) agent: &'a str,
     pub(super) pace: Pace,
-    /// Attempts whose verdicts are waited for, and what is in their Call-IDs.
-    pub(super) attempts: (usize, &'a str),
-    /// Whether spans go to a collector.
-    pub(super) collected: bool,
+    /// What is to be known of it beside the frames.
+    pub(super) wanted: Option<Wanted<'a>>,
+}
+
+/// Attempts whose verdicts are waited for, in JSON lines and at a collector.
+pub(super) struct Wanted<'a> {
+    pub(super) attempts: usize,
+    /// What is in their Call-IDs, and in no others.
+    pub(super) mark: &'a str,
+    /// Whether others may make so many spans that some find no room.
+    pub(super) lossy: bool,
 }
 
 /// How fast.
@@ -46,14 +53,18 @@ pub(super) struct Outcome {
     pub(super) peak_kib: u64,
     /// At the end, when all verdicts were given.
     pub(super) metrics: Metrics,
+    /// What was said of the wanted.
     pub(super) lines: Vec<Value>,
-    pub(super) spans: Vec<Span>,
+    /// Their spans at the collector.
+    pub(super) spans: usize,
+    /// Of others: attempts in lines, and their spans at the collector.
+    pub(super) others: (usize, usize),
 }
 
 /// Sends, waits for the verdicts, and closes the books, each with residual 0.
 pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let lab = Lab::for_replay(&crate::scratch(&format!("load/{}", plan.name))?)?;
-    let collector = plan.collected.then(|| Collector::start(&lab)).transpose()?;
+    let collector = plan.wanted.as_ref().map(|_| Collector::start(&lab)).transpose()?;
     let daemon = Daemon::start(&lab, sipobs, collector.as_ref().map(|_| Collector::GRPC), false)?;
     let before = lab.packets()?;
     let (sent, seconds) = send(&lab, plan)?;
@@ -62,8 +73,9 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     ensure!(wire == sent, "{sent} frames were sent and {wire} crossed the wire");
 
     caught_up(&lab, &daemon)?;
-    let (attempts, mark) = plan.attempts;
-    daemon.wait_settled(attempts, mark, VERDICTS)?;
+    if let Some(Wanted { attempts, mark, .. }) = plan.wanted {
+        daemon.wait_settled(attempts, mark, VERDICTS)?;
+    }
     // One attempt too many would come as late as the last.
     let metrics = daemon.metrics(&lab)?;
     let frames = Frames::accounted(&metrics)?;
@@ -73,10 +85,21 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let peak_kib = daemon.peak_kib().context("the daemon's memory can't be read")?;
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rate = (sent as f64 / seconds) as u64;
-    // It ends well only if every span was acknowledged.
-    let lines = daemon.stop()?;
-    let spans = collector.map_or_else(|| Ok(Vec::new()), |collector| collector.spans())?;
-    Ok(Outcome { frames, rate, seconds, peak_kib, metrics, lines, spans })
+    let mut outcome =
+        Outcome { frames, rate, seconds, peak_kib, metrics, lines: Vec::new(), spans: 0, others: (0, 0) };
+    let (Some(Wanted { mark, lossy, .. }), Some(collector)) = (&plan.wanted, collector) else {
+        daemon.stop()?;
+        return Ok(outcome);
+    };
+    // It ends well only if every span was acknowledged and every line written.
+    (outcome.lines, outcome.others.0) = daemon.stop_marked(if *lossy { &[0, 1] } else { &[0] }, mark)?;
+    collector.each_span(|span| {
+        if span.is_of_transfer() {
+            let wanted = span.attributes.values().any(|value| value.contains(mark));
+            *(if wanted { &mut outcome.spans } else { &mut outcome.others.1 }) += 1;
+        }
+    })?;
+    Ok(outcome)
 }
 
 /// The longest run's sending.
