@@ -61,7 +61,10 @@ impl Spans {
     /// Spans for the calls that were still up at the end, so that their transfers have a parent.
     pub(super) fn unfinished(&mut self) -> impl Iterator<Item = SpanData> {
         self.open.clear();
-        std::mem::take(&mut self.order).into_iter().rev().map(|(call, call_id)| self.unfinished_call(call, call_id))
+        std::mem::take(&mut self.order)
+            .into_iter()
+            .rev()
+            .map(|(call, call_id)| self.unfinished_call(call, call_id))
     }
 
     fn unfinished_call(&self, call: OpenCall, call_id: String) -> SpanData {
@@ -499,7 +502,11 @@ mod tests {
         let left: Vec<_> = spans.unfinished().collect();
         assert_eq!(left.len(), MOST_OPEN);
         let first = get(&left[0], "sip.call_id");
-        assert_eq!(first, Some(&Value::from("3c26700fdb2e8a1f@10.78.0.1")), "what both sides said comes first");
+        assert_eq!(
+            first,
+            Some(&Value::from("3c26700fdb2e8a1f@10.78.0.1")),
+            "what both sides said comes first"
+        );
     }
 
     #[test]
