@@ -13,7 +13,7 @@ use crate::stream::{self, Damage, Streams, WireMessage};
 use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
-use crate::transfer::{self, ConfigError, Evicted, Output, Rules, Transfers};
+use crate::transfer::{self, ConfigError, Evicted, LinkCounts, Output, Rules, Transfers};
 
 /// Limits and choices of the stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct Counters {
     pub calls_evicted: Evicted,
     /// Hosts no longer known to be seen calling, because there were too many.
     pub callers_evicted: u64,
+    /// What there was no room for where second legs are tied to their calls.
+    pub links: LinkCounts,
     /// Frames that the capture lost before they came here.
     pub ring_lost: u64,
 }
@@ -126,6 +128,7 @@ impl Engine {
             unparsed: self.inner.unparsed.clone(),
             calls_evicted: counts.evicted,
             callers_evicted: self.inner.transfers.callers_evicted(),
+            links: self.inner.transfers.link_counts(),
             ring_lost: self.inner.transfers.ring_lost(),
         }
     }

@@ -6,15 +6,17 @@ use std::net::IpAddr;
 use super::tcp::{Class, Key};
 use crate::timestamp::Timestamp;
 
-/// No host may take up more than this part of the room with connections that it opened and nobody answered, once
-/// half is taken.
+/// No host may take up more than this part of the room with connections that it opened and in which nobody answered,
+/// once half is taken.
 const SHARE: usize = 4;
 
 /// The books.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     /// When to look at each connection next, by class.
-    due: [BTreeSet<(Timestamp, Key)>; 3],
+    due: [BTreeSet<(Timestamp, Key)>; Class::COUNT],
+    /// What those of a class take up.
+    of_class: [usize; Class::COUNT],
     /// The same but for two-sided ones, by the host that opened them.
     by_host: BTreeSet<(IpAddr, Class, Timestamp, Key)>,
     /// What these take up.
@@ -54,17 +56,27 @@ impl Books {
             && self.bytes > max / 2
             && self.hosts.get(&host).is_some_and(|bytes| *bytes > max / SHARE)
         {
-            let from = (host, Class::Unproven, Timestamp::from_nanos(i64::MIN), Key::LEAST);
+            let from = (host, Class::Over, Timestamp::from_nanos(i64::MIN), Key::LEAST);
             let first = self.by_host.range(from..).next();
             return first.filter(|(of, ..)| *of == host).map(|(.., key)| (*key, true));
         }
-        let first = || self.due.iter().find_map(|due| due.first()).map(|(_, key)| (*key, false));
-        if self.bytes > max { first() } else { None }
+        if self.bytes <= max {
+            return None;
+        }
+        let mut order = [Class::Over, Class::Unproven, Class::OneSided, Class::TwoSided];
+        // A flood is of one class, and pushes out itself.
+        if self.of_class[Class::OneSided as usize] > self.of_class[Class::Unproven as usize] {
+            order.swap(1, 2);
+        }
+        let first = order.iter().find_map(|class| self.due[*class as usize].first());
+        first.map(|(_, key)| (*key, false))
     }
 
     /// A connection has changed.
     pub(super) fn change(&mut self, key: Key, opener: IpAddr, from: Standing, to: Standing) {
         self.bytes = self.bytes - from.cost + to.cost;
+        self.of_class[from.class as usize] -= from.cost;
+        self.of_class[to.class as usize] += to.cost;
         let moves = from.cost == 0 || to.cost == 0 || from.class != to.class || from.due != to.due;
         if moves && from.cost > 0 {
             self.due[from.class as usize].remove(&(from.due, key));

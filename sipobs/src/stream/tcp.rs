@@ -3,10 +3,10 @@
 //! A connection enters it with its SYN, or with a segment that holds a SIP start line, and leaves it as
 //! soon as its first bytes show that it is not SIP: no state is kept for web traffic, TLS or media.
 //!
-//! The table is bounded in bytes. What goes first: connections without SIP in them, then those of which
-//! only one side was heard (a flood from forged addresses looks like that), then the others; among equals
-//! the one that has been quiet longest. And once half of the room is taken, no host may have more than its
-//! share with connections that it opened and of which the other side was not heard.
+//! The table is bounded in bytes. What goes first: connections that are over; then those without SIP in them,
+//! or those in which only one side said any (a flood is of one of these kinds), whichever take up more; then
+//! the others; among equals the one that has been quiet longest. And once half of the room is taken, no host
+//! may have more than its share with connections that it opened and in which the other side said nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -59,14 +59,22 @@ struct Connection {
     closed: bool,
 }
 
-/// What a connection is worth, least first.
+/// What a connection is worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
-    /// There was no SIP in it, or it is over.
+    /// It is over.
     #[default]
+    Over,
+    /// There was no SIP in it yet.
     Unproven,
+    /// One side has sent SIP.
     OneSided,
+    /// Both have.
     TwoSided,
+}
+
+impl Class {
+    pub(super) const COUNT: usize = 4;
 }
 
 /// What a connection takes up beside its buffers, about: measured in `tests/budget.rs`.
@@ -329,12 +337,11 @@ impl Connection {
     }
 
     fn class(&self) -> Class {
-        if self.closed || !self.proven() {
-            Class::Unproven
-        } else if self.halves.iter().all(Half::started) {
-            Class::TwoSided
-        } else {
-            Class::OneSided
+        match self.halves.iter().filter(|half| half.framer.proven()).count() {
+            _ if self.closed => Class::Over,
+            0 => Class::Unproven,
+            1 => Class::OneSided,
+            _ => Class::TwoSided,
         }
     }
 

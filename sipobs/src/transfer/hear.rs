@@ -20,6 +20,9 @@ impl Transfers {
             self.begin_leg(leg, wire, message);
         }
         self.learn(leg, heard, message);
+        if self.dialogs.leg(leg).is_some_and(|leg| leg.midcall() && leg.is_confirmed()) {
+            self.links.confirmed(leg);
+        }
         match event {
             Event::Invited => self.watch(leg, message),
             Event::Relayed => self.links.reached(leg, wire.dst.ip()),
@@ -87,7 +90,7 @@ impl Transfers {
         }
         self.links.started(facts::leg(leg, wire, message, &self.config.link));
         if signalling.midcall() {
-            self.links.answered(leg, wire.time, None);
+            self.links.up(leg, wire.time, None);
         }
     }
 

@@ -40,7 +40,7 @@ mod verdict;
 
 pub use attempt::*;
 pub use config::{Config, ConfigError, Limits, Timers};
-pub use link::{LinkConfig, LinkHeader, LinkWeights};
+pub use link::{LinkConfig, LinkCounts, LinkHeader, LinkWeights};
 pub use q850::Q850;
 
 use absent::Absent;
@@ -187,6 +187,11 @@ impl Transfers {
     /// Hosts no longer known to be seen calling, because there were too many.
     pub fn callers_evicted(&self) -> u64 {
         self.callers.evicted()
+    }
+
+    /// What there was no room for where second legs are tied to their calls.
+    pub fn link_counts(&self) -> LinkCounts {
+        self.links.counts()
     }
 
     /// Frames that the capture is known to have lost.

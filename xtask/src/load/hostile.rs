@@ -54,7 +54,8 @@ fn request(dice: &mut Dice, from: SocketAddrV4) -> Sip {
 }
 
 fn refer(dice: &mut Dice, from: SocketAddrV4) -> Sip {
-    headers(dice, from, "REFER", ";tag=there").header("Refer-To", "<sip:+15105550177@10.88.0.1>")
+    let target = format!("<sip:+{}@10.88.0.1>", dice.below(10_000_000_000));
+    headers(dice, from, "REFER", ";tag=there").header("Refer-To", target)
 }
 
 fn notify(dice: &mut Dice, from: SocketAddrV4) -> Sip {

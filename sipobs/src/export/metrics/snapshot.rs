@@ -273,6 +273,8 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         ("calls", "host_share", calls.host_share),
         ("calls", "call_id", calls.call_id),
         ("callers", "room", counters.callers_evicted),
+        ("links", "room", counters.links.evicted),
+        ("links", "undecided", counters.links.passed_over),
     ];
     out.counter(
         "evicted",

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use self::coincidence::Coincidence;
 use self::group::Group;
 use self::host::Host;
@@ -60,8 +62,8 @@ pub(crate) struct Links {
     gone: Duration,
     legs: Legs,
     index: Index,
-    /// Legs without an answer: the first to go when there are too many.
-    dialing: BTreeSet<LegId>,
+    /// Legs that no answer has confirmed: the first to go when there are too many.
+    half_open: BTreeSet<LegId>,
     /// Possible second legs that are over, by the host they came from and the moment.
     over: BTreeSet<(IpAddr, Timestamp, LegId)>,
     timers: BTreeSet<(Timestamp, LegId, Timer)>,
@@ -103,12 +105,12 @@ pub(crate) enum Decision {
 }
 
 /// What the linker had no room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LinkCounts {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LinkCounts {
     /// Legs dropped before their end, for [`LinkConfig::max_legs`].
-    pub(crate) evicted: u64,
+    pub evicted: u64,
     /// Possible second legs passed over because too many were undecided.
-    pub(crate) passed_over: u64,
+    pub passed_over: u64,
 }
 
 /// Things to do later about a leg.
@@ -144,7 +146,7 @@ impl Links {
             index: Index::new(config.max_legs),
             config,
             legs: Legs::new(),
-            dialing: BTreeSet::new(),
+            half_open: BTreeSet::new(),
             over: BTreeSet::new(),
             timers: BTreeSet::new(),
             pending: 0,
@@ -163,7 +165,7 @@ impl Links {
             return;
         }
         while self.legs.len() >= self.config.max_legs.max(1) {
-            let Some(oldest) = self.dialing.first().or(self.legs.keys().next()).copied() else { break };
+            let Some(oldest) = self.half_open.first().or(self.legs.keys().next()).copied() else { break };
             self.counts.evicted += 1;
             self.drop_leg(oldest, now);
         }
@@ -188,7 +190,7 @@ impl Links {
         }
         self.index.name(id, &leg.call_id);
         self.index.dialing(id, &leg);
-        self.dialing.insert(id);
+        self.half_open.insert(id);
         self.legs.insert(id, leg);
     }
 
@@ -223,11 +225,21 @@ impl Links {
 
     /// The 2xx to its INVITE; `media` is where its SDP wants the media.
     pub(crate) fn answered(&mut self, id: LegId, now: Timestamp, media: Option<SocketAddr>) {
+        self.up(id, now, media);
+        self.confirmed(id);
+    }
+
+    /// Both sides of it were heard.
+    pub(crate) fn confirmed(&mut self, id: LegId) {
+        self.half_open.remove(&id);
+    }
+
+    /// It is up. That may be only what one side says, who speaks of a dialog older than the capture.
+    pub(crate) fn up(&mut self, id: LegId, now: Timestamp, media: Option<SocketAddr>) {
         self.pass(now);
         let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.state == State::Dialing) else { return };
         leg.state = State::Answered { at: now, ended: None };
         leg.media.extend(media);
-        self.dialing.remove(&id);
         self.index.dialed(id, leg);
         self.index.insert(id, leg, now);
     }
@@ -237,6 +249,7 @@ impl Links {
         self.pass(now);
         let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.state == State::Dialing) else { return };
         leg.state = State::Failed { at: now, status };
+        self.half_open.remove(&id);
         self.finished(id, now);
     }
 
@@ -363,14 +376,12 @@ impl Links {
     }
 
     /// What the linker had no room for so far.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no counter shows it yet"))]
     pub(crate) fn counts(&self) -> LinkCounts {
         self.counts
     }
 
     /// A possible second leg is over; its end will be compared with those of calls.
     fn finished(&mut self, id: LegId, now: Timestamp) {
-        self.dialing.remove(&id);
         let Some(leg) = self.legs.get(&id) else { return };
         self.index.dialed(id, leg);
         let Some(second) = &leg.second else { return };
@@ -488,7 +499,8 @@ impl Links {
     /// Drops a leg that its owner is done with, once no verdict can need it.
     fn drop_if_unneeded(&mut self, id: LegId) {
         let Some(leg) = self.legs.get(&id) else { return };
-        let findable = leg.answered_at().is_some() && self.timers_hold(id, leg);
+        let confirmed = leg.answered_at().is_some() && !self.half_open.contains(&id);
+        let findable = confirmed && self.timers_hold(id, leg);
         if leg.forgotten && leg.pins.is_empty() && !findable {
             let now = leg.over().map_or(leg.invited, |(over, _)| over);
             self.drop_leg(id, now);
@@ -503,7 +515,7 @@ impl Links {
 
     fn drop_leg(&mut self, id: LegId, now: Timestamp) {
         self.release(id);
-        self.dialing.remove(&id);
+        self.half_open.remove(&id);
         if let Some(leg) = self.legs.remove(&id) {
             self.index.leave(id, &leg, now);
             self.index.remove(id, &leg);
