@@ -1,4 +1,4 @@
-//! A flood of INVITEs from forged addresses, and one from a single address, with a thousand genuine calls in
+//! Floods of INVITEs and REFERs from forged addresses, and from a single one, with a thousand genuine calls in
 //! between: every one of those is judged right, and memory stays within the one figure of the configuration.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
@@ -39,7 +39,11 @@ struct Flood {
     answered: bool,
     /// How long its URIs, tags and Call-IDs are.
     long: usize,
+    /// INVITEs, or REFERs in dialogs that nobody saw: each is an attempt.
+    refers: bool,
 }
+
+const INVITES: Flood = Flood { forged: true, answered: false, long: 0, refers: false };
 
 /// One test at a time: they share the allocator.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -140,10 +144,11 @@ fn ip(from: [u8; 4], protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
 fn a_flood_leaves_genuine_calls_alone_and_memory_within_its_budget() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for flood in [
-        Flood { forged: true, answered: false, long: 0 },
-        Flood { forged: false, answered: false, long: 0 },
-        Flood { forged: true, answered: true, long: 0 },
-        Flood { forged: true, answered: false, long: 900 },
+        INVITES,
+        Flood { forged: false, ..INVITES },
+        Flood { answered: true, ..INVITES },
+        Flood { long: 900, ..INVITES },
+        Flood { refers: true, ..INVITES },
     ] {
         run(flood);
     }
@@ -179,7 +184,7 @@ fn run(flood: Flood) {
         }
         if n < FLOOD {
             let host = if flood.forged { forged(n) } else { [198, 51, 100, 1] };
-            junk(&mut text, n, flood.long);
+            junk(&mut text, n, flood);
             give(&mut engine, &mut frame, now, (host, L), &text, &mut told);
             if flood.answered {
                 let answer = text.replacen("INVITE sip:x@l.example SIP/2.0", "SIP/2.0 404 Not Found", 1);
@@ -232,7 +237,10 @@ fn give(
 
 fn drain(engine: &mut Engine, told: &mut BTreeMap<String, Vec<Outcome>>) {
     while let Some(output) = engine.poll_output() {
-        if let Output::Transfer(attempt) = output {
+        // What is said of REFERs that the flood is made of is nobody's.
+        if let Output::Transfer(attempt) = output
+            && !attempt.is_one_sided()
+        {
             told.entry(attempt.call_id.unwrap_or_default()).or_default().push(attempt.outcome);
         }
     }
@@ -310,13 +318,19 @@ fn forged(n: u64) -> [u8; 4] {
     [10 + (a >> 5), b, c, d]
 }
 
-fn junk(text: &mut String, n: u64, long: usize) {
+fn junk(text: &mut String, n: u64, flood: Flood) {
     text.clear();
-    let pad = "p".repeat(long);
+    let pad = "p".repeat(flood.long);
+    let (method, tag, more) = if flood.refers {
+        ("REFER", ";tag=there", "Refer-To: <sip:target@x.example>\r\n")
+    } else {
+        ("INVITE", "", "")
+    };
     write!(
         text,
-        "INVITE sip:x@l.example SIP/2.0\r\nVia: SIP/2.0/UDP x.example;branch=z9hG4bKjunk{n}\r\nFrom: \
-         <sip:{n}{pad}@x.example>;tag={n}{pad}\r\nTo: <sip:x{pad}@l.example>\r\nCall-ID: {n}{pad}@x.example\r\nCSeq: 1 INVITE\r\n\r\n"
+        "{method} sip:x@l.example SIP/2.0\r\nVia: SIP/2.0/UDP x.example;branch=z9hG4bKjunk{n}\r\nFrom: \
+         <sip:{n}{pad}@x.example>;tag={n}{pad}\r\nTo: <sip:x{pad}@l.example>{tag}\r\nCall-ID: {n}{pad}@x.example\r\n\
+         CSeq: 1 {method}\r\n{more}\r\n"
     )
     .unwrap();
 }

@@ -517,6 +517,29 @@ fn a_flood_does_not_push_out_conversations() {
 }
 
 #[test]
+fn a_flood_of_messages_that_nobody_answers_leaves_the_others_alone() {
+    let whole = message(0, 40);
+    let mut ear = Ear::with(Config { max_bytes: 100_000, ..Config::default() });
+    // Half a start line, and a connection in which both sides have spoken.
+    ear.open();
+    ear.tcp(seq(1), &whole[..5], DATA);
+    let other = (end(4, 40_000), end(2, 5060));
+    ear.segment(other.0, other.1, 0, &whole, DATA);
+    ear.segment(other.1, other.0, 0, &whole[..60], DATA);
+    for n in 0..2_000_u16 {
+        let (src, dst) = (end(100 + u8::try_from(n / 50).unwrap(), n), end(2, 5060));
+        ear.segment(src, dst, 0, b"", SYN);
+        ear.segment(dst, src, 0, b"", Flags { ack: Some(1), ..SYN });
+        ear.segment(src, dst, 1, &whole, DATA);
+    }
+    assert!(ear.streams.counters.connections_evicted > 1_800);
+    ear.tcp(seq(6), &whole[5..], DATA);
+    ear.segment(other.1, other.0, 60, &whole[60..], DATA);
+    assert_eq!(ear.out.len(), 2_003);
+    ear.finish();
+}
+
+#[test]
 fn one_host_floods_only_itself() {
     let whole = message(0, 40);
     let mut ear = Ear::with(Config { max_bytes: 100_000, ..Config::default() });

@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Length of the flood, in seconds.
     #[arg(long, default_value_t = 120)]
     flood_seconds: u64,
-    /// Forged INVITEs, and forged REFERs and NOTIFYs, a second.
+    /// Forged INVITEs a second; of REFERs and NOTIFYs, each of which is an attempt, a quarter.
     #[arg(long, default_value_t = 20_000)]
     flood_rate: u64,
     /// Malformed messages, in thousands.
@@ -102,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Attack {
                 name: "referrals",
                 what: "REFERs and NOTIFYs from forged addresses",
-                count: SECONDS * options.flood_rate,
+                count: SECONDS * options.flood_rate / 4,
                 seconds: SECONDS,
                 message: hostile::referral,
                 has_attempts: true,

@@ -51,14 +51,18 @@ impl Index {
         }
     }
 
-    /// Once answered a call can be transferred.
-    pub(super) fn insert(&mut self, id: LegId, leg: &Leg, now: Timestamp) {
+    /// Once answered a call can be transferred: it is found by its numbers, …
+    pub(super) fn number(&mut self, id: LegId, leg: &Leg, now: Timestamp) {
         for key in group_keys(leg) {
             self.groups.entry(key).or_insert_with(|| Group::new(now)).call_answered(id, now);
         }
         for key in caller_keys(leg) {
             self.callers.entry(key).or_default().insert(id);
         }
+    }
+
+    /// … and by what names it.
+    pub(super) fn name_up(&mut self, id: LegId, leg: &Leg) {
         leg.keys.iter().for_each(|key| self.key(id, key));
         leg.sessions.iter().for_each(|uuid| self.session(id, uuid));
         leg.refers.iter().for_each(|refer| self.refer(id, refer));

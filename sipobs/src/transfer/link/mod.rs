@@ -229,19 +229,27 @@ impl Links {
         self.confirmed(id);
     }
 
-    /// Both sides of it were heard.
-    pub(crate) fn confirmed(&mut self, id: LegId) {
-        self.half_open.remove(&id);
-    }
-
-    /// It is up. That may be only what one side says, who speaks of a dialog older than the capture.
+    /// It is up. That may be only what one side says, who speaks of a dialog older than the capture: then it is
+    /// found by what names it, and by number only once it is confirmed.
     pub(crate) fn up(&mut self, id: LegId, now: Timestamp, media: Option<SocketAddr>) {
         self.pass(now);
         let Some(leg) = self.legs.get_mut(&id).filter(|leg| leg.state == State::Dialing) else { return };
         leg.state = State::Answered { at: now, ended: None };
         leg.media.extend(media);
         self.index.dialed(id, leg);
-        self.index.insert(id, leg, now);
+        self.index.name_up(id, leg);
+    }
+
+    /// Both sides of it were heard.
+    pub(crate) fn confirmed(&mut self, id: LegId) {
+        if !self.half_open.remove(&id) {
+            return;
+        }
+        let Some((leg, at)) = self.legs.get(&id).and_then(|leg| Some((leg, leg.answered_at()?))) else { return };
+        self.index.number(id, leg, at);
+        if let Some((ended, side)) = leg.ended() {
+            self.index.ended(leg, ended, side);
+        }
     }
 
     /// The final failure of its INVITE, after any authentication; `None` when it timed out.
@@ -259,7 +267,9 @@ impl Links {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let State::Answered { at, ended: None } = leg.state else { return };
         leg.state = State::Answered { at, ended: Some((now, side)) };
-        self.index.ended(leg, now, side);
+        if !self.half_open.contains(&id) {
+            self.index.ended(leg, now, side);
+        }
         self.timers.insert((now + self.after_end, id, Timer::Leave));
         self.timers.insert((now + NAMED_AFTER_END.max(self.after_end), id, Timer::Drop));
         self.finished(id, now);

@@ -354,3 +354,24 @@ fn a_flood_of_invites_does_not_push_out_answered_calls() {
     case.links.failed(leg, moment(5.3), Some(486));
     assert_eq!(case.linked(leg, 5.3).unwrap().1, call);
 }
+
+#[test]
+fn a_flood_of_one_sided_dialogs_does_not_push_out_answered_calls() {
+    let mut case = Case::new();
+    case.links.config.max_legs = 100;
+    let call = case.call(0.0, "+14155550138");
+    for n in 0..1000 {
+        let now = 1.0 + f64::from(n) * 0.001;
+        let forged = case.start(now, 66, PLATFORM, "+1", OWN, |_| ());
+        case.links.up(forged, moment(now), None);
+        case.links.ended(forged, moment(now), Side::Caller);
+        if n % 2 == 0 {
+            case.links.forget(forged);
+            assert!(!case.links.legs.contains_key(&forged), "nobody confirmed it, so nobody needs it");
+        }
+    }
+    assert_eq!(case.links.counts().evicted, 401);
+    let leg = case.leg(5.0);
+    case.links.failed(leg, moment(5.3), Some(486));
+    assert_eq!(case.linked(leg, 5.3).unwrap().1, call);
+}
