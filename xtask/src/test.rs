@@ -123,8 +123,12 @@ fn fmt() -> Result<Verdict> {
 }
 
 fn clippy() -> Result<Verdict> {
-    for features in [&["--workspace"][..], &["--package", "sipobs", "--features", "live"]] {
-        let mut arguments = vec!["clippy", "--locked", "--all-targets"];
+    for features in [
+        &["--workspace", "--all-targets"][..],
+        &["--package", "sipobs", "--all-targets", "--features", "live"],
+        &["--package", "sipobs", "--no-default-features", "--features", "live"],
+    ] {
+        let mut arguments = vec!["clippy", "--locked"];
         arguments.extend(features);
         arguments.extend(["--", "--deny", "warnings"]);
         cargo(&arguments)?;

@@ -34,7 +34,8 @@ mod enabled {
                 .enable_all()
                 .build()
                 .context("cannot start the OTLP export")?;
-            let otlp = Otlp::start(&config.otlp, url.expose(), when_full, runtime.handle())?;
+            let otlp = Otlp::start(&config.otlp, url.expose(), when_full, runtime.handle())
+                .map_err(|error| anyhow::anyhow!("{}", url.hide(&error.to_string())))?;
             Ok(Some(Self { otlp, url, _runtime: runtime }))
         }
 
@@ -119,6 +120,11 @@ mod disabled {
         }
 
         pub(crate) fn output(&mut self, _output: &Output) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self) {
             match *self {}
         }
 

@@ -96,10 +96,13 @@ impl OtlpConfig {
         }
         let base = self.endpoint.as_ref()?;
         match self.protocol {
-            Protocol::HttpProtobuf if !base.0.ends_with("/v1/traces") => {
-                Some(Endpoint(format!("{}/v1/traces", base.0.trim_end_matches('/'))))
+            Protocol::HttpProtobuf => {
+                let query = base.0.find('?').unwrap_or(base.0.len());
+                let (path, query) = base.0.split_at(query);
+                let path = path.trim_end_matches('/').trim_end_matches("/v1/traces");
+                Some(Endpoint(format!("{path}/v1/traces{query}")))
             }
-            _ => Some(base.clone()),
+            Protocol::Grpc => Some(base.clone()),
         }
     }
 }
@@ -123,11 +126,18 @@ impl Endpoint {
 
     /// `text` without what is not shown of this address.
     pub fn hide(&self, text: &str) -> String {
-        let (before, query) = self.0.split_once('?').unwrap_or((&self.0, ""));
-        let authority = before.split_once("://").map_or(before, |(_, rest)| rest).split('/').next();
-        let user = authority.and_then(|authority| authority.rsplit_once('@')).map_or("", |(user, _)| user);
-        let secrets = [(format!("{user}@"), "***@"), (format!("?{query}"), "?***")];
-        let secrets = secrets.into_iter().filter(|(secret, _)| secret.len() > 1);
+        let from = self.0.find("://").map_or(0, |at| at + 3);
+        let rest = &self.0[from..];
+        let (user, query) = (rest.rfind('@'), rest.find('?'));
+        let secrets = match (user, query) {
+            // Which of the two it is can't be told.
+            (Some(user), Some(query)) if query < user => [Some((rest.to_owned(), "***")), None],
+            _ => [
+                user.map(|at| (rest[..=at].to_owned(), "***@")),
+                query.map(|at| (rest[at..].to_owned(), "?***")),
+            ],
+        };
+        let secrets = secrets.into_iter().flatten().filter(|(secret, _)| secret.len() > 1);
         secrets.fold(text.to_owned(), |text, (secret, shown)| text.replace(&secret, shown))
     }
 }
@@ -232,12 +242,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_path_goes_before_the_query() {
+        for (url, traces) in [
+            ("http://c:4318", "http://c:4318/v1/traces"),
+            ("http://c/base/", "http://c/base/v1/traces"),
+            ("http://c/v1/traces", "http://c/v1/traces"),
+            ("http://c?key=1", "http://c/v1/traces?key=1"),
+            ("http://c/v1/traces?key=1/", "http://c/v1/traces?key=1/"),
+        ] {
+            let endpoint = Some(Endpoint::new(url));
+            let config = OtlpConfig { endpoint, protocol: Protocol::HttpProtobuf, ..OtlpConfig::default() };
+            assert_eq!(config.traces_url().unwrap().expose(), traces);
+        }
+    }
+
+    #[test]
     fn what_may_be_secret_in_an_address_is_not_shown() {
         for (url, shown) in [
             ("http://collector:4317", "http://collector:4317"),
             ("https://me:pass@word@collector/v1/traces?key=1", "https://***@collector/v1/traces?***"),
-            ("https://collector?key=a@b", "https://collector?***"),
-            ("https://collector/a@b", "https://collector/a@b"),
+            ("https://collector?key=a@b", "https://***"),
+            ("https://me:pass?word@collector", "https://***"),
+            ("https://me:pass/word@collector/v1/traces", "https://***@collector/v1/traces"),
             ("me:secret@collector:4317", "***@collector:4317"),
         ] {
             let endpoint = Endpoint::new(url);

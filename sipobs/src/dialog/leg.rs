@@ -180,9 +180,14 @@ impl Leg {
         self.origin == Origin::Midcall
     }
 
-    /// A leg that a flood of unanswered requests can't make.
-    pub(crate) fn is_confirmed(&self) -> bool {
+    /// Whether it is up, as far as its messages tell.
+    pub(super) fn is_confirmed(&self) -> bool {
         self.answered.is_some() || (self.midcall() && self.visible() == Seen::Both)
+    }
+
+    /// Whether both sides say that it is up: no flood from forged addresses can make such a leg.
+    pub(crate) fn is_confirmed_by_both(&self) -> bool {
+        self.is_confirmed() && self.visible() == Seen::Both
     }
 
     /// Notes the hosts a message went between; whether they are new.

@@ -258,7 +258,7 @@ impl Dialogs {
         self.next += 1;
         let ids = self.by_call_id.entry(call_id.into()).or_default();
         if ids.len() >= LEGS_PER_CALL_ID {
-            let confirmed = |id: &LegId| self.legs.get(id).is_some_and(Leg::is_confirmed);
+            let confirmed = |id: &LegId| self.legs.get(id).is_some_and(Leg::is_confirmed_by_both);
             self.surplus = ids.iter().find(|id| !confirmed(id)).or(ids.first()).copied();
         }
         ids.push(id);

@@ -1,7 +1,7 @@
 //! What legs take up, and who goes first when there is no room.
 //!
-//! A leg that an answer has confirmed is never thrown out for one that is not. Those that are not are of three
-//! kinds: nobody has answered, it failed, it rings. The oldest goes of the kind that there is most of: a flood is
+//! A leg that both sides have confirmed is never thrown out for one that is not. Those that are not are of four
+//! kinds: nobody has answered, it failed, it rings, it is up as only one side says. The oldest goes of the kind that there is most of: a flood is
 //! of one kind, whether it comes from forged addresses or is refused by its target, and so pushes out itself. And
 //! once half of the room is taken, no host may have more than its share of them: who calls from one address throws
 //! out no one else's calls.
@@ -26,6 +26,8 @@ enum Kind {
     Failed,
     /// Under way.
     Early,
+    /// Its caller acknowledges an answer that was not seen.
+    Acknowledged,
 }
 
 /// Why a leg has to go.
@@ -67,7 +69,7 @@ pub(super) struct Standing {
 struct Tentative {
     bytes: usize,
     /// How many there are of each kind.
-    legs: [usize; 3],
+    legs: [usize; 4],
 }
 
 impl Room {
@@ -87,7 +89,7 @@ impl Room {
     /// Puts a leg, new or changed, where it belongs.
     pub(super) fn settle(&mut self, leg: &mut Leg) {
         let Standing { charged, .. } = leg.standing;
-        let kind = if leg.is_confirmed() { None } else { Some(kind(leg)) };
+        let kind = if leg.is_confirmed_by_both() { None } else { Some(kind(leg)) };
         let standing = Standing { kind, cost: cost(leg) + charged, charged };
         let was = std::mem::replace(&mut leg.standing, standing);
         self.change(leg.id, leg.hosts.0, was, standing);
@@ -159,7 +161,7 @@ impl Tentative {
 
     /// The kind that there is most of.
     fn most(&self) -> Kind {
-        let kinds = [Kind::Unanswered, Kind::Failed, Kind::Early];
+        let kinds = [Kind::Unanswered, Kind::Failed, Kind::Early, Kind::Acknowledged];
         // Of equals the first: the last in this order.
         kinds.into_iter().rev().max_by_key(|kind| self.legs[*kind as usize]).unwrap_or(Kind::Unanswered)
     }
@@ -167,7 +169,9 @@ impl Tentative {
 
 fn kind(leg: &Leg) -> Kind {
     let heard = leg.callee.heard || leg.invite.as_ref().is_some_and(|invite| invite.heard.is_some());
-    if !heard {
+    if leg.is_confirmed() {
+        Kind::Acknowledged
+    } else if !heard {
         Kind::Unanswered
     } else if leg.failure().is_some() {
         Kind::Failed

@@ -171,6 +171,7 @@ pub(super) fn call() -> Output {
         trunk: "twilio".into(),
         transfers: 0,
         refer_absent: ReferAbsent::Fact { invite_unknown: false },
+        seen: Seen::Both,
         parties: vec![],
     }))
 }

@@ -7,7 +7,7 @@ use crate::sip::{CSeq, Method as SipMethod};
 use crate::timestamp::Timestamp;
 use crate::transfer::{
     AlertKind, Diagnosis, Evidence, Kind, LadderLine, Leg, Link, Method, Notice, Outcome, Quality,
-    ReferAbsent, Visibility,
+    ReferAbsent, Seen, Visibility,
 };
 
 const KEY: &[u8] = b"correct horse battery staple";
@@ -128,6 +128,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         trunk: "other".into(),
         transfers: 0,
         refer_absent: ReferAbsent::No,
+        seen: Seen::Both,
         parties: parties.iter().map(|party| (*party).to_owned()).collect(),
     }))
 }

@@ -64,7 +64,8 @@ impl Books {
             return None;
         }
         let mut order = [Class::Over, Class::Unproven, Class::OneSided, Class::TwoSided];
-        // A flood is of one class, and pushes out itself.
+        // A flood is of one class, and pushes out itself; where one direction is all that is captured, not before
+        // it takes up as much as the calls do.
         if self.of_class[Class::OneSided as usize] > self.of_class[Class::Unproven as usize] {
             order.swap(1, 2);
         }

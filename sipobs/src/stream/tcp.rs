@@ -218,7 +218,8 @@ impl Connection {
         around: &mut Surroundings<'_, '_>,
     ) -> Result<(), Foreign> {
         if segment.rst && !self.is_reset(side, segment) {
-            around.counters.unused.add(Unused::TcpDistance, 1);
+            let empty = segment.payload.is_empty();
+            around.counters.unused.add(if empty { Unused::NoPayload } else { Unused::TcpDistance }, 1);
             return Ok(());
         }
         if segment.syn && !self.halves[side].opened_by(segment.seq) {

@@ -32,9 +32,10 @@ impl Output {
     /// find room, these make way.
     pub fn is_one_sided(&self) -> bool {
         match self {
+            // A first word, which a last one will follow.
             Self::Notice(_) => true,
             Self::Transfer(attempt) => attempt.is_one_sided(),
-            Self::Call(call) => call.answered.is_none() && call.status.is_none(),
+            Self::Call(call) => call.seen != Seen::Both,
             Self::Alert(_) => false,
         }
     }
@@ -309,6 +310,9 @@ pub struct Call {
     /// Whether a REFER might have been expected and did not come.
     #[serde(flatten)]
     pub refer_absent: ReferAbsent,
+    /// Whose messages were seen.
+    #[serde(skip)]
+    pub seen: Seen,
     /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
     /// a Call-ID are somebody's number.
     #[serde(skip)]

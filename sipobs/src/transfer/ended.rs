@@ -46,6 +46,7 @@ impl Transfers {
             trunk: trunk.clone(),
             transfers: call.transfers,
             refer_absent,
+            seen: leg.visible(),
             parties: parties.clone(),
         };
         self.outputs.push_back(Output::Call(Box::new(record)));

@@ -20,9 +20,6 @@ impl Transfers {
             self.begin_leg(leg, wire, message);
         }
         self.learn(leg, heard, message);
-        if self.dialogs.leg(leg).is_some_and(|leg| leg.midcall() && leg.is_confirmed()) {
-            self.links.confirmed(leg);
-        }
         match event {
             Event::Invited => self.watch(leg, message),
             Event::Relayed => self.links.reached(leg, wire.dst.ip()),
@@ -41,6 +38,9 @@ impl Transfers {
             },
             Event::Acknowledged => self.acknowledged(leg, wire.time),
             Event::Retried => {}
+        }
+        if self.dialogs.leg(leg).is_some_and(|leg| leg.is_confirmed_by_both()) {
+            self.links.confirmed(leg);
         }
         self.draw(heard, wire, message);
         self.review_leg(leg, wire.time);
@@ -152,7 +152,7 @@ impl Transfers {
                 second.told = true;
             }
             self.caller_answered(leg, now);
-            self.links.answered(leg, now, None);
+            self.links.up(leg, now, None);
         }
     }
 

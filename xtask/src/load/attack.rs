@@ -42,11 +42,7 @@ impl Attack<'_> {
             capture: &capture,
             agent: genuine::AGENT,
             pace: Pace::Own,
-            wanted: Some(Wanted {
-                attempts: calls.attempts(),
-                mark: genuine::MARK,
-                lossy: self.has_attempts,
-            }),
+            wanted: Some(Wanted { attempts: calls.attempts(), mark: genuine::MARK }),
         };
         let outcome = run(sipobs, &plan)?;
         writeln!(

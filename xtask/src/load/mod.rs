@@ -61,7 +61,7 @@ enum Kind {
 }
 
 /// Seconds in which the malformed messages come, and the referrals.
-const SECONDS: u64 = 60;
+const ATTACK_SECONDS: u64 = 60;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(&[Need::Live, Need::Lab, Need::Checks])?;
@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 name: "malformed",
                 what: "malformed messages",
                 count: options.malformed * 1_000,
-                seconds: SECONDS,
+                seconds: ATTACK_SECONDS,
                 message: hostile::malformed,
                 has_attempts: true,
             },
@@ -102,8 +102,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Attack {
                 name: "referrals",
                 what: "REFERs and NOTIFYs from forged addresses",
-                count: SECONDS * options.flood_rate / 4,
-                seconds: SECONDS,
+                count: ATTACK_SECONDS * options.flood_rate / 4,
+                seconds: ATTACK_SECONDS,
                 message: hostile::referral,
                 has_attempts: true,
             },

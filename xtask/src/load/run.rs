@@ -30,8 +30,6 @@ pub(super) struct Wanted<'a> {
     pub(super) attempts: usize,
     /// What is in their Call-IDs, and in no others.
     pub(super) mark: &'a str,
-    /// Whether others may make so many spans that some find no room.
-    pub(super) lossy: bool,
 }
 
 /// How fast.
@@ -76,7 +74,6 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     if let Some(Wanted { attempts, mark, .. }) = plan.wanted {
         daemon.wait_settled(attempts, mark, VERDICTS)?;
     }
-    // One attempt too many would come as late as the last.
     let metrics = daemon.metrics(&lab)?;
     let frames = Frames::accounted(&metrics)?;
     ensure!(frames.seen == wire, "{wire} frames crossed the wire and the programs saw {}", frames.seen);
@@ -87,12 +84,12 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let rate = (sent as f64 / seconds) as u64;
     let mut outcome =
         Outcome { frames, rate, seconds, peak_kib, metrics, lines: Vec::new(), spans: 0, others: (0, 0) };
-    let (Some(Wanted { mark, lossy, .. }), Some(collector)) = (&plan.wanted, collector) else {
+    let (Some(Wanted { mark, .. }), Some(collector)) = (&plan.wanted, collector) else {
         daemon.stop()?;
         return Ok(outcome);
     };
     // It ends well only if every span was acknowledged and every line written.
-    (outcome.lines, outcome.others.0) = daemon.stop_marked(if *lossy { &[0, 1] } else { &[0] }, mark)?;
+    (outcome.lines, outcome.others.0) = daemon.stop_marked(mark)?;
     collector.each_span(|span| {
         if span.is_of_transfer() {
             let wanted = span.attributes.values().any(|value| value.contains(mark));

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::run::{Format, Run};
 use super::spans::{Spans, WhenFull};
 use super::{Exit, Failure, note, say};
-use orders::Orders;
+use orders::{Hangups, Orders};
 use outlet::Outlet;
 use state::State;
 use vitals::Vitals;
@@ -40,7 +40,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     privilege::shed(config, args.file());
     // Threads have what their parent has left: after that.
     let runtime = runtime().map_err(Failure::usage)?;
-    let hangups = orders::hold_hangups(&runtime).map_err(Failure::usage)?;
+    let hangups = Hangups::hold(&runtime).map_err(Failure::usage)?;
     // What can be wrong with the configuration comes first, then what needs privilege.
     let privacy = config.privacy().map_err(Failure::usage)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
@@ -94,12 +94,16 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 
 /// Waits for the sinks and says what was left undone.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, last, mut spans, outlets, state, ratio } =
+    let Ended { failure, last, spans, outlets, state, ratio } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let mut exit = Exit::Done;
-    if let Some(spans) = &mut spans {
+    // Outlets go on writing meanwhile.
+    if let Some(mut spans) = spans {
         spans.end();
         last.iter().for_each(|output| spans.output(output));
+        if !spans.finish() {
+            exit = Exit::Partial;
+        }
     }
     let written = outlets.into_iter().map(|outlet| outlet.finish(&last, END));
     for finished in written.chain(std::iter::once_with(|| state.finish(ratio, END))) {
@@ -107,9 +111,6 @@ fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
             say(&error);
             exit = Exit::Partial;
         }
-    }
-    if !spans.is_none_or(Spans::finish) {
-        exit = Exit::Partial;
     }
     match failure {
         Some(error) => Err(cannot_capture(error, "capture stopped")),

@@ -34,9 +34,18 @@ pub(super) struct Reload {
 /// Orders in the order of their signals.
 pub(super) struct Orders(Receiver<Order>);
 
-/// A SIGHUP no longer ends the process from here on. What it asks for waits for [`Orders::listen`].
-pub(super) fn hold_hangups(runtime: &Runtime) -> anyhow::Result<Signal> {
-    listen(runtime, SignalKind::hangup())
+/// SIGHUPs from the start on.
+pub(super) struct Hangups {
+    signal: Signal,
+    /// Which streams were a terminal.
+    at_start: [bool; 3],
+}
+
+impl Hangups {
+    /// None ends the process from here on. What they ask for waits for [`Orders::listen`].
+    pub(super) fn hold(runtime: &Runtime) -> anyhow::Result<Self> {
+        Ok(Self { signal: listen(runtime, SignalKind::hangup())?, at_start: terminals() })
+    }
 }
 
 fn listen(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
@@ -46,12 +55,12 @@ fn listen(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
 
 impl Orders {
     /// Listens for signals from here on, and for `hangups`; `args` say where the configuration is.
-    pub(super) fn listen(runtime: &Runtime, mut hangups: Signal, args: &Run) -> anyhow::Result<Self> {
+    pub(super) fn listen(runtime: &Runtime, hangups: Hangups, args: &Run) -> anyhow::Result<Self> {
         let mut interrupt = listen(runtime, SignalKind::interrupt())?;
         let mut terminate = listen(runtime, SignalKind::terminate())?;
         let (orders, receiver) = channel();
         let reload = reloader(args.clone(), orders.clone())?;
-        let at_start = terminals();
+        let Hangups { signal: mut hangups, at_start } = hangups;
         runtime.spawn(async move {
             loop {
                 let stop = tokio::select! {

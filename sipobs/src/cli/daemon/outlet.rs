@@ -167,12 +167,18 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     /// Takes an output whenever it is told to.
-    struct Gate(Receiver<()>, Arc<Mutex<Vec<bool>>>);
+    struct Gate {
+        open: Receiver<()>,
+        /// Hears of each output that waits there.
+        arrived: Sender<()>,
+        written: Arc<Mutex<Vec<bool>>>,
+    }
 
     impl Sink for Gate {
         fn output(&mut self, output: &Output) -> io::Result<()> {
-            let _ = self.0.recv();
-            self.1.lock().unwrap().push(output.is_one_sided());
+            let _ = self.arrived.send(());
+            let _ = self.open.recv();
+            self.written.lock().unwrap().push(output.is_one_sided());
             Ok(())
         }
 
@@ -208,14 +214,17 @@ mod tests {
         })))
     }
 
-    fn gated() -> (Outlet, Sender<()>, Arc<Mutex<Vec<bool>>>) {
-        let ((open, gate), written) = (channel(), Arc::default());
-        (Outlet::start("test", Box::new(Gate(gate, Arc::clone(&written)))).unwrap(), open, written)
+    type Written = Arc<Mutex<Vec<bool>>>;
+
+    fn gated() -> (Outlet, Sender<()>, Receiver<()>, Written) {
+        let ((open, gate), (arrived, arrivals), written) = (channel(), channel(), Written::default());
+        let sink = Gate { open: gate, arrived, written: Arc::clone(&written) };
+        (Outlet::start("test", Box::new(sink)).unwrap(), open, arrivals, written)
     }
 
     #[test]
     fn what_rests_on_one_side_alone_makes_way() {
-        let (mut outlet, open, written) = gated();
+        let (mut outlet, open, _arrivals, written) = gated();
         let (one_sided, alert) = (one_sided(), alert());
         for _ in 0..QUEUE {
             outlet.output(&one_sided);
@@ -231,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_last_outputs_wait_for_room() {
-        let (outlet, open, written) = gated();
+        let (outlet, open, _arrivals, written) = gated();
         let last = vec![one_sided(); 3 * QUEUE];
         drop(open);
         outlet.finish(&last, LIMIT).unwrap();
@@ -240,14 +249,15 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_at_the_end_is_counted() {
-        let (outlet, _open, _) = gated();
+        let (mut outlet, _open, arrivals, _) = gated();
+        outlet.output(&one_sided());
+        arrivals.recv().unwrap();
         let books = Arc::clone(&outlet.books);
         let last = vec![one_sided(); 3 * QUEUE];
-        let error = outlet.finish(&last, Duration::from_millis(50)).unwrap_err().to_string();
+        let error = outlet.finish(&last, Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("the output test takes no more"), "{error}");
-        let counts = *books.lock();
-        assert_eq!(counts.taken, counts.waiting + counts.dropped);
+        let SinkCounts { taken, waiting, dropped, .. } = *books.lock();
         // The one that is being written has left the queue.
-        assert_eq!(counts.waiting, QUEUE as u64 + 1);
+        assert_eq!((taken, waiting, dropped), (3 * QUEUE as u64 + 1, QUEUE as u64 + 1, 2 * QUEUE as u64));
     }
 }

@@ -110,9 +110,16 @@ impl Otlp {
     /// Takes one output. Never waits, unless told to by [`WhenFull::Wait`]; then it must not be called from
     /// within the runtime.
     pub fn output(&mut self, output: &Output) {
-        let makes_way = output.is_one_sided();
+        // All spans of an attempt or none. One that rests on one side's word finds half of the queue.
+        let half = self.sender.max_capacity() / 2;
+        let refused = output.is_one_sided() && self.sender.capacity() <= half && self.patience().is_zero();
         for span in self.spans.of(output) {
-            self.queue(span, makes_way);
+            if refused {
+                self.counters.made();
+                self.counters.refused();
+            } else {
+                self.queue(span);
+            }
         }
     }
 
@@ -136,7 +143,7 @@ impl Otlp {
     pub fn shutdown(mut self) -> Arc<Counters> {
         let unfinished: Vec<_> = self.spans.unfinished().collect();
         for span in unfinished {
-            self.queue(span, false);
+            self.queue(span);
         }
         self.end();
         let Self { sender, task, runtime, counters, deadline: _deadline, .. } = self;
@@ -145,14 +152,10 @@ impl Otlp {
         counters
     }
 
-    /// Queues a span, or drops and counts it. One that makes way finds no more than half of the queue.
-    fn queue(&mut self, span: SpanData, makes_way: bool) {
+    /// Queues a span, or drops and counts it.
+    fn queue(&mut self, span: SpanData) {
         self.counters.made();
         let patience = self.patience();
-        let crowded = self.sender.capacity() <= self.sender.max_capacity() / 2;
-        if makes_way && crowded && patience.is_zero() {
-            return self.counters.refused();
-        }
         let Err(error) = self.sender.try_send(span) else { return };
         if let mpsc::error::TrySendError::Full(span) = error
             && !patience.is_zero()

@@ -209,7 +209,8 @@ impl Queue {
                 () = &mut expired => {
                     self.receiver.close();
                     let mut left = batch.len();
-                    while self.receiver.try_recv().is_ok() {
+                    // Also those that are being put in at this moment.
+                    while self.receiver.recv().await.is_some() {
                         self.counters.taken_up(1);
                         left += 1;
                     }

@@ -240,12 +240,14 @@ impl Links {
         self.index.name_up(id, leg);
     }
 
-    /// Both sides of it were heard.
+    /// Both sides of it were heard, and it is up.
     pub(crate) fn confirmed(&mut self, id: LegId) {
         if !self.half_open.remove(&id) {
             return;
         }
-        let Some((leg, at)) = self.legs.get(&id).and_then(|leg| Some((leg, leg.answered_at()?))) else { return };
+        let Some((leg, at)) = self.legs.get(&id).and_then(|leg| Some((leg, leg.answered_at()?))) else {
+            return;
+        };
         self.index.number(id, leg, at);
         if let Some((ended, side)) = leg.ended() {
             self.index.ended(leg, ended, side);
