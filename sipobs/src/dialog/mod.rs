@@ -273,7 +273,7 @@ impl Dialogs {
             Leg {
                 id,
                 key: call_id.into(),
-                call_id: sip::lossy(call_id).into_owned(),
+                call_id: sip::line(call_id).into_owned(),
                 started: wire.time,
                 seen: wire.time,
                 origin,
@@ -357,9 +357,9 @@ fn tag<'a>(party: &NameAddr<'a>) -> Option<&'a [u8]> {
     party.tag().filter(|tag| !tag.is_empty() && tag.len() <= LONGEST_ID)
 }
 
-/// Text of a URI or phrase from the wire, of bounded length.
+/// Text of a URI or phrase from the wire, on one line and of bounded length.
 pub(crate) fn cut(bytes: &[u8]) -> String {
-    sip::lossy(&bytes[..bytes.len().min(LONGEST_URI)]).into_owned()
+    sip::line(sip::head(bytes, LONGEST_URI)).into_owned()
 }
 
 /// The phrase of a status line.

@@ -1,5 +1,5 @@
-//! What may leave the engine: numbers and users masked, once, in every text of every output. Credentials,
-//! SDP keys and bodies never get as far as an output.
+//! What may leave the engine: numbers and users masked, once, in every text of every output. Headers with
+//! credentials, SDP keys and bodies never get as far as an output.
 //!
 //! - A number keeps its last digits: `***4567`. One no longer than what is kept, an extension say, stays
 //!   whole.
@@ -8,9 +8,15 @@
 //! - Passwords in URIs and the headers of a URI (RFC 3261 §19.1.1) go altogether; hosts and parameters stay,
 //!   but for numbers of seven digits or more in them.
 //! - Reason phrases and sentences: URIs and `user@host` as above, and whatever reads like a number of seven
-//!   digits or more, or is the number of a party.
+//!   digits or more, or is the number of a party. Blanks, dashes, brackets, slashes and the like may stand
+//!   between its digits, and it may be in any script or escaped (`%2B1%20555`, `５５５`). Addresses, ports, dates,
+//!   times, versions and the status before a phrase are no numbers.
+//! - Credentials that a text quotes (`Authorization:`, `password=`, `Bearer …`, `Digest …`) become `***`.
 //! - A Call-ID stays whole, as it is the key to every other log, but for the digits in it that are the number
-//!   of a party. Random digits are left alone; so are other users' names.
+//!   of a party, single separators between them or not. Random digits are left alone; so are other users' names.
+//!
+//! What can't be told apart is masked, but for two: four numbers up to 255 with dots between them are an address,
+//! and so they are with dashes in a host's name.
 //!
 //! With `hash` a number or user becomes `~` and twelve letters, the same ones wherever it appears under one
 //! key: HMAC-SHA-256, cut to 48 bits. Letters only, so that no digits are mistaken for a number.
@@ -23,11 +29,15 @@ use sha2::Sha256;
 
 use crate::transfer::{Alert, Attempt, Call, Output};
 
+mod known;
+mod number;
+mod plain;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use text::Known;
+use known::Known;
 
 /// How numbers and users are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,14 +135,19 @@ impl Privacy {
     fn attempt(&self, attempt: &mut Attempt) {
         let uris = [&attempt.transferor, &attempt.transferee, &attempt.target];
         let uris: Vec<&str> = uris.into_iter().filter_map(Option::as_deref).collect();
-        let known = Known::of(&attempt.parties, &uris);
+        let mut known = Known::of(&attempt.parties, &uris);
         for uri in
             [&mut attempt.transferor, &mut attempt.transferee, &mut attempt.target].into_iter().flatten()
         {
             *uri = self.address(uri, &known);
         }
-        for text in [&mut attempt.reason, &mut attempt.unknown_because].into_iter().flatten() {
-            *text = self.sentence(text, &known);
+        if let Some(reason) = &mut attempt.reason {
+            *reason = self.sentence(reason, &known);
+        }
+        // In a sentence of ours the status goes before its phrase.
+        known.status = attempt.status.map(|status| status.to_string());
+        if let Some(because) = &mut attempt.unknown_because {
+            *because = self.sentence(because, &known);
         }
         for diagnosis in &mut attempt.diagnosis {
             for text in [&mut diagnosis.cause, &mut diagnosis.check, &mut diagnosis.because] {

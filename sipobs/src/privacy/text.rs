@@ -1,49 +1,30 @@
-//! Finds URIs, users and numbers in texts. Linear in their length.
+//! Masks URIs, users, numbers and credentials in texts. Linear in their length.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use super::Privacy;
+use super::known::Known;
+use super::number::{NUMBER, Number, Place};
+use super::plain::{is_separator, plain};
+use super::secret::secrets;
+use crate::steps::step;
 
-/// So many digits in a row are taken for somebody's number, whoever's.
-const NUMBER: usize = 7;
+/// Separators that may stand between two digits of one number: `(0) - ` is four.
+const GAP: usize = 4;
 
-/// Digits of a party that are looked at; E.164 has 15 at most.
-const MAX_DIGITS: usize = 32;
+/// In a Call-ID random digits stand beside a party's; what is one number there is written closely.
+const GAP_IN_KEY: usize = 1;
 
-/// The numbers of the parties to an output.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Whole numbers of five digits and more; shorter ones are extensions, and stay.
-    numbers: BTreeSet<String>,
-    /// Every seven digits in a row of any of them.
-    parts: BTreeSet<String>,
-}
+/// How often a text is read again. Twice is more than is ever needed but by texts made to need it.
+const ROUNDS: usize = 8;
 
-impl Known {
-    /// The numbers among `users` and in `uris`.
-    pub(super) fn of(users: &[String], uris: &[&str]) -> Self {
-        let mut known = Self::default();
-        for text in users.iter().map(String::as_str).chain(uris.iter().copied()) {
-            let user = match find_scheme(text) {
-                Some((_, user)) => Parts::of(&text[user..]).user,
-                None => text.rsplit_once('@').map_or(text, |(user, _)| user),
-            };
-            if let Some(mut digits) = number_of(user) {
-                digits.truncate(MAX_DIGITS);
-                known.parts.extend((NUMBER..=digits.len()).map(|end| digits[end - NUMBER..end].to_owned()));
-                if digits.len() > 4 {
-                    known.numbers.insert(digits);
-                }
-            }
-        }
-        known
-    }
-
-    fn has(&self, digits: &str) -> bool {
-        self.numbers.contains(digits)
-            || (NUMBER..=digits.len()).any(|end| self.parts.contains(&digits[end - NUMBER..end]))
-    }
+/// A stretch of a text that something else is shown for.
+#[derive(Debug)]
+struct Hidden {
+    bytes: Range<usize>,
+    shown: String,
+    /// It is a number, and may be part of a longer one.
+    number: bool,
 }
 
 impl Privacy {
@@ -57,115 +38,191 @@ impl Privacy {
 
     /// Free text, start lines among it.
     pub(super) fn sentence(&self, text: &str, known: &Known) -> String {
-        self.numbers(&self.users(text), known)
+        let mut masked = self.masked(text, known);
+        // A number that is masked may bring together what stood apart (`tel:555 1234567`), and be read as
+        // another user then.
+        for _ in 0..ROUNDS {
+            let again = self.masked(&masked, known);
+            if again == masked {
+                break;
+            }
+            masked = again;
+        }
+        masked
+    }
+
+    fn masked(&self, text: &str, known: &Known) -> String {
+        let hidden = self.hidden(text);
+        let mut out = String::with_capacity(text.len());
+        let mut place = Place::start_of(text);
+        let mut next = 0;
+        while place.at < text.len() {
+            while hidden.get(next).is_some_and(|hidden| hidden.bytes.start < place.at) {
+                next += 1;
+            }
+            let here = hidden.get(next).filter(|hidden| hidden.bytes.start == place.at);
+            let number = match here {
+                Some(hidden) if !hidden.number => None,
+                _ => place.number(GAP, known, |gap| {
+                    let ahead = hidden[next..].iter().skip_while(|hidden| hidden.bytes.start < gap.start);
+                    ahead.take_while(|hidden| hidden.bytes.start < gap.end).any(|hidden| !hidden.number)
+                }),
+            };
+            match (number, here) {
+                (Some(number), _) if number.digits.len() >= NUMBER => {
+                    out.push_str(&self.number(&number.digits));
+                    // The parameters of a user go with it.
+                    let users = hidden[next..].iter().map(|hidden| &hidden.bytes);
+                    let users = users.take_while(|user| user.start < number.end.at);
+                    place.jump_to(users.map(|user| user.end).fold(number.end.at, usize::max));
+                }
+                (_, Some(hidden)) => {
+                    out.push_str(&hidden.shown);
+                    place.jump_to(hidden.bytes.end);
+                }
+                (Some(mut number), None) => {
+                    // A user further on is masked as one.
+                    let end = hidden.get(next).map_or(text.len(), |hidden| hidden.bytes.start);
+                    number.groups.retain(|group| group.bytes.end <= end);
+                    self.parties_in(&number, known, &mut place, &mut out);
+                }
+                (None, None) => {
+                    let fixed = place.fixed(known, 0);
+                    out.push_str(if fixed > 0 { place.take_to(place.at + fixed) } else { place.take() });
+                }
+            }
+        }
+        out
     }
 
     /// A Call-ID: only digits that are a party's number.
     pub(super) fn key(&self, text: &str, known: &Known) -> String {
         let mut out = String::with_capacity(text.len());
-        for (part, digits) in runs(text) {
-            if digits && known.has(part) { out.push_str(&self.number(part)) } else { out.push_str(part) }
-        }
-        out
-    }
-
-    /// Masks the users of URIs and of `user@host`.
-    fn users(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let ends = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"');
-        for token in text.split_inclusive(ends) {
-            let (word, end) = match token.chars().next_back().filter(|c| ends(*c)) {
-                Some(end) => (&token[..token.len() - end.len_utf8()], Some(end)),
-                None => (token, None),
-            };
-            if let Some((scheme, rest)) = find_scheme(word) {
-                out.push_str(&word[..rest]);
-                self.uri(scheme, &word[rest..], &mut out);
-            } else if let Some((before, host)) = word.rsplit_once('@') {
-                let from = before.rfind(['(', '\'', '=', ':', ',']).map_or(0, |at| at + 1);
-                out.push_str(&before[..from]);
-                out.push_str(&self.user(&before[from..]));
-                out.push('@');
-                out.push_str(host);
-            } else {
-                out.push_str(word);
+        let mut place = Place::start_of(text);
+        while place.at < text.len() {
+            let begins = plain(place.rest()).is_some_and(|(c, _)| c.is_ascii_digit());
+            match place.number(GAP_IN_KEY, known, |_| false).filter(|_| begins) {
+                Some(number) => self.parties_in(&number, known, &mut place, &mut out),
+                None => {
+                    let fixed = place.fixed(known, 0);
+                    out.push_str(if fixed > 0 { place.take_to(place.at + fixed) } else { place.take() });
+                }
             }
-            out.extend(end);
         }
         out
     }
 
-    /// Masks what follows the scheme of a URI.
-    fn uri(&self, scheme: Scheme, rest: &str, out: &mut String) {
-        let parts = Parts::of(rest);
-        if scheme == Scheme::Tel {
-            // RFC 3966: the number, then parameters.
-            let (number, parameters) = rest.find(';').map_or((rest, ""), |at| rest.split_at(at));
-            out.push_str(&self.user(number));
-            out.push_str(parameters);
-            return;
+    /// Masks the parties' numbers in `number`, to the end of its last group, and nothing else.
+    fn parties_in<'a>(&self, number: &Number<'a>, known: &Known, place: &mut Place<'a>, out: &mut String) {
+        let groups = &number.groups;
+        for found in known.within(number) {
+            if let Some([first, .., last] | [first @ last]) = groups.get(found) {
+                out.push_str(place.take_to(first.bytes.start));
+                out.push_str(&self.number(&number.digits[first.digits.start..last.digits.end]));
+                place.jump_to(last.bytes.end);
+            }
         }
-        if parts.has_user {
-            out.push_str(&self.user(parts.user));
-            out.push('@');
+        out.push_str(match groups.last() {
+            Some(last) => place.take_to(last.bytes.end),
+            None => place.take(),
+        });
+    }
+
+    /// What is hidden in `text` whatever digits stand around it: users, and credentials. In order, none within
+    /// another.
+    fn hidden(&self, text: &str) -> Vec<Hidden> {
+        let mut all = self.users(text);
+        let secret = |bytes| Hidden { bytes, shown: "***".to_owned(), number: false };
+        all.extend(secrets(text).into_iter().map(secret));
+        all.sort_by_key(|hidden| (hidden.bytes.start, std::cmp::Reverse(hidden.bytes.end)));
+        all.dedup_by(|next, last| {
+            let overlaps = next.bytes.start < last.bytes.end;
+            if overlaps && next.bytes.end > last.bytes.end {
+                last.bytes.end = next.bytes.end;
+                last.number = false;
+            }
+            overlaps
+        });
+        all
+    }
+
+    /// The users of URIs and of `user@host`, and the headers of URIs.
+    fn users(&self, text: &str) -> Vec<Hidden> {
+        let mut found = Vec::new();
+        let ends = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"');
+        let mut at = 0;
+        // What follows the scheme of a URI that has no user yet. A fold within a URI is a blank in it.
+        let mut userless: Option<(&str, usize)> = None;
+        for word in text.split(ends) {
+            step(word.len());
+            let mut hide = |user: &str, whole: &str, from: usize| {
+                if !whole.is_empty() {
+                    let bytes = from..from + whole.len();
+                    found.push(Hidden { bytes, shown: self.user(user), number: number_of(whole).is_some() });
+                }
+            };
+            if let Some((user, from)) = userless.filter(|_| word.starts_with('@')) {
+                hide(user, user, from);
+            }
+            if !word.is_empty() {
+                userless = None;
+            }
+            if let Some((scheme, from)) = find_scheme(word) {
+                let rest = &word[from..];
+                let parts = Parts::of(rest);
+                match scheme {
+                    // RFC 3966: the number, then parameters.
+                    Scheme::Tel => {
+                        let number = rest.split(';').next().unwrap_or_default();
+                        hide(number, number, at + from);
+                    }
+                    Scheme::Sip => {
+                        let host = rest.len() - parts.host_len;
+                        if parts.has_user {
+                            hide(parts.user, &rest[..host - 1], at + from);
+                        } else if !parts.user.is_empty() {
+                            userless = Some((parts.user, at + from));
+                        }
+                        if let Some(headers) = parts.headers {
+                            let bytes = at + from + host + headers..at + word.len();
+                            found.push(Hidden { bytes, shown: "?***".to_owned(), number: false });
+                        }
+                    }
+                }
+            } else if let Some((before, _)) = word.rsplit_once('@') {
+                let from = before.rfind(['(', '\'', '=', ':', ',']).map_or(0, |at| at + 1);
+                hide(&before[from..], &before[from..], at + from);
+            }
+            at += word.len();
+            at += text[at..].chars().next().map_or(0, char::len_utf8);
         }
-        out.push_str(parts.host);
-        if parts.has_headers {
-            out.push_str("?***");
-        }
+        found
     }
 
     /// The user of a URI. Its own parameters (`;phone-context=…`) go with it.
     fn user(&self, user: &str) -> String {
         let user = user.split(';').next().unwrap_or_default();
         match number_of(user) {
-            Some(digits) => self.number_in(user, &digits),
+            Some(digits) => {
+                // With its separators where nothing is masked.
+                let masked = self.number(&digits);
+                if masked == digits { user.to_owned() } else { masked }
+            }
             None if user.is_empty() => String::new(),
             None => self.name(user),
         }
     }
-
-    /// A number as it stands in `text`, with its `+` and separators where nothing is masked.
-    fn number_in(&self, text: &str, digits: &str) -> String {
-        let masked = self.number(digits);
-        if masked == digits { text.to_owned() } else { masked }
-    }
-
-    /// Masks what reads like a number, and the parties' own numbers.
-    fn numbers(&self, text: &str, known: &Known) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        let mut before = None;
-        while let Some(at) = rest.find(|c: char| c.is_ascii_digit() || c == '+') {
-            let (skipped, number) = rest.split_at(at);
-            out.push_str(skipped);
-            before = skipped.chars().next_back().or(before);
-            let len = number_len(number, before);
-            let (number, after) = number.split_at(len);
-            let digits: String = number.chars().filter(char::is_ascii_digit).collect();
-            let is_number = (digits.len() >= NUMBER && !is_address(number)) || known.has(&digits);
-            if is_number {
-                out.push_str(&self.number(&digits));
-            } else {
-                out.push_str(number);
-            }
-            before = number.chars().next_back();
-            rest = after;
-        }
-        out.push_str(rest);
-        out
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Scheme {
+pub(super) enum Scheme {
     Sip,
     Tel,
 }
 
 /// The first `sip:`, `sips:` or `tel:` in `word` that no letter or digit goes before, and where what follows
 /// it begins.
-fn find_scheme(word: &str) -> Option<(Scheme, usize)> {
+pub(super) fn find_scheme(word: &str) -> Option<(Scheme, usize)> {
     word.match_indices(':').find_map(|(colon, _)| {
         let before = word.as_bytes().get(..colon)?;
         [("sips", Scheme::Sip), ("sip", Scheme::Sip), ("tel", Scheme::Tel)].into_iter().find_map(
@@ -180,82 +237,41 @@ fn find_scheme(word: &str) -> Option<(Scheme, usize)> {
 }
 
 /// What follows `sip:`, taken apart: `user:password@host;parameters?headers`.
-struct Parts<'a> {
-    user: &'a str,
+pub(super) struct Parts<'a> {
+    pub(super) user: &'a str,
     has_user: bool,
-    /// With parameters.
-    host: &'a str,
-    has_headers: bool,
+    /// Of the host with all that follows it.
+    host_len: usize,
+    /// Where the headers begin in that.
+    headers: Option<usize>,
 }
 
 impl<'a> Parts<'a> {
-    fn of(rest: &'a str) -> Self {
+    pub(super) fn of(rest: &'a str) -> Self {
         // A user may hold a question mark: whatever goes before the last at sign is better taken for a user
         // than shown.
         let (user, has_user, host) = match rest.rsplit_once('@') {
             Some((user, host)) => (user, true, host),
             None => (rest.split([';', '?']).next().unwrap_or_default(), false, rest),
         };
-        let (host, has_headers) = host.split_once('?').map_or((host, false), |(host, _)| (host, true));
         let user = if has_user { user.split(':').next().unwrap_or_default() } else { user };
-        Self { user, has_user, host, has_headers }
+        Self { user, has_user, host_len: host.len(), headers: host.find('?') }
     }
 }
 
-/// The digits of a user that is a number: `+`, `%2B` and visual separators (RFC 3966 §5.1.1) aside.
-fn number_of(user: &str) -> Option<String> {
-    let user = user.split(';').next()?;
-    let digits =
-        user.strip_prefix('+').or_else(|| user.strip_prefix("%2B")).or_else(|| user.strip_prefix("%2b"));
-    let mut number = String::new();
-    for c in digits.unwrap_or(user).chars() {
+/// The digits of a user that is a number: its `+` and visual separators (RFC 3966 §5.1.1) aside.
+pub(super) fn number_of(user: &str) -> Option<String> {
+    let mut rest = user.split(';').next()?;
+    let mut digits = String::new();
+    let mut first = true;
+    while let Some((c, len)) = plain(rest) {
         match c {
-            '0'..='9' => number.push(c),
-            '-' | '.' | '(' | ')' | ' ' => {}
+            '0'..='9' => digits.push(c),
+            '+' if first => {}
+            c if is_separator(c) => {}
             _ => return None,
         }
+        (first, rest) = (false, &rest[len..]);
     }
-    (!number.is_empty()).then_some(number)
-}
-
-/// How much of `text`, which begins with a digit or `+`, is one number. Separators count only where a word
-/// begins (a host such as `ip-10-0-123-45` is none), and spaces only after `+`.
-fn number_len(text: &str, before: Option<char>) -> usize {
-    let starts =
-        before.is_none_or(|c| c.is_whitespace() || matches!(c, '(' | '\'' | '"' | '<' | '=' | ':' | ','));
-    let plus = text.starts_with('+');
-    let separator = |at: usize, b: u8| match b {
-        b'-' | b'.' | b'(' | b')' => starts || plus,
-        b' ' => plus || (starts && text.as_bytes()[..at].ends_with(b")")),
-        _ => false,
-    };
-    let mut len = usize::from(plus);
-    let mut separators = 0;
-    for (at, byte) in text.bytes().enumerate().skip(len) {
-        if byte.is_ascii_digit() {
-            (len, separators) = (at + 1, 0);
-        } else if separator(at, byte) && separators < 2 {
-            separators += 1;
-        } else {
-            break;
-        }
-    }
-    len
-}
-
-/// `10.77.0.11`: digits and dots, but nobody's number.
-fn is_address(text: &str) -> bool {
-    text.parse::<Ipv4Addr>().is_ok()
-}
-
-/// `text` as runs of digits (true) and of everything else.
-fn runs(text: &str) -> impl Iterator<Item = (&str, bool)> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let digits = rest.chars().next()?.is_ascii_digit();
-        let end = rest.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(rest.len());
-        let (run, after) = rest.split_at(end);
-        rest = after;
-        Some((run, digits))
-    })
+    (!digits.is_empty()).then_some(digits)
 }

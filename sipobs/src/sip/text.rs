@@ -9,19 +9,27 @@ use memchr::{memchr, memchr2, memchr3};
 
 use crate::steps::step;
 
-/// `bytes` as text: as UTF-8 where they are, else each byte as a Latin-1 character.
+/// `bytes` as text: as UTF-8 where they are, and each byte that is not as a Latin-1 character.
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     step(bytes.len());
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
+        Err(_) => {
+            let mut text = String::with_capacity(bytes.len());
+            for chunk in bytes.utf8_chunks() {
+                text.push_str(chunk.valid());
+                text.extend(chunk.invalid().iter().map(|&byte| char::from(byte)));
+            }
+            Cow::Owned(text)
+        }
     }
 }
 
-/// `bytes` as text on one line: [`lossy`], with folds and other control characters turned into one space each.
+/// `bytes` as text on one line: [`lossy`], with folds and other control characters turned into one space each,
+/// and without characters that nobody sees.
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     let text = lossy(bytes);
-    if !text.contains(char::is_control) {
+    if !text.contains(|c: char| c.is_control() || is_invisible(c)) {
         return text;
     }
     let mut line = String::with_capacity(text.len());
@@ -33,11 +41,46 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
                     line.push(' ');
                 }
             }
+            // Line and paragraph separators.
+            '\u{2028}' | '\u{2029}' => line.push(' '),
             c if c.is_control() => line.push(' '),
+            c if is_invisible(c) => {}
             c => line.push(c),
         }
     }
     Cow::Owned(line)
+}
+
+/// Characters that have no look of their own but change how others read: the format characters of Unicode (Cf)
+/// that join, hide, turn or tag, and its line separators. With them a text shows something else than it holds.
+pub(crate) fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// The first `most` bytes, or up to three less, so that no UTF-8 character is cut in two.
+pub(crate) fn head(bytes: &[u8], most: usize) -> &[u8] {
+    let Some(next) = bytes.get(most) else { return bytes };
+    let within = |byte: u8| byte & 0xc0 == 0x80;
+    if !within(*next) {
+        return &bytes[..most];
+    }
+    let first = bytes[..most].iter().rev().take(3).position(|&byte| !within(byte));
+    match first.map(|back| most - 1 - back) {
+        // In a text that is not UTF-8 it may be a whole character all the same.
+        Some(at) if bytes[at] >= 0xc0 => &bytes[..at],
+        _ => &bytes[..most],
+    }
 }
 
 /// Replaces each `%HH` by its byte; an escape that is not one stays as it is.
@@ -338,7 +381,34 @@ mod tests {
         assert_eq!(&*percent_decode(b"a%2Bb%00%zz%4"), b"a+b\0%zz%4");
         assert_eq!(&*unescape(br#"a\"b\\"#), br#"a"b\"#);
         assert_eq!(lossy(b"na\xefve"), "na\u{ef}ve");
+        assert_eq!(lossy(b"\xc2\xa0\xff\xe2\x80\x91"), "\u{a0}\u{ff}\u{2011}");
         assert_eq!(line(b"a\r\n  b\0c"), "a b c");
+    }
+
+    #[test]
+    fn nothing_invisible_is_in_a_line() {
+        let text = "a\u{ad}b\u{200b}c\u{200f}\u{202e}\u{2060}\u{2066}d\u{feff}\u{e0041}";
+        assert_eq!(line(text.as_bytes()), "abcd");
+        assert_eq!(line("a\u{2028}b\u{2029}c\u{85}d\u{9b}e".as_bytes()), "a b c d e");
+        // The C1 controls as Latin-1 has them.
+        assert_eq!(line(b"a\x9b31mb"), "a 31mb");
+        let every = (0..=0x10_ffff).filter_map(char::from_u32).collect::<String>();
+        assert!(!line(every.as_bytes()).contains(|c: char| c.is_control() || is_invisible(c)));
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        for text in ["aé", "a–b", "a😀b", "é😀–a"] {
+            for most in 0..=text.len() + 1 {
+                let head = std::str::from_utf8(head(text.as_bytes(), most)).unwrap();
+                let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+                let longest = ends.filter(|end| *end <= most).max();
+                assert_eq!(head.len(), longest.unwrap_or(0), "{text} at {most}");
+            }
+        }
+        assert_eq!(head(b"\x80\x80\x80\x80\x80", 4), b"\x80\x80\x80\x80");
+        assert_eq!(head(b"ab\xe9\xe9", 3), b"ab\xe9");
+        assert_eq!(head(b"a\xbf", 1), b"a");
     }
 
     #[test]

@@ -61,6 +61,32 @@ fn refusals() {
     }
 }
 
+/// RFC 3261 §7.3.1: a fold is a blank. What nobody sees, and half a character, is not shown either.
+#[test]
+fn texts_from_the_wire_are_whole_and_on_one_line() {
+    let mut world = World::called();
+    let phrase = format!("For\u{200b}bid\u{202e}den: {}", "é".repeat(400));
+    world.at(2.0).refer(2, "Refer-To: Bob\r\n <sip:+15550100177\r\n\t @h;x\r\n =y>");
+    world.at(2.1).referred(2, &format!("403 {phrase}"));
+    let attempt = world.only();
+    assert_eq!(attempt.target.as_deref(), Some("sip:+15550100177 @h;x =y"));
+    let reason = attempt.reason.as_deref().unwrap();
+    assert!(
+        reason.starts_with("Forbidden: éé") && reason.ends_with('é') && !reason.contains('Ã'),
+        "{reason}"
+    );
+    let because = &attempt.diagnosis[0].because;
+    let lines = attempt.messages.iter().map(|line| &line.line).chain([because]);
+    for text in lines.filter(|text| text.contains("For")) {
+        assert!(text.contains("Forbidden: éé") && !text.contains('Ã'), "{text}");
+    }
+    let json = serde_json::to_string(&attempt).unwrap();
+    assert!(
+        !json.contains(['\u{200b}', '\u{202e}']) && !json.contains("\\r") && !json.contains("\\n"),
+        "{json}"
+    );
+}
+
 #[test]
 fn a_challenge_with_and_without_retry() {
     let mut world = World::called();

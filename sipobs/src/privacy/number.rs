@@ -1,0 +1,291 @@
+//! Reads telephone numbers in texts, however they are written. Linear in the texts' length.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use super::known::Known;
+use super::plain::{is_separator, plain};
+use crate::steps::step;
+
+/// So many digits are taken for somebody's number, whoever's.
+pub(super) const NUMBER: usize = 7;
+
+/// Digits with what stands between them.
+#[derive(Debug)]
+pub(super) struct Number<'a> {
+    /// The digits, as ASCII.
+    pub(super) digits: String,
+    /// The digits that stand together, in order.
+    pub(super) groups: Vec<Group>,
+    /// Where it ends.
+    pub(super) end: Place<'a>,
+}
+
+/// Digits that stand together.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// Bytes of the text.
+    pub(super) bytes: Range<usize>,
+    /// Which of the number's digits.
+    pub(super) digits: Range<usize>,
+}
+
+/// A place in a text, and what goes before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    text: &'a str,
+    pub(super) at: usize,
+    /// The character before, in its plain form; a blank at the beginning.
+    before: char,
+    /// The one before that.
+    earlier: char,
+    /// There is a letter in the word that the place is in, and in the word before that.
+    lettered: [bool; 2],
+    /// Since the last blank or bracket there was a dot or an at sign: a colon goes before a port.
+    host: bool,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn start_of(text: &'a str) -> Self {
+        Self { text, at: 0, before: ' ', earlier: ' ', lettered: [false; 2], host: false }
+    }
+
+    pub(super) fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// Moves over one character, and returns it as it is written.
+    pub(super) fn take(&mut self) -> &'a str {
+        let Some((c, len)) = plain(self.rest()) else { return "" };
+        step(len);
+        match c {
+            '@' => self.host = true,
+            '.' if self.before.is_alphanumeric() => self.host = true,
+            ' ' | '<' | '>' | '"' | '\'' | '(' | ')' | ',' | ';' | '=' => self.host = false,
+            _ => {}
+        }
+        self.lettered = match self.lettered {
+            [here, before] if c.is_alphanumeric() => [here || c.is_alphabetic(), before],
+            [here, _] => [false, here],
+        };
+        (self.earlier, self.before) = (self.before, c);
+        let taken = &self.rest()[..len];
+        self.at += len;
+        taken
+    }
+
+    /// Moves to `at`, over what is shown as it is, and returns that.
+    pub(super) fn take_to(&mut self, at: usize) -> &'a str {
+        let from = self.at;
+        while self.at < at {
+            self.take();
+        }
+        &self.text[from..self.at]
+    }
+
+    /// Moves to `at`, over what is not shown: it must not matter to what follows, or masking what is masked
+    /// would find something else.
+    pub(super) fn jump_to(&mut self, at: usize) {
+        let host = self.host;
+        self.take_to(at);
+        self.host = host;
+    }
+
+    fn digit(&self) -> bool {
+        plain(self.rest()).is_some_and(|(c, _)| c.is_ascii_digit())
+    }
+
+    /// The number that begins here, with at most `gap` separators between two digits; `None` where none does.
+    /// It ends where `stop` holds of the bytes from its last digit to the next.
+    pub(super) fn number(
+        &self,
+        gap: usize,
+        known: &Known,
+        mut stop: impl FnMut(Range<usize>) -> bool,
+    ) -> Option<Number<'a>> {
+        let mut place = *self;
+        if plain(place.rest())?.0 == '+' {
+            place.take();
+        }
+        if !place.digit() || place.fixed(known, 0) > 0 {
+            return None;
+        }
+        let mut number = Number { digits: String::new(), groups: Vec::new(), end: place };
+        loop {
+            let (from, first) = (place.at, number.digits.len());
+            while let Some((digit, _)) = plain(place.rest()).filter(|(c, _)| c.is_ascii_digit()) {
+                number.digits.push(digit);
+                place.take();
+            }
+            number.groups.push(Group { bytes: from..place.at, digits: first..number.digits.len() });
+            number.end = place;
+            for _ in 0..gap {
+                if plain(place.rest()).is_some_and(|(c, _)| is_separator(c)) {
+                    place.take();
+                }
+            }
+            // A plus between digits is a blank, as forms send it.
+            if place.at == number.end.at && plain(place.rest()).is_some_and(|(c, _)| c == '+') {
+                place.take();
+            }
+            let joined = place.at > number.end.at && place.digit();
+            if !joined || stop(number.end.at..place.at + 1) || place.fixed(known, number.digits.len()) > 0 {
+                return Some(number);
+            }
+        }
+    }
+
+    /// How many bytes from here are digits that are nobody's number, though they may look like one: an address,
+    /// a port, a date, a time, a version, a status. `before`: how many digits of one number go before them.
+    pub(super) fn fixed(&self, known: &Known, before: usize) -> usize {
+        let rest = self.rest();
+        if !rest.starts_with(|c: char| c.is_ascii_hexdigit() || c == ':') || self.before.is_ascii_digit() {
+            return 0;
+        }
+        step(1);
+        // Digits that a separator other than a blank ties to those before them are part of one number.
+        let tied = self.before != ' ' && is_separator(self.before) && self.earlier.is_ascii_digit();
+        // Some hosts have a digit in the word before: `ec2-54-…`.
+        let [here, last] = self.lettered;
+        let in_host = here || (self.before == '-' && last && before <= 2);
+        let word = !self.before.is_alphanumeric() && !tied;
+        let dated = self.before == 'T' && self.earlier.is_ascii_digit();
+        let at_host = self.before == ':' && self.host && self.earlier.is_alphanumeric();
+        let readings = [
+            if word && !matches!(self.before, ':' | '.') { ipv6(rest) } else { 0 },
+            if tied { 0 } else { ipv4(rest) },
+            if tied && !in_host { 0 } else { dashed(rest, in_host) },
+            if word { date(rest) } else { 0 },
+            if dated || (word && self.before != ':') { time(rest, if dated { 9 } else { 6 }) } else { 0 },
+            if self.before == '/' && self.earlier.is_alphabetic() { version(rest) } else { 0 },
+            if at_host { port(rest) } else { 0 },
+        ];
+        let len = readings.into_iter().find(|len| *len > 0);
+        let len = len.unwrap_or_else(|| if before == 0 { self.status(known) } else { 0 });
+        let goes_on = plain(&rest[len..]).is_some_and(|(c, _)| c.is_ascii_digit());
+        if goes_on || known.owns(&rest[..len]) { 0 } else { len }
+    }
+
+    /// A status before its phrase, or the code of a Warning.
+    fn status(&self, known: &Known) -> usize {
+        let rest = self.rest();
+        let Some(status) = rest.get(..3).filter(|status| status.bytes().all(|b| b.is_ascii_digit())) else {
+            return 0;
+        };
+        let told = self.before == ' ' && (self.earlier == '→' || known.status.as_deref() == Some(status));
+        let told = told || self.text[..self.at].ends_with("Warning: ");
+        if told && is_whole(&rest[3..]) { 3 } else { 0 }
+    }
+}
+
+/// Whether a word ends before `after`.
+fn is_whole(after: &str) -> bool {
+    after.is_empty() || after.starts_with(' ')
+}
+
+/// The longest beginning of `rest` of bytes for which `is` holds; at most `most` bytes.
+fn run(rest: &str, most: usize, is: impl Fn(u8) -> bool) -> &str {
+    let len = rest.bytes().take(most).take_while(|b| is(*b)).count();
+    step(len);
+    &rest[..len]
+}
+
+fn digits(rest: &str) -> &str {
+    run(rest, 16, |b| b.is_ascii_digit())
+}
+
+/// `2001:db8::1`, and `]:5060` after it.
+fn ipv6(rest: &str) -> usize {
+    let run = run(rest, 48, |b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    let sentence_end = run.trim_end_matches('.');
+    let Some(address) = [sentence_end, sentence_end.strip_suffix(':').unwrap_or_default()]
+        .into_iter()
+        .find(|run| run.parse::<Ipv6Addr>().is_ok())
+    else {
+        return 0;
+    };
+    let after = &rest[address.len()..];
+    let port = after.strip_prefix(']').map_or(0, |after| 1 + colon_port(after));
+    address.len() + port
+}
+
+/// `10.77.0.11`, and `:5060` after it.
+fn ipv4(rest: &str) -> usize {
+    let address = run(rest, 16, |b| b.is_ascii_digit() || b == b'.').trim_end_matches('.');
+    if address.parse::<Ipv4Addr>().is_err() {
+        return 0;
+    }
+    address.len() + colon_port(&rest[address.len()..])
+}
+
+/// `10-0-123-45` in a host's name: after a letter, or with a domain after it.
+fn dashed(rest: &str, in_host: bool) -> usize {
+    let address = run(rest, 16, |b| b.is_ascii_digit() || b == b'-').trim_end_matches('-');
+    let after = &rest[address.len()..];
+    let in_host =
+        in_host || after.strip_prefix('.').is_some_and(|domain| domain.starts_with(char::is_alphabetic));
+    let is_address = in_host && address.replace('-', ".").parse::<Ipv4Addr>().is_ok();
+    if is_address { address.len() } else { 0 }
+}
+
+/// `:5060`, if that follows an address.
+fn colon_port(after: &str) -> usize {
+    match after.strip_prefix(':').map_or(0, port) {
+        0 => 0,
+        digits => 1 + digits,
+    }
+}
+
+fn port(rest: &str) -> usize {
+    let digits = digits(rest);
+    if digits.len() <= 5 && digits.parse::<u16>().is_ok() { digits.len() } else { 0 }
+}
+
+/// `2026-11-27` (RFC 3339 full-date).
+fn date(rest: &str) -> usize {
+    let date = run(rest, 11, |b| b.is_ascii_digit() || b == b'-');
+    let mut parts = date.split('-');
+    let mut part = |len: usize, range: Range<u16>| {
+        parts.next().is_some_and(|p| p.len() == len && p.parse().is_ok_and(|value| range.contains(&value)))
+    };
+    let is_date = part(4, 1900..2100) && part(2, 1..13) && part(2, 1..32) && parts.next().is_none();
+    if is_date { date.len() } else { 0 }
+}
+
+/// `15:54`, `15:54:23`, `15:54:23.123456` (RFC 3339 partial-time), with at most so many digits of a second: more
+/// might be a number's.
+fn time(rest: &str, fraction: usize) -> usize {
+    let part = |at: usize, below: u8| {
+        let digits = digits(rest.get(at..).unwrap_or_default());
+        digits.len() == 2 && digits.parse::<u8>().is_ok_and(|value| value < below)
+    };
+    let colon = |at: usize| rest.get(at..).is_some_and(|rest| rest.starts_with(':'));
+    if !(part(0, 24) && colon(2) && part(3, 60)) {
+        return 0;
+    }
+    if !(colon(5) && part(6, 61)) {
+        return 5;
+    }
+    match rest[8..].strip_prefix('.').map_or(0, |rest| digits(rest).len()) {
+        len if (1..=fraction).contains(&len) => 9 + len,
+        _ => 8,
+    }
+}
+
+/// `2.0` of `SIP/2.0`, and the status after it.
+fn version(rest: &str) -> usize {
+    let is_version = match rest.as_bytes() {
+        [major, b'.', minor, after @ ..] => {
+            major.is_ascii_digit()
+                && minor.is_ascii_digit()
+                && !after.first().is_some_and(|b| b.is_ascii_digit() || *b == b'.')
+        }
+        _ => false,
+    };
+    if !is_version {
+        return 0;
+    }
+    let status = rest[3..].strip_prefix(' ').unwrap_or_default();
+    let has_status = digits(status).len() == 3 && is_whole(&status[3..]);
+    if has_status { 7 } else { 3 }
+}

@@ -1,0 +1,159 @@
+//! Finds credentials in texts: whoever answers may quote what it was sent. Linear in the texts' length.
+
+use std::ops::Range;
+
+use crate::steps::step;
+
+/// What a name that ends so is given is secret.
+const NAMES: [&str; 8] =
+    ["password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key"];
+
+/// Names that are too short to be the end of another.
+const SHORT_NAMES: [&str; 3] = ["pw", "pwd", "pass"];
+
+/// What may follow `Basic` or `Bearer` where they are no schemes, "Bearer capability not authorized" for one.
+const ORDINARY: [&str; 24] = [
+    "access",
+    "account",
+    "and",
+    "auth",
+    "authentication",
+    "authorization",
+    "call",
+    "calls",
+    "capabilities",
+    "capability",
+    "channel",
+    "credentials",
+    "is",
+    "missing",
+    "not",
+    "or",
+    "plan",
+    "rate",
+    "required",
+    "scheme",
+    "service",
+    "services",
+    "token",
+    "was",
+];
+
+/// Where the values of credentials stand in `text`, in order.
+pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(from) = text[at..].find(is_name_char).map(|from| at + from) {
+        let name = name(&text[from..]);
+        step(from + name.len() - at);
+        at = from + name.len();
+        if let Some(value) = value_of(&name.to_ascii_lowercase(), text, at).filter(|value| !value.is_empty())
+        {
+            step(value.end - at);
+            at = value.end;
+            found.push(value);
+        }
+    }
+    found
+}
+
+/// The value that `name`, which ends at `at`, is given.
+fn value_of(name: &str, text: &str, at: usize) -> Option<Range<usize>> {
+    if name.ends_with("authorization") {
+        // A header's value goes to the end of its line, which is the text's.
+        return Some(given(text, at)?..text.len());
+    }
+    if NAMES.iter().any(|known| name.ends_with(known)) || SHORT_NAMES.contains(&name) {
+        return Some(value(text, given(text, at)?));
+    }
+    let next = skip_blanks(text, at);
+    match name {
+        // RFC 7616 §3.4; "response" alone is an ordinary word.
+        "response" => text[at..].starts_with("=\"").then(|| value(text, at + 1)),
+        "digest" if next > at => Some(next..parameters(text, next)),
+        "basic" | "bearer" if next > at => {
+            let end = text[next..]
+                .find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\'' | ',' | ';'));
+            let end = end.map_or(text.len(), |end| next + end);
+            let word = text[next..end].trim_end_matches(['.', ':', '!', '?', ')']);
+            let ordinary = ORDINARY.iter().any(|ordinary| ordinary.eq_ignore_ascii_case(word));
+            Some(next..next + if ordinary { 0 } else { word.len() })
+        }
+        _ => None,
+    }
+}
+
+/// Where the value begins after `=` or `:`, if one of them follows, for a quoted name after its closing quote.
+fn given(text: &str, at: usize) -> Option<usize> {
+    let at = skip_blanks(text, at);
+    let rest = text[at..].trim_start_matches(['\\', '"', '\'']);
+    let rest = rest.trim_start_matches(' ');
+    let sign = ["=", ":", "%3D", "%3d", "%3A", "%3a"].into_iter().find(|sign| rest.starts_with(sign))?;
+    Some(skip_blanks(text, text.len() - rest.len() + sign.len()))
+}
+
+/// The value that begins at `from`: what is in quotes, to the end if they are not closed, or one word.
+fn value(text: &str, from: usize) -> Range<usize> {
+    let rest = &text[from..];
+    // A quote that is escaped itself stands in a text that is quoted.
+    for quote in ["\\\"", "\"", "'"] {
+        if let Some(inner) = rest.strip_prefix(quote) {
+            let from = from + quote.len();
+            return from..from + closing(inner, quote).unwrap_or(inner.len());
+        }
+    }
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '&' | ';' | '<' | '>' | '"'));
+    from..end.map_or(text.len(), |end| from + end)
+}
+
+/// Where `quote` ends what it began.
+fn closing(inner: &str, quote: &str) -> Option<usize> {
+    if quote != "\"" {
+        return inner.find(quote);
+    }
+    let mut escaped = false;
+    inner.bytes().position(|byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    })
+}
+
+/// Where the parameters end that begin at `at`: `name=value`, with commas or blanks between them.
+fn parameters(text: &str, mut at: usize) -> usize {
+    let mut end = at;
+    loop {
+        let name = name(&text[at..]).len();
+        let equals = skip_blanks(text, at + name);
+        if name == 0 || !text[equals..].starts_with('=') {
+            return end;
+        }
+        let from = skip_blanks(text, equals + 1);
+        end = if text[from..].starts_with('"') {
+            let value = value(text, from);
+            (value.end + 1).min(text.len())
+        } else {
+            let value = &text[from..];
+            from + value.find(|c: char| c.is_whitespace() || c == ',').unwrap_or(value.len())
+        };
+        step(end - at);
+        at = skip_blanks(text, end);
+        if text[at..].starts_with(',') {
+            at = skip_blanks(text, at + 1);
+        }
+    }
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
+fn name(text: &str) -> &str {
+    &text[..text.find(|c| !is_name_char(c)).unwrap_or(text.len())]
+}
+
+fn skip_blanks(text: &str, at: usize) -> usize {
+    let blanks = text[at..].len() - text[at..].trim_start().len();
+    step(blanks);
+    at + blanks
+}
