@@ -151,6 +151,9 @@ impl<'a> Place<'a> {
         let word = !self.before.is_alphanumeric() && !tied;
         let dated = self.before == 'T' && self.earlier.is_ascii_digit();
         let at_host = self.before == ':' && self.host && self.earlier.is_alphanumeric();
+        if !rest.starts_with(|c: char| c.is_ascii_digit()) && !word {
+            return 0;
+        }
         let readings = [
             if word && !matches!(self.before, ':' | '.') { ipv6(rest) } else { 0 },
             if tied { 0 } else { ipv4(rest) },

@@ -57,6 +57,12 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// Whether `text` names a scheme whose credentials follow it without a sign between.
+pub(super) fn names_scheme(text: &str) -> bool {
+    text.split(|c| !is_name_char(c))
+        .any(|name| ["digest", "basic", "bearer"].into_iter().any(|scheme| name.eq_ignore_ascii_case(scheme)))
+}
+
 /// The value that `name`, which ends at `at`, is given.
 fn value_of(name: &str, text: &str, at: usize) -> Option<Range<usize>> {
     if name.ends_with("authorization") {
