@@ -148,8 +148,9 @@ pub(crate) fn machine() -> Result<String> {
         .find_map(|line| line.strip_prefix("model name").and_then(|rest| rest.split_once(": ")))
         .map_or("unknown", |(_, model)| model);
     let cores = std::thread::available_parallelism()?;
-    let kernel = output(Command::new("uname").arg("-r"))?;
-    Ok(format!("{cores} × {model}, Linux {kernel}"))
+    let release = output(Command::new("uname").arg("-r"))?;
+    let kernel = release.trim_end().split('-').next().unwrap_or_default();
+    Ok(format!("{cores} × {model}, Linux {kernel}\n"))
 }
 
 fn readers_versions() -> String {
