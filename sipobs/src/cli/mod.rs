@@ -43,14 +43,14 @@ const EXAMPLES: &str = "\
 Examples:
   sipobs pcap call.pcap                    explain every transfer in a capture
   sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
-  tcpdump -w - udp port 5060 | sipobs pcap -
+  tcpdump -w - port 5060 | sipobs pcap -   from a pipe; IP fragments take a longer filter (README)
   sudo sipobs run -i eth0                  watch an interface
-  sipobs check -i eth0                     what would attach here, and why not
+  sipobs check -i eth0                     what would be tried here, and why not
   sipobs check --live                      whether a running daemon lost anything";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
-  sipobs config > sipobs.toml              every setting, to begin a file with
+  sipobs config > sipobs.toml              the settings in effect, to begin a file with
   sipobs config -c sipobs.toml             what that file comes to
   SIPOBS_CAPTURE__PORTS='[5060, 5080]' sipobs config";
 
@@ -123,6 +123,7 @@ impl Settings {
             config.otlp.traces_endpoint = None;
             config.otlp.disabled = false;
         }
+        config.check()?;
         Ok(config)
     }
 }

@@ -79,10 +79,13 @@ mod enabled {
             if drops.sum() == 0 {
                 return true;
             }
+            let why = counters.last_failure();
+            let why =
+                if why.is_empty() { why } else { format!("; the last failure: {}", self.url.hide(&why)) };
             let _ = writeln!(
                 io::stderr(),
                 "sipobs: {}: {} of {} spans were not delivered (queue full {}, refused {}, collector away {}, \
-                 left at the end {})",
+                 left at the end {}){why}",
                 self.url,
                 drops.sum(),
                 counters.spans(),

@@ -40,7 +40,7 @@ pub(super) fn over(
             continue;
         }
         // Read after each, so that the one at fault is the one named.
-        config = Config::deserialize(file.clone()).map_err(|error| fail(error.message().to_owned()))?;
+        config = Config::deserialize(file.clone()).map_err(|error| fail(super::discreet(error.message())))?;
     }
     Ok(config)
 }

@@ -67,6 +67,7 @@ pub struct Config {
     /// Causes of your own.
     pub diagnosis: DiagnosisConfig,
     /// The peers that have names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trunk: Vec<TrunkConfig>,
 }
 
@@ -137,8 +138,22 @@ impl Default for StateConfig {
 
 /// A value that is never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct Secret(String);
+
+/// What is shown in its place, and so is none.
+const HIDDEN: &str = "(hidden)";
+
+impl TryFrom<String> for Secret {
+    type Error = &'static str;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        if value == HIDDEN {
+            return Err("`(hidden)` is what `sipobs config` shows in place of a secret");
+        }
+        Ok(Self(value))
+    }
+}
 
 impl Secret {
     /// Keeps `value`.
@@ -154,13 +169,13 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        f.write_str(HIDDEN)
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(hidden)")
+        serializer.serialize_str(HIDDEN)
     }
 }
 
@@ -264,6 +279,23 @@ impl Config {
         Privacy::new(self.privacy.mask, key)
     }
 
+    /// Looks for what makes no sense, though each field by itself may: what any command would stumble over.
+    ///
+    /// # Errors
+    ///
+    /// With the field, or the trunk, that is at fault.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let together = |error: &dyn fmt::Display| ConfigError::Together(error.to_string());
+        self.privacy().map_err(|error| together(&error))?;
+        transfer::Rules::new(&self.engine().transfer).map_err(|error| together(&error))?;
+        match self.otlp.traces_url() {
+            Some(url) if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) => {
+                Err(together(&format_args!("otlp.endpoint: {url}: does not begin with http:// or https://")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// As TOML, secrets hidden.
     ///
     /// # Errors
@@ -295,7 +327,7 @@ fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
             line: before.matches('\n').count() + 1,
             column: before.rsplit('\n').next().unwrap_or("").chars().count() + 1,
             field,
-            message: error.message().to_owned(),
+            message: discreet(error.message()),
         }
     };
     let deserializer = toml::Deserializer::parse(text).map_err(|error| fail(String::new(), &error))?;
@@ -303,6 +335,20 @@ fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         let field = error.path().to_string();
         fail(if field == "." { String::new() } else { field }, error.inner())
     })
+}
+
+/// A complaint without the value that it is about, where that may be a secret put in the wrong place.
+fn discreet(message: &str) -> String {
+    for (before, after) in [("string \"", "\", expected"), ("unknown variant `", "`, expected")] {
+        if let (Some(from), Some(to)) = (message.find(before), message.rfind(after)) {
+            let value = from + before.len()..to;
+            let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/' | '.');
+            if message.get(value.clone()).is_some_and(|it| it.len() > 20 || !it.chars().all(harmless)) {
+                return format!("{}***{}", &message[..value.start], &message[to..]);
+            }
+        }
+    }
+    message.to_owned()
 }
 
 #[cfg(test)]
@@ -329,6 +375,21 @@ mod tests {
         assert_eq!(load(&config.to_toml().unwrap(), &[]).unwrap(), config);
         let default = Config::default();
         assert_eq!(load(&default.to_toml().unwrap(), &[]).unwrap(), default);
+    }
+
+    #[test]
+    fn errors_show_no_secret() {
+        for (text, variable) in [
+            ("[otlp]\nheaders = \"Authorization=Bearer q5ecret\"", ("SIPOBS_OTLP__HEADERS", "a=q5ecret")),
+            ("[otlp]\nprotocol = \"http://me:q5ecret@c\"", ("OTEL_EXPORTER_OTLP_PROTOCOL", "//me:q5ecret@c")),
+            ("[privacy]\nkey = [\"q5ecret\"]", ("SIPOBS_PRIVACY__MASK", "a \\\", expected q5ecret")),
+        ] {
+            for complaint in [complaint(text, &[]), complaint("", &[variable])] {
+                assert!(!complaint.contains("q5ecret"), "{complaint}");
+            }
+        }
+        let text = complaint("[otlp]\nprotocol = \"gprc\"", &[]);
+        assert!(text.contains("unknown variant `gprc`, expected `grpc` or `http/protobuf`"), "{text}");
     }
 
     #[test]

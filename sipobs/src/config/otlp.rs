@@ -97,7 +97,7 @@ impl OtlpConfig {
         let base = self.endpoint.as_ref()?;
         match self.protocol {
             Protocol::HttpProtobuf => {
-                let query = base.0.find('?').unwrap_or(base.0.len());
+                let query = base.0.find(['?', '#']).unwrap_or(base.0.len());
                 let (path, query) = base.0.split_at(query);
                 let path = path.trim_end_matches('/').trim_end_matches("/v1/traces");
                 Some(Endpoint(format!("{path}/v1/traces{query}")))
@@ -107,11 +107,22 @@ impl OtlpConfig {
     }
 }
 
-/// A collector's address. Its user information (RFC 3986 §3.2.1) and its query may hold a secret, and are never
-/// shown.
+/// A collector's address. Its user information (RFC 3986 §3.2.1), its query and its fragment may hold a secret, and are
+/// never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct Endpoint(String);
+
+impl TryFrom<String> for Endpoint {
+    type Error = &'static str;
+
+    fn try_from(url: String) -> Result<Self, Self::Error> {
+        if url.contains("***") {
+            return Err("`***` is what `sipobs config` shows in place of a secret");
+        }
+        Ok(Self(url))
+    }
+}
 
 impl Endpoint {
     /// The address `url`.
@@ -128,13 +139,15 @@ impl Endpoint {
     pub fn hide(&self, text: &str) -> String {
         let from = self.0.find("://").map_or(0, |at| at + 3);
         let rest = &self.0[from..];
-        let (user, query) = (rest.rfind('@'), rest.find('?'));
+        let (user, query) = (rest.rfind('@'), rest.find(['?', '#']));
         let secrets = match (user, query) {
             // Which of the two it is can't be told.
             (Some(user), Some(query)) if query < user => [Some((rest.to_owned(), "***")), None],
             _ => [
                 user.map(|at| (rest[..=at].to_owned(), "***@")),
-                query.map(|at| (rest[at..].to_owned(), "?***")),
+                query.map(|at| {
+                    (rest[at..].to_owned(), if rest[at..].starts_with('#') { "#***" } else { "?***" })
+                }),
             ],
         };
         let secrets = secrets.into_iter().flatten().filter(|(secret, _)| secret.len() > 1);
@@ -262,6 +275,7 @@ mod tests {
             ("http://collector:4317", "http://collector:4317"),
             ("https://me:pass@word@collector/v1/traces?key=1", "https://***@collector/v1/traces?***"),
             ("https://collector?key=a@b", "https://***"),
+            ("https://collector#key", "https://collector#***"),
             ("https://me:pass?word@collector", "https://***"),
             ("https://me:pass/word@collector/v1/traces", "https://***@collector/v1/traces"),
             ("me:secret@collector:4317", "***@collector:4317"),

@@ -88,6 +88,8 @@ pub(crate) struct End {
     pub(crate) uri: String,
     /// Whether any message of its own was seen.
     pub(crate) heard: bool,
+    /// Whether it has said that the dialog is there, by a request of its own or a 2xx; a 481 says the opposite.
+    pub(super) agrees: bool,
     /// Whether it has put the call on hold.
     pub(crate) holds: bool,
 }
@@ -182,12 +184,17 @@ impl Leg {
 
     /// Whether it is up, as far as its messages tell.
     pub(super) fn is_confirmed(&self) -> bool {
-        self.answered.is_some() || (self.midcall() && self.visible() == Seen::Both)
+        self.answered.is_some() || self.is_agreed()
     }
 
-    /// Whether both sides say that it is up: no flood from forged addresses can make such a leg.
+    /// Whether both sides say that it is up, which takes more than requests from forged addresses.
     pub(crate) fn is_confirmed_by_both(&self) -> bool {
-        self.is_confirmed() && self.visible() == Seen::Both
+        (self.answered.is_some() && self.visible() == Seen::Both) || self.is_agreed()
+    }
+
+    /// Whether both sides speak of a dialog older than the capture as of one that is there.
+    fn is_agreed(&self) -> bool {
+        self.midcall() && self.caller.agrees && self.callee.agrees
     }
 
     /// Notes the hosts a message went between; whether they are new.

@@ -259,13 +259,15 @@ impl Dialogs {
         let ids = self.by_call_id.entry(call_id.into()).or_default();
         if ids.len() >= LEGS_PER_CALL_ID {
             let confirmed = |id: &LegId| self.legs.get(id).is_some_and(Leg::is_confirmed_by_both);
-            self.surplus = ids.iter().find(|id| !confirmed(id)).or(ids.first()).copied();
+            // Not the oldest: whoever knows a call's Call-ID may follow it with others.
+            self.surplus = ids.iter().rev().find(|id| !confirmed(id)).or(ids.first()).copied();
         }
         ids.push(id);
         let end = |party: &NameAddr<'_>| End {
             tag: tag(party).map(Box::from),
             uri: cut(party.uri),
             heard: false,
+            agrees: false,
             holds: false,
         };
         self.legs.insert(
@@ -359,7 +361,7 @@ fn tag<'a>(party: &NameAddr<'a>) -> Option<&'a [u8]> {
 
 /// Text of a URI or phrase from the wire, on one line and of bounded length.
 pub(crate) fn cut(bytes: &[u8]) -> String {
-    sip::line(sip::head(bytes, LONGEST_URI)).into_owned()
+    sip::brief(bytes, LONGEST_URI)
 }
 
 /// The phrase of a status line.

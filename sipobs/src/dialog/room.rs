@@ -4,7 +4,7 @@
 //! kinds: nobody has answered, it failed, it rings, it is up as only one side says. The oldest goes of the kind that there is most of: a flood is
 //! of one kind, whether it comes from forged addresses or is refused by its target, and so pushes out itself. And
 //! once half of the room is taken, no host may have more than its share of them: who calls from one address throws
-//! out no one else's calls.
+//! out no one else's calls. Where the confirmed leave too little for calls to begin in, the oldest leg goes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -16,6 +16,10 @@ pub(crate) const LEG: usize = 4_608;
 
 /// No host may take up more than this part of the room with legs that are not confirmed, once half is taken.
 const SHARE: usize = 4;
+
+/// This part of the room is left to legs that are not confirmed, however many others there are: every call begins as
+/// one.
+const LEFT: usize = 8;
 
 /// Kinds of legs that are not confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +112,7 @@ impl Room {
         self.change(leg.id, leg.hosts.0, leg.standing, Standing::default());
     }
 
-    /// Whether a leg has to go, and which, if there is one that is not confirmed.
+    /// Whether a leg has to go, and which, if it is one that is not confirmed.
     pub(super) fn crowded(&self) -> Option<(Crowded, Option<LegId>)> {
         if let Some(host) = self.greedy
             && let Some(of_host) = self.hosts.get(&host)
@@ -119,6 +123,7 @@ impl Room {
             return first.filter(|(of, ..)| *of == host).map(|(.., id)| (Crowded::Share, Some(*id)));
         }
         let first = self.tentative.range((self.all.most(), LegId(0))..).next();
+        let first = first.filter(|_| self.all.bytes > self.limit / LEFT);
         (self.taken > self.limit).then_some((Crowded::Room, first.map(|(_, id)| *id)))
     }
 

@@ -21,7 +21,8 @@ impl Leg {
         let new_path = self.travelled(wire.src.ip(), wire.dst.ip());
         match message.start() {
             Start::Request { uri, .. } => {
-                self.end_mut(by).heard = true;
+                let sender = self.end_mut(by);
+                (sender.heard, sender.agrees) = (true, true);
                 match cseq.method {
                     Method::Invite if self.origin == Origin::Invite && to_tag.is_none() => {
                         self.initial_invite(wire, message, cseq, by, uri, new_path)
@@ -31,7 +32,9 @@ impl Leg {
                 }
             }
             Start::Response { status, .. } => {
-                self.end_mut(by.other()).heard |= status > 100;
+                let sender = self.end_mut(by.other());
+                sender.heard |= status > 100;
+                sender.agrees |= (200..300).contains(&status);
                 self.infer_try(wire, cseq, by);
                 if self.is_initial(cseq, by) {
                     return self.invite_answer(wire, message, status, to_tag);

@@ -24,6 +24,12 @@ fn fold(c: char) -> char {
         '\u{2010}'..='\u{2015}' | '\u{2043}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' => '-',
         '\u{b7}' | '\u{2022}' | '\u{2024}' | '\u{2027}' | '\u{2219}' | '\u{22c5}' => '.',
         '\u{2044}' | '\u{2215}' => '/',
+        // Marks that combine with what goes before, a keycap among them.
+        '\u{300}'..='\u{36f}'
+        | '\u{1ab0}'..='\u{1aff}'
+        | '\u{1dc0}'..='\u{1dff}'
+        | '\u{20d0}'..='\u{20ff}'
+        | '\u{fe20}'..='\u{fe2f}' => ' ',
         c if c.is_whitespace() || c.is_control() || is_invisible(c) => ' ',
         c => digit(c),
     }

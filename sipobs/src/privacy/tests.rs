@@ -45,6 +45,10 @@ fn users_of_uris() {
         ("sip:ip-10-0-123-45.ec2.internal", "sip:ip-10-0-123-45.ec2.internal"),
         ("sip:[2001:db8::1]:5060", "sip:[2001:db8::1]:5060"),
         ("im:alice@h", "im:a***@h"),
+        // Cut before the at sign that may have been there.
+        ("sip:zebedee:hunter2…", "sip:z***"),
+        ("REFER sip:zebedee…", "REFER sip:z***"),
+        ("sip:1555123…", "sip:***"),
         // A fold, which is a blank by now.
         ("sip:alice @h", "sip:a*** @h"),
         ("<sip:15551234567  @h;x=y>", "<sip:***4567  @h;x=y>"),

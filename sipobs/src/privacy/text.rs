@@ -186,6 +186,9 @@ impl Privacy {
                         let host = rest.len() - parts.host_len;
                         if parts.has_user {
                             hide(parts.user, &rest[..host - 1], at + from);
+                        } else if rest.ends_with('…') {
+                            // It was cut, perhaps before its at sign.
+                            hide(parts.user.split(':').next().unwrap_or_default(), rest, at + from);
                         } else if !parts.user.is_empty() {
                             userless = Some((parts.user, at + from));
                         }

@@ -31,7 +31,7 @@ pub use reason::{ReasonHeader, Warning};
 pub use replaces::{Join, Replaces, TargetDialog};
 pub use sipfrag::{Sipfrag, SipfragError};
 pub use text::{Params, line, lossy, percent_decode, unescape};
-pub(crate) use text::{head, is_invisible};
+pub(crate) use text::{brief, is_invisible};
 pub use typed::typed;
 pub use uri::{Number, Scheme, Uri};
 pub use via::Via;

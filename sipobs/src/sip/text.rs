@@ -52,24 +52,32 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// Characters that have no look of their own but change how others read: the format characters of Unicode (Cf)
-/// that join, hide, turn or tag, and its line separators. With them a text shows something else than it holds.
+/// that join, hide, turn or tag, its fillers and variation selectors, and its line separators. With them a text shows something else than it holds.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{ad}'
+            | '\u{34f}'
             | '\u{61c}'
-            | '\u{180e}'
+            | '\u{115f}' | '\u{1160}'
+            | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
             | '\u{feff}'
+            | '\u{ffa0}'
             | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e01ef}'
     )
 }
 
 /// The first `most` bytes, or up to three less, so that no UTF-8 character is cut in two.
-pub(crate) fn head(bytes: &[u8], most: usize) -> &[u8] {
+fn head(bytes: &[u8], most: usize) -> &[u8] {
     let Some(next) = bytes.get(most) else { return bytes };
     let within = |byte: u8| byte & 0xc0 == 0x80;
     if !within(*next) {
@@ -81,6 +89,18 @@ pub(crate) fn head(bytes: &[u8], most: usize) -> &[u8] {
         Some(at) if bytes[at] >= 0xc0 => &bytes[..at],
         _ => &bytes[..most],
     }
+}
+
+/// Text from the wire on one line, and with `…` behind it where it was longer than so many bytes.
+pub(crate) fn brief(bytes: &[u8], most: usize) -> String {
+    let head = head(bytes, most);
+    let mut text = line(head).into_owned();
+    if head.len() < bytes.len() {
+        // Most are kept for as long as a call.
+        text.reserve_exact('…'.len_utf8());
+        text.push('…');
+    }
+    text
 }
 
 /// Replaces each `%HH` by its byte; an escape that is not one stays as it is.

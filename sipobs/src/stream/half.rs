@@ -20,9 +20,9 @@ use crate::timestamp::Timestamp;
 /// peer is as large.
 const MAX_DISTANCE: u64 = 16 << 20;
 
-/// A RST must have the number of the next byte exactly (RFC 5961 §3.2), or anyone could end any connection. So far from
-/// it the sender may be and the capture not know it.
-const RESET_REACH: u64 = 65_535;
+/// A RST must have the number of the next byte exactly, and an acknowledgement be of bytes that were sent (RFC 5961
+/// §3.2, §5.2), or anyone could end any connection. So far from what was captured may be what was sent.
+const REACH: u64 = 65_535;
 
 /// How long after an acknowledgement the bytes it acknowledges may still turn up, in a capture that has
 /// its packets out of order.
@@ -142,10 +142,10 @@ impl Half {
         near.then(|| next.offset.saturating_add_signed(distance))
     }
 
-    /// Whether `seq` may be the number of its sender's next byte.
+    /// Whether `seq` may be the number of its sender's next byte, by what was captured.
     pub(super) fn reaches(&self, seq: u32) -> bool {
         let offset = self.offset(seq).zip(self.next);
-        offset.is_some_and(|(offset, next)| offset.abs_diff(next.offset) <= RESET_REACH)
+        offset.is_some_and(|(offset, next)| offset.abs_diff(next.offset) <= REACH)
     }
 
     /// Takes a segment. It must have started.

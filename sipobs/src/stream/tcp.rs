@@ -233,7 +233,11 @@ impl Connection {
         } else if !self.halves[side].started() && !segment.payload.is_empty() {
             self.halves[side].join(segment.seq);
         }
-        if let Some(ack) = segment.ack {
+        let [own, other] = [side, 1 - side].map(|side| &self.halves[side]);
+        if let Some(ack) = segment.ack
+            && other.reaches(ack)
+            && (!own.started() || own.reaches(segment.seq))
+        {
             self.halves[1 - side].acknowledged(segment.time, ack);
         }
         if self.halves[side].started() {

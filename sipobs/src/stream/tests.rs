@@ -463,6 +463,23 @@ fn a_rst_far_from_the_streams_numbers_is_not_of_its_ends() {
 }
 
 #[test]
+fn an_acknowledgement_of_what_nobody_sent_is_not_believed() {
+    let (a, b) = (message(0, 4), message(1, 40));
+    let mut ear = Ear::new();
+    ear.open();
+    ear.tcp(seq(1), &a, DATA);
+    for n in 1..256 {
+        let forged = seq(1 + a.len() + (n << 16));
+        ear.back(100, b"", Flags { ack: Some(forged), ..DATA });
+        ear.back(100 + (1 << 20), b"", Flags { ack: Some(seq(1 + a.len() + 9)), ..DATA });
+        ear.wait(100);
+    }
+    ear.tcp(seq(1 + a.len()), &b, DATA);
+    assert_eq!(ear.out, [a, b]);
+    assert_eq!(ear.damage.len(), 0);
+}
+
+#[test]
 fn quiet_connections_are_forgotten() {
     let mut ear = Ear::new();
     ear.tcp(START, b"", SYN);

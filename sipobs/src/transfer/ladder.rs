@@ -1,7 +1,7 @@
 //! The ladder of an attempt: the messages that belong to it, a bounded number of them.
 
 use super::{LadderLine, Leg};
-use crate::sip::{CSeq, Message, Method, Name, Sipfrag, head, line};
+use crate::sip::{CSeq, Message, Method, Name, Sipfrag, brief};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
@@ -62,14 +62,14 @@ impl Ladder {
 
 /// The line that shows a message.
 pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, leg: Leg) -> LadderLine {
-    let mut text = line(head(message.first_line(), LONGEST_LINE)).into_owned();
+    let mut text = brief(message.first_line(), LONGEST_LINE);
     if cseq.method == Method::Notify && message.is_request() {
         if let Ok(frag) = Sipfrag::of(message) {
             text.push_str(" → ");
             text.push_str(&status_line(frag.status, frag.reason));
         } else if let Some(state) = message.header(Name::SubscriptionState) {
             text.push_str(" → ");
-            text.push_str(&line(head(state, LONGEST_LINE)));
+            text.push_str(&brief(state, LONGEST_LINE));
         }
     }
     LadderLine {
@@ -86,6 +86,6 @@ pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, le
 }
 
 fn status_line(status: u16, reason: &[u8]) -> String {
-    let reason = line(head(reason, LONGEST_LINE));
+    let reason = brief(reason, LONGEST_LINE);
     if reason.is_empty() { status.to_string() } else { format!("{status} {reason}") }
 }

@@ -1,28 +1,29 @@
 //! What is known to be missing, and between whom.
 
-use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use super::Quality;
 use crate::stream::Damage;
 
-/// Pairs of hosts that are told apart; what is lost beyond them counts for everyone.
-const PAIRS: usize = 16_384;
+/// Pairs of hosts that are told apart, about. Of more some share a counter, and what is missing between strangers may
+/// then be counted for a call: its verdict is doubted without need, never believed without.
+const COUNTERS: usize = 16_384;
 
 /// Everything lost so far. Attempts keep a [`Mark`] and ask what came after it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Losses {
     ring: u64,
-    between: BTreeMap<(IpAddr, IpAddr), Missing>,
-    elsewhere: Missing,
+    /// By the hash of a pair of hosts.
+    between: Box<[Missing]>,
 }
 
 /// How much had been lost when an attempt began.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     ring: u64,
-    elsewhere: Missing,
-    between: Vec<((IpAddr, IpAddr), Missing)>,
+    /// By place in [`Losses::between`].
+    between: Vec<(usize, Missing)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,12 +32,18 @@ struct Missing {
     fragments: u64,
 }
 
+impl Default for Losses {
+    fn default() -> Self {
+        Self { ring: 0, between: vec![Missing::default(); COUNTERS].into() }
+    }
+}
+
 impl Losses {
     pub(super) fn take(&mut self, damage: Damage) {
         match damage {
             Damage::RingLost(frames) => self.ring = self.ring.saturating_add(frames),
-            Damage::TcpGap { src, dst } => self.missing(src, dst).gaps += 1,
-            Damage::MissingFragment { src, dst } => self.missing(src, dst).fragments += 1,
+            Damage::TcpGap { src, dst } => self.between[place(src, dst)].gaps += 1,
+            Damage::MissingFragment { src, dst } => self.between[place(src, dst)].fragments += 1,
         }
     }
 
@@ -47,7 +54,7 @@ impl Losses {
 
     /// Where things stand for these pairs of hosts.
     pub(super) fn mark(&self, paths: &[(IpAddr, IpAddr)]) -> Mark {
-        let mut mark = Mark { ring: self.ring, elsewhere: self.elsewhere, between: Vec::new() };
+        let mut mark = Mark { ring: self.ring, between: Vec::new() };
         self.extend(&mut mark, paths);
         mark
     }
@@ -55,19 +62,18 @@ impl Losses {
     /// Adds pairs of hosts, of a leg found later, to a mark.
     pub(super) fn extend(&self, mark: &mut Mark, paths: &[(IpAddr, IpAddr)]) {
         for &(a, b) in paths {
-            let pair = (a.min(b), a.max(b));
-            if !mark.between.iter().any(|(known, _)| *known == pair) {
-                mark.between.push((pair, self.between.get(&pair).copied().unwrap_or_default()));
+            let place = place(a, b);
+            if !mark.between.iter().any(|(known, _)| *known == place) {
+                mark.between.push((place, self.between[place]));
             }
         }
     }
 
     /// What was lost since.
     pub(super) fn since(&self, mark: &Mark) -> Quality {
-        let mut gaps = self.elsewhere.gaps - mark.elsewhere.gaps;
-        let mut fragments = self.elsewhere.fragments - mark.elsewhere.fragments;
-        for (pair, then) in &mark.between {
-            let now = self.between.get(pair).copied().unwrap_or_default();
+        let (mut gaps, mut fragments) = (0, 0);
+        for (place, then) in &mark.between {
+            let now = self.between[*place];
             gaps += now.gaps - then.gaps;
             fragments += now.fragments - then.fragments;
         }
@@ -78,14 +84,14 @@ impl Losses {
             midcall: false,
         }
     }
+}
 
-    fn missing(&mut self, src: IpAddr, dst: IpAddr) -> &mut Missing {
-        let pair = (src.min(dst), src.max(dst));
-        if self.between.len() >= PAIRS && !self.between.contains_key(&pair) {
-            return &mut self.elsewhere;
-        }
-        self.between.entry(pair).or_default()
-    }
+/// Where a pair of hosts is counted, whichever of them comes first. Not by a random seed: the same file shall give
+/// the same output, and who wants to hit a call's counter need not look for it, but can name its hosts.
+fn place(a: IpAddr, b: IpAddr) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (a.min(b), a.max(b)).hash(&mut hasher);
+    usize::try_from(hasher.finish() % COUNTERS as u64).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -105,5 +111,19 @@ mod tests {
         losses.take(Damage::RingLost(7));
         let quality = losses.since(&mark);
         assert_eq!((quality.ring_lost, quality.tcp_gaps, quality.missing_fragments), (7, 1, 1));
+    }
+
+    #[test]
+    fn what_strangers_lost_long_ago_spoils_nothing() {
+        let mut losses = Losses::default();
+        let host = |n: u32| IpAddr::from(n.to_be_bytes());
+        for n in 0..50_000 {
+            losses.take(Damage::MissingFragment { src: host(1), dst: host(2 + n) });
+        }
+        let mark = losses.mark(&[(host(7), host(8))]);
+        losses.take(Damage::MissingFragment { src: host(9), dst: host(10) });
+        assert_eq!(losses.since(&mark), Quality::default());
+        losses.take(Damage::MissingFragment { src: host(8), dst: host(7) });
+        assert_eq!(losses.since(&mark).missing_fragments, 1);
     }
 }

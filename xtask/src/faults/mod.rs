@@ -90,20 +90,26 @@ impl Ground {
 /// Goes through the rows, all of them even if some fail. With `only`, through that one.
 pub(crate) fn run(sipobs: &Path, only: Option<&str>) -> Result<()> {
     let ground = Ground { sipobs: sipobs.into() };
-    let mut failed = Vec::new();
+    let (mut failed, mut skipped) = (Vec::new(), Vec::new());
     for (name, what, row) in ROWS.iter().filter(|(name, ..)| only.is_none_or(|only| only == *name)) {
         let start = Instant::now();
         let seen = row(&ground);
         let seconds = start.elapsed().as_secs_f32();
         match seen {
             Ok(Seen::Passed(facts)) => println!("   {name:15} {what}: {facts} ({seconds:.1} s)"),
-            Ok(Seen::Skipped(reason)) => println!("   {name:15} {what}: NOT TESTED: {reason}"),
+            Ok(Seen::Skipped(reason)) => {
+                println!("   {name:15} {what}: NOT TESTED: {reason}");
+                skipped.push(*name);
+            }
             Err(error) => {
                 println!("   {name:15} {what}: FAILED after {seconds:.1} s: {error:#}");
                 failed.push(*name);
             }
         }
         check_interrupt()?;
+    }
+    if !skipped.is_empty() {
+        println!("   not tested: {}", skipped.join(", "));
     }
     if !failed.is_empty() {
         bail!("these rows failed: {}", failed.join(", "));

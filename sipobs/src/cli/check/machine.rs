@@ -17,7 +17,7 @@ pub(super) fn check(config: &Config) -> Result<Exit, Failure> {
         Err(error) => problems.push(error.to_string()),
     }
 
-    text.push_str("what would attach\n");
+    text.push_str("what would be tried, the first that the driver takes attaching\n");
     match outlook(config) {
         Ok(outlooks) => {
             if outlooks.is_empty() {

@@ -136,6 +136,43 @@ fn a_flood_of_invites_does_not_push_out_answered_calls() {
 }
 
 #[test]
+fn who_says_that_there_is_no_such_dialog_does_not_confirm_it() {
+    let config = Config {
+        limits: Limits { bytes: 32 * crate::dialog::LEG, ..Limits::default() },
+        ..Config::default()
+    };
+    let mut world = World::with(config);
+    world.up(A);
+    for n in 0..100 {
+        let call_id: &'static str = Box::leak(format!("{n}@nobody").into_boxed_str());
+        let leg = Leg { call_id, ..A };
+        let method = ["INVITE", "BYE", "REFER", "NOTIFY"][n % 4];
+        world.request(leg, Side::Caller, 7, method, "Event: refer", "");
+        world.response(leg, Side::Caller, 7, method, "481 Call/Transaction Does Not Exist", "");
+    }
+    assert!(world.transfers.counts().evicted.sum() > 60);
+    world.at(2.0).refer(2, TARGET).referred(2, "403 Forbidden");
+    let refused = world.said().0.into_iter().filter(|it| it.call_id.as_deref() == Some(A.call_id));
+    assert_eq!(refused.map(|it| it.outcome).collect::<Vec<_>>(), [Outcome::ReferRefused]);
+}
+
+#[test]
+fn calls_that_are_up_leave_room_for_new_ones() {
+    let config = Config {
+        limits: Limits { bytes: 32 * crate::dialog::LEG, ..Limits::default() },
+        ..Config::default()
+    };
+    let mut world = World::with(config);
+    for n in 0..200 {
+        let call_id: &'static str = Box::leak(format!("{n}@up").into_boxed_str());
+        world.up(Leg { call_id, ..A });
+    }
+    assert!(world.transfers.counts().evicted.room > 150);
+    world.up(A).at(2.0).refer(2, TARGET).referred(2, "403 Forbidden");
+    assert_eq!(world.only().outcome, Outcome::ReferRefused);
+}
+
+#[test]
 fn what_says_nothing_of_calls_touches_no_table() {
     let mut world = World::new();
     for method in ["REGISTER", "OPTIONS", "SUBSCRIBE", "PUBLISH", "MESSAGE", "INFO", "NOTIFY"] {
