@@ -81,6 +81,10 @@ impl Transfers {
             mark: self.losses.mark(&signalling.paths),
         };
         self.calls.insert(leg, call);
+        if self.losses.is_crowded() {
+            let marks = self.calls.values().map(|call| &call.mark);
+            self.losses.keep(marks.chain(self.attempts.values().map(|open| &open.mark)));
+        }
         if signalling.origin == Origin::Refer {
             return;
         }

@@ -1,29 +1,31 @@
 //! What is known to be missing, and between whom.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Quality;
 use crate::stream::Damage;
 
-/// Pairs of hosts that are told apart, about. Of more some share a counter, and what is missing between strangers may
-/// then be counted for a call: its verdict is doubted without need, never believed without.
-const COUNTERS: usize = 16_384;
+/// So many pairs of hosts are never too many to look through for those that no mark names any more.
+const PAIRS: usize = 16_384;
 
-/// Everything lost so far. Attempts keep a [`Mark`] and ask what came after it.
-#[derive(Debug)]
+type Pair = (IpAddr, IpAddr);
+
+/// Everything lost so far that matters to anyone. Attempts keep a [`Mark`] and ask what came after it.
+#[derive(Debug, Default)]
 pub(super) struct Losses {
     ring: u64,
-    /// By the hash of a pair of hosts.
-    between: Box<[Missing]>,
+    /// Of the pairs of hosts that marks name; what is lost between others is nobody's evidence.
+    between: BTreeMap<Pair, Missing>,
+    /// How many pairs were named when they were last looked through.
+    named: usize,
 }
 
 /// How much had been lost when an attempt began.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     ring: u64,
-    /// By place in [`Losses::between`].
-    between: Vec<(usize, Missing)>,
+    between: Vec<(Pair, Missing)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,18 +34,14 @@ struct Missing {
     fragments: u64,
 }
 
-impl Default for Losses {
-    fn default() -> Self {
-        Self { ring: 0, between: vec![Missing::default(); COUNTERS].into() }
-    }
-}
-
 impl Losses {
     pub(super) fn take(&mut self, damage: Damage) {
         match damage {
             Damage::RingLost(frames) => self.ring = self.ring.saturating_add(frames),
-            Damage::TcpGap { src, dst } => self.between[place(src, dst)].gaps += 1,
-            Damage::MissingFragment { src, dst } => self.between[place(src, dst)].fragments += 1,
+            Damage::TcpGap { src, dst } => self.missing(src, dst, |missing| missing.gaps += 1),
+            Damage::MissingFragment { src, dst } => {
+                self.missing(src, dst, |missing| missing.fragments += 1);
+            }
         }
     }
 
@@ -53,18 +51,18 @@ impl Losses {
     }
 
     /// Where things stand for these pairs of hosts.
-    pub(super) fn mark(&self, paths: &[(IpAddr, IpAddr)]) -> Mark {
+    pub(super) fn mark(&mut self, paths: &[Pair]) -> Mark {
         let mut mark = Mark { ring: self.ring, between: Vec::new() };
         self.extend(&mut mark, paths);
         mark
     }
 
     /// Adds pairs of hosts, of a leg found later, to a mark.
-    pub(super) fn extend(&self, mark: &mut Mark, paths: &[(IpAddr, IpAddr)]) {
+    pub(super) fn extend(&mut self, mark: &mut Mark, paths: &[Pair]) {
         for &(a, b) in paths {
-            let place = place(a, b);
-            if !mark.between.iter().any(|(known, _)| *known == place) {
-                mark.between.push((place, self.between[place]));
+            let pair = pair(a, b);
+            if !mark.between.iter().any(|(known, _)| *known == pair) {
+                mark.between.push((pair, *self.between.entry(pair).or_default()));
             }
         }
     }
@@ -72,8 +70,8 @@ impl Losses {
     /// What was lost since.
     pub(super) fn since(&self, mark: &Mark) -> Quality {
         let (mut gaps, mut fragments) = (0, 0);
-        for (place, then) in &mark.between {
-            let now = self.between[*place];
+        for (pair, then) in &mark.between {
+            let now = self.between.get(pair).unwrap_or(then);
             gaps += now.gaps - then.gaps;
             fragments += now.fragments - then.fragments;
         }
@@ -84,14 +82,29 @@ impl Losses {
             midcall: false,
         }
     }
+
+    /// Whether it is time to [`Self::keep`] what is still named: there are twice as many as the last time.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.between.len() > PAIRS.max(2 * self.named)
+    }
+
+    /// Forgets the pairs that none of these marks names.
+    pub(super) fn keep<'a>(&mut self, marks: impl Iterator<Item = &'a Mark>) {
+        let named: BTreeSet<Pair> = marks.flat_map(|mark| &mark.between).map(|(pair, _)| *pair).collect();
+        self.between.retain(|pair, _| named.contains(pair));
+        self.named = self.between.len();
+    }
+
+    fn missing(&mut self, a: IpAddr, b: IpAddr, count: impl FnOnce(&mut Missing)) {
+        if let Some(missing) = self.between.get_mut(&pair(a, b)) {
+            count(missing);
+        }
+    }
 }
 
-/// Where a pair of hosts is counted, whichever of them comes first. Not by a random seed: the same file shall give
-/// the same output, and who wants to hit a call's counter need not look for it, but can name its hosts.
-fn place(a: IpAddr, b: IpAddr) -> usize {
-    let mut hasher = DefaultHasher::new();
-    (a.min(b), a.max(b)).hash(&mut hasher);
-    usize::try_from(hasher.finish() % COUNTERS as u64).unwrap_or(0)
+/// Two hosts, whichever of them comes first.
+fn pair(a: IpAddr, b: IpAddr) -> Pair {
+    (a.min(b), a.max(b))
 }
 
 #[cfg(test)]
@@ -114,16 +127,22 @@ mod tests {
     }
 
     #[test]
-    fn what_strangers_lost_long_ago_spoils_nothing() {
+    fn what_strangers_lose_is_nobodys_evidence() {
         let mut losses = Losses::default();
         let host = |n: u32| IpAddr::from(n.to_be_bytes());
+        let call = losses.mark(&[(host(7), host(8))]);
         for n in 0..50_000 {
-            losses.take(Damage::MissingFragment { src: host(1), dst: host(2 + n) });
+            losses.take(Damage::MissingFragment { src: host(1), dst: host(9 + n) });
+            let stranger = losses.mark(&[(host(1), host(9 + n))]);
+            assert_eq!(losses.since(&stranger), Quality::default());
+            if losses.is_crowded() {
+                losses.keep([&call, &stranger].into_iter());
+                assert_eq!(losses.between.len(), 2);
+            }
         }
-        let mark = losses.mark(&[(host(7), host(8))]);
-        losses.take(Damage::MissingFragment { src: host(9), dst: host(10) });
-        assert_eq!(losses.since(&mark), Quality::default());
+        assert!(losses.between.len() <= PAIRS);
+        assert_eq!(losses.since(&call), Quality::default());
         losses.take(Damage::MissingFragment { src: host(8), dst: host(7) });
-        assert_eq!(losses.since(&mark).missing_fragments, 1);
+        assert_eq!(losses.since(&call).missing_fragments, 1);
     }
 }
