@@ -7,7 +7,7 @@ use super::Quality;
 use crate::stream::Damage;
 
 /// So many pairs of hosts are never too many to look through for those that no mark names any more.
-const PAIRS: usize = 16_384;
+const PAIRS: usize = 1_024;
 
 type Pair = (IpAddr, IpAddr);
 
