@@ -378,6 +378,30 @@ mod tests {
     }
 
     #[test]
+    fn what_any_command_would_stumble_over_is_found() {
+        for (text, complaint) in [
+            ("[privacy]\nmask = \"hash\"", "privacy.key: "),
+            ("[[trunk]]\nname = \"t\"", "trunk \"t\": "),
+            (
+                "[otlp]\nendpoint = \"me:q5ecret@c:4317\"",
+                "otlp.endpoint: ***@c:4317: does not begin with http",
+            ),
+        ] {
+            let error = load(text, &[]).unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
+        load("[otlp]\nendpoint = \"https://c\"", &[]).unwrap().check().unwrap();
+    }
+
+    #[test]
+    fn what_is_shown_in_place_of_a_secret_is_none() {
+        for text in ["[privacy]\nkey = \"(hidden)\"", "[otlp]\nendpoint = \"http://***@c:4317\""] {
+            let error = complaint(text, &[]);
+            assert!(error.contains("shows in place of a secret"), "{error}");
+        }
+    }
+
+    #[test]
     fn errors_show_no_secret() {
         for (text, variable) in [
             ("[otlp]\nheaders = \"Authorization=Bearer q5ecret\"", ("SIPOBS_OTLP__HEADERS", "a=q5ecret")),
