@@ -1,10 +1,11 @@
 //! What legs take up, and who goes first when there is no room.
 //!
 //! A leg that both sides have confirmed is never thrown out for one that is not. Those that are not are of four
-//! kinds: nobody has answered, it failed, it rings, it is up as only one side says. The oldest goes of the kind that there is most of: a flood is
-//! of one kind, whether it comes from forged addresses or is refused by its target, and so pushes out itself. And
-//! once half of the room is taken, no host may have more than its share of them: who calls from one address throws
-//! out no one else's calls. Where the confirmed leave too little for calls to begin in, the oldest leg goes.
+//! kinds: nobody has answered, it failed, it rings, it is up as only one side says. The oldest goes of the kind that
+//! there is most of: a flood is of one kind, whether it comes from forged addresses or is refused by its target, and
+//! so pushes out itself. And once half of the room is taken, no host may have more than its share of them: who calls
+//! from one address throws out no one else's calls. Where the confirmed leave too little for calls to begin in, the
+//! oldest leg goes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

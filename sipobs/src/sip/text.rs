@@ -52,7 +52,8 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// Characters that have no look of their own but change how others read: the format characters of Unicode (Cf)
-/// that join, hide, turn or tag, its fillers and variation selectors, and its line separators. With them a text shows something else than it holds.
+/// that join, hide, turn or tag, its fillers and variation selectors, and its line separators. With them a text shows
+/// something else than it holds.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,

@@ -2,9 +2,9 @@
 //! between is in [`watch`].
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{SyncSender, TrySendError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
@@ -116,6 +116,25 @@ fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
         Some(error) => Err(cannot_capture(error, "capture stopped")),
         None => Ok(exit),
     }
+}
+
+/// How often a queue that is full is tried again.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Queues `value` as soon as there is room; gives it back if that is not before `end`.
+fn send_by<T>(queue: &SyncSender<T>, mut value: T, end: Instant) -> Result<(), TrySendError<T>> {
+    loop {
+        match queue.try_send(value) {
+            Err(TrySendError::Full(back)) if now() < end => value = back,
+            result => return result,
+        }
+        thread::sleep(TICK);
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "paces and bounds the daemon's own chores, judges nothing")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Tells the service manager, where there is one (sd_notify(3)).

@@ -2,25 +2,23 @@
 //! hold up the capture.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sipobs::export::Sink;
 use sipobs::export::metrics::SinkCounts;
 use sipobs::transfer::Output;
 
+use super::{now, send_by};
 use crate::cli::note;
 
 /// Outputs that may wait.
 const QUEUE: usize = 4096;
 /// Once so many wait, one that rests on one side's word alone is dropped.
 const CROWDED: u64 = QUEUE as u64 / 2;
-
-/// How often a queue that is full is tried again.
-const TICK: Duration = Duration::from_millis(2);
 
 /// The sink's near end.
 pub(super) struct Outlet {
@@ -64,7 +62,7 @@ impl Outlet {
         let end = now() + limit;
         for output in last {
             self.books.taken();
-            if !self.wait_for_room(output, end) {
+            if send_by(&self.queue, Arc::clone(output), end).is_err() {
                 self.books.dropped();
             }
         }
@@ -74,17 +72,6 @@ impl Outlet {
             Ok(result) => result.with_context(|| format!("the output {name} could not be written")),
             Err(_) => anyhow::bail!("the output {name} takes no more: what was left of it is lost"),
         }
-    }
-
-    /// Queues one output as soon as there is room; false if that is not before `end`.
-    fn wait_for_room(&self, output: &Arc<Output>, end: Instant) -> bool {
-        while let Err(error) = self.queue.try_send(Arc::clone(output)) {
-            if matches!(error, TrySendError::Disconnected(_)) || now() >= end {
-                return false;
-            }
-            thread::sleep(TICK);
-        }
-        true
     }
 }
 
@@ -147,11 +134,6 @@ fn write(
         last = result;
     }
     last
-}
-
-#[allow(clippy::disallowed_methods, reason = "bounds the end, judges nothing")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

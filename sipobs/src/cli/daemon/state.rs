@@ -14,13 +14,11 @@ use anyhow::Context as _;
 use sipobs::config::StateConfig;
 use sipobs::transfer::ratio::RatioState;
 
+use super::{now, send_by};
 use crate::cli::note;
 
 /// More than any state that sipobs writes: a few numbers for each day and trunk.
 const MOST_BYTES: u64 = 16 << 20;
-
-/// How often a queue that is full is tried again.
-const TICK: Duration = Duration::from_millis(10);
 
 /// The state file, or none.
 pub(super) struct State {
@@ -78,17 +76,14 @@ impl State {
     }
 
     /// Writes the last `state`, and waits for that, at most for `limit`: a disk that hangs must not hold up the end.
-    pub(super) fn finish(self, mut state: RatioState, limit: Duration) -> anyhow::Result<()> {
+    pub(super) fn finish(self, state: RatioState, limit: Duration) -> anyhow::Result<()> {
         let Some(Kept { queue, path, over, .. }) = self.kept else { return Ok(()) };
         let end = now() + limit;
         let gave_up =
             || format!("state.path: {}: takes no more: what was learned last is lost", path.display());
         // One that waits to be written is older.
-        while let Err(TrySendError::Full(back)) = queue.try_send(state) {
-            anyhow::ensure!(now() < end, gave_up());
-            state = back;
-            thread::sleep(TICK);
-        }
+        let sent = send_by(&queue, state, end);
+        anyhow::ensure!(!matches!(sent, Err(TrySendError::Full(_))), gave_up());
         drop(queue);
         let last = over.recv_timeout(end.saturating_duration_since(now()));
         last.map_err(|_| anyhow::anyhow!(gave_up()))?.with_context(|| {
@@ -149,11 +144,6 @@ fn write(path: &Path, state: &RatioState) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(state)?)?;
     file.sync_all()?;
     fs::rename(&new, path)
-}
-
-#[allow(clippy::disallowed_methods, reason = "paces writes, judges nothing")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use sipobs::timestamp::Timestamp;
 use sipobs::transfer::Output;
 use sipobs::transfer::ratio::RatioState;
 
+use super::now;
 use super::orders::{Order, Orders, Reload};
 use super::outlet::Outlet;
 use super::state::State;
@@ -312,9 +313,4 @@ impl Complaints {
         }
         due
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "paces the daemon's own chores, judges nothing")]
-fn now() -> Instant {
-    Instant::now()
 }

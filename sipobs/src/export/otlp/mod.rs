@@ -126,11 +126,9 @@ impl Otlp {
     /// Nothing is captured any more: from now on waits for room whatever [`WhenFull`] says, until the time that a
     /// flush may take has passed.
     pub fn end(&mut self) {
-        self.deadline.send_if_modified(|deadline| {
-            let first = deadline.is_none();
-            *deadline = deadline.or(Some(Instant::now() + self.flush));
-            first
-        });
+        if self.deadline.borrow().is_none() {
+            self.deadline.send_replace(Some(Instant::now() + self.flush));
+        }
     }
 
     /// What has become of the spans so far.

@@ -111,13 +111,15 @@ fn the_fork_that_lost_ends_nothing() {
     assert_eq!(world.said().1[0].ended.millis_since(world.start), 30_000);
 }
 
+/// Room for some thirty legs.
+fn narrow() -> World {
+    let limits = Limits { bytes: 32 * crate::dialog::LEG, ..Limits::default() };
+    World::with(Config { limits, ..Config::default() })
+}
+
 #[test]
 fn a_flood_of_invites_does_not_push_out_answered_calls() {
-    let config = Config {
-        limits: Limits { bytes: 32 * crate::dialog::LEG, ..Limits::default() },
-        ..Config::default()
-    };
-    let mut world = World::with(config);
+    let mut world = narrow();
     world.up(A);
     for n in 0..100 {
         let text = format!(
@@ -137,11 +139,7 @@ fn a_flood_of_invites_does_not_push_out_answered_calls() {
 
 #[test]
 fn who_says_that_there_is_no_such_dialog_does_not_confirm_it() {
-    let config = Config {
-        limits: Limits { bytes: 32 * crate::dialog::LEG, ..Limits::default() },
-        ..Config::default()
-    };
-    let mut world = World::with(config);
+    let mut world = narrow();
     world.up(A);
     for n in 0..100 {
         let call_id: &'static str = Box::leak(format!("{n}@nobody").into_boxed_str());
@@ -158,11 +156,7 @@ fn who_says_that_there_is_no_such_dialog_does_not_confirm_it() {
 
 #[test]
 fn calls_that_are_up_leave_room_for_new_ones() {
-    let config = Config {
-        limits: Limits { bytes: 32 * crate::dialog::LEG, ..Limits::default() },
-        ..Config::default()
-    };
-    let mut world = World::with(config);
+    let mut world = narrow();
     for n in 0..200 {
         let call_id: &'static str = Box::leak(format!("{n}@up").into_boxed_str());
         world.up(Leg { call_id, ..A });
