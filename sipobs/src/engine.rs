@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::Frame;
-use crate::dialog::Unplaced;
+use crate::dialog::NoDialogKey;
 use crate::packet::{self, Packets};
 use crate::privacy::Privacy;
 use crate::sip::{Message, ParseError};
@@ -13,7 +13,8 @@ use crate::stream::{self, Damage, Streams, WireMessage};
 use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
-use crate::transfer::{self, ConfigError, Evicted, LinkCounts, Output, Rules, Transfers};
+use crate::record::Output;
+use crate::transfer::{self, ConfigError, Evicted, Fullness, Rules, Transfers};
 
 /// Limits and choices of the stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,8 +45,8 @@ pub struct Counters {
     pub calls_evicted: Evicted,
     /// Hosts no longer known to be seen calling, because there were too many.
     pub callers_evicted: u64,
-    /// What there was no room for where second legs are tied to their calls.
-    pub links: LinkCounts,
+    /// How full the table of calls is.
+    pub calls: Fullness,
     /// Frames that the capture lost before they came here.
     pub ring_lost: u64,
 }
@@ -128,7 +129,7 @@ impl Engine {
             unparsed: self.inner.unparsed.clone(),
             calls_evicted: counts.evicted,
             callers_evicted: self.inner.transfers.callers_evicted(),
-            links: self.inner.transfers.link_counts(),
+            calls: self.inner.transfers.fullness(),
             ring_lost: self.inner.transfers.ring_lost(),
         }
     }
@@ -241,7 +242,7 @@ impl Counters {
 
     /// Every reason in [`Self::unparsed`].
     pub fn unparsed_reasons() -> impl Iterator<Item = &'static str> {
-        ParseError::ALL.map(ParseError::label).into_iter().chain(Unplaced::ALL.map(Unplaced::label))
+        ParseError::ALL.map(ParseError::label).into_iter().chain(NoDialogKey::ALL.map(NoDialogKey::label))
     }
 
     /// What was captured and could not be used although it may have been SIP: reason → count, without
@@ -287,6 +288,7 @@ impl Counters {
     pub fn lost_with_zeros(&self) -> BTreeMap<&'static str, u64> {
         let lost = [
             ("ring", self.ring_lost),
+            ("evicted_calls", self.calls_evicted.answered),
             ("cut_short", self.packet.unused.of(Unused::CutShort)),
             ("fragments", self.packet.unused.of(Unused::FragmentIncomplete)),
             ("tcp_gaps", self.stream.tcp_gaps),
@@ -313,7 +315,7 @@ impl Inner {
         self.messages += 1;
         let taken = Message::parse(wire.bytes)
             .map_err(ParseError::label)
-            .and_then(|message| self.transfers.message(wire, &message).map_err(Unplaced::label));
+            .and_then(|message| self.transfers.message(wire, &message).map_err(NoDialogKey::label));
         match taken {
             Ok(()) => self.understood += 1,
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,

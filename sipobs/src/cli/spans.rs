@@ -14,7 +14,7 @@ mod enabled {
     use sipobs::config::{Config, Endpoint};
     pub(crate) use sipobs::export::otlp::WhenFull;
     use sipobs::export::otlp::{Counters, Otlp};
-    use sipobs::transfer::Output;
+    use sipobs::record::Output;
     use tokio::runtime::{Builder, Runtime};
 
     /// Spans on their way out.
@@ -102,7 +102,7 @@ mod enabled {
 #[cfg(not(feature = "otlp"))]
 mod disabled {
     use sipobs::config::Config;
-    use sipobs::transfer::Output;
+    use sipobs::record::Output;
 
     /// This build exports no spans.
     pub(crate) enum Spans {}

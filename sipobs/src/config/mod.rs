@@ -19,8 +19,9 @@ use crate::privacy::{Mask, Privacy, PrivacyError};
 use crate::stream;
 use crate::transfer::absent::AbsentConfig;
 use crate::transfer::ratio::RatioConfig;
-use crate::transfer::trunk::TrunkConfig;
-use crate::transfer::{self, LinkConfig, Timers};
+use crate::link::LinkConfig;
+use crate::transfer::{self, Timers};
+use crate::trunk::TrunkConfig;
 
 mod change;
 mod env;

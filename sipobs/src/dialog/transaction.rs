@@ -1,71 +1,61 @@
 //! The transactions of one leg, as far as their copies must be told from new messages (RFC 3261 §17).
 
-use std::collections::VecDeque;
+use smallvec::SmallVec;
 
-use super::Side;
+use crate::leg::{Branch, Leg, Transaction};
+use crate::record::Side;
 use crate::sip::CSeq;
 
 /// Older transactions of a leg are forgotten: their last copies are long gone (64·T1 = 32 s).
 const KEPT: usize = 24;
 
 /// The latest transactions inside one leg, the initial INVITE's apart.
-#[derive(Debug, Default)]
-pub(crate) struct Transactions(VecDeque<Transaction>);
+type Transactions = SmallVec<[Transaction; 1]>;
 
-#[derive(Debug)]
-struct Transaction {
-    by: Side,
-    cseq: CSeq,
-    branch: u64,
-    copies: u32,
-    status: u16,
+/// Takes a request sent `by` that side; whether it is the first copy of one.
+///
+/// A copy has the number and method of a known one (§12.2.1.1: numbers rise). Its branch may differ, for a
+/// proxy shows every request twice; only after a challenge does a new branch mean a new try.
+pub(super) fn request(known: &mut Transactions, by: Side, cseq: CSeq, branch: Branch) -> bool {
+    if let Some(known) = find(known, by, cseq) {
+        let retry = is_challenge(known.status) && known.branch != branch;
+        if retry {
+            (known.branch, known.status) = (branch, 0);
+        }
+        known.copies = known.copies.saturating_add(u16::from(known.branch == branch));
+        return retry;
+    }
+    if known.len() == KEPT {
+        known.remove(0);
+    }
+    known.push(Transaction { by, cseq, branch, copies: 1, status: 0 });
+    true
 }
 
-impl Transactions {
-    /// Takes a request sent `by` that side; whether it is the first copy of one.
-    ///
-    /// A copy has the number and method of a known one (§12.2.1.1: numbers rise). Its branch may differ, for a
-    /// proxy shows every request twice; only after a challenge does a new branch mean a new try.
-    pub(crate) fn request(&mut self, by: Side, cseq: CSeq, branch: u64) -> bool {
-        if let Some(known) = self.find(by, cseq) {
-            let retry = is_challenge(known.status) && known.branch != branch;
-            if retry {
-                (known.branch, known.status) = (branch, 0);
-            }
-            known.copies += u32::from(known.branch == branch);
-            return retry;
+/// Takes an answer to a request sent `by` that side; whether it says more than those before it.
+pub(super) fn response(known: &mut Transactions, by: Side, cseq: CSeq, status: u16) -> bool {
+    match find(known, by, cseq) {
+        Some(known) if known.status < 200 && known.status < status => {
+            known.status = status;
+            true
         }
-        if self.0.len() == KEPT {
-            self.0.pop_front();
-        }
-        self.0.push_back(Transaction { by, cseq, branch, copies: 1, status: 0 });
-        true
+        _ => false,
     }
+}
 
-    /// Takes an answer to a request sent `by` that side; whether it says more than those before it.
-    pub(crate) fn response(&mut self, by: Side, cseq: CSeq, status: u16) -> bool {
-        match self.find(by, cseq) {
-            Some(known) if known.status < 200 && known.status < status => {
-                known.status = status;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// How many copies of a request one hop has sent.
-    pub(crate) fn copies(&self, by: Side, cseq: CSeq) -> u32 {
-        self.0.iter().find(|known| known.by == by && known.cseq == cseq).map_or(1, |known| known.copies)
-    }
-
-    fn find(&mut self, by: Side, cseq: CSeq) -> Option<&mut Transaction> {
-        self.0.iter_mut().rev().find(|known| known.by == by && known.cseq == cseq)
-    }
+/// How many copies of a request one hop has sent.
+pub(crate) fn copies(leg: &Leg, by: Side, cseq: CSeq) -> u32 {
+    let known = leg.transactions.iter().find(|known| known.by == by && known.cseq == cseq);
+    known.map_or(1, |known| u32::from(known.copies))
 }
 
 /// 401 and 407: the request may come again with credentials (RFC 3261 §22).
 pub(crate) const fn is_challenge(status: u16) -> bool {
     matches!(status, 401 | 407)
+}
+
+fn find(known: &mut Transactions, by: Side, cseq: CSeq) -> Option<&mut Transaction> {
+    known.iter_mut().rev().find(|known| known.by == by && known.cseq == cseq)
 }
 
 #[cfg(test)]
@@ -77,32 +67,32 @@ mod tests {
 
     #[test]
     fn copies_merge_whatever_their_branch() {
-        let mut known = Transactions::default();
-        assert!(known.request(Side::Caller, REFER, 1));
-        assert!(!known.request(Side::Caller, REFER, 1), "a retransmission");
-        assert!(!known.request(Side::Caller, REFER, 9), "the proxy's copy");
-        assert!(known.request(Side::Callee, REFER, 1), "the other side counts for itself");
-        assert_eq!(known.copies(Side::Caller, REFER), 2);
+        let mut known = Transactions::new();
+        assert!(request(&mut known, Side::Caller, REFER, Branch(1)));
+        assert!(!request(&mut known, Side::Caller, REFER, Branch(1)), "a retransmission");
+        assert!(!request(&mut known, Side::Caller, REFER, Branch(9)), "the proxy's copy");
+        assert!(request(&mut known, Side::Callee, REFER, Branch(1)), "the other side counts for itself");
+        assert_eq!(known[0].copies, 2);
     }
 
     #[test]
     fn an_answer_counts_once_and_a_final_one_last() {
-        let mut known = Transactions::default();
-        assert!(!known.response(Side::Caller, REFER, 202), "nothing asked");
-        known.request(Side::Caller, REFER, 1);
-        assert!(known.response(Side::Caller, REFER, 100));
-        assert!(known.response(Side::Caller, REFER, 202));
-        assert!(!known.response(Side::Caller, REFER, 202));
-        assert!(!known.response(Side::Caller, REFER, 500));
+        let mut known = Transactions::new();
+        assert!(!response(&mut known, Side::Caller, REFER, 202), "nothing asked");
+        request(&mut known, Side::Caller, REFER, Branch(1));
+        assert!(response(&mut known, Side::Caller, REFER, 100));
+        assert!(response(&mut known, Side::Caller, REFER, 202));
+        assert!(!response(&mut known, Side::Caller, REFER, 202));
+        assert!(!response(&mut known, Side::Caller, REFER, 500));
     }
 
     #[test]
     fn a_challenged_request_may_come_again_under_its_number() {
-        let mut known = Transactions::default();
-        known.request(Side::Caller, REFER, 1);
-        known.response(Side::Caller, REFER, 407);
-        assert!(!known.request(Side::Caller, REFER, 1), "a late retransmission");
-        assert!(known.request(Side::Caller, REFER, 2));
-        assert!(known.response(Side::Caller, REFER, 202));
+        let mut known = Transactions::new();
+        request(&mut known, Side::Caller, REFER, Branch(1));
+        response(&mut known, Side::Caller, REFER, 407);
+        assert!(!request(&mut known, Side::Caller, REFER, Branch(1)), "a late retransmission");
+        assert!(request(&mut known, Side::Caller, REFER, Branch(2)));
+        assert!(response(&mut known, Side::Caller, REFER, 202));
     }
 }

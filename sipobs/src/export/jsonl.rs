@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use super::{Sink, Summary};
-use crate::transfer::Output;
+use crate::record::Output;
 
 /// Bytes that may wait for a flush.
 const BUFFER: usize = 64 * 1024;

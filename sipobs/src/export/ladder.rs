@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::style::{BAD, BOLD, CONSULTATION, DIM, DOUBT, GOOD, Look, PLAIN, TARGET, shorten};
 use super::words::start_line;
-use crate::transfer::{LadderLine, Leg};
+use crate::record::{LadderLine, LegRole};
 
 /// Columns left of the first party: the time and the leg's letter.
 const GUTTER: usize = 14;
@@ -171,19 +171,19 @@ fn gutter(line: &LadderLine) -> Row {
     let ms = line.t_ms.unsigned_abs();
     row.write(0, DIM, &format!("{:>10}", format!("{sign}{}.{:03}", ms / 1000, ms % 1000)));
     let letter = match line.leg {
-        Leg::Call => "a",
-        Leg::Target => "b",
-        Leg::Consultation => "c",
+        LegRole::Call => "a",
+        LegRole::Target => "b",
+        LegRole::Consultation => "c",
     };
     row.write(12, leg_style(line.leg), letter);
     row
 }
 
-fn leg_style(leg: Leg) -> Style {
+fn leg_style(leg: LegRole) -> Style {
     match leg {
-        Leg::Call => DIM,
-        Leg::Target => TARGET,
-        Leg::Consultation => CONSULTATION,
+        LegRole::Call => DIM,
+        LegRole::Target => TARGET,
+        LegRole::Consultation => CONSULTATION,
     }
 }
 

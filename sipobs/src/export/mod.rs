@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::transfer::Output;
+use crate::record::Output;
 
 pub mod books;
 mod jsonl;

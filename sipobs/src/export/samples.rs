@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
-use crate::transfer::{
-    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Kind, LadderLine, Leg, Link, Method, Notice,
+use crate::record::{
+    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice,
     Outcome, Output, Quality, ReferAbsent, Seen, Side, Visibility,
 };
 
@@ -16,7 +16,7 @@ const AGENT: &str = "10.78.0.2:5060";
 const TRUNK: &str = "10.78.0.1:5060";
 const CARRIER: &str = "10.78.0.3:5060";
 
-fn line(t_ms: i64, from: &str, to: &str, leg: Leg, cseq: (u32, sip::Method), text: &str) -> LadderLine {
+fn line(t_ms: i64, from: &str, to: &str, leg: LegRole, cseq: (u32, sip::Method), text: &str) -> LadderLine {
     LadderLine {
         t_ms,
         from: from.parse::<SocketAddr>().unwrap(),
@@ -64,26 +64,26 @@ pub(super) fn busy() -> Attempt {
         visibility: Visibility { call: Seen::Both, target: Seen::None },
         quality: Quality::default(),
         messages: vec![
-            line(0, AGENT, TRUNK, Leg::Call, refer, "REFER sip:+1******4567@10.78.0.1 SIP/2.0"),
-            line(1, TRUNK, AGENT, Leg::Call, refer, "SIP/2.0 202 Accepted"),
+            line(0, AGENT, TRUNK, LegRole::Call, refer, "REFER sip:+1******4567@10.78.0.1 SIP/2.0"),
+            line(1, TRUNK, AGENT, LegRole::Call, refer, "SIP/2.0 202 Accepted"),
             line(
                 2,
                 TRUNK,
                 AGENT,
-                Leg::Call,
+                LegRole::Call,
                 first,
                 "NOTIFY sip:agent@10.78.0.2 SIP/2.0 → SIP/2.0 100 Trying",
             ),
-            line(3, AGENT, TRUNK, Leg::Call, first, "SIP/2.0 200 success"),
+            line(3, AGENT, TRUNK, LegRole::Call, first, "SIP/2.0 200 success"),
             line(
                 910,
                 TRUNK,
                 AGENT,
-                Leg::Call,
+                LegRole::Call,
                 second,
                 "NOTIFY sip:agent@10.78.0.2 SIP/2.0 → SIP/2.0 486 Busy Here",
             ),
-            line(912, AGENT, TRUNK, Leg::Call, second, "SIP/2.0 200 success"),
+            line(912, AGENT, TRUNK, LegRole::Call, second, "SIP/2.0 200 success"),
         ],
         parties: vec![],
     }
@@ -124,13 +124,13 @@ pub(super) fn second_leg() -> Attempt {
         visibility: Visibility { call: Seen::Both, target: Seen::Both },
         quality: Quality { ring_lost: 3, midcall: true, ..Quality::default() },
         messages: vec![
-            line(0, AGENT, CARRIER, Leg::Target, first, dial),
-            line(20, CARRIER, AGENT, Leg::Target, first, "SIP/2.0 407 Proxy Authentication Required"),
-            line(21, AGENT, CARRIER, Leg::Target, (1, sip::Method::Ack), "ACK sip:x@y SIP/2.0"),
-            line(30, AGENT, CARRIER, Leg::Target, second, dial),
-            line(80, CARRIER, AGENT, Leg::Target, second, "SIP/2.0 100 Trying"),
-            line(432, CARRIER, AGENT, Leg::Target, second, "SIP/2.0 486 Busy Here"),
-            line(2_540, TRUNK, AGENT, Leg::Call, (3, sip::Method::Bye), "BYE sip:agent@10.78.0.2 SIP/2.0"),
+            line(0, AGENT, CARRIER, LegRole::Target, first, dial),
+            line(20, CARRIER, AGENT, LegRole::Target, first, "SIP/2.0 407 Proxy Authentication Required"),
+            line(21, AGENT, CARRIER, LegRole::Target, (1, sip::Method::Ack), "ACK sip:x@y SIP/2.0"),
+            line(30, AGENT, CARRIER, LegRole::Target, second, dial),
+            line(80, CARRIER, AGENT, LegRole::Target, second, "SIP/2.0 100 Trying"),
+            line(432, CARRIER, AGENT, LegRole::Target, second, "SIP/2.0 486 Busy Here"),
+            line(2_540, TRUNK, AGENT, LegRole::Call, (3, sip::Method::Bye), "BYE sip:agent@10.78.0.2 SIP/2.0"),
         ],
         ..busy()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::transfer::{Method, Outcome, Output, ReferAbsent};
+use crate::record::{Method, Outcome, Output, ReferAbsent};
 
 /// Totals of one run.
 #[derive(Clone, Debug, Default, Serialize)]

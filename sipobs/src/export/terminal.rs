@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
 use super::words::{self, Tone};
 use super::{Sink, Summary, ladder};
-use crate::transfer::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, Side};
+use crate::record::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, Side};
 
 /// Calls without any transfer that are shown one by one; the others are only counted.
 const MOST_FACTS: u32 = 10;
@@ -93,8 +93,8 @@ fn about(look: Look, attempt: &Attempt, out: &mut String) {
     let kind = match attempt.kind {
         // Nobody is consulted before a redirection.
         _ if attempt.method == Method::Redirect => "",
-        crate::transfer::Kind::Blind => ", blind",
-        crate::transfer::Kind::Attended => ", attended",
+        crate::record::Kind::Blind => ", blind",
+        crate::record::Kind::Attended => ", attended",
     };
     let facts = format!(
         "{} · {}{kind} · took {} · {}",
@@ -121,7 +121,7 @@ fn about(look: Look, attempt: &Attempt, out: &mut String) {
             call.push_str(&clean(candidate));
         }
     }
-    if attempt.trunk != "other" {
+    if &*attempt.trunk != "other" {
         call.push_str(&format!(" · trunk {}", clean(&attempt.trunk)));
     }
     out.push_str("  ");

@@ -1,7 +1,7 @@
 //! The verdicts in plain language.
 
 use crate::sip;
-use crate::transfer::{Attempt, Evidence, Method, Outcome, Quality, Seen};
+use crate::record::{Attempt, Evidence, Method, Outcome, Quality, Seen};
 
 use super::style::clean;
 
@@ -165,7 +165,7 @@ pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
         Seen::None if matches!(attempt.outcome, Outcome::ReferRefused | Outcome::ReferUnanswered) => {}
         Seen::None => spots.push("the leg to the target is not in this capture".to_owned()),
     }
-    let Quality { ring_lost, tcp_gaps, missing_fragments, midcall } = attempt.quality;
+    let Quality { ring_lost, tcp_gaps, missing_fragments, evicted_calls, midcall } = attempt.quality;
     if midcall {
         spots.push("the call was up before the capture began".to_owned());
     }
@@ -173,6 +173,7 @@ pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
         (ring_lost, "frames lost in the kernel's ring"),
         (tcp_gaps, "gaps in its TCP streams"),
         (missing_fragments, "datagrams short of fragments"),
+        (evicted_calls, "calls between its hosts let go of for want of memory"),
     ] {
         if count > 0 {
             spots.push(format!("{count} {what}"));

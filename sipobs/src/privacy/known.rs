@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::number::{NUMBER, Number};
 use super::text::{Parts, find_scheme, number_of};
+use crate::record::Parties;
 use crate::steps::step;
 
 /// Digits of a party that are looked at; E.164 has 15 at most.
@@ -23,10 +24,10 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The numbers among `users` and in `uris`.
-    pub(super) fn of(users: &[String], uris: &[&str]) -> Self {
+    /// The numbers among `parties` and in `uris`.
+    pub(super) fn of(parties: &Parties, uris: &[&str]) -> Self {
         let mut known = Self::default();
-        for text in users.iter().map(String::as_str).chain(uris.iter().copied()) {
+        for text in parties.iter().chain(uris.iter().copied()) {
             let user = match find_scheme(text) {
                 Some((_, user)) => Parts::of(&text[user..]).user,
                 None => text.rsplit_once('@').map_or(text, |(user, _)| user),

@@ -27,7 +27,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::transfer::{Alert, Attempt, Call, Output};
+use crate::record::{Alert, Attempt, Call, Output};
 
 mod known;
 mod number;

@@ -4,7 +4,7 @@ use super::*;
 use crate::sip::{CSeq, Method as SipMethod};
 use crate::steps::steps_of;
 use crate::timestamp::Timestamp;
-use crate::transfer::{
+use crate::record::{
     AlertKind, Diagnosis, Evidence, Kind, LadderLine, Leg, Link, Method, Notice, Outcome, Quality,
     ReferAbsent, Seen, Visibility,
 };

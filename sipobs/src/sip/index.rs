@@ -93,6 +93,12 @@ impl<'a> Headers<'a> {
         }
     }
 
+    /// Spellings of the headers that begin with `X-`, in any case.
+    pub(super) fn extensions(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
+        let begins = |entry: &&Entry| matches!(self.bytes[usize::from(entry.start)..], [b'X' | b'x', b'-', ..]);
+        self.entries().filter(begins).map(|entry| self.spelling(entry))
+    }
+
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         step(usize::from(self.count));
         let inline = usize::from(self.count).min(INLINE);

@@ -174,6 +174,11 @@ impl<'a> Message<'a> {
         self.headers.spelt(name)
     }
 
+    /// Spellings of the headers that begin with `X-`, in any case: peers' own.
+    pub fn extension_headers(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
+        self.headers.extensions()
+    }
+
     /// Every header in order: its name, its spelling on the wire, its value.
     pub fn all_headers(&self) -> impl Iterator<Item = (Name, &'a [u8], &'a [u8])> + '_ {
         self.headers.all()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, ReferAbsent, Side, Signal};
+use crate::record::{Method, ReferAbsent, Side, Signal};
 use crate::timestamp::Timestamp;
 
 /// When a missing REFER is worth a word. Weights are heuristics, to be tuned.

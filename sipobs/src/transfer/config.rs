@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::absent::AbsentConfig;
 use super::ratio::RatioConfig;
-use super::trunk::TrunkConfig;
-use super::{LinkConfig, diagnosis, trunk};
-use crate::dialog::{LEG, Lifetimes};
+use super::diagnosis;
+use super::stage::Lifetimes;
+use crate::link::LinkConfig;
+use crate::trunk::{self, TrunkConfig};
 
 /// Settings of dialogs, transfers and their verdicts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -118,15 +119,8 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// The linker keeps legs a while longer than the dialogs do, but never many more.
-    pub(super) fn links(&self) -> LinkConfig {
-        let most = self.limits.bytes / LEG * 5 / 4;
-        LinkConfig { max_legs: self.link.max_legs.min(most.max(2)), ..self.link.clone() }
-    }
-
     pub(super) fn lifetimes(&self) -> Lifetimes {
         Lifetimes {
-            bytes: self.limits.bytes,
             ended: self.timers.ended,
             early: self.timers.ringing,
             idle: self.timers.idle,

@@ -1,6 +1,6 @@
 //! The ladder of an attempt: the messages that belong to it, a bounded number of them.
 
-use super::{LadderLine, Leg};
+use crate::record::{LadderLine, LegRole};
 use crate::sip::{CSeq, Message, Method, Name, Sipfrag, brief};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
@@ -35,7 +35,7 @@ impl Ladder {
     }
 
     /// Says that a request was sent `copies` times.
-    pub(super) fn repeated(&mut self, leg: Leg, cseq: CSeq, copies: u32) {
+    pub(super) fn repeated(&mut self, leg: LegRole, cseq: CSeq, copies: u32) {
         let request = |line: &&mut LadderLine| line.leg == leg && line.cseq == cseq && !line.is_answer();
         if let Some(line) = self.0.iter_mut().find(request) {
             line.copies = copies;
@@ -43,7 +43,7 @@ impl Ladder {
     }
 
     /// As the target's leg.
-    pub(super) fn into_leg(mut self, leg: Leg) -> Self {
+    pub(super) fn into_leg(mut self, leg: LegRole) -> Self {
         for line in &mut self.0 {
             line.leg = leg;
         }
@@ -61,7 +61,7 @@ impl Ladder {
 }
 
 /// The line that shows a message.
-pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, leg: Leg) -> LadderLine {
+pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, leg: LegRole) -> LadderLine {
     let mut text = brief(message.first_line(), LONGEST_LINE);
     if cseq.method == Method::Notify && message.is_request() {
         if let Ok(frag) = Sipfrag::of(message) {

@@ -1,76 +1,56 @@
 //! Dialog events → transfer attempts, judged.
 //!
-//! Each method has its machine: `refer`, `invite` for legs to the target, `handover` for redirects and
-//! BYEs that hand a call over. `hear` brings every event to the attempts it concerns, `second` finds out
-//! whose leg a leg is, `settle` gives verdicts, and `ended` the records of ended calls.
+//! [`dispatch`] brings every event to the attempts it concerns; each [`method`] has a folder of its own; [`settle`] gives
+//! verdicts, and [`call_record`] the records of ended calls. What they all work on is the [`stage`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use crate::dialog::{Crowded, Dialogs, LegId, Place, Unplaced};
+use crate::dialog::{self, DialogKey, NoDialogKey};
+use crate::leg::{EvictionReason, LegId, Lost};
+use crate::record::{Outcome, Output};
 use crate::sip::Message;
 use crate::stream::{Damage, WireMessage};
+use crate::timers::Deadline;
 use crate::timestamp::Timestamp;
+use crate::trunk::Trunks;
 
 pub mod absent;
-mod attempt;
+mod call_record;
 mod callers;
 mod config;
 pub mod diagnosis;
-mod ended;
+mod dialect;
+mod dispatch;
+mod evicted;
 mod facts;
-mod handover;
-mod hear;
-mod invite;
 mod ladder;
-mod link;
-mod losses;
-mod open;
-mod q850;
+mod method;
 pub mod ratio;
-mod refer;
-mod referred;
-mod second;
 mod settle;
+mod stage;
+mod state;
 #[cfg(test)]
 mod tests;
-pub mod trunk;
 mod verdict;
 
-pub use attempt::*;
 pub use config::{Config, ConfigError, Limits, Timers};
-pub use link::{LinkConfig, LinkCounts, LinkHeader, LinkWeights};
-pub use q850::Q850;
 
 use absent::Absent;
-use callers::Callers;
 use diagnosis::Diagnoses;
-use link::Links;
-use losses::Losses;
-use open::{AttemptId, Kept, Open};
+use method::{refer, second_leg};
 use ratio::{Ratio, RatioState};
-use trunk::Trunks;
+use settle::Cut;
+use stage::{Heard, Stage};
 
 /// The stage: dialogs, attempts, links, verdicts.
 #[derive(Debug)]
 pub struct Transfers {
-    config: Config,
-    dialogs: Dialogs,
-    /// One for each leg of `dialogs`.
-    calls: BTreeMap<LegId, Kept>,
-    attempts: BTreeMap<AttemptId, Open>,
-    timers: BTreeSet<(Timestamp, Timer)>,
-    next: u64,
-    links: Links,
-    trunks: Trunks,
-    diagnoses: Diagnoses,
+    stage: Stage,
+    rules: Rules,
     absent: Absent,
     ratio: Ratio,
-    losses: Losses,
-    callers: Callers,
-    /// Where outcomes are told that are told elsewhere (RFC 7614): URI, then the Call-ID that asked there.
-    events_at: HashMap<Vec<u8>, AttemptId>,
     outputs: VecDeque<Output>,
     counts: Counts,
 }
@@ -98,16 +78,27 @@ pub struct Counts {
 pub struct Evicted {
     /// There was no room for more.
     pub room: u64,
-    /// Their host had more than its share of calls that nobody confirmed.
+    /// Their host, or pair of hosts, had more than its share.
     pub host_share: u64,
     /// Too many calls had one Call-ID.
     pub call_id: u64,
+    /// Those of them that were up, as both sides said: a verdict may rest on them.
+    pub answered: u64,
+    /// When the first of these went.
+    pub since: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    Attempt(AttemptId),
-    Second(LegId),
+/// How full the table of calls is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Fullness {
+    /// Legs known now.
+    pub legs: u64,
+    /// Attempts under way now.
+    pub attempts: u64,
+    /// Bytes that they take up, about.
+    pub bytes: u64,
+    /// Bytes that they may take up.
+    pub limit: u64,
 }
 
 impl Evicted {
@@ -116,11 +107,11 @@ impl Evicted {
         self.room + self.host_share + self.call_id
     }
 
-    fn add(&mut self, why: Crowded) {
+    fn add(&mut self, why: EvictionReason) {
         *match why {
-            Crowded::Room => &mut self.room,
-            Crowded::Share => &mut self.host_share,
-            Crowded::CallId => &mut self.call_id,
+            EvictionReason::Room => &mut self.room,
+            EvictionReason::Share => &mut self.host_share,
+            EvictionReason::CallId => &mut self.call_id,
         } += 1;
     }
 }
@@ -141,109 +132,112 @@ impl Rules {
 
 impl Transfers {
     /// The stage with these settings.
+    ///
+    /// # Errors
+    ///
+    /// When a trunk or the diagnosis table makes no sense.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let Rules { trunks, diagnoses } = Rules::new(&config)?;
         Ok(Self {
-            dialogs: Dialogs::new(config.lifetimes()),
-            calls: BTreeMap::new(),
-            attempts: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            next: 0,
-            links: Links::new(config.links(), config.timers.after_bye),
-            trunks,
-            diagnoses,
+            rules: Rules::new(&config)?,
             absent: Absent::new(config.absent.clone()),
             ratio: Ratio::new(config.ratio.clone()),
-            losses: Losses::default(),
-            callers: Callers::new(config.limits.bytes),
-            events_at: HashMap::new(),
             outputs: VecDeque::new(),
             counts: Counts::default(),
-            config,
+            stage: Stage::new(config),
         })
     }
 
     /// Takes one SIP message, if it can be said to which dialog it belongs.
-    pub fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Result<(), Unplaced> {
-        let place = Place::of(message)?;
-        while let Some((why, id)) = self.dialogs.crowded() {
-            self.counts.evicted.add(why);
-            self.drop_leg(id, wire.time);
-        }
-        if self.told_elsewhere(wire, message) {
+    ///
+    /// # Errors
+    ///
+    /// When it can't.
+    pub fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Result<(), NoDialogKey> {
+        let key = DialogKey::of(message)?;
+        self.make_room(wire.time);
+        if refer::events::told_elsewhere(&mut self.stage, wire, message) {
+            self.review_due(wire.time);
             return Ok(());
         }
-        if let Some(heard) = self.dialogs.message(wire, message, &place) {
-            self.hear(heard, wire, message);
-        }
+        let Some(event) = dialog::take(&mut self.stage.legs, wire, message, &key) else { return Ok(()) };
+        dispatch::take(&mut self.stage, &self.rules.trunks, Heard { event, wire, message });
+        self.review_due(wire.time);
+        self.stage.schedule(event.leg);
+        self.stage.charge(event.leg);
+        self.stage.drop_retired();
         Ok(())
     }
 
     /// Takes note of missing evidence at `now`.
     pub fn damage(&mut self, _now: Timestamp, damage: Damage) {
-        self.losses.take(damage);
+        let nothing = Lost::default();
+        let (between, lost) = match damage {
+            Damage::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),
+            Damage::TcpGap { src, dst } => (Some((src, dst)), Lost { gaps: 1, ..nothing }),
+            Damage::MissingFragment { src, dst } => (Some((src, dst)), Lost { fragments: 1, ..nothing }),
+        };
+        self.stage.ring_lost = self.stage.ring_lost.saturating_add(lost.ring);
+        self.stage.legs.lost(between, lost);
     }
 
     /// Hosts no longer known to be seen calling, because there were too many.
     pub fn callers_evicted(&self) -> u64 {
-        self.callers.evicted()
-    }
-
-    /// What there was no room for where second legs are tied to their calls.
-    pub fn link_counts(&self) -> LinkCounts {
-        self.links.counts()
+        self.stage.callers.evicted()
     }
 
     /// Frames that the capture is known to have lost.
     pub fn ring_lost(&self) -> u64 {
-        self.losses.ring()
+        self.stage.ring_lost
+    }
+
+    /// How full the table of calls is.
+    pub fn fullness(&self) -> Fullness {
+        let (bytes, limit) = self.stage.legs.bytes();
+        Fullness {
+            legs: self.stage.legs.len() as u64,
+            attempts: self.stage.attempts.len() as u64,
+            bytes: bytes as u64,
+            limit: limit as u64,
+        }
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let own = self.timers.first().map(|(time, _)| *time);
-        [own, self.dialogs.poll_timeout()].into_iter().flatten().min()
+        self.stage.timers.next()
     }
 
     /// Fires every timer due at `now`, in order of their deadlines.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        while let Some(&(time, timer)) = self.timers.first().filter(|(time, _)| *time <= now) {
-            self.timers.remove(&(time, timer));
-            // A deadline is judged as of itself, however late the call: a file has no ticks in silence.
-            match timer {
-                Timer::Attempt(id) => {
-                    if let Some(open) = self.attempts.get_mut(&id) {
-                        open.due = None;
-                    }
-                    self.review(id, time);
-                }
-                Timer::Second(leg) => {
-                    if let Some(second) = self.second_mut(leg) {
-                        second.due = None;
-                    }
-                    self.review_second(leg, time);
-                }
+        // A deadline is judged as of itself, however late the call: a file has no ticks in silence.
+        while let Some((time, deadline)) = self.stage.timers.pop(now) {
+            self.stage.passed(deadline);
+            match deadline {
+                Deadline::Attempt(id) => self.review(id, time),
+                Deadline::Second(leg) => second_leg::events::review(&mut self.stage, leg, time),
+                Deadline::Learn(leg) => self.stage.links.learn_from(&mut self.stage.legs, leg, time),
+                Deadline::Leave(leg) => self.stage.links.leave(&mut self.stage.legs, leg, time),
+                Deadline::Leg(leg) => self.leg_over(leg, time),
             }
-        }
-        while let Some(id) = self.dialogs.over(now) {
-            self.leg_over(id, now);
+            self.review_due(time);
+            self.stage.drop_retired();
         }
     }
 
     /// The capture is over at `now`: settles all that is open as it stands.
     pub fn finish(&mut self, now: Timestamp) {
         self.handle_timeout(now);
-        let undecided: Vec<_> =
-            self.calls.iter().filter(|(_, call)| call.second.is_some()).map(|(id, _)| *id).collect();
-        for leg in undecided {
-            self.force_second(leg, now);
+        let legs = self.stage.legs.by_age();
+        for leg in &legs {
+            second_leg::events::force(&mut self.stage, *leg, now);
+            self.review_due(now);
         }
-        while let Some((&id, _)) = self.attempts.first_key_value() {
-            self.settle(id, now, true);
+        while let Some((&id, _)) = self.stage.attempts.first_key_value() {
+            self.settle(id, now, Some(Cut::CaptureEnded));
         }
-        while let Some(id) = self.dialogs.first() {
-            self.drop_leg(id, now);
+        for leg in legs {
+            self.end_leg(leg, now);
         }
+        self.stage.drop_retired();
     }
 
     /// What has been found since the last call, in time order. Not yet masked.
@@ -252,24 +246,23 @@ impl Transfers {
     }
 
     /// What has been found so far, in numbers.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn counts(&self) -> Counts {
+        Counts { calls: self.stage.calls, ..self.counts.clone() }
     }
 
     /// Names of the trunks, `other` first.
     pub fn trunks(&self) -> impl Iterator<Item = &str> {
-        self.trunks.names()
+        self.rules.trunks.names()
     }
 
     /// Goes by other rules from now on. A call that is up stays with its trunk, unless no trunk has that name any
     /// more.
     pub fn adopt(&mut self, rules: Rules) {
-        let Rules { trunks, diagnoses } = rules;
-        let renumbered = trunks.renumbered(&self.trunks);
-        for call in self.calls.values_mut() {
-            call.trunk = call.trunk.among(&renumbered);
+        let renumbered = rules.trunks.renumbered(&self.rules.trunks);
+        for leg in self.stage.legs.iter_mut() {
+            leg.call.trunk = leg.call.trunk.among(&renumbered);
         }
-        (self.trunks, self.diagnoses) = (trunks, diagnoses);
+        self.rules = rules;
     }
 
     /// What has been learned of the trunks' transfer ratios, to be kept across restarts.
@@ -282,22 +275,43 @@ impl Transfers {
         self.ratio.restore(state);
     }
 
-    /// Sets the timer of an attempt or a second leg in place of `old`.
-    fn set_timer(&mut self, timer: Timer, old: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
-        if let Some(old) = old {
-            self.timers.remove(&(old, timer));
+    /// Lets go of what there is no room for.
+    fn make_room(&mut self, now: Timestamp) {
+        while let Some((why, id)) = self.stage.legs.crowded() {
+            self.counts.evicted.add(why);
+            self.evict(id, now);
         }
-        self.timers.insert((at, timer));
-        Some(at)
     }
 
     /// Settles what hangs on a leg, tells of it, and forgets it.
-    fn drop_leg(&mut self, id: LegId, now: Timestamp) {
-        self.force_second(id, now);
-        while let Some(open) = self.calls.get(&id).and_then(|call| call.open.first().copied()) {
-            self.settle(open, now, true);
+    fn evict(&mut self, id: LegId, now: Timestamp) {
+        self.note_evicted(id, now);
+        second_leg::events::force(&mut self.stage, id, now);
+        self.review_due(now);
+        while let Some(open) = self.stage.state(id).and_then(|state| state.open.first().copied()) {
+            self.settle(open, now, Some(Cut::Evicted));
+        }
+        if let Some(serves) = self.stage.state(id).and_then(|state| state.serves) {
+            self.settle(serves, now, Some(Cut::Evicted));
         }
         self.end_leg(id, now);
+        self.stage.links.forget(&mut self.stage.legs, &mut self.stage.timers, id);
+        self.stage.legs.remove(id);
+    }
+
+    /// A call that both sides said was up is evidence; so is a leg with a transfer under way.
+    fn note_evicted(&mut self, id: LegId, now: Timestamp) {
+        let Some(leg) = self.stage.legs.get(id) else { return };
+        let needed = self.stage.state_of(leg).is_some_and(state::CallState::is_needed);
+        if leg.is_confirmed_by_both() && !leg.bye.is_set() {
+            self.counts.evicted.answered += 1;
+            self.counts.evicted.since.get_or_insert(now);
+            let hosts = leg.hosts;
+            self.stage.legs.lost(Some(hosts), Lost { calls: 1, ..Lost::default() });
+        }
+        if needed {
+            self.stage.evicted.add(&self.stage.legs, id);
+        }
     }
 }
 

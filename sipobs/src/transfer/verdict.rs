@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::diagnosis::Answer as Answered;
-use super::{Evidence, Outcome};
+use crate::record::{Answered, Evidence, Outcome};
 use crate::timestamp::Timestamp;
 
 /// What would be said of an attempt if nothing more came.
@@ -27,7 +26,7 @@ pub(super) struct Verdict {
 
 /// A verdict, and when it stands if nothing else comes before.
 #[derive(Clone, Debug)]
-pub(super) struct Stand {
+pub(super) struct Provisional {
     pub(super) at: Timestamp,
     pub(super) verdict: Verdict,
 }

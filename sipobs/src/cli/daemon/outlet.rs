@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sipobs::export::Sink;
 use sipobs::export::metrics::SinkCounts;
-use sipobs::transfer::Output;
+use sipobs::record::Output;
 
 use super::{now, send_by};
 use crate::cli::note;
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use sipobs::export::Summary;
     use sipobs::timestamp::Timestamp;
-    use sipobs::transfer::{Alert, AlertKind, Method, Notice, Outcome};
+    use sipobs::record::{Alert, AlertKind, Method, Notice, Outcome};
 
     /// Longer than any test here takes.
     const LIMIT: Duration = Duration::from_secs(60);

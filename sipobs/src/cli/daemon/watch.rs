@@ -9,7 +9,7 @@ use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
 use sipobs::stream::Damage;
 use sipobs::timestamp::Timestamp;
-use sipobs::transfer::Output;
+use sipobs::record::Output;
 use sipobs::transfer::ratio::RatioState;
 
 use super::now;

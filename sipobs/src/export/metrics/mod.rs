@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use crate::transfer::Output;
+use crate::record::Output;
 
 mod serve;
 mod snapshot;
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn outcome_names_are_the_contracts() {
         let of = |outcome| name(&outcome);
-        use crate::transfer::{Method, Outcome};
+        use crate::record::{Method, Outcome};
         assert_eq!(of(Outcome::Succeeded), OUTCOMES[0]);
         assert_eq!(of(Outcome::Unknown), OUTCOMES[16]);
         assert_eq!(name(&Method::Refer), "refer");

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::OtlpConfig;
-use crate::transfer::Output;
+use crate::record::Output;
 
 mod client;
 mod ids;

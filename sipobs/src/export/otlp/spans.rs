@@ -18,7 +18,7 @@ use super::ids;
 use crate::export::words::{self, Tone};
 use crate::sip::Method;
 use crate::timestamp::Timestamp;
-use crate::transfer::{Alert, Attempt, Call, LadderLine, Leg, Output};
+use crate::record::{Alert, Attempt, Call, LadderLine, LegRole, Output};
 
 /// Calls whose transfer has been sent and which have not ended, at most. Of those beyond, which then end without a
 /// BYE, the transfer has no parent.
@@ -117,7 +117,7 @@ impl Spans {
             let mut span = self.transaction(anchor, root.span_context.span_id(), attempt, transaction);
             span.span_context = context(ids::trace(anchor), id);
             // Links go on a child: on a root, Jaeger shows them as incomplete.
-            if let Some(target) = own_trace.filter(|_| transaction.leg == Leg::Target) {
+            if let Some(target) = own_trace.filter(|_| transaction.leg == LegRole::Target) {
                 span.links = links([self.call_context(target)]);
             }
             spans.push(span);
@@ -133,9 +133,9 @@ impl Spans {
         let mut span = self.span(anchor, parent, of.method.as_str(), first.time, last.time);
         span.span_kind = SpanKind::Client;
         let call_id = match of.leg {
-            Leg::Call => attempt.call_id.as_ref(),
-            Leg::Target => attempt.target_call_id.as_ref().or(attempt.call_id.as_ref()),
-            Leg::Consultation => None,
+            LegRole::Call => attempt.call_id.as_ref(),
+            LegRole::Target => attempt.target_call_id.as_ref().or(attempt.call_id.as_ref()),
+            LegRole::Consultation => None,
         };
         let (client, server) = if of.opened { (first.from, first.to) } else { (first.to, first.from) };
         span.attributes = vec![
@@ -247,7 +247,7 @@ impl Spans {
 
 /// A transaction as the ladder shows it (RFC 3261 §17). ACK and CANCEL go with their INVITE.
 struct Transaction<'a> {
-    leg: Leg,
+    leg: LegRole,
     method: Method,
     number: u32,
     /// Its request was seen.
@@ -327,11 +327,11 @@ fn moment(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(0))
 }
 
-const fn leg(leg: Leg) -> &'static str {
+const fn leg(leg: LegRole) -> &'static str {
     match leg {
-        Leg::Call => "call",
-        Leg::Target => "target",
-        Leg::Consultation => "consultation",
+        LegRole::Call => "call",
+        LegRole::Target => "target",
+        LegRole::Consultation => "consultation",
     }
 }
 
@@ -490,7 +490,7 @@ mod tests {
         let mut of_one_side = |number: usize| {
             let mut attempt = samples::busy();
             attempt.call_id = Some(format!("forged-{number}"));
-            attempt.visibility.call = crate::transfer::Seen::OneWay;
+            attempt.visibility.call = crate::record::Seen::OneWay;
             spans.of(&Output::Transfer(Box::new(attempt)))
         };
         let made: usize = (0..2 * MOST_OPEN).map(|number| of_one_side(number).len()).sum();

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::{Diagnosis, Evidence, Method, Outcome, Q850};
+use crate::record::{Answered, ByeFrom, Diagnosis, Dialect, Evidence, Method, Outcome};
+use crate::sip::Q850;
 
 mod table;
 #[cfg(test)]
@@ -147,7 +148,7 @@ pub struct Facts<'a> {
     /// Its phrase.
     pub reason: Option<&'a str>,
     /// What carried the deciding status.
-    pub answer: Answer,
+    pub answer: Answered,
     /// Headers (or those of a sipfrag) of the message with the deciding status, every line: at least
     /// X-Twilio-Error, Reason, Warning, Retry-After. Never credentials.
     pub headers: &'a [(&'a str, &'a str)],
@@ -194,7 +195,7 @@ impl<'a> Facts<'a> {
             evidence: Evidence::Confirmed,
             status: None,
             reason: None,
-            answer: Answer::Target,
+            answer: Answered::Target,
             headers: &[],
             heard: true,
             ringing_ms: None,
@@ -234,71 +235,11 @@ impl<'a> Facts<'a> {
     }
 
     fn q850(&self) -> Option<Q850> {
-        self.values("Reason").find_map(Q850::parse)
+        self.values("Reason").map(str::as_bytes).find_map(Q850::parse)
     }
 }
 
 /// The first number in a header's value.
 fn number(value: &str) -> Option<u32> {
     value.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()
-}
-
-/// What carried the deciding status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// The target leg's own answer.
-    Target,
-    /// A NOTIFY's sipfrag.
-    Sipfrag,
-    /// The answer to the REFER.
-    Refer,
-}
-
-/// Who ended the dialog that was to be transferred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ByeFrom {
-    /// Who asked for the transfer.
-    Transferor,
-    /// Who was to be transferred.
-    Transferee,
-}
-
-/// Platforms and providers that can be told by their ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "each is the product of its name")]
-pub enum Dialect {
-    Asterisk,
-    FreeSwitch,
-    LiveKit,
-    Telnyx,
-    Twilio,
-}
-
-impl Dialect {
-    /// The products that name themselves in a User-Agent or Server header, or in a header's name. LiveKit
-    /// names itself only in some BYEs; it is told by [`Self::is_livekit`].
-    pub fn named(agent: Option<&[u8]>, header_names: &[&str]) -> Option<Self> {
-        let named = |word: &[u8]| {
-            agent.is_some_and(|agent| agent.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)))
-        };
-        let prefixed = |prefix: &str| {
-            header_names.iter().any(|n| n.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix)))
-        };
-        match () {
-            () if named(b"livekit") => Some(Self::LiveKit),
-            () if named(b"twilio") || prefixed("X-Twilio-") => Some(Self::Twilio),
-            () if named(b"telnyx") || prefixed("X-Telnyx-") => Some(Self::Telnyx),
-            () if named(b"freeswitch") || prefixed("X-FS-") => Some(Self::FreeSwitch),
-            () if named(b"asterisk") => Some(Self::Asterisk),
-            () => None,
-        }
-    }
-
-    /// LiveKit by its ways: a tag of its own form (`SCL_` and 12 characters), or its SDP session name.
-    pub fn is_livekit(tag: Option<&[u8]>, session_name: Option<&[u8]>) -> bool {
-        tag.is_some_and(|tag| tag.len() == 16 && tag.starts_with(b"SCL_")) || session_name == Some(b"LiveKit")
-    }
 }

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Answer, ByeFrom, Dialect, Facts};
+use super::Facts;
 use crate::pattern::glob;
-use crate::transfer::{Evidence, Method, Outcome};
+use crate::record::{Answered, ByeFrom, Dialect, Evidence, Method, Outcome};
 
 /// A row as written.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,7 +29,7 @@ pub(super) struct When {
     method: Option<Vec<Method>>,
     outcome: Option<Vec<Outcome>>,
     evidence: Option<Vec<Evidence>>,
-    answer: Option<Vec<Answer>>,
+    answer: Option<Vec<Answered>>,
     status: Option<Vec<StatusRange>>,
     sipfrag: Option<Vec<StatusRange>>,
     phrase: Option<Vec<String>>,

@@ -21,7 +21,7 @@ fn invite(outcome: Outcome, status: u16, reason: &str) -> Facts<'_> {
 
 /// A REFER whose own answer decided.
 fn refer(outcome: Outcome, status: u16, reason: &str) -> Facts<'_> {
-    Facts { method: Method::Refer, answer: Answer::Refer, ..invite(outcome, status, reason) }
+    Facts { method: Method::Refer, answer: Answered::Refer, ..invite(outcome, status, reason) }
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn busy_after_ringing_or_as_reported_is_busy() {
     assert!(found[0].because.contains("8.0 s of ringing"), "{}", found[0].because);
     let told = Facts {
         method: Method::Refer,
-        answer: Answer::Sipfrag,
+        answer: Answered::Sipfrag,
         answer_ms: None,
         ..invite(Outcome::Busy, 486, "Busy Here")
     };
@@ -223,7 +223,7 @@ fn refers_that_went_nowhere() {
     let livekit = Facts { dialects: &[Dialect::LiveKit], ..challenged };
     assert_eq!(codes(&livekit), ["refer_unchallenged"]);
     assert_eq!(codes(&refer(Outcome::DialogGone, 481, "")), ["dialog_gone"]);
-    let replaces = Facts { answer: Answer::Target, ..refer(Outcome::DialogGone, 481, "") };
+    let replaces = Facts { answer: Answered::Target, ..refer(Outcome::DialogGone, 481, "") };
     assert_eq!(codes(&replaces), ["replaces_stale"]);
     assert_eq!(codes(&Facts::new(Method::Refer, Outcome::Superseded)), ["superseded"]);
 }
@@ -326,7 +326,7 @@ fn every_failure_has_a_diagnosis() {
             let mut facts = Facts::new(method, outcome);
             assert!(!codes(&facts).is_empty(), "{method:?} {outcome:?}");
             facts.status = Some(399);
-            facts.answer = Answer::Refer;
+            facts.answer = Answered::Refer;
             assert!(!codes(&facts).is_empty(), "{method:?} {outcome:?} with a status");
         }
     }
@@ -382,15 +382,4 @@ fn errors_name_row_and_field() {
     }
     assert!(Diagnoses::new(Some("[[rows]]")).unwrap_err().to_string().contains("rows"));
     assert!(Diagnoses::new(Some("= 5")).is_err());
-}
-
-#[test]
-fn dialects_by_name_and_ways() {
-    assert_eq!(Dialect::named(Some(b"Asterisk PBX 22"), &[]), Some(Dialect::Asterisk));
-    assert_eq!(Dialect::named(Some(b"FreeSWITCH-mod_sofia/1.10"), &[]), Some(Dialect::FreeSwitch));
-    assert_eq!(Dialect::named(None, &["Via", "x-twilio-callsid"]), Some(Dialect::Twilio));
-    assert_eq!(Dialect::named(Some(b"baresip"), &["X"]), None);
-    assert!(Dialect::is_livekit(Some(b"SCL_WRFAVq3dnEMn"), None));
-    assert!(Dialect::is_livekit(None, Some(b"LiveKit")));
-    assert!(!Dialect::is_livekit(Some(b"SCL_short"), Some(b"-")));
 }

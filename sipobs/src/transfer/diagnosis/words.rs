@@ -1,7 +1,7 @@
 //! The evidence in words: fills `{names}` of a `because`, and leaves out `[parts]` whose names were not seen.
 
-use super::{Answer, Facts};
-use crate::transfer::Method;
+use super::Facts;
+use crate::record::{Answered, Method};
 
 /// A `because`, checked.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ impl Name {
             Self::Answer => {
                 let status = facts.status?;
                 let phrase = facts.reason.filter(|phrase| !phrase.is_empty());
-                let source = if facts.answer == Answer::Sipfrag { " (told by NOTIFY)" } else { "" };
+                let source = if facts.answer == Answered::Sipfrag { " (told by NOTIFY)" } else { "" };
                 Some(match phrase {
                     Some(phrase) => format!("{status} {}{source}", short(phrase)),
                     None => format!("{status}{source}"),
@@ -166,8 +166,8 @@ impl Name {
             Self::Reason => facts.reason.map(short),
             Self::After => facts.answer_ms.map(seconds),
             Self::Asked => Some(match facts.answer {
-                Answer::Target => "the last INVITE".to_owned(),
-                Answer::Sipfrag | Answer::Refer => "the REFER".to_owned(),
+                Answered::Target => "the last INVITE".to_owned(),
+                Answered::Sipfrag | Answered::Refer => "the REFER".to_owned(),
             }),
             Self::Ringing => {
                 let from = facts.ringing_ms?;

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::trunk::MAX_TRUNKS;
-use super::{Alert, AlertKind, Method};
+use crate::record::{Alert, AlertKind, Method, Parties};
 use crate::timestamp::Timestamp;
+use crate::trunk::MAX_TRUNKS;
 
 mod baseline;
 #[cfg(test)]
@@ -74,7 +74,7 @@ pub struct RatioCall<'a> {
     /// Its Call-ID, and …
     pub call_id: &'a str,
     /// … its parties, both for the alert it may raise.
-    pub parties: &'a [String],
+    pub parties: &'a Parties,
     /// From answer to end.
     pub talked: Duration,
     /// It held a REFER.
@@ -353,7 +353,7 @@ fn crossed(now: Timestamp, trunk: &str, baseline: Baseline, run: Run, needed: u6
     Alert {
         alert: AlertKind::ReferRatio,
         time: now,
-        trunk: trunk.to_owned(),
+        trunk: trunk.into(),
         numbers: BTreeMap::from([
             ("baseline_ratio", p),
             ("baseline_calls", count(baseline.dialogs)),
@@ -368,7 +368,7 @@ fn crossed(now: Timestamp, trunk: &str, baseline: Baseline, run: Run, needed: u6
         message,
         verdict: Some(verdict),
         call_id: None,
-        parties: Vec::new(),
+        parties: Parties::default(),
     }
 }
 
@@ -387,7 +387,7 @@ fn switched(now: Timestamp, call: &RatioCall<'_>, baseline: Option<Baseline>) ->
     Alert {
         alert: AlertKind::MethodSwitched,
         time: now,
-        trunk: call.trunk.to_owned(),
+        trunk: call.trunk.into(),
         numbers,
         message: format!(
             "Trunk {}: a call was transferred by a second-leg INVITE where REFER is usual ({usual}). Likely the \
@@ -396,7 +396,7 @@ fn switched(now: Timestamp, call: &RatioCall<'_>, baseline: Option<Baseline>) ->
         ),
         verdict: None,
         call_id: Some(call.call_id.to_owned()),
-        parties: call.parties.to_vec(),
+        parties: call.parties.clone(),
     }
 }
 
@@ -404,7 +404,7 @@ fn vanished(now: Timestamp, trunk: &str, run: Run) -> Alert {
     Alert {
         alert: AlertKind::AttemptsVanished,
         time: now,
-        trunk: trunk.to_owned(),
+        trunk: trunk.into(),
         numbers: BTreeMap::from([("calls_without_refer", count(run.calls))]),
         message: format!(
             "Trunk {trunk}: declared to transfer by REFER, but none of the {} answered calls seen so far held a \
@@ -413,7 +413,7 @@ fn vanished(now: Timestamp, trunk: &str, run: Run) -> Alert {
         ),
         verdict: None,
         call_id: None,
-        parties: Vec::new(),
+        parties: Parties::default(),
     }
 }
 

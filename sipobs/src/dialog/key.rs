@@ -1,0 +1,82 @@
+//! What names the dialog of a message, and what a message must have to be given one.
+
+use super::LONGEST_ID;
+use crate::sip::{CSeq, Message, Name, NameAddr};
+
+/// What names a message's dialog and its place in it, read once.
+pub(crate) struct DialogKey<'a> {
+    pub(crate) cseq: CSeq,
+    pub(crate) call_id: &'a [u8],
+    pub(crate) from: NameAddr<'a>,
+    pub(crate) to: NameAddr<'a>,
+}
+
+impl<'a> DialogKey<'a> {
+    /// Reads it; or says what keeps `message` out of every dialog.
+    pub(crate) fn of(message: &Message<'a>) -> Result<Self, NoDialogKey> {
+        let lacks = |name| message.header(name).is_none_or(<[u8]>::is_empty);
+        if [Name::CSeq, Name::From, Name::To].into_iter().any(lacks) {
+            return Err(NoDialogKey::Missing);
+        }
+        let call_id = message.call_id().ok_or(NoDialogKey::Missing)?;
+        let cseq = message.cseq().ok_or(NoDialogKey::CSeq)?;
+        let (Some(from), Some(to)) = (message.from(), message.to()) else { return Err(NoDialogKey::Address) };
+        if call_id.len() > LONGEST_ID {
+            return Err(NoDialogKey::CallIdTooLong);
+        }
+        Ok(Self { cseq, call_id, from, to })
+    }
+}
+
+/// Why a message belongs to no dialog that could be named (RFC 3261 §8.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoDialogKey {
+    /// No From, To, Call-ID or CSeq.
+    Missing,
+    /// The CSeq is no number below 2³² and a method.
+    CSeq,
+    /// The From or To is no address.
+    Address,
+    /// The Call-ID is longer than 1,024 bytes.
+    CallIdTooLong,
+}
+
+impl NoDialogKey {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Missing, Self::CSeq, Self::Address, Self::CallIdTooLong];
+
+    /// A short name for counters.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "header_missing",
+            Self::CSeq => "bad_cseq",
+            Self::Address => "bad_address",
+            Self::CallIdTooLong => "call_id_too_long",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_a_dialog_must_be_there() {
+        let whole = "BYE sip:b SIP/2.0\r\nFrom: <sip:a>;tag=1\r\nTo: <sip:b>;tag=2\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n";
+        let long = "c".repeat(LONGEST_ID + 1);
+        for (old, new, reason) in [
+            ("", "", None),
+            ("Call-ID: c", "Call-Id:", Some(NoDialogKey::Missing)),
+            ("CSeq", "XSeq", Some(NoDialogKey::Missing)),
+            ("To: <sip:b>;tag=2\r\n", "", Some(NoDialogKey::Missing)),
+            ("CSeq: 1 ", "CSeq: -1 ", Some(NoDialogKey::CSeq)),
+            ("CSeq: 1 ", "CSeq: 99999999999 ", Some(NoDialogKey::CSeq)),
+            ("<sip:a>", "<", Some(NoDialogKey::Address)),
+            ("Call-ID: c", &format!("Call-ID: {long}"), Some(NoDialogKey::CallIdTooLong)),
+        ] {
+            let text = whole.replacen(old, new, 1);
+            let message = Message::parse(text.as_bytes()).unwrap();
+            assert_eq!(DialogKey::of(&message).err(), reason, "{new}");
+        }
+    }
+}

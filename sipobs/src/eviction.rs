@@ -1,0 +1,363 @@
+//! What the entries of a table take up, and which goes first when there is no room: one policy for every table
+//! that strangers can fill.
+//!
+//! Entries are of classes, worth more from one to the next. Those that rest on one side's word, which anybody can
+//! send in anybody's name, are *tentative*; the others are *firm*.
+//!
+//! 1. Once half of the room is taken, no owner may have more than a quarter of it with tentative entries: its oldest
+//!    goes.
+//! 2. When the room is full, the oldest goes of the tentative class that there is most of: a flood is of one class,
+//!    and so pushes out itself. No tentative entry pushes out a firm one; but an eighth of the room is left to
+//!    tentative ones, since every call begins as one.
+//! 3. Among firm entries an owner that has more than a quarter of the room pays with its own oldest; else the oldest
+//!    goes, the lower class first.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::slab::{Slab, Slot};
+
+/// The part of the room that one owner may have.
+const SHARE: usize = 4;
+/// The part of the room that is left to tentative entries.
+const LEFT: usize = 8;
+/// Most classes a table may have.
+const CLASSES: usize = 8;
+/// No entry.
+const NONE: Slot = Slot::MAX;
+
+/// Why an entry has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// There is no room for any more.
+    Room,
+    /// Its owner has more than its share.
+    Share,
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing<O> {
+    /// Its class, from 0.
+    pub(crate) class: u8,
+    /// Whose share it counts for, if anybody's.
+    pub(crate) owner: Option<O>,
+    /// Bytes it takes up.
+    pub(crate) bytes: u32,
+}
+
+/// What every entry of a table takes up.
+#[derive(Debug)]
+pub(crate) struct Ledger<O> {
+    /// Bytes that all entries may take up.
+    limit: usize,
+    /// Classes below it are tentative.
+    firm: u8,
+    /// Bytes that all entries take up, and the tentative ones.
+    bytes: usize,
+    tentative: usize,
+    nodes: Slab<Node>,
+    /// Entries of each class, the one that came into it first at the head.
+    classes: [List; CLASSES],
+    owners: Slab<Share<O>>,
+    by_owner: HashTable<Slot>,
+    hasher: RandomState,
+    /// The owners, of tentative and of firm entries, that last grew beyond their share.
+    greedy: [Option<Slot>; 2],
+}
+
+#[derive(Debug)]
+struct Node {
+    /// What its owner knows the entry by.
+    what: Slot,
+    owner: Slot,
+    bytes: u32,
+    class: u8,
+    in_class: Link,
+    in_owner: Link,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    before: Slot,
+    after: Slot,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct List {
+    first: Slot,
+    last: Slot,
+    len: u32,
+}
+
+/// What one owner's entries take up.
+#[derive(Debug)]
+struct Share<O> {
+    owner: O,
+    bytes: usize,
+    entries: List,
+}
+
+impl<O: Copy + Eq + Hash> Ledger<O> {
+    /// For entries of `limit` bytes in all, of classes of which those from `firm` on are firm.
+    pub(crate) fn new(limit: usize, firm: u8) -> Self {
+        Self {
+            limit,
+            firm,
+            bytes: 0,
+            tentative: 0,
+            nodes: Slab::default(),
+            classes: [List::EMPTY; CLASSES],
+            owners: Slab::default(),
+            by_owner: HashTable::new(),
+            hasher: RandomState::new(),
+            greedy: [None; 2],
+        }
+    }
+
+    /// Bytes that all entries take up.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes that they may take up.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// A new entry, which its owner knows as `what`. Gives the handle to change it by.
+    pub(crate) fn enter(&mut self, what: Slot, standing: Standing<O>) -> Slot {
+        let owner = self.owner(standing.owner);
+        let Standing { class, bytes, .. } = standing;
+        let node =
+            self.nodes.insert(Node { what, owner, bytes: 0, class, in_class: Link::NONE, in_owner: Link::NONE });
+        self.link(node);
+        self.resize(node, bytes);
+        node
+    }
+
+    /// An entry has changed. It is the youngest of its class if that changed.
+    pub(crate) fn change(&mut self, node: Slot, standing: Standing<O>) {
+        let Some(known) = self.nodes.get(node) else { return };
+        let owner = (known.owner != NONE).then(|| self.owners.get(known.owner).map(|share| share.owner));
+        if known.class != standing.class || owner.flatten() != standing.owner {
+            self.resize(node, 0);
+            self.unlink(node);
+            let owner = self.owner(standing.owner);
+            if let Some(known) = self.nodes.get_mut(node) {
+                (known.owner, known.class) = (owner, standing.class);
+            }
+            self.link(node);
+        }
+        self.resize(node, standing.bytes);
+    }
+
+    /// An entry is gone.
+    pub(crate) fn leave(&mut self, node: Slot) {
+        self.resize(node, 0);
+        self.unlink(node);
+        self.nodes.remove(node);
+    }
+
+    /// The entry that has to go, if one has.
+    pub(crate) fn crowded(&self) -> Option<(Reason, Slot)> {
+        let of_greedy = |firm: usize| {
+            let share = self.owners.get(self.greedy[firm]?)?;
+            let first = self.nodes.get(share.entries.first)?;
+            (share.bytes > self.limit / SHARE && (first.class >= self.firm) == (firm == 1)).then_some(first.what)
+        };
+        if self.bytes > self.limit / 2
+            && let Some(what) = of_greedy(0)
+        {
+            return Some((Reason::Share, what));
+        }
+        if self.bytes <= self.limit {
+            return None;
+        }
+        let (tentative, firm) = self.classes.split_at(usize::from(self.firm));
+        // Of equals the lower class.
+        let most = tentative.iter().rev().max_by_key(|list| list.len).and_then(|list| self.nodes.get(list.first));
+        if self.tentative > self.limit / LEFT
+            && let Some(first) = most
+        {
+            return Some((Reason::Room, first.what));
+        }
+        if let Some(what) = of_greedy(1) {
+            return Some((Reason::Share, what));
+        }
+        let first = firm.iter().find_map(|list| self.nodes.get(list.first)).or(most);
+        first.map(|first| (Reason::Room, first.what))
+    }
+
+    /// The owner's place among the owners.
+    fn owner(&mut self, owner: Option<O>) -> Slot {
+        let Some(owner) = owner else { return NONE };
+        let Self { owners, by_owner, hasher, .. } = self;
+        let hash = hasher.hash_one(owner);
+        let is = |slot: &Slot| owners.get(*slot).is_some_and(|share| share.owner == owner);
+        if let Some(slot) = by_owner.find(hash, is) {
+            return *slot;
+        }
+        let slot = owners.insert(Share { owner, bytes: 0, entries: List::EMPTY });
+        by_owner.insert_unique(hash, slot, |slot| {
+            owners.get(*slot).map_or(0, |share| hasher.hash_one(share.owner))
+        });
+        slot
+    }
+
+    fn link(&mut self, node: Slot) {
+        let Some(&Node { owner, class, .. }) = self.nodes.get(node) else { return };
+        self.classes[usize::from(class)].push(&mut self.nodes, node, |node| &mut node.in_class);
+        if let Some(share) = self.owners.get_mut(owner) {
+            share.entries.push(&mut self.nodes, node, |node| &mut node.in_owner);
+        }
+    }
+
+    fn unlink(&mut self, node: Slot) {
+        let Some(&Node { owner, class, .. }) = self.nodes.get(node) else { return };
+        self.classes[usize::from(class)].remove(&mut self.nodes, node, |node| &mut node.in_class);
+        if let Some(share) = self.owners.get_mut(owner) {
+            share.entries.remove(&mut self.nodes, node, |node| &mut node.in_owner);
+            if share.entries.len == 0 {
+                let hash = self.hasher.hash_one(share.owner);
+                if let Ok(known) = self.by_owner.find_entry(hash, |known| *known == owner) {
+                    known.remove();
+                }
+                self.owners.remove(owner);
+            }
+        }
+    }
+
+    fn resize(&mut self, node: Slot, bytes: u32) {
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        let (old, new) = (node.bytes as usize, bytes as usize);
+        let (class, owner) = (node.class, node.owner);
+        node.bytes = bytes;
+        self.bytes = self.bytes - old + new;
+        let firm = usize::from(class >= self.firm);
+        if firm == 0 {
+            self.tentative = self.tentative - old + new;
+        }
+        if let Some(share) = self.owners.get_mut(owner) {
+            share.bytes = share.bytes - old + new;
+            if share.bytes > self.limit / SHARE {
+                self.greedy[firm] = Some(owner);
+            }
+        }
+    }
+}
+
+impl Link {
+    const NONE: Self = Self { before: NONE, after: NONE };
+}
+
+impl List {
+    const EMPTY: Self = Self { first: NONE, last: NONE, len: 0 };
+
+    fn push(&mut self, nodes: &mut Slab<Node>, slot: Slot, link: fn(&mut Node) -> &mut Link) {
+        if let Some(last) = nodes.get_mut(self.last) {
+            link(last).after = slot;
+        } else {
+            self.first = slot;
+        }
+        if let Some(node) = nodes.get_mut(slot) {
+            *link(node) = Link { before: self.last, after: NONE };
+        }
+        self.last = slot;
+        self.len += 1;
+    }
+
+    fn remove(&mut self, nodes: &mut Slab<Node>, slot: Slot, link: fn(&mut Node) -> &mut Link) {
+        let Some(node) = nodes.get_mut(slot) else { return };
+        let Link { before, after } = *link(node);
+        match nodes.get_mut(before) {
+            Some(node) => link(node).after = after,
+            None => self.first = after,
+        }
+        match nodes.get_mut(after) {
+            Some(node) => link(node).before = before,
+            None => self.last = before,
+        }
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two tentative classes, one firm; room for 100 entries of one byte.
+    fn ledger() -> Ledger<char> {
+        Ledger::new(100, 2)
+    }
+
+    fn standing(class: u8, owner: char) -> Standing<char> {
+        Standing { class, owner: Some(owner), bytes: 1 }
+    }
+
+    fn fill(ledger: &mut Ledger<char>, what: std::ops::Range<Slot>, class: u8, owner: impl Fn(Slot) -> char) {
+        for what in what {
+            ledger.enter(what, standing(class, owner(what)));
+        }
+    }
+
+    fn anybody(what: Slot) -> char {
+        char::from_u32(0x1_0000 + what).unwrap()
+    }
+
+    #[test]
+    fn a_flood_pushes_out_itself() {
+        let mut ledger = ledger();
+        fill(&mut ledger, 0..20, 2, |_| 'a');
+        fill(&mut ledger, 20..30, 1, |_| 'a');
+        fill(&mut ledger, 30..101, 0, anybody);
+        assert_eq!(ledger.crowded(), Some((Reason::Room, 30)));
+        // However valuable it makes itself look.
+        let mut ledger = self::ledger();
+        fill(&mut ledger, 0..20, 2, |_| 'a');
+        fill(&mut ledger, 20..30, 0, |_| 'a');
+        fill(&mut ledger, 30..101, 1, anybody);
+        assert_eq!(ledger.crowded(), Some((Reason::Room, 30)));
+    }
+
+    #[test]
+    fn an_owner_pays_for_what_is_beyond_its_share() {
+        let mut ledger = ledger();
+        fill(&mut ledger, 0..30, 2, |_| 'a');
+        fill(&mut ledger, 30..56, 0, |_| 'b');
+        assert_eq!(ledger.crowded(), Some((Reason::Share, 30)));
+        let mut ledger = self::ledger();
+        fill(&mut ledger, 0..20, 2, |_| 'a');
+        fill(&mut ledger, 20..101, 2, |_| 'b');
+        assert_eq!(ledger.crowded(), Some((Reason::Share, 20)), "also with what others confirmed");
+    }
+
+    #[test]
+    fn firm_entries_leave_room_to_begin_in() {
+        let mut ledger = ledger();
+        fill(&mut ledger, 0..90, 2, anybody);
+        fill(&mut ledger, 90..101, 0, |_| 'b');
+        assert_eq!(ledger.crowded(), Some((Reason::Room, 0)));
+    }
+
+    #[test]
+    fn what_changes_class_is_the_youngest_in_it() {
+        let mut ledger = ledger();
+        let first = ledger.enter(0, standing(0, 'a'));
+        fill(&mut ledger, 1..101, 2, anybody);
+        ledger.change(first, standing(2, 'a'));
+        assert_eq!(ledger.crowded(), Some((Reason::Room, 1)));
+        ledger.change(first, Standing { bytes: 0, ..standing(2, 'a') });
+        assert_eq!((ledger.crowded(), ledger.bytes()), (None, 100));
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_left() {
+        let mut ledger = ledger();
+        let nodes: Vec<_> = (0..200).map(|n| ledger.enter(n, standing((n % 3) as u8, anybody(n % 7)))).collect();
+        nodes.into_iter().for_each(|node| ledger.leave(node));
+        assert_eq!((ledger.bytes, ledger.tentative, ledger.owners.len(), ledger.by_owner.len()), (0, 0, 0, 0));
+        assert!(ledger.classes.iter().all(|list| list.len == 0 && list.first == NONE && list.last == NONE));
+    }
+}

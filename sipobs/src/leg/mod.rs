@@ -1,0 +1,439 @@
+//! The table of legs: one record a leg, found once a message by its Call-ID.
+//!
+//! Legs lie in a slab. The Call-ID's keyed hash leads to the newest leg under it, and from there to the older ones; tags
+//! and numbers are compared by keyed hashes. Who goes first when there is no room is decided here, too
+//! ([`crate::eviction`]).
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use crate::eviction::{Ledger, Reason, Standing};
+use crate::record::Side;
+use crate::slab::{Slab, Slot};
+use crate::timestamp::Timestamp;
+
+mod id;
+mod pairs;
+mod party;
+mod rare;
+mod record;
+mod texts;
+mod when;
+
+pub(crate) use id::{AttemptId, LegId};
+pub(crate) use pairs::Lost;
+use pairs::{Pair, Pairs};
+pub(crate) use party::Party;
+pub(crate) use rare::{Claim, HeaderValue, MOST, Rare, Refer};
+pub(crate) use record::{
+    Branch, Dialects, Final, Invite, Leg, Media, Origin, Ties, Transaction, cut,
+};
+use record::{Call, End};
+use texts::Texts;
+pub(crate) use when::When;
+
+/// What the tables around a leg need for it, about: its places by Call-ID, called number and caller, its timer, its
+/// node in the ledger, and what memory allocation adds. Held against what is really taken in `tests/budget.rs`.
+pub(crate) const OVERHEAD: usize = 272;
+/// What one place in the index of legs needs.
+pub(crate) const PLACE: usize = 64;
+/// Legs under one Call-ID: B2BUAs that keep it, and hostile ones.
+const LEGS_PER_CALL_ID: usize = 8;
+/// URIs are kept up to here: a little more than is shown, to see that there is more.
+const LONGEST_URI: usize = 516;
+
+/// A tag, hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tag(NonZeroU64);
+
+/// Why a leg has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EvictionReason {
+    /// There is no room for any more.
+    Room,
+    /// Its host, or its pair of hosts, has more than its share.
+    Share,
+    /// Its Call-ID names more legs than one Call-ID may.
+    CallId,
+}
+
+/// Every leg.
+#[derive(Debug)]
+pub(crate) struct Legs {
+    slab: Slab<Leg>,
+    /// The newest leg under each Call-ID, with half of the hash that leads to it.
+    by_call_id: HashTable<(u32, Slot)>,
+    hasher: RandomState,
+    /// How many there have been.
+    born: u64,
+    ledger: Ledger<Owner>,
+    pairs: Pairs,
+    /// One leg too many under its Call-ID.
+    surplus: Option<LegId>,
+}
+
+/// A leg that begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewLeg<'a> {
+    pub(crate) call_id: &'a [u8],
+    /// URI and tag of From and To.
+    pub(crate) caller: (&'a [u8], Option<&'a [u8]>),
+    pub(crate) callee: (&'a [u8], Option<&'a [u8]>),
+    /// The request-URI, if an INVITE begins it.
+    pub(crate) request: &'a [u8],
+    pub(crate) origin: Origin,
+    pub(crate) hosts: (IpAddr, IpAddr),
+    pub(crate) time: Timestamp,
+}
+
+/// Whose share a leg counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    /// Its caller's: nobody else has said anything, or nobody who was heard before.
+    Caller(IpAddr),
+    /// That of the two hosts that hold it.
+    Pair(Pair),
+}
+
+/// What a leg has come to, as far as its worth goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Nobody has answered its requests.
+    Unanswered,
+    /// Its INVITE failed, or was challenged.
+    Failed,
+    /// Under way.
+    Early,
+    /// Its caller acknowledges an answer that was not seen, or only one side speaks of it.
+    OneSided,
+    /// Up, between hosts of which no whole dialog was seen: all that is known of it can be sent from one forger.
+    Unproven,
+    /// Up.
+    Confirmed,
+    /// Up, with a transfer under way.
+    Transferring,
+}
+
+impl Legs {
+    /// For legs of so many bytes in all, with what later stages hold for them.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self {
+            slab: Slab::default(),
+            by_call_id: HashTable::new(),
+            hasher: RandomState::new(),
+            born: 0,
+            ledger: Ledger::new(bytes, Class::Confirmed as u8),
+            pairs: Pairs::default(),
+            surplus: None,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Bytes that they take up, and that they may take up.
+    pub(crate) const fn bytes(&self) -> (usize, usize) {
+        (self.ledger.bytes(), self.ledger.limit())
+    }
+
+    pub(crate) fn get(&self, id: LegId) -> Option<&Leg> {
+        self.slab.get(id.slot()).filter(|leg| leg.id == id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: LegId) -> Option<&mut Leg> {
+        self.slab.get_mut(id.slot()).filter(|leg| leg.id == id)
+    }
+
+    /// The legs under a Call-ID, the newest first.
+    pub(crate) fn under(&self, call_id: &[u8]) -> impl Iterator<Item = &Leg> {
+        let mut next = self.newest(self.hash(call_id), call_id);
+        std::iter::from_fn(move || {
+            let leg = self.slab.get(next?)?;
+            next = leg.older;
+            Some(leg)
+        })
+    }
+
+    /// The leg that holds the dialog named by Call-ID and tags, as Replaces and Target-Dialog name it; the newest when
+    /// tags don't tell.
+    pub(crate) fn named(&self, call_id: &[u8], tags: [Option<&[u8]>; 2]) -> Option<LegId> {
+        let tags = tags.map(|tag| tag.and_then(|tag| self.tag(tag)));
+        let fits = |leg: &&Leg| {
+            let known = leg.caller.tag;
+            known.is_none() || tags.contains(&known) || tags == [None, None]
+        };
+        self.under(call_id).find(fits).or_else(|| self.under(call_id).next()).map(|leg| leg.id)
+    }
+
+    /// The keyed hash of a text.
+    pub(crate) fn hash(&self, text: &[u8]) -> u64 {
+        self.hasher.hash_one(text)
+    }
+
+    /// The keyed hash of anything.
+    pub(crate) fn hash_of(&self, key: impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// A tag, hashed; `None` for an empty one.
+    pub(crate) fn tag(&self, tag: &[u8]) -> Option<Tag> {
+        let hash = NonZeroU64::new(self.hash(tag)).unwrap_or(NonZeroU64::MIN);
+        (!tag.is_empty()).then_some(Tag(hash))
+    }
+
+    /// A leg begins. `None` only where 2⁴⁰ have been, or 2²⁴ are.
+    pub(crate) fn insert(&mut self, new: &NewLeg<'_>) -> Option<LegId> {
+        let call_id = new.call_id;
+        let hash = self.hash(call_id);
+        let newest = self.newest(hash, call_id);
+        if newest.is_some() {
+            self.look_for_surplus(call_id);
+        }
+        let end = |tag: Option<&[u8]>| End::new(tag.and_then(|tag| self.tag(tag)), tag.is_some_and(is_livekit));
+        let leg = Leg {
+            id: LegId::new(self.born, 0)?,
+            started: new.time,
+            seen: new.time,
+            due: When::NEVER,
+            texts: Texts::new([call_id, brief(new.caller.0), brief(new.callee.0), brief(new.request)]),
+            hosts: new.hosts,
+            caller: end(new.caller.1),
+            callee: end(new.callee.1),
+            origin: new.origin,
+            invite: None,
+            answered: When::NEVER,
+            bye: When::NEVER,
+            bye_by: Side::Caller,
+            proven: false,
+            transactions: SmallVec::new(),
+            call: Call::default(),
+            ties: Ties::default(),
+            rare: None,
+            older: newest,
+            ledger: 0,
+            charged: 0,
+            retired: false,
+        };
+        self.pairs.enter(leg.pair());
+        let standing = standing(&leg, &self.pairs);
+        let slot = self.slab.insert(leg);
+        let Some(id) = LegId::new(self.born, slot) else {
+            self.slab.remove(slot);
+            return None;
+        };
+        self.born += 1;
+        let ledger = self.ledger.enter(slot, standing);
+        if let Some(leg) = self.slab.get_mut(slot) {
+            (leg.id, leg.ledger) = (id, ledger);
+        }
+        match self.place(hash, newest) {
+            Some(place) => place.1 = slot,
+            None => {
+                self.by_call_id.insert_unique(hash, (half(hash), slot), |(half, _)| whole(*half));
+            }
+        }
+        Some(id)
+    }
+
+    /// Takes note of what a leg has come to.
+    pub(crate) fn settle(&mut self, id: LegId) {
+        let Some(leg) = self.slab.get(id.slot()).filter(|leg| leg.id == id) else { return };
+        if leg.proven {
+            self.pairs.prove(leg.pair());
+        }
+        self.ledger.change(leg.ledger, standing(leg, &self.pairs));
+    }
+
+    /// Notes how many bytes later stages hold for a leg.
+    pub(crate) fn charge(&mut self, id: LegId, bytes: usize) {
+        let Some(leg) = self.get_mut(id) else { return };
+        leg.charged = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.settle(id);
+    }
+
+    /// The leg to drop before the next message, and why.
+    pub(crate) fn crowded(&self) -> Option<(EvictionReason, LegId)> {
+        if let Some(id) = self.surplus.filter(|id| self.get(*id).is_some()) {
+            return Some((EvictionReason::CallId, id));
+        }
+        let (reason, slot) = self.ledger.crowded()?;
+        let reason = match reason {
+            Reason::Room => EvictionReason::Room,
+            Reason::Share => EvictionReason::Share,
+        };
+        Some((reason, self.slab.get(slot)?.id))
+    }
+
+    /// Forgets a leg.
+    pub(crate) fn remove(&mut self, id: LegId) -> Option<Leg> {
+        self.get(id)?;
+        let leg = self.slab.remove(id.slot())?;
+        self.ledger.leave(leg.ledger);
+        leg.paths().for_each(|pair| self.pairs.leave(pair));
+        if !leg.retired {
+            self.unchain(&leg);
+        }
+        Some(leg)
+    }
+
+    /// Lets no further message find a leg, of which all is told: only the verdicts on other legs still need it.
+    pub(crate) fn retire(&mut self, id: LegId) {
+        let Some(leg) = self.slab.get_mut(id.slot()).filter(|leg| leg.id == id && !leg.retired) else { return };
+        leg.retired = true;
+        let (slot, older) = (id.slot(), leg.older);
+        let hash = self.hasher.hash_one(leg.call_id());
+        self.unchain_slot(hash, slot, older);
+    }
+
+    /// Notes the hosts that a message of a leg went between; whether they are new.
+    pub(crate) fn travelled(&mut self, id: LegId, from: IpAddr, to: IpAddr) -> bool {
+        let new = self.get_mut(id).is_some_and(|leg| leg.travelled(from, to));
+        if new {
+            self.pairs.enter(record::in_order(from, to));
+        }
+        new
+    }
+
+    /// So much was lost: between two hosts, or nobody knows between whom.
+    pub(crate) fn lost(&mut self, between: Option<(IpAddr, IpAddr)>, lost: Lost) {
+        self.pairs.lost(between.map(|(a, b)| record::in_order(a, b)), lost);
+    }
+
+    /// How much has been lost so far: to ask later what came [`Self::lost_since`].
+    pub(crate) const fn mark(&self) -> u64 {
+        self.pairs.mark()
+    }
+
+    /// What was lost between the hosts of these legs since the mark was made.
+    pub(crate) fn lost_since(&self, mark: u64, legs: impl IntoIterator<Item = LegId>) -> Lost {
+        let legs = legs.into_iter().filter_map(|leg| self.get(leg));
+        self.pairs.since(mark, legs.flat_map(Leg::paths))
+    }
+
+    /// Every leg, in the order of the slots: no output may depend on it.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        self.slab.iter_mut()
+    }
+
+    /// Every leg, the oldest first.
+    pub(crate) fn by_age(&self) -> Vec<LegId> {
+        let mut ids: Vec<_> = self.slab.iter().map(|leg| leg.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Where the newest leg under a Call-ID lies.
+    fn newest(&self, hash: u64, call_id: &[u8]) -> Option<Slot> {
+        let is = |(known, slot): &(u32, Slot)| {
+            *known == half(hash) && self.slab.get(*slot).is_some_and(|leg| leg.call_id() == call_id)
+        };
+        self.by_call_id.find(whole(half(hash)), is).map(|(_, slot)| *slot)
+    }
+
+    /// The table's place that names `slot` as the newest.
+    fn place(&mut self, hash: u64, slot: Option<Slot>) -> Option<&mut (u32, Slot)> {
+        let slot = slot?;
+        self.by_call_id.find_mut(whole(half(hash)), |(_, known)| *known == slot)
+    }
+
+    /// Takes a leg out of the chain under its Call-ID.
+    fn unchain(&mut self, leg: &Leg) {
+        self.unchain_slot(self.hash(leg.call_id()), leg.id.slot(), leg.older);
+    }
+
+    fn unchain_slot(&mut self, hash: u64, slot: Slot, older: Option<Slot>) {
+        let Self { slab, by_call_id, .. } = self;
+        if let Ok(place) = by_call_id.find_entry(whole(half(hash)), |(_, known)| *known == slot) {
+            match older {
+                Some(older) => place.into_mut().1 = older,
+                None => drop(place.remove()),
+            }
+            return;
+        }
+        // A newer one leads to it. Others whose hashes share a half may be looked through, too.
+        let newest: SmallVec<[Slot; 2]> = by_call_id
+            .iter_hash(whole(half(hash)))
+            .filter(|(known, _)| *known == half(hash))
+            .map(|(_, slot)| *slot)
+            .collect();
+        for newest in newest {
+            let mut next = Some(newest);
+            while let Some(newer) = next.and_then(|slot| slab.get_mut(slot)) {
+                if newer.older == Some(slot) {
+                    newer.older = older;
+                    return;
+                }
+                next = newer.older;
+            }
+        }
+    }
+
+    /// Looks for the leg to drop where another begins under a Call-ID that names enough.
+    fn look_for_surplus(&mut self, call_id: &[u8]) {
+        if self.under(call_id).count() < LEGS_PER_CALL_ID {
+            return;
+        }
+        // Not the oldest: whoever knows a call's Call-ID may follow it with others.
+        let tentative = self.under(call_id).find(|leg| !leg.is_confirmed_by_both());
+        self.surplus = tentative.or_else(|| self.under(call_id).last()).map(|leg| leg.id);
+    }
+}
+
+/// What a leg has come to, whose it is, and what it takes up.
+fn standing(leg: &Leg, pairs: &Pairs) -> Standing<Owner> {
+    let class = class(leg, pairs);
+    let owner = match class {
+        Class::Transferring => None,
+        Class::Confirmed => Some(Owner::Pair(leg.pair())),
+        Class::Unanswered | Class::Failed | Class::Early | Class::OneSided | Class::Unproven => {
+            Some(Owner::Caller(leg.hosts.0))
+        }
+    };
+    let bytes = leg.bytes().saturating_add(leg.charged as usize);
+    Standing { class: class as u8, owner, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
+}
+
+fn class(leg: &Leg, pairs: &Pairs) -> Class {
+    if leg.is_confirmed_by_both() {
+        return match () {
+            () if leg.call.transferring => Class::Transferring,
+            () if leg.proven || pairs.is_proven(leg.pair()) => Class::Confirmed,
+            () => Class::Unproven,
+        };
+    }
+    let heard = leg.callee.heard || leg.invite.as_ref().is_some_and(|invite| invite.heard.is_set());
+    match () {
+        () if leg.is_confirmed() => Class::OneSided,
+        () if !heard => Class::Unanswered,
+        () if leg.failure().is_some() => Class::Failed,
+        () => Class::Early,
+    }
+}
+
+/// As much of a URI as is kept.
+fn brief(uri: &[u8]) -> &[u8] {
+    &uri[..uri.len().min(LONGEST_URI)]
+}
+
+/// LiveKit's tags: `SCL_` and 12 characters.
+pub(crate) fn is_livekit(tag: &[u8]) -> bool {
+    tag.len() == 16 && tag.starts_with(b"SCL_")
+}
+
+/// The half of a hash that the table keeps.
+#[allow(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn half(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// A hash for the table from the half that it keeps.
+const fn whole(half: u32) -> u64 {
+    // An odd multiplier: the upper bits, which the table looks at first, depend on all of the half's.
+    (half as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

@@ -1,0 +1,377 @@
+//! What ties a leg to a call at the moment it begins.
+
+use std::collections::BTreeMap;
+
+use super::clues::Clues;
+use super::index::{By, Index};
+use super::second::Second;
+use super::{LinkConfig, answered_at, ended_at};
+use crate::leg::{Leg, LegId, Legs, Party};
+use crate::record::Side;
+use crate::timestamp::Timestamp;
+
+/// A call that a leg could belong to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) call: LegId,
+    /// How many times likelier than a call that fits by host and number only.
+    pub(super) weight: f64,
+    /// The strongest evidence.
+    pub(super) evidence: Evidence,
+    /// The REFER that asked for the leg.
+    pub(super) refer: Option<u32>,
+}
+
+/// Evidence that two legs belong together, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Evidence {
+    /// It comes from the host that terminates the call and shows the call's own number: all that LiveKit leaves.
+    HostNumber,
+    /// It comes from the host that terminates the call and names the call's number as diverting.
+    Diverted,
+    /// It comes from the host that terminates the call and shows the call's caller.
+    Caller,
+    /// It calls whom a REFER in the call named.
+    ReferTo,
+    /// The same, by who sent the REFER.
+    ReferredBy,
+    /// A configured header, by its index.
+    Header(u8),
+    SessionId,
+    TargetDialog,
+    Join,
+    Replaces,
+    /// It replaces what a REFER in the call said to replace.
+    ReferReplaces,
+}
+
+/// Seconds for which a REFER asks for a leg, without and with its sender's name.
+const REFER_TO: f64 = 10.0;
+const REFERRED_BY: f64 = 30.0;
+/// A leg follows its REFER at once; in this many seconds the evidence fades to a third.
+const REFER_FADES: f64 = 3.0;
+const HOLD: f64 = 60.0;
+/// For so many seconds after its end a call is found by header, Session-ID or REFER.
+const NAMED_AFTER_END: f64 = 35.0;
+/// So long after a call reached it may a B2BUA place its other half.
+const FORWARDED_WITHIN: f64 = 30.0;
+/// Unanswered legs of one party that are looked at.
+const MOST_DIALING: usize = 32;
+
+impl Evidence {
+    /// The word for it in the output.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::HostNumber => "host_number",
+            Self::Diverted => "diverted",
+            Self::Caller => "caller",
+            Self::ReferTo => "refer_to",
+            Self::ReferredBy => "referred_by",
+            Self::Header(_) => "header",
+            Self::SessionId => "session_id",
+            Self::TargetDialog => "target_dialog",
+            Self::Join => "join",
+            Self::Replaces | Self::ReferReplaces => "replaces",
+        }
+    }
+
+    /// Whether it names the call, so that nothing needs to be waited for.
+    pub(super) fn is_direct(self) -> bool {
+        self >= Self::ReferTo
+    }
+
+    fn weight(self, config: &LinkConfig) -> f64 {
+        let weights = &config.weights;
+        match self {
+            Self::HostNumber => 1.0,
+            Self::Diverted => weights.diverted,
+            Self::Caller => weights.caller,
+            Self::ReferTo => weights.refer_to,
+            Self::ReferredBy => weights.referred_by,
+            Self::Header(index) => {
+                config.headers.get(usize::from(index)).map_or(1.0, |header| header.weight)
+            }
+            Self::SessionId => weights.session_id,
+            Self::TargetDialog => weights.target_dialog,
+            Self::Join => weights.join,
+            Self::Replaces => weights.replaces,
+            Self::ReferReplaces => weights.refer_replaces,
+        }
+    }
+}
+
+/// Everything that the calls a leg could belong to are looked up in.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) legs: &'a Legs,
+    pub(super) index: &'a Index,
+    pub(super) config: &'a LinkConfig,
+}
+
+/// The calls that `leg` could belong to, as it begins; `None` if there are none.
+pub(super) fn candidates(known: Known<'_>, leg: &Leg, parties: &Parties, clues: &Clues<'_>) -> Option<Second> {
+    let Known { legs, index, config } = known;
+    let host = leg.hosts.0;
+    let own = Own { leg, parties };
+    let forwards = forwards(known, own);
+    let mut search = Search { own, known, forwards, found: BTreeMap::new() };
+    let mut unweighed = 0;
+    if let Some(from) = &parties.from {
+        let key = legs.hash_of(By::Called(host, from.tail()));
+        unweighed = index.len(key).saturating_sub(config.max_candidates);
+        for call in index.get(key).take(config.max_candidates) {
+            search.by_number(call, Evidence::HostNumber, |call| called(call).any(|number| number.same(from)));
+        }
+    }
+    let by_number = !search.found.is_empty();
+    let rare = leg.rare();
+    for number in rare.map_or(&[][..], |rare| &rare.diverted) {
+        let key = legs.hash_of(By::Called(host, number.tail()));
+        for call in index.get(key).take(config.max_candidates) {
+            search.by_number(call, Evidence::Diverted, |call| called(call).any(|called| called.same(number)));
+        }
+    }
+    for caller in &parties.callers {
+        let key = legs.hash_of(By::Caller(host, caller.tail()));
+        for call in index.get(key).take(config.max_candidates) {
+            search.by_number(call, Evidence::Caller, |call| {
+                callers(call, config).iter().any(|other| other.same(caller))
+            });
+        }
+    }
+    if let Some(target) = &parties.request {
+        let key = legs.hash_of(By::Target(target.tail()));
+        for call in index.get(key).take(config.max_candidates) {
+            search.by_refer(call, target);
+        }
+    }
+    for (call_id, evidence) in [
+        (clues.replaces, Evidence::Replaces),
+        (clues.join, Evidence::Join),
+        (clues.target_dialog, Evidence::TargetDialog),
+    ] {
+        call_id.and_then(|call_id| search.named(call_id)).into_iter().for_each(|call| search.tie(call, evidence, None));
+    }
+    if let Some(replaced) = rare.and_then(|rare| rare.replaces) {
+        let key = legs.hash_of(By::Replaces(replaced));
+        for call in index.get(key).take(config.max_candidates) {
+            let refers = legs.get(call).and_then(Leg::rare).map_or(&[][..], |rare| &rare.refers);
+            let refer = refers.iter().rev().find(|refer| refer.replaces == Some(replaced));
+            search.tie_if_recent(call, Evidence::ReferReplaces, refer.map(|refer| refer.cseq));
+        }
+    }
+    for session in rare.map_or(&[][..], |rare| &rare.sessions) {
+        let key = legs.hash_of(By::Session(*session));
+        for call in index.get(key).take(config.max_candidates) {
+            search.tie_if_recent(call, Evidence::SessionId, None);
+        }
+    }
+    for &(header, value) in &clues.headers {
+        let key = legs.hash_of(By::Header(header, legs.hash(value)));
+        for call in index.get(key).take(config.max_candidates) {
+            search.tie_if_recent(call, Evidence::Header(header), None);
+        }
+        if let Some(call) = search.named(value) {
+            search.tie(call, Evidence::Header(header), None);
+        }
+    }
+    search.finish(unweighed, by_number)
+}
+
+/// Who calls and who is called, as a leg's first message says.
+#[derive(Debug, Default)]
+pub(super) struct Parties {
+    pub(super) from: Option<Party>,
+    pub(super) request: Option<Party>,
+    pub(super) callers: Vec<Party>,
+}
+
+impl Parties {
+    pub(super) fn of(leg: &Leg, config: &LinkConfig) -> Self {
+        Self { from: from(leg), request: Party::of_uri(leg.first_request()), callers: callers(leg, config) }
+    }
+}
+
+/// Who calls, by From; nobody where a recorder is called (RFC 7866): it gets a call's media, not the call.
+pub(super) fn from(leg: &Leg) -> Option<Party> {
+    Party::of_uri(leg.uri(Side::Caller)).filter(|_| !leg.ties.recording)
+}
+
+/// Who calls: From and asserted identities that name somebody.
+pub(super) fn callers(leg: &Leg, config: &LinkConfig) -> Vec<Party> {
+    let names_somebody = |party: &Party| !config.nobody.iter().any(|nobody| party.is(nobody));
+    let asserted = leg.rare().map_or(&[][..], |rare| &rare.asserted);
+    from(leg).into_iter().chain(asserted.iter().cloned()).filter(names_somebody).collect()
+}
+
+/// Who is called, as the callee would show itself: request-URI, To, Diversion, History-Info.
+pub(super) fn called(leg: &Leg) -> impl Iterator<Item = Party> + '_ {
+    let request = Party::of_uri(leg.first_request());
+    let to = Party::of_uri(leg.uri(Side::Callee)).filter(|to| request.as_ref() != Some(to));
+    let diverted = leg.rare().map_or(&[][..], |rare| &rare.diverted);
+    request.into_iter().chain(to).chain(diverted.iter().cloned())
+}
+
+/// Whether a leg is the other half of a call that its host is just being asked for: a B2BUA places it.
+fn forwards(known: Known<'_>, own: Own<'_>) -> bool {
+    let Known { legs, index, .. } = known;
+    let Own { leg, parties } = own;
+    let asked = [&parties.request, &parties.from].into_iter().flatten().flat_map(|party| {
+        index.get(legs.hash_of(By::Dialing(leg.hosts.0, party.tail()))).take(MOST_DIALING)
+    });
+    asked.filter_map(|id| legs.get(id)).any(|other| {
+        let same = |one: Option<Party>, other: &Option<Party>| {
+            one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one.same(other))
+        };
+        other.id != leg.id
+            && !talks_to_itself(other)
+            && seconds(other.started, leg.started) <= FORWARDED_WITHIN
+            && (same(Party::of_uri(other.first_request()), &parties.request) || same(from(other), &parties.from))
+    })
+}
+
+/// Whether caller and callee are one host.
+fn talks_to_itself(leg: &Leg) -> bool {
+    leg.hosts.0 == leg.hosts.1 && leg.callee_hosts().count() == 1
+}
+
+/// The leg whose call is looked for.
+#[derive(Clone, Copy)]
+struct Own<'a> {
+    leg: &'a Leg,
+    parties: &'a Parties,
+}
+
+struct Search<'a> {
+    own: Own<'a>,
+    known: Known<'a>,
+    /// It forwards a call that is not answered yet.
+    forwards: bool,
+    found: BTreeMap<LegId, Candidate>,
+}
+
+impl Search<'_> {
+    /// The leg under a Call-ID that can be named.
+    fn named(&self, call_id: &[u8]) -> Option<LegId> {
+        self.known.legs.under(call_id).find(|leg| leg.ties.known).map(|leg| leg.id)
+    }
+
+    /// Evidence that only counts while the call is up or has just ended.
+    fn by_number(&mut self, call: LegId, evidence: Evidence, fits: impl Fn(&Leg) -> bool) {
+        let Some(leg) = self.known.legs.get(call) else { return };
+        let own = self.own.leg;
+        // Where a host talks to itself, that a leg comes from the host that terminates the call says nothing.
+        if talks_to_itself(leg) || talks_to_itself(own) {
+            return;
+        }
+        // A leg to the very number that was called is the call's own other half behind a B2BUA.
+        let request = Party::of_uri(leg.first_request());
+        let onward = request.as_ref().zip(self.own.parties.request.as_ref());
+        if self.forwards || onward.is_some_and(|(called, request)| called.same(request)) {
+            return;
+        }
+        let age = ended_at(leg).map_or(0.0, |ended| seconds(ended, own.started));
+        if age <= self.known.config.after_end_seconds && fits(leg) {
+            self.tie(call, evidence, None);
+        }
+    }
+
+    fn by_refer(&mut self, call: LegId, target: &Party) {
+        let Some(leg) = self.known.legs.get(call) else { return };
+        // The latest REFER to there is the one that asked.
+        let fits = |party: &Option<Party>| party.as_ref().is_some_and(|party| target.same(party));
+        let refers = leg.rare().map_or(&[][..], |rare| &rare.refers);
+        let Some(refer) = refers.iter().rev().find(|refer| fits(&refer.target)) else { return };
+        let age = seconds(refer.sent, self.own.leg.started);
+        let named = self.own.leg.rare().and_then(|rare| rare.referred_by.as_ref());
+        let by_name = refer.referred_by.as_ref().zip(named).is_some_and(|(sender, named)| sender.same(named));
+        let evidence = match by_name {
+            true if age <= REFERRED_BY => Evidence::ReferredBy,
+            // Anybody may call there; who was asked to is an end of the call, or shows one.
+            false if age <= REFER_TO && (self.comes_from(leg) || self.shows(leg)) => Evidence::ReferTo,
+            _ => return,
+        };
+        self.tie_if_recent(call, evidence, Some(refer.cseq));
+        // Of calls that are transferred to one number at once, the new leg shows whose it is.
+        let shown = if self.shows(leg) { self.known.config.weights.caller } else { 1.0 };
+        if let Some(candidate) = self.found.get_mut(&call) {
+            candidate.weight *= shown * (-age / REFER_FADES).exp();
+        }
+    }
+
+    /// Whether the leg comes from a host that the call goes through.
+    fn comes_from(&self, call: &Leg) -> bool {
+        let host = self.own.leg.hosts.0;
+        call.hosts.0 == host || call.callee_hosts().any(|other| other == host)
+    }
+
+    /// Whether the leg's caller is a party of the call.
+    fn shows(&self, call: &Leg) -> bool {
+        let callers = callers(call, self.known.config);
+        self.own.parties.callers.iter().any(|caller| {
+            callers.iter().any(|party| party.same(caller)) || called(call).any(|party| party.same(caller))
+        })
+    }
+
+    /// The same as [`Self::tie`], for what is found by what names it.
+    fn tie_if_recent(&mut self, call: LegId, evidence: Evidence, refer: Option<u32>) {
+        let ended = self.known.legs.get(call).and_then(ended_at);
+        if ended.is_none_or(|ended| seconds(ended, self.own.leg.started) <= NAMED_AFTER_END) {
+            self.tie(call, evidence, refer);
+        }
+    }
+
+    fn tie(&mut self, call: LegId, evidence: Evidence, refer: Option<u32>) {
+        // A call that is not answered can't be transferred, and no leg is its own second leg.
+        if call == self.own.leg.id || self.known.legs.get(call).is_none_or(|leg| answered_at(leg).is_none()) {
+            return;
+        }
+        let weight = evidence.weight(self.known.config);
+        let found = self.found.entry(call).or_insert(Candidate { call, weight: 1.0, evidence, refer: None });
+        found.weight *= weight;
+        found.evidence = found.evidence.max(evidence);
+        found.refer = refer.or(found.refer);
+    }
+
+    /// Weighs the circumstances that tie nothing by themselves.
+    fn finish(mut self, unweighed: usize, by_number: bool) -> Option<Second> {
+        if self.found.is_empty() {
+            return None;
+        }
+        let Known { legs, config, .. } = self.known;
+        let (weights, own) = (&config.weights, self.own.leg);
+        let media = own.ties.media[0];
+        let places = |call: &Leg| call.ties.media.into_iter().flatten();
+        let shares_host =
+            |call: &Leg| media.is_some_and(|own| call.ties.media.into_iter().flatten().any(|its| its.host == own.host));
+        let all_share = self.found.keys().all(|call| legs.get(*call).is_some_and(shares_host));
+        for candidate in self.found.values_mut() {
+            let Some(call) = legs.get(candidate.call) else { continue };
+            let since = |moment: Option<Timestamp>| moment.map(|moment| seconds(moment, own.started));
+            if since(call.ties.held.get()).is_some_and(|age| age <= HOLD) {
+                candidate.weight *= weights.hold;
+            }
+            if media.is_some_and(|own| places(call).any(|its| its == own)) {
+                candidate.weight *= weights.media_port;
+            } else if !all_share && shares_host(call) {
+                candidate.weight *= weights.media_host;
+            }
+            if candidate.evidence.is_direct() {
+                continue;
+            }
+            if since(answered_at(call)).is_some_and(|age| age < 1.0) {
+                candidate.weight *= weights.newborn;
+            }
+            if ended_at(call).is_some() {
+                candidate.weight *= weights.ended;
+            }
+        }
+        Some(Second::new(self.found.into_values().collect(), unweighed, by_number))
+    }
+}
+
+/// Seconds from one moment to another, negative when the other is earlier.
+#[allow(clippy::cast_precision_loss, reason = "nanoseconds don't matter here")]
+pub(super) fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.as_nanos().saturating_sub(from.as_nanos()) as f64 / 1e9
+}

@@ -1,0 +1,580 @@
+//! Which call a second leg belongs to.
+//!
+//! A leg that begins while an answered call is up may be that call's second leg. Sometimes a header says so;
+//! where the platform copies none, host, number and time must do. [`evidence`] finds what ties the leg to calls as it
+//! begins, [`posterior`] weighs it together with what became of the legs, [`assign`] sees to it that no
+//! call gets two legs at once, and [`number_stats`], [`platform_stats`] and [`end_lag`] learn what is usual, since a
+//! coincidence is worth only as much as it is rare.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use self::clues::Clues;
+use self::end_lag::EndLag;
+use self::evidence::{Known, Parties, called, callers};
+use self::index::{By, Index, Kind};
+use self::number_stats::NumberStats;
+use self::platform_stats::PlatformStats;
+use self::second::Second;
+use self::state::{State, answered_at, ended, ended_at, over};
+use crate::leg::{Claim, Leg, LegId, Legs, Party, Refer};
+use crate::record::{Link, Side};
+use crate::sip::{Message, Name};
+use crate::slab::{Slab, Slot};
+use crate::timers::{Deadline, Timers};
+use crate::timestamp::Timestamp;
+
+mod assign;
+mod clues;
+mod config;
+mod end_lag;
+mod evidence;
+mod index;
+mod number_stats;
+mod platform_stats;
+mod posterior;
+mod second;
+mod state;
+
+#[cfg(test)]
+mod calibration;
+#[cfg(test)]
+mod tests;
+
+pub use config::{LinkConfig, LinkHeader, LinkWeights};
+
+/// Whether two users name one party, however their numbers are written.
+pub(crate) fn same_party(one: &str, other: &str) -> bool {
+    let parties = [one, other].map(|user| Party::new(user.as_bytes()));
+    matches!(parties, [Some(one), Some(other)] if one.same(&other))
+}
+
+/// What ties legs to one another.
+///
+/// Every leg is announced by [`Self::started`], once. Only legs that [`Self::could_be_second_leg`] names
+/// need [`Self::decide`]; ask again no later than it says. Events of legs that were not announced are ignored.
+#[derive(Debug)]
+pub(crate) struct Links {
+    config: LinkConfig,
+    settle: Duration,
+    patience: Duration,
+    after_end: Duration,
+    /// For how long after a call's end its second leg may go without a verdict.
+    gone: Duration,
+    index: Index,
+    /// What is known of possible second legs.
+    seconds: Slab<Second>,
+    /// Possible second legs whose verdict may still need a call, by that.
+    pins: HashMap<LegId, BTreeSet<LegId>>,
+    /// Calls that no verdict needs any more.
+    unneeded: Vec<LegId>,
+    /// Possible second legs that are over, by the host they came from and the moment.
+    over: BTreeSet<(IpAddr, Timestamp, LegId)>,
+    /// What is usual, for all numbers of a platform and for all platforms.
+    platforms: HashMap<IpAddr, PlatformStats>,
+    end_lag: EndLag,
+    unknown: NumberStats,
+}
+
+/// To which call a leg belongs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Decision {
+    /// More evidence can come until then: ask again at that time, or whenever something happened.
+    NotYet {
+        /// When to ask at the latest.
+        until: Timestamp,
+    },
+    /// To none: an ordinary call.
+    No,
+    /// To this call.
+    Linked {
+        /// The call.
+        call: LegId,
+        /// The REFER in it that asked for this leg, by its CSeq number.
+        refer: Option<u32>,
+        /// By what evidence, and how sure.
+        link: Link,
+    },
+    /// It is a second leg, but of which call can't be told; the candidates are in the link.
+    Ambiguous {
+        /// `method` is `ambiguous`.
+        link: Link,
+        /// A REFER asked for it, in whichever call.
+        referred: bool,
+    },
+}
+
+/// A REFER, as far as legs are tied by it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReferClues<'a> {
+    pub(crate) cseq: u32,
+    /// User of Refer-To, or its host where it has none.
+    pub(crate) target: Option<&'a [u8]>,
+    /// Call-ID that a Replaces in Refer-To names.
+    pub(crate) replaces: Option<&'a [u8]>,
+    /// URI of Referred-By, or of From where it has none.
+    pub(crate) referred_by: Option<&'a [u8]>,
+}
+
+/// Platforms whose habits are remembered.
+const MOST_PLATFORMS: usize = 256;
+
+impl Links {
+    /// `gone`: for how long after a call's end a leg that belongs to it may go without a verdict.
+    pub(crate) fn new(config: LinkConfig, gone: Duration) -> Self {
+        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Self {
+            // The window in which ends are compared is the upper bound: see `end_lag::WINDOW`.
+            settle: seconds(config.settle_seconds.min(end_lag::WINDOW - 0.5)),
+            patience: seconds(config.patience_seconds),
+            after_end: seconds(config.after_end_seconds),
+            gone,
+            index: Index::default(),
+            config,
+            seconds: Slab::default(),
+            pins: HashMap::new(),
+            unneeded: Vec::new(),
+            over: BTreeSet::new(),
+            platforms: HashMap::new(),
+            end_lag: EndLag::new(),
+            unknown: NumberStats::new(Timestamp::default()),
+        }
+    }
+
+    /// A leg begins, by its first INVITE (or, of one older than the capture, by its first message).
+    pub(crate) fn started(&mut self, legs: &mut Legs, id: LegId, message: &Message<'_>) {
+        let clues = Clues::of(message, &self.config);
+        clues::keep(legs, id, message, &clues);
+        let Some(leg) = legs.get(id) else { return };
+        let parties = Parties::of(leg, &self.config);
+        let known = Known { legs, index: &self.index, config: &self.config };
+        let second = evidence::candidates(known, leg, &parties, &clues);
+        let familiar = self.is_familiar(leg.hosts.0, parties.request.as_ref());
+        match second {
+            Some(second) => {
+                for candidate in &second.candidates {
+                    self.pins.entry(candidate.call).or_default().insert(id);
+                }
+                let second = self.seconds.insert(Second { familiar, ..second });
+                if let Some(leg) = legs.get_mut(id) {
+                    leg.ties.second = Some(second);
+                }
+            }
+            None => self.stray(legs, id, &parties, familiar),
+        }
+        self.dialing(legs, id, &parties);
+        if let Some(leg) = legs.get_mut(id) {
+            leg.ties.known = true;
+            if leg.midcall() {
+                self.name(legs, id);
+            }
+        }
+    }
+
+    /// Another host that takes part as callee: the next hop of a proxied INVITE.
+    pub(crate) fn reached(&mut self, legs: &mut Legs, id: LegId, host: IpAddr) {
+        // Once answered, it is found by the hosts it had.
+        let dialing = |leg: &Leg| leg.ties.known && State::of(leg) == State::Dialing;
+        if legs.get(id).is_some_and(dialing) && legs.get_mut(id).is_some_and(|leg| leg.reached(host)) {
+            let Some(leg) = legs.get(id) else { return };
+            let parties = Parties::of(leg, &self.config);
+            self.dialing(legs, id, &parties);
+        }
+    }
+
+    /// What a later message of a leg may say that ties it: a Session-ID, configured headers.
+    pub(crate) fn heard(&mut self, legs: &mut Legs, id: LegId, message: &Message<'_>) {
+        let named = message.header(Name::SessionId).is_some();
+        let mut headers = clues::headers(message, &self.config).peekable();
+        if !named && headers.peek().is_none() || legs.get(id).is_none_or(|leg| !leg.ties.known) {
+            return;
+        }
+        let headers: SmallVec<[_; 4]> = headers
+            .map(|(header, value)| crate::leg::HeaderValue { header, hash: legs.hash(value) })
+            .collect();
+        let sessions = clues::sessions(legs, message);
+        let Some(leg) = legs.get_mut(id) else { return };
+        let answered = answered_at(leg).is_some();
+        let mut new = false;
+        for header in headers {
+            new |= leg.rare_mut().add_header(header);
+        }
+        for session in sessions {
+            new |= leg.rare_mut().add_session(session);
+        }
+        if new && answered {
+            self.name(legs, id);
+        }
+    }
+
+    /// The 2xx to its INVITE; its SDP says where it wants the media.
+    pub(crate) fn answered(&mut self, legs: &mut Legs, id: LegId, message: &Message<'_>) {
+        let media = clues::media(legs, message);
+        if let Some(leg) = legs.get_mut(id) {
+            leg.ties.media[1] = media;
+        }
+        self.up(legs, id);
+    }
+
+    /// It is up, if only one side says so: it is found by what names it, and by number only once it is
+    /// [`Self::confirmed`].
+    pub(crate) fn up(&mut self, legs: &mut Legs, id: LegId) {
+        let Some(leg) = legs.get_mut(id) else { return };
+        let Some(now) = answered_at(leg) else { return };
+        let mut places = leg.ties.places;
+        self.index.leave(&mut places, Kind::Dialing, now);
+        leg.ties.places = places;
+        self.name(legs, id);
+    }
+
+    /// Both sides of it were heard, and it is up: it can be transferred, and is found by its numbers.
+    pub(crate) fn confirmed(&mut self, legs: &mut Legs, id: LegId) {
+        let Some(leg) = legs.get(id) else { return };
+        let Some(at) = answered_at(leg).filter(|_| leg.ties.known && !leg.ties.numbered) else { return };
+        let mut places = leg.ties.places;
+        let mut seen = SmallVec::<[index::Key; 4]>::new();
+        for host in leg.callee_hosts() {
+            for number in called(leg) {
+                let key = legs.hash_of(By::Called(host, number.tail()));
+                if seen.contains(&key) {
+                    continue;
+                }
+                seen.push(key);
+                self.index.insert(&mut places, id, key, Kind::Number);
+                if let Some(stats) = self.index.stats_or_new(key, at) {
+                    stats.call_answered(at);
+                    if let Some((ended, side)) = ended(leg) {
+                        stats.call_ended(ended, side);
+                    }
+                }
+            }
+            for caller in callers(leg, &self.config) {
+                let key = legs.hash_of(By::Caller(host, caller.tail()));
+                if !seen.contains(&key) {
+                    seen.push(key);
+                    self.index.insert(&mut places, id, key, Kind::Number);
+                }
+            }
+        }
+        if let Some(leg) = legs.get_mut(id) {
+            (leg.ties.places, leg.ties.numbered) = (places, true);
+        }
+    }
+
+    /// The final failure of its INVITE, after any authentication; `None` when it timed out.
+    pub(crate) fn failed(
+        &mut self,
+        legs: &mut Legs,
+        timers: &mut Timers,
+        id: LegId,
+        now: Timestamp,
+        status: Option<u16>,
+    ) {
+        let Some(leg) = legs.get_mut(id) else { return };
+        if !leg.ties.known || State::of(leg) != State::Dialing {
+            return;
+        }
+        (leg.ties.failed, leg.ties.failed_status) = (now.into(), status.unwrap_or_default());
+        self.finished(legs, timers, id, now);
+    }
+
+    /// BYE of an answered leg.
+    pub(crate) fn ended(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId) {
+        let Some(leg) = legs.get(id) else { return };
+        let Some((now, side)) = ended(leg).filter(|_| leg.ties.known) else { return };
+        if leg.ties.numbered {
+            let numbers: SmallVec<[index::Key; 4]> = self.index.numbers(leg.ties.places).collect();
+            for number in numbers {
+                if let Some(stats) = self.index.stats_mut(number) {
+                    stats.call_ended(now, side);
+                }
+            }
+        }
+        timers.set(Deadline::Leave(id), None, now + self.after_end);
+        self.finished(legs, timers, id, now);
+    }
+
+    /// A re-INVITE put the call on hold.
+    pub(crate) fn held(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) {
+        if let Some(leg) = legs.get_mut(id) {
+            leg.ties.held = now.into();
+        }
+    }
+
+    /// A REFER was sent in the call.
+    pub(crate) fn refer_sent(&mut self, legs: &mut Legs, id: LegId, now: Timestamp, refer: &ReferClues<'_>) {
+        let replaces = refer.replaces.map(|call_id| legs.hash(call_id));
+        let Some(leg) = legs.get_mut(id).filter(|leg| leg.ties.known) else { return };
+        leg.rare_mut().add_refer(Refer {
+            cseq: refer.cseq,
+            sent: now,
+            target: refer.target.and_then(Party::new),
+            replaces,
+            referred_by: refer.referred_by.and_then(Party::of_uri),
+        });
+        if answered_at(leg).is_some() {
+            self.name(legs, id);
+        }
+    }
+
+    /// A leg is gone.
+    pub(crate) fn forget(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId) {
+        self.release(legs, id);
+        let Some(leg) = legs.get_mut(id) else { return };
+        let now = over(leg).map_or(leg.seen, |(over, _)| over);
+        timers.cancel(Deadline::Leave(id), ended_at(leg).map(|ended| ended + self.after_end));
+        let (mut places, second) = (leg.ties.places.take(), leg.ties.second.take());
+        leg.ties.known = false;
+        let unended = leg.ties.numbered && ended(leg).is_none();
+        self.leave_numbers(&mut places, unended, now);
+        self.index.remove_all(&mut places, now);
+        if let Some(second) = second {
+            self.seconds.remove(second);
+        }
+        self.pins.remove(&id);
+    }
+
+    /// Whether the verdict on some leg may still need this one.
+    pub(crate) fn is_needed(&self, id: LegId) -> bool {
+        self.pins.contains_key(&id)
+    }
+
+    /// The next call that no verdict needs any more.
+    pub(crate) fn unneeded(&mut self) -> Option<LegId> {
+        self.unneeded.pop()
+    }
+
+    /// Whether some answered call could own this leg. Settled when the leg starts; cheap.
+    pub(crate) fn could_be_second_leg(leg: &Leg) -> bool {
+        leg.ties.second.is_some()
+    }
+
+    /// Undecided legs that could belong to a call.
+    pub(crate) fn possible_seconds_of(&self, legs: &Legs, call: LegId) -> SmallVec<[LegId; 4]> {
+        let undecided =
+            |id: &LegId| self.second(legs, *id).is_some_and(|(_, second)| second.decided.is_none());
+        self.pins.get(&call).into_iter().flatten().copied().filter(undecided).collect()
+    }
+
+    /// Undecided legs whose verdict the end of this call brings forward.
+    pub(crate) fn waiting_for(&self, legs: &Legs, call: LegId) -> SmallVec<[LegId; 4]> {
+        let undecided = |id: &LegId| {
+            let undecided = self.second(legs, *id).filter(|(_, second)| second.decided.is_none());
+            undecided.is_some_and(|(leg, second)| self.is_hurried_by(legs, leg, second, call))
+        };
+        self.pins.get(&call).into_iter().flatten().copied().filter(undecided).collect()
+    }
+
+    /// Whether every call it could belong to ended so long ago that its verdict is due.
+    pub(crate) fn is_left_over(&self, legs: &Legs, id: LegId, now: Timestamp) -> bool {
+        let second = self.second(legs, id).map(|(_, second)| second);
+        second.and_then(|second| self.all_gone_at(legs, second)).is_some_and(|at| at <= now)
+    }
+
+    /// Bytes held for a leg beside its record, about.
+    pub(crate) fn held_for(&self, leg: &Leg) -> usize {
+        leg.ties.second.and_then(|second| self.seconds.get(second)).map_or(0, Second::bytes)
+    }
+
+    /// To which call the leg belongs, by all that is known at `now`. A verdict does not change any more.
+    pub(crate) fn decide(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) -> Decision {
+        let Some((leg, second)) = self.second(legs, id) else { return Decision::No };
+        if second.decided.is_none()
+            && let Some(until) = self.until(legs, leg, second, now)
+        {
+            return Decision::NotYet { until };
+        }
+        self.conclude(legs, id, now)
+    }
+
+    /// Like [`Self::decide`], but by what is known now, even if more could come.
+    pub(crate) fn conclude(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) -> Decision {
+        if let Some(decided) = self.second(legs, id).and_then(|(_, second)| second.decided.as_ref()) {
+            return decided.clone();
+        }
+        self.keep_posteriors(legs, id, now);
+        let Some((leg, second)) = self.second(legs, id) else { return Decision::No };
+        let decision = self.verdict(legs, leg, second, now);
+        // A leg that is up for long would hold many calls only to learn little from its end.
+        let let_go = second.learnt || (over(leg).is_none() && second.candidates.len() > 4);
+        if let Decision::Linked { call, refer, .. } = &decision {
+            let until = over(leg).map(|(over, _)| over);
+            let claim = Claim { by: id, refer: *refer, from: leg.started, until };
+            if let Some(call) = legs.get_mut(*call) {
+                call.rare_mut().add_claim(claim);
+            }
+        }
+        if let Some(second) = self.second_mut(legs, id) {
+            second.decided = Some(decision.clone());
+        }
+        if let_go {
+            self.release(legs, id);
+        }
+        decision
+    }
+
+    /// What is due at `now`: to learn from the end of a leg.
+    pub(crate) fn learn_from(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) {
+        self.keep_posteriors(legs, id, now);
+        self.learn(legs, id, now);
+        if let Some(second) = self.second_mut(legs, id) {
+            second.learnt = true;
+            if second.decided.is_some() {
+                self.release(legs, id);
+            }
+        }
+    }
+
+    /// What is due at `now`: an ended call can't get a second leg by number any more.
+    pub(crate) fn leave(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) {
+        let Some(leg) = legs.get_mut(id) else { return };
+        let mut places = leg.ties.places;
+        self.leave_numbers(&mut places, false, now);
+        leg.ties.places = places;
+    }
+
+    fn leave_numbers(&mut self, places: &mut Option<Slot>, unended: bool, now: Timestamp) {
+        if unended {
+            let numbers: SmallVec<[index::Key; 4]> = self.index.numbers(*places).collect();
+            for number in numbers {
+                if let Some(stats) = self.index.stats_mut(number) {
+                    stats.call_ended(now, Side::Caller);
+                }
+            }
+        }
+        self.index.leave(places, Kind::Number, now);
+    }
+
+    /// From the first INVITE to the answer a leg may be what another forwards.
+    fn dialing(&mut self, legs: &mut Legs, id: LegId, parties: &Parties) {
+        let Some(leg) = legs.get(id) else { return };
+        let mut places = leg.ties.places;
+        for host in leg.callee_hosts() {
+            for party in [&parties.request, &parties.from].into_iter().flatten() {
+                let key = legs.hash_of(By::Dialing(host, party.tail()));
+                self.index.insert(&mut places, id, key, Kind::Dialing);
+            }
+        }
+        if let Some(leg) = legs.get_mut(id) {
+            leg.ties.places = places;
+        }
+    }
+
+    /// Once it is up, a leg is found by all that names it.
+    fn name(&mut self, legs: &mut Legs, id: LegId) {
+        let Some(leg) = legs.get(id) else { return };
+        let Some(rare) = leg.rare() else { return };
+        let mut places = leg.ties.places;
+        self.index.leave(&mut places, Kind::Name, leg.seen);
+        for header in &rare.headers {
+            let key = legs.hash_of(By::Header(header.header, header.hash));
+            self.index.insert(&mut places, id, key, Kind::Name);
+        }
+        for session in &rare.sessions {
+            self.index.insert(&mut places, id, legs.hash_of(By::Session(*session)), Kind::Name);
+        }
+        for refer in &rare.refers {
+            if let Some(target) = &refer.target {
+                self.index.insert(&mut places, id, legs.hash_of(By::Target(target.tail())), Kind::Name);
+            }
+            if let Some(replaces) = refer.replaces {
+                self.index.insert(&mut places, id, legs.hash_of(By::Replaces(replaces)), Kind::Name);
+            }
+        }
+        if let Some(leg) = legs.get_mut(id) {
+            leg.ties.places = places;
+        }
+    }
+
+    /// A possible second leg is over; its end will be compared with those of calls.
+    fn finished(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId, now: Timestamp) {
+        let Some(leg) = legs.get_mut(id) else { return };
+        let (mut places, host) = (leg.ties.places, leg.hosts.0);
+        self.index.leave(&mut places, Kind::Dialing, now);
+        leg.ties.places = places;
+        let Some((_, second)) = self.second(legs, id) else { return };
+        if second.candidates.is_empty() {
+            return;
+        }
+        let linked = match &second.decided {
+            Some(Decision::Linked { call, .. }) => Some(*call),
+            Some(Decision::No | Decision::Ambiguous { .. } | Decision::NotYet { .. }) | None => None,
+        };
+        self.over.insert((host, now, id));
+        // After the verdict, which is due at the same moment and shall not rest on itself.
+        timers.set(Deadline::Learn(id), None, now + self.settle + Duration::from_millis(1));
+        if let Some(call) = linked.and_then(|call| legs.get_mut(call)) {
+            let claims = call.rare_mut().claims.iter_mut().filter(|claim| claim.by == id);
+            claims.for_each(|claim| claim.until = Some(now));
+        }
+    }
+
+    /// A leg that shows a platform's number without any call to it.
+    fn stray(&mut self, legs: &Legs, id: LegId, parties: &Parties, familiar: bool) {
+        let (Some(leg), Some(from)) = (legs.get(id), &parties.from) else { return };
+        let (host, key) = (leg.hosts.0, legs.hash_of(By::Called(leg.hosts.0, from.tail())));
+        let Some(stats) = self.index.stats_mut(key) else { return };
+        let strays = stats.stray(leg.started);
+        if let Some(platform) = self.platform_mut(host) {
+            platform.share.learn(1.0, strays);
+            if let Some(target) = &parties.request {
+                platform.learn_target(target.tail(), familiar, 1.0, 1.0);
+            }
+        }
+    }
+
+    /// Whether second legs from there went to this target before.
+    fn is_familiar(&self, host: IpAddr, target: Option<&Party>) -> bool {
+        let platform = self.platforms.get(&host);
+        platform.zip(target).is_some_and(|(platform, target)| platform.is_familiar(target.tail()))
+    }
+
+    fn platform_mut(&mut self, host: IpAddr) -> Option<&mut PlatformStats> {
+        if self.platforms.len() >= MOST_PLATFORMS && !self.platforms.contains_key(&host) {
+            return None;
+        }
+        Some(self.platforms.entry(host).or_default())
+    }
+
+    /// A leg that may be a second leg.
+    fn second<'a>(&'a self, legs: &'a Legs, id: LegId) -> Option<(&'a Leg, &'a Second)> {
+        let leg = legs.get(id)?;
+        Some((leg, self.seconds.get(leg.ties.second?)?))
+    }
+
+    fn second_mut(&mut self, legs: &Legs, id: LegId) -> Option<&mut Second> {
+        self.seconds.get_mut(legs.get(id)?.ties.second?)
+    }
+
+    /// Of a leg and of its rivals.
+    fn keep_posteriors(&mut self, legs: &Legs, id: LegId, now: Timestamp) {
+        let rivals = legs.get(id).map_or(Vec::new(), |leg| self.rivals(legs, leg));
+        for id in rivals.into_iter().chain([id]) {
+            self.keep_posterior(legs, id, now);
+        }
+    }
+
+    /// Lets go of a leg's candidates: its verdict is given or not wanted any more.
+    pub(crate) fn release(&mut self, legs: &Legs, id: LegId) {
+        let Some(leg) = legs.get(id) else { return };
+        let Some(second) = leg.ties.second.and_then(|second| self.seconds.get_mut(second)) else { return };
+        second.decided.get_or_insert(Decision::No);
+        let candidates = std::mem::take(&mut second.candidates);
+        second.posterior = None;
+        if let Some((at, _)) = over(leg) {
+            self.over.remove(&(leg.hosts.0, at, id));
+        }
+        for candidate in candidates {
+            if let Some(pins) = self.pins.get_mut(&candidate.call) {
+                pins.remove(&id);
+                if pins.is_empty() {
+                    self.pins.remove(&candidate.call);
+                    self.unneeded.push(candidate.call);
+                }
+            }
+        }
+    }
+}

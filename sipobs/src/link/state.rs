@@ -1,0 +1,71 @@
+//! What has become of a leg, as far as links go.
+
+use super::end_lag::Close;
+use crate::leg::Leg;
+use crate::record::Side;
+use crate::timestamp::Timestamp;
+
+/// Where a leg stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Dialing,
+    Answered { at: Timestamp, ended: Option<(Timestamp, Side)> },
+    Failed { at: Timestamp, status: Option<u16> },
+}
+
+impl State {
+    pub(super) fn of(leg: &Leg) -> Self {
+        if let Some(at) = leg.ties.failed.get() {
+            return Self::Failed { at, status: Some(leg.ties.failed_status).filter(|status| *status > 0) };
+        }
+        // Who speaks of a dialog older than the capture says that it is up.
+        match leg.answered.get().or(leg.midcall().then_some(leg.started)) {
+            Some(at) => Self::Answered { at, ended: leg.ended() },
+            None => Self::Dialing,
+        }
+    }
+}
+
+/// When it was answered.
+pub(super) fn answered_at(leg: &Leg) -> Option<Timestamp> {
+    match State::of(leg) {
+        State::Answered { at, .. } => Some(at),
+        State::Dialing | State::Failed { .. } => None,
+    }
+}
+
+/// BYE of an answered leg.
+pub(super) fn ended(leg: &Leg) -> Option<(Timestamp, Side)> {
+    match State::of(leg) {
+        State::Answered { ended, .. } => ended,
+        State::Dialing | State::Failed { .. } => None,
+    }
+}
+
+/// When an answered leg ended.
+pub(super) fn ended_at(leg: &Leg) -> Option<Timestamp> {
+    ended(leg).map(|(at, _)| at)
+}
+
+/// It timed out without any answer.
+pub(super) fn is_unheard(leg: &Leg) -> bool {
+    matches!(State::of(leg), State::Failed { status: None, .. })
+}
+
+/// When a leg was over, and how.
+pub(super) fn over(leg: &Leg) -> Option<(Timestamp, Close)> {
+    match State::of(leg) {
+        State::Dialing | State::Answered { ended: None, .. } => None,
+        State::Answered { ended: Some((at, Side::Caller)), .. } => Some((at, Close::Hangup)),
+        State::Answered { ended: Some((at, Side::Callee)), .. } => Some((at, Close::TargetHangup)),
+        State::Failed { at, status: Some(487) } if rang_out(leg, at) => Some((at, Close::RangOut)),
+        State::Failed { at, status: Some(487) } => Some((at, Close::Cancelled)),
+        State::Failed { at, .. } => Some((at, Close::Refused)),
+    }
+}
+
+/// Whether a CANCEL at `at` looks like a ring timer's, which run for full five seconds, not a caller's.
+fn rang_out(leg: &Leg, at: Timestamp) -> bool {
+    let odd = at.since(leg.started).as_millis() % 5000;
+    at.since(leg.started).as_secs() >= 4 && !(100..4900).contains(&odd)
+}

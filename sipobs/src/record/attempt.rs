@@ -1,0 +1,210 @@
+//! A transfer attempt, settled or under way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::{Evidence, Kind, Method, Outcome, Parties, Seen};
+use crate::sip::CSeq;
+use crate::timestamp::Timestamp;
+
+/// A transfer attempt, settled: it will not change any more.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    /// Call-ID of the dialog that was to be transferred; `None` when it can't be told.
+    pub call_id: Option<String>,
+    /// How the transfer was tried.
+    pub method: Method,
+    /// Blind or attended.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Configured name of the peer whose call it is, or `other`.
+    pub trunk: Arc<str>,
+    /// Who asked for (REFER) or made (INVITE) the transfer: its URI.
+    pub transferor: Option<String>,
+    /// Who was to be transferred.
+    pub transferee: Option<String>,
+    /// Where to: Refer-To without Replaces, the second leg's request-URI, or the redirect's Contact.
+    pub target: Option<String>,
+    /// First message of the attempt.
+    pub started: Timestamp,
+    /// The message that decided it, or the timer that gave up on it.
+    pub ended: Timestamp,
+    /// `ended - started`.
+    pub duration_ms: i64,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What the outcome rests on.
+    pub evidence: Evidence,
+    /// Why the outcome is `unknown`, in a few words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_because: Option<String>,
+    /// The deciding SIP status: of the target leg if seen, else the sipfrag, else the REFER's own answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Its reason phrase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// CSeq number of the REFER (of its last authenticated try).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refer_cseq: Option<u32>,
+    /// Call-ID of the leg to the target, where it was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_call_id: Option<String>,
+    /// How that leg was tied to this call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+    /// From the last authenticated INVITE of the target leg to its first 18x, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ringing_ms: Option<i64>,
+    /// From the last authenticated INVITE of the target leg to its final answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_ms: Option<i64>,
+    /// Candidate causes, likeliest first.
+    pub diagnosis: Vec<Diagnosis>,
+    /// Which legs and directions this capture could see.
+    pub visibility: Visibility,
+    /// What is known to be missing from the evidence; all zero on a clean capture.
+    pub quality: Quality,
+    /// The ladder: only what belongs to the attempt.
+    pub messages: Vec<LadderLine>,
+    /// Users of the calls' From, To and request-URIs: never printed. They tell [`crate::privacy`] which digits in
+    /// a Call-ID are somebody's number.
+    #[serde(skip)]
+    pub parties: Parties,
+}
+
+impl Attempt {
+    /// Whether neither its call nor the leg to its target was seen from both sides.
+    pub fn is_one_sided(&self) -> bool {
+        [self.visibility.call, self.visibility.target].iter().all(|seen| *seen != Seen::Both)
+    }
+}
+
+/// How a target leg was tied to its call.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Link {
+    /// The evidence that tied it: `replaces`, `session_id`, `host_number`, `ambiguous`, …
+    pub method: &'static str,
+    /// 0 to 1, calibrated: of links given at p, at least p are right.
+    pub confidence: f64,
+    /// Call-IDs it could belong to, when `method` is `ambiguous`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+}
+
+/// One candidate cause: a word for machines, three short sentences for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// The cause in one word that does not change with the wording: `suspect_policy`, `geo_permission`, …
+    pub code: String,
+    /// What probably happened.
+    pub cause: String,
+    /// What to look at next.
+    pub check: String,
+    /// The evidence.
+    pub because: String,
+}
+
+/// Which legs and directions the capture could see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Visibility {
+    /// Requests and answers of the transferred call: `both`, `one_way` or `none`.
+    pub call: Seen,
+    /// Of the leg to the target.
+    pub target: Seen,
+}
+
+/// What is known to be missing from the evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Quality {
+    /// Frames lost in the kernel's ring during the attempt.
+    pub ring_lost: u64,
+    /// Gaps in the TCP streams that carried it.
+    pub tcp_gaps: u64,
+    /// Datagrams between its hosts that missed fragments.
+    pub missing_fragments: u64,
+    /// Calls between its hosts that were let go of for want of memory meanwhile.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub evicted_calls: u64,
+    /// The call was up before the capture began: its INVITE was not seen.
+    #[serde(serialize_with = "as_number")]
+    pub midcall: bool,
+}
+
+/// One message of the ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LadderLine {
+    /// Milliseconds since `started`.
+    pub t_ms: i64,
+    /// Sender, `address:port`.
+    pub from: SocketAddr,
+    /// Receiver.
+    pub to: SocketAddr,
+    /// Start line; for a NOTIFY with its sipfrag's status line behind an arrow.
+    pub line: String,
+    /// Number of the frame that completed it.
+    pub frame: u64,
+    /// How many times it was sent, this one included; retransmissions have no lines of their own.
+    #[serde(skip_serializing_if = "is_one")]
+    pub copies: u32,
+    /// When it was captured.
+    #[serde(skip)]
+    pub time: Timestamp,
+    /// Which leg it belongs to.
+    #[serde(skip)]
+    pub leg: LegRole,
+    /// Its CSeq: with `leg`, the transaction it belongs to.
+    #[serde(skip)]
+    pub cseq: CSeq,
+}
+
+impl LadderLine {
+    /// Whether it is a response.
+    pub fn is_answer(&self) -> bool {
+        self.line.starts_with("SIP/2.0 ")
+    }
+}
+
+/// The legs a ladder can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LegRole {
+    /// The dialog that was to be transferred.
+    Call,
+    /// The leg to the target.
+    Target,
+    /// The consultation of an attended transfer.
+    Consultation,
+}
+
+/// An attempt under way: what is known so far.
+#[derive(Clone, Debug, Serialize)]
+pub struct Notice {
+    /// Call-ID of the call.
+    pub call_id: Option<String>,
+    /// How the transfer is being tried.
+    pub method: Method,
+    /// When this became known.
+    pub time: Timestamp,
+    /// What the verdict would be if nothing more came.
+    pub outcome: Outcome,
+    /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
+    /// a Call-ID are somebody's number.
+    #[serde(skip)]
+    pub parties: Parties,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+fn is_one(copies: &u32) -> bool {
+    *copies == 1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn as_number<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8(u8::from(*flag))
+}

@@ -1,0 +1,70 @@
+//! An ended call, and whether a REFER is missing in it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Parties, Seen, Side};
+use crate::timestamp::Timestamp;
+
+/// An ended call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Call {
+    /// Its Call-ID.
+    pub call_id: String,
+    /// First INVITE, or the first message seen of it.
+    pub started: Timestamp,
+    /// The 2xx to its INVITE.
+    pub answered: Option<Timestamp>,
+    /// BYE, or the final failure.
+    pub ended: Timestamp,
+    /// Who sent the BYE (or CANCEL); `None` when a failure answer ended it.
+    pub ended_by: Option<Side>,
+    /// Final status of its INVITE.
+    pub status: Option<u16>,
+    /// Configured name of the peer, or `other`.
+    pub trunk: Arc<str>,
+    /// How many transfer attempts it held.
+    pub transfers: u32,
+    /// Whether a REFER might have been expected and did not come.
+    #[serde(flatten)]
+    pub refer_absent: ReferAbsent,
+    /// Whose messages were seen.
+    #[serde(skip)]
+    pub seen: Seen,
+    /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
+    /// a Call-ID are somebody's number.
+    #[serde(skip)]
+    pub parties: Parties,
+}
+
+/// The REFER-absent BYE, in levels. Only a fact; alerts are [`Alert`]s.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "refer_absent", rename_all = "snake_case")]
+pub enum ReferAbsent {
+    /// There was a transfer attempt, or the call is not one that the question fits.
+    No,
+    /// An answered call of 10 s or more that ended in BYE without any sign of a transfer.
+    Fact {
+        /// A second leg could not have been seen from here.
+        invite_unknown: bool,
+    },
+    /// Signals add up.
+    Suspected {
+        /// Their sum; 3 or more.
+        score: f64,
+        /// Each with its weight.
+        signals: Vec<Signal>,
+    },
+    /// A second-leg INVITE on a trunk that used, or is expected, to be transferred by REFER.
+    MethodSwitched,
+}
+
+/// One signal of a suspected missing REFER.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Signal {
+    /// What was seen.
+    pub name: &'static str,
+    /// What it adds.
+    pub weight: f64,
+}

@@ -1,0 +1,47 @@
+//! What leaves the engine: the records of the output contract, one struct a line, and the words in them.
+//!
+//! Field and value names are the contract's; they are also span attributes and metric labels. Records hold
+//! numbers and users as seen on the wire until [`crate::privacy`] masks them, once, on the way out of the
+//! engine.
+
+use serde::Serialize;
+
+mod alert;
+mod attempt;
+mod call;
+mod parties;
+mod vocabulary;
+
+pub use alert::Alert;
+pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality, Visibility};
+pub use call::{Call, ReferAbsent, Signal};
+pub use parties::Parties;
+pub use vocabulary::{AlertKind, Answered, ByeFrom, Dialect, Evidence, Kind, Method, Outcome, Seen, Side};
+
+/// Anything the engine tells the outside.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Output {
+    /// An attempt is under way; its verdict is not final yet. Never printed unless asked for.
+    Notice(Box<Notice>),
+    /// A settled attempt. Given once.
+    Transfer(Box<Attempt>),
+    /// An ended call.
+    Call(Box<Call>),
+    /// Something a person should hear of.
+    Alert(Box<Alert>),
+}
+
+impl Output {
+    /// Whether it rests on one side's word alone, which anybody can send in anybody's name: where not all of them
+    /// find room, these make way.
+    pub fn is_one_sided(&self) -> bool {
+        match self {
+            // A first word, which a last one will follow.
+            Self::Notice(_) => true,
+            Self::Transfer(attempt) => attempt.is_one_sided(),
+            Self::Call(call) => call.seen != Seen::Both,
+            Self::Alert(_) => false,
+        }
+    }
+}

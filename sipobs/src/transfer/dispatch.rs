@@ -1,0 +1,184 @@
+//! Every event of a leg, brought to the attempts it concerns. Nothing is judged here.
+
+use super::method::{handover, redirect, refer, second_leg};
+use super::stage::{Due, Heard, Stage};
+use super::{dialect, facts, ladder};
+use crate::dialog::{DialogEventKind, is_challenge};
+use crate::leg::{LegId, Origin};
+use crate::record::LegRole;
+use crate::sip::{Method, Name, Q850};
+use crate::timestamp::Timestamp;
+use crate::trunk::{TrunkId, Trunks};
+
+/// Takes an event. What is to be judged again because of it is in `stage.due` then.
+pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
+    let Heard { event, wire, .. } = heard;
+    let leg = event.leg;
+    if event.begins {
+        begin_leg(stage, trunks, heard);
+    }
+    learn(stage, heard);
+    match event.kind {
+        DialogEventKind::Invited => second_leg::events::on_invite(stage, heard),
+        DialogEventKind::Relayed => stage.links.reached(&mut stage.legs, leg, wire.dst.ip()),
+        DialogEventKind::InviteAnswer(status) => invite_answer(stage, trunks, heard, status),
+        DialogEventKind::Request => match event.cseq.method {
+            Method::Refer => refer::events::on_refer(stage, heard),
+            Method::Notify => refer::events::on_notify(stage, heard),
+            Method::Bye => bye(stage, heard),
+            Method::Invite | Method::Update => reinvited(stage, leg, wire.time),
+            _ => {}
+        },
+        DialogEventKind::Response(status) => match event.cseq.method {
+            Method::Refer => refer::events::on_answer(stage, heard, status),
+            Method::Bye => handover::on_bye_answer(stage, heard, status),
+            _ => {}
+        },
+        DialogEventKind::Acknowledged => acknowledged(stage, leg, wire.time),
+        DialogEventKind::Retried => {}
+    }
+    if stage.legs.get(leg).is_some_and(|leg| leg.is_confirmed_by_both()) {
+        stage.links.confirmed(&mut stage.legs, leg);
+    }
+    stage.draw(heard);
+    review_leg(stage, leg);
+}
+
+/// A leg that was not known before.
+fn begin_leg(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
+    let Heard { event, wire, message } = heard;
+    let mark = stage.legs.mark();
+    let leftover = stage.evicted.holds(&stage.legs, event.leg);
+    let Some(leg) = stage.legs.get_mut(event.leg) else { return };
+    (leg.call.trunk, leg.call.mark) = (facts::trunk(trunks, wire, message), mark);
+    leg.call.leftover = leftover && leg.midcall();
+    let (origin, host) = (leg.origin, leg.hosts.0);
+    if origin == Origin::Refer {
+        return;
+    }
+    stage.calls += u64::from(!leg.call.leftover);
+    if origin == Origin::Invite {
+        stage.callers.called(host, wire.time);
+    }
+    stage.links.started(&mut stage.legs, event.leg, message);
+}
+
+/// What any message may tell of its sender and of the session.
+fn learn(stage: &mut Stage, heard: Heard<'_>) {
+    let Heard { event, message, .. } = heard;
+    let Some(leg) = stage.legs.get_mut(event.leg) else { return };
+    let sender = if message.is_request() { event.by } else { event.by.other() };
+    if let Some(dialect) = dialect::of(message) {
+        leg.call.dialects.add(dialect);
+    }
+    if let Some(lacks) = facts::allow_lacks_refer(message) {
+        leg.end_mut(sender).refuses_refer = Some(lacks);
+    }
+    if event.kind != DialogEventKind::Invited {
+        stage.links.heard(&mut stage.legs, event.leg, message);
+    }
+}
+
+fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u16) {
+    let Heard { event, wire, message } = heard;
+    let leg = event.leg;
+    if status >= 200 {
+        let telling = facts::telling(message);
+        let known = stage.state(leg).is_some_and(|state| !state.answer_headers.is_empty());
+        if (known || !telling.is_empty())
+            && let Some(state) = stage.state_or_new(leg)
+        {
+            state.answer_headers = telling;
+        }
+        if let Some(watched) = stage.watched_mut(leg) {
+            watched.told |= !is_challenge(status);
+        }
+        if let Some(leg) = stage.legs.get_mut(leg).filter(|leg| leg.call.trunk == TrunkId::OTHER) {
+            leg.call.trunk = facts::trunk(trunks, wire, message);
+        }
+    }
+    match status {
+        200..300 => {
+            caller_answered(stage, leg, wire.time);
+            stage.links.answered(&mut stage.legs, leg, message);
+        }
+        300.. if !is_challenge(status) => {
+            stage.links.failed(&mut stage.legs, &mut stage.timers, leg, wire.time, Some(status));
+            if status < 400 {
+                redirect::on_redirect(stage, heard);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whoever acknowledges a 2xx that was not seen has got one all the same.
+fn acknowledged(stage: &mut Stage, leg: LegId, now: Timestamp) {
+    if stage.legs.get(leg).is_some_and(|leg| leg.answered.get() == Some(now)) {
+        if let Some(watched) = stage.watched_mut(leg) {
+            watched.told = true;
+        }
+        caller_answered(stage, leg, now);
+        stage.links.up(&mut stage.legs, leg);
+    }
+}
+
+fn caller_answered(stage: &mut Stage, leg: LegId, now: Timestamp) {
+    if let Some(leg) = stage.legs.get(leg).filter(|leg| leg.origin == Origin::Invite) {
+        stage.callers.answered(leg.hosts.0, now);
+    }
+}
+
+fn reinvited(stage: &mut Stage, leg: LegId, now: Timestamp) {
+    let Some(known) = stage.legs.get(leg) else { return };
+    let holds = known.caller.holds || known.callee.holds;
+    let held = stage.state(leg).is_some_and(|state| state.held.is_set() && !state.resumed.is_set());
+    if holds == held {
+        return;
+    }
+    let Some(state) = stage.state_or_new(leg) else { return };
+    if holds {
+        (state.held, state.resumed) = (now.into(), crate::leg::When::NEVER);
+        stage.links.held(&mut stage.legs, leg, now);
+    } else {
+        state.resumed = now.into();
+    }
+}
+
+fn bye(stage: &mut Stage, heard: Heard<'_>) {
+    let Heard { event, wire, message } = heard;
+    let Some(leg) = stage.legs.get_mut(event.leg) else { return };
+    if leg.ended() != Some((wire.time, event.by)) {
+        return;
+    }
+    leg.call.bye_cause = message.headers(Name::Reason).find_map(Q850::parse).map(|q850| q850.cause);
+    let was_up = leg.answered.is_set() || leg.midcall();
+    if was_up {
+        stage.links.ended(&mut stage.legs, &mut stage.timers, event.leg);
+        second_leg::events::hurry(stage, event.leg, wire.time + stage.config.timers.after_bye);
+    } else {
+        stage.links.failed(&mut stage.legs, &mut stage.timers, event.leg, wire.time, None);
+    }
+    let line = ladder::show(wire, message, event.cseq, LegRole::Call);
+    if let Some(state) = stage.state_or_new(event.leg) {
+        state.bye_line = Some(line);
+    }
+    for id in stage.open_in(event.leg) {
+        let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
+        attempt.own(event.leg, event.by, event.cseq);
+        let transferor = event.by == attempt.by;
+        if let Some(refer) = attempt.refer_mut() {
+            refer.bye = refer.bye.or(Some((wire.time, transferor)));
+        }
+    }
+    handover::on_bye(stage, heard);
+}
+
+/// Whatever hangs on this leg is to be judged again.
+fn review_leg(stage: &mut Stage, leg: LegId) {
+    let Some(state) = stage.state(leg) else { return };
+    let watched = state.watched.is_some().then_some(Due::Second(leg));
+    let attempts = state.open.iter().copied().chain(state.serves).map(Due::Attempt);
+    let due: smallvec::SmallVec<[Due; 4]> = watched.into_iter().chain(attempts).collect();
+    stage.due.extend(due);
+}

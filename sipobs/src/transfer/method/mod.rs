@@ -1,0 +1,169 @@
+//! The ways to transfer a call, a folder each: its machine as a table beside the RFC, its handlers, how an attempt is
+//! evaluated, and what it tells of other legs.
+//!
+//! A new method is a folder here, a variant of [`Machine`] with its line in [`Machine::as_method`], and a word in
+//! [`crate::record::Method`].
+
+use super::config::Timers;
+use super::diagnosis::Facts;
+use super::stage::Stage;
+use super::state::PendingAttempt;
+use super::verdict::Provisional;
+use crate::leg::Leg;
+use crate::record::{Answered, LegRole, Seen};
+use crate::sip::CSeq;
+use crate::timestamp::Timestamp;
+
+pub(super) mod handover;
+pub(super) mod redirect;
+pub(super) mod refer;
+pub(super) mod second_leg;
+
+/// What the method of an attempt knows of it.
+#[derive(Debug)]
+pub(super) enum Machine {
+    Refer(Box<refer::Refer>),
+    SecondLeg(second_leg::SecondLeg),
+    Redirect(redirect::Redirect),
+    Handover(handover::Handover),
+}
+
+/// An attempt and what is known around it.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) attempt: &'a PendingAttempt,
+    pub(super) stage: &'a Stage,
+}
+
+/// What a method has to say of an attempt.
+pub(super) trait Method {
+    /// The verdict as it stands at `now`, and when it stands for good if nothing else comes.
+    fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional;
+
+    /// The leg whose fate is the attempt's, where it was seen.
+    fn fate<'a>(&self, known: Known<'a>) -> Option<&'a Leg> {
+        known.target_leg()
+    }
+
+    /// How much was seen of the call that was to be transferred.
+    fn call_seen(&self, known: Known<'_>) -> Seen {
+        known.seen(known.attempt.call.unwrap_or(known.attempt.dialog))
+    }
+
+    /// Whether silence is evidence only where both directions of the call were captured.
+    fn needs_both_directions(&self, known: Known<'_>) -> bool {
+        known.attempt.call.is_some()
+    }
+
+    /// Headers that say why, of the message with the deciding status.
+    fn headers<'a>(&self, known: Known<'a>, answered: Answered) -> &'a [(&'static str, String)] {
+        match answered {
+            Answered::Target => {
+                let state = known.target_leg().and_then(|leg| known.stage.state_of(leg));
+                state.map_or(&[][..], |state| &state.answer_headers)
+            }
+            Answered::Sipfrag | Answered::Refer => &known.attempt.headers,
+        }
+    }
+
+    /// Adds what the table of likely causes may ask for.
+    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>);
+
+    /// Requests that were sent more than once.
+    fn copies(&self, _known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
+        None
+    }
+
+    /// Whether the attempt turned out to be none, or is told of elsewhere.
+    fn is_suppressed(&self, _known: Known<'_>, _now: Timestamp) -> bool {
+        false
+    }
+
+    /// Whether it counts as a second leg where a missing REFER is asked for.
+    fn is_second_leg(&self) -> bool {
+        false
+    }
+
+    /// Whether it hangs on its call alone, and not on the leg that carries it.
+    fn hangs_on_call_alone(&self) -> bool {
+        false
+    }
+
+    /// Whether every message of its call belongs into its ladder.
+    fn shows_all(&self) -> bool {
+        false
+    }
+}
+
+impl Machine {
+    pub(super) fn as_method(&self) -> &dyn Method {
+        match self {
+            Self::Refer(method) => &**method,
+            Self::SecondLeg(method) => method,
+            Self::Redirect(method) => method,
+            Self::Handover(method) => method,
+        }
+    }
+}
+
+impl PendingAttempt {
+    pub(super) fn refer(&self) -> Option<&refer::Refer> {
+        match &self.machine {
+            Machine::Refer(refer) => Some(refer),
+            Machine::SecondLeg(_) | Machine::Redirect(_) | Machine::Handover(_) => None,
+        }
+    }
+
+    pub(super) fn refer_mut(&mut self) -> Option<&mut refer::Refer> {
+        match &mut self.machine {
+            Machine::Refer(refer) => Some(refer),
+            Machine::SecondLeg(_) | Machine::Redirect(_) | Machine::Handover(_) => None,
+        }
+    }
+
+    pub(super) fn second_leg(&self) -> Option<&second_leg::SecondLeg> {
+        match &self.machine {
+            Machine::SecondLeg(second) => Some(second),
+            Machine::Refer(_) | Machine::Redirect(_) | Machine::Handover(_) => None,
+        }
+    }
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn timers(self) -> &'a Timers {
+        &self.stage.config.timers
+    }
+
+    /// The call that was to be transferred.
+    pub(super) fn call(self) -> Option<&'a Leg> {
+        self.stage.legs.get(self.attempt.call?)
+    }
+
+    /// The leg whose messages carry the attempt.
+    pub(super) fn dialog(self) -> Option<&'a Leg> {
+        self.stage.legs.get(self.attempt.dialog)
+    }
+
+    /// The leg to the target: of several, the one that was answered, else the last.
+    pub(super) fn target_leg(self) -> Option<&'a Leg> {
+        let legs = || self.attempt.legs.iter().filter_map(move |leg| self.stage.legs.get(*leg));
+        legs().find(|leg| leg.answered.is_set()).or(legs().next_back())
+    }
+
+    /// Where the leg to the target stands, for attempts whose transferor need not stay.
+    pub(super) fn target_provisional(self) -> Option<Provisional> {
+        let leg = self.target_leg()?;
+        // A transferor leaves once it has handed over; only the transferee's leaving takes the leg with it.
+        let bye = self.call().and_then(Leg::ended).filter(|(_, side)| *side != self.attempt.by);
+        let context = second_leg::invite::Context {
+            hung_up: bye.map(|(time, _)| time),
+            bridge: false,
+            replaces: self.attempt.target.replaces.is_some(),
+        };
+        second_leg::invite::evaluate(leg, context, self.timers())
+    }
+
+    pub(super) fn seen(self, leg: crate::leg::LegId) -> Seen {
+        self.stage.legs.get(leg).map_or(Seen::None, Leg::visible)
+    }
+}

@@ -1,0 +1,315 @@
+//! REFER and its NOTIFYs, brought to the machine of their attempt.
+
+use std::collections::HashMap;
+
+use super::{Notified, Refer, Subscription};
+use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
+use crate::link::ReferClues;
+use crate::record::{Kind, LegRole, Method, Side};
+use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
+use crate::stream::WireMessage;
+use crate::transfer::facts::{self, Answer, Target};
+use crate::transfer::ladder::show;
+use crate::transfer::method::{Machine, second_leg};
+use crate::transfer::stage::{Heard, Stage};
+use crate::transfer::state::PendingAttempt;
+
+/// Attempts looked at for the one that a NOTIFY without its REFER is about.
+pub(in crate::transfer) const RECENT: usize = 64;
+/// Outcomes told on other dialogs that are waited for.
+const MOST_ELSEWHERE: usize = 1024;
+
+/// Where outcomes are told that are told on dialogs of their own (RFC 7614): the URI to ask at, then the Call-ID that
+/// asked there.
+#[derive(Debug, Default)]
+pub(in crate::transfer) struct Elsewhere(HashMap<Vec<u8>, AttemptId>);
+
+/// A REFER, or its retry with credentials.
+pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
+    let Heard { event, wire, message } = heard;
+    let (dialog, by, number) = (event.leg, event.by, event.cseq.number);
+    if is_retry(stage, heard) {
+        return;
+    }
+    let target = Target::of(message);
+    let Some(place) = place(stage, heard, &target) else { return };
+    let home = place.call.unwrap_or(dialog);
+    let (other, consultation) = second_leg::events::consultation(stage, home, &target);
+    let clues = ReferClues {
+        cseq: number,
+        target: target.user.as_deref().map(str::as_bytes),
+        replaces: target.replaces.as_deref(),
+        referred_by: message.referred_by().or_else(|| message.from()).map(|by| by.uri),
+    };
+    stage.links.refer_sent(&mut stage.legs, home, wire.time, &clues);
+    stage.note_transferred(home, true);
+    stage.note_transferred(dialog, true);
+    let mut refer = Refer::new(number, message.header(Name::ReferTo).unwrap_or_default(), wire.time);
+    refer.wants_no_subscription =
+        message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
+    refer.credentials = crate::dialog::has_credentials(message);
+    let mut attempt = PendingAttempt {
+        kind: if target.replaces.is_some() { Kind::Attended } else { Kind::Blind },
+        call: place.call,
+        call_id: Some(place.call_id),
+        transferor: message.from().map(|from| cut(from.uri)),
+        transferee: message.to().map(|to| cut(to.uri)),
+        target,
+        ladder: consultation,
+        ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), dialog, place.by, wire.time)
+    };
+    attempt.own(dialog, by, event.cseq);
+    let id = stage.begin(attempt);
+    if let Some(other) = other.filter(|other| *other != home)
+        && let Some(other) = stage.state_or_new(other)
+    {
+        other.consults = Some(id);
+    }
+}
+
+/// Whether a REFER is one that is known, with credentials now. Else it supersedes those under way.
+fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
+    let Heard { event, wire, message } = heard;
+    let refer_to = message.header(Name::ReferTo).unwrap_or_default();
+    let credentials = crate::dialog::has_credentials(message);
+    for id in stage.open_in(event.leg) {
+        let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
+        if attempt.dialog != event.leg || attempt.by_of(event.leg) != event.by {
+            continue;
+        }
+        let Some(refer) = attempt.refer_mut() else { continue };
+        if refer.is_retried_by(refer_to, credentials) {
+            refer.retry(event.cseq.number, wire.time);
+            refer.credentials = credentials;
+            attempt.own(event.leg, event.by, event.cseq);
+            return true;
+        }
+        refer.supersede(wire.time);
+        stage.review(id);
+    }
+    false
+}
+
+/// The call that a REFER is about.
+struct Place {
+    call: Option<LegId>,
+    call_id: String,
+    /// Which end of it the sender is.
+    by: Side,
+}
+
+/// The call that a REFER is about: that of its dialog, or the one that it names. Outside a dialog only a REFER that
+/// names one transfers a call; others just ask for one.
+fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
+    let Heard { event, wire, message } = heard;
+    let leg = stage.legs.get(event.leg)?;
+    let (call, call_id) = match (leg.origin, facts::target_dialog(message)) {
+        (Origin::Invite | Origin::Midcall, _) => (Some(leg.id), leg.call_id_text().into_owned()),
+        (Origin::Refer, Some(named)) => {
+            let tags = [named.local_tag, named.remote_tag];
+            (stage.legs.named(named.call_id, tags), cut(named.call_id))
+        }
+        (Origin::Refer, None) => {
+            target.replaces.as_ref()?;
+            (None, leg.call_id_text().into_owned())
+        }
+    };
+    // Which end of a named call: by its URI, else by its host.
+    let from = message.from().map(|from| from.uri);
+    let by = match call.filter(|call| *call != leg.id).and_then(|call| stage.legs.get(call)) {
+        Some(named) if from == Some(named.uri(Side::Caller)) => Side::Caller,
+        Some(named) if from == Some(named.uri(Side::Callee)) => Side::Callee,
+        Some(named) if named.hosts.0 == wire.src.ip() => Side::Caller,
+        Some(_) => Side::Callee,
+        None => event.by,
+    };
+    Some(Place { call, call_id, by })
+}
+
+/// An answer to a REFER.
+pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
+    let Heard { event, wire, message } = heard;
+    for id in stage.open_in(event.leg) {
+        let owns = |attempt: &&mut PendingAttempt| attempt.owns(event.leg, event.by, event.cseq);
+        let Some(attempt) = stage.attempts.get_mut(&id).filter(owns) else { continue };
+        if status >= 300 {
+            attempt.headers = facts::telling(message);
+        }
+        let Some(refer) = attempt.refer_mut() else { continue };
+        if refer.numbers.last() != Some(&event.cseq.number) {
+            continue;
+        }
+        refer.answered(Answer::of(wire, message, status));
+        if (200..300).contains(&status) {
+            subscribe(refer, id, message, &mut stage.elsewhere);
+        }
+    }
+}
+
+/// How the outcome is to be told, as a 2xx says.
+fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere: &mut Elsewhere) {
+    let refused = |value: &[u8]| {
+        value.split(|byte| *byte == b';').next().is_some_and(|v| v.trim_ascii().eq_ignore_ascii_case(b"false"))
+    };
+    if let Some(at) = message.values(Name::ReferEventsAt).next() {
+        refer.subscription = Subscription::Elsewhere;
+        let uri = sip::NameAddr::parse(at).map_or(at, |address| address.uri);
+        elsewhere.expect(uri, id);
+    } else if message.header(Name::ReferSub).is_some_and(refused) || refer.wants_no_subscription {
+        refer.subscription = Subscription::None;
+    }
+}
+
+/// A NOTIFY of the refer package, in the dialog of its REFER.
+pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
+    let Heard { event, wire, message } = heard;
+    let number = message.header(Name::Event).and_then(sip::Event::parse).and_then(|event| event.refer_cseq());
+    let attempt = subscribed(stage, event.leg, event.by, number).or_else(|| unseen(stage, heard, number));
+    let Some(attempt) = attempt.and_then(|attempt| stage.attempts.get_mut(&attempt)) else { return };
+    attempt.own(event.leg, event.by, event.cseq);
+    let notified = notified(wire, message);
+    let is_final = notified.status.as_ref().is_some_and(|(status, _)| *status >= 200);
+    let Some(refer) = attempt.refer_mut() else { return };
+    refer.numbered |= number.is_some();
+    let first = refer.result.is_none();
+    refer.notified(wire.time, notified);
+    if is_final && first {
+        attempt.headers = facts::told(message);
+    }
+}
+
+/// The attempt whose subscription a NOTIFY belongs to: by its Event id (RFC 3515 §2.4.6); without one the
+/// oldest that still waits, as only later REFERs must give ids.
+fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Option<AttemptId> {
+    let open = stage.open_in(dialog);
+    let refers = || {
+        open.iter().filter_map(|id| {
+            let attempt = stage.attempts.get(id)?;
+            let refer =
+                attempt.refer().filter(|_| attempt.dialog == dialog && attempt.by_of(dialog) != by)?;
+            Some((*id, refer))
+        })
+    };
+    if let Some(number) = number
+        && let Some((id, _)) = refers().find(|(_, refer)| refer.numbers.contains(&number))
+    {
+        return Some(id);
+    }
+    // A number that names no REFER is a peer's mistake, as long as there is only one it can mean.
+    let transfers = stage.legs.get(dialog).map_or(0, |leg| leg.call.transfers);
+    if number.is_some() && (refers().count() != 1 || transfers > 1) {
+        return None;
+    }
+    // Nor does one without a number mean a REFER whose own carry it: it is an overtaken REFER's last word.
+    let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
+    let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
+    waiting.or(refers().next_back()).filter(fits).map(|(id, _)| id)
+}
+
+/// An attempt known by its NOTIFY alone: the REFER may be older than the capture, or lost; the sipfrag tells of it all
+/// the same.
+fn unseen(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>) -> Option<AttemptId> {
+    let Heard { event, wire, message } = heard;
+    let leg = stage.legs.get(event.leg)?;
+    let known = leg.call.referred || leg.call.leftover || leg.origin == Origin::Refer;
+    if known || Sipfrag::of(message).is_err() || is_shown(stage, wire) {
+        return None;
+    }
+    let mut refer = Refer::new(number.unwrap_or_default(), b"", wire.time);
+    if number.is_none() {
+        refer.numbers.clear();
+    }
+    let by = event.by.other();
+    let attempt = PendingAttempt {
+        call: Some(leg.id),
+        call_id: Some(leg.call_id_text().into_owned()),
+        transferor: Some(leg.uri_text(by)),
+        transferee: Some(leg.uri_text(event.by)),
+        ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), leg.id, by, wire.time)
+    };
+    stage.note_transferred(event.leg, true);
+    Some(stage.begin(attempt))
+}
+
+/// Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
+fn is_shown(stage: &Stage, wire: &WireMessage<'_>) -> bool {
+    stage.attempts.values().rev().take(RECENT).any(|attempt| {
+        let maker = stage.legs.get(attempt.dialog).map(|leg| leg.hosts.0);
+        attempt.second_leg().is_some_and(|second| second.replaces) && maker == Some(wire.src.ip())
+    })
+}
+
+/// The attempt by a REFER that was not seen, but whose NOTIFYs the maker of this INVITE with Replaces sends.
+pub(in crate::transfer) fn unseen_by(stage: &Stage, maker: &Leg) -> Option<AttemptId> {
+    let recent = stage.attempts.iter().rev().take(RECENT);
+    let mut unseen = recent.filter(|(_, attempt)| {
+        let notifier = stage.legs.get(attempt.dialog).map(|dialog| match attempt.by {
+            Side::Caller => dialog.hosts.1,
+            Side::Callee => dialog.hosts.0,
+        });
+        attempt.refer().is_some_and(|refer| refer.refer_to.is_empty()) && notifier == Some(maker.hosts.0)
+    });
+    unseen.next().map(|(id, _)| *id)
+}
+
+/// Outcomes told on another dialog (RFC 7614 §4): a SUBSCRIBE to the 2xx's Refer-Events-At, and the NOTIFYs
+/// that answer it, under a Call-ID of their own. Whether the message was one.
+pub(in crate::transfer) fn told_elsewhere(
+    stage: &mut Stage,
+    wire: &WireMessage<'_>,
+    message: &Message<'_>,
+) -> bool {
+    if stage.elsewhere.0.is_empty() || !message.is_request() {
+        return false;
+    }
+    let (Some(call_id), Some(cseq)) = (message.call_id(), message.cseq()) else { return false };
+    match message.method() {
+        Some(sip::Method::Subscribe) => {
+            let uri = message.request_uri().unwrap_or_default();
+            if let Some(attempt) = stage.elsewhere.0.get(uri).copied() {
+                stage.elsewhere.expect(call_id, attempt);
+            }
+            false
+        }
+        Some(sip::Method::Notify) => {
+            let Some(id) = stage.elsewhere.0.get(call_id).copied() else { return false };
+            if let Some(attempt) = stage.attempts.get_mut(&id) {
+                attempt.ladder.push(show(wire, message, cseq, LegRole::Call), stage.config.limits.ladder);
+                if let Some(refer) = attempt.refer_mut() {
+                    refer.notified(wire.time, notified(wire, message));
+                }
+            }
+            stage.review(id);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
+    let state = message.header(Name::SubscriptionState).and_then(SubscriptionState::parse);
+    Notified {
+        status: Sipfrag::of(message).ok().map(|frag| (frag.status, cut(frag.reason))),
+        terminated: state
+            .as_ref()
+            .filter(|state| state.state == sip::Subscription::Terminated)
+            .map(|state| state.reason.map(cut).unwrap_or_default()),
+        expires: state
+            .and_then(|state| state.expires)
+            .map(|seconds| wire.time + std::time::Duration::from_secs(u64::from(seconds))),
+    }
+}
+
+impl Elsewhere {
+    /// What is told under this URI or Call-ID is that attempt's.
+    fn expect(&mut self, under: &[u8], id: AttemptId) {
+        if self.0.len() < MOST_ELSEWHERE {
+            self.0.insert(under.to_vec(), id);
+        }
+    }
+
+    /// An attempt is gone.
+    pub(in crate::transfer) fn forget(&mut self, id: AttemptId) {
+        self.0.retain(|_, at| *at != id);
+    }
+}

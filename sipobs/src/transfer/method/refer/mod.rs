@@ -1,0 +1,412 @@
+//! The REFER machine (RFC 3515, 4488, 6665, 7614).
+//!
+//! Facts are gathered as they come, in whatever order; [`Refer::state`] names where they leave the attempt,
+//! [`Refer::evaluate_own`] is the table of what each state means if nothing more comes, and when that is certain.
+//!
+//! | state | stands at | verdict |
+//! |---|---|---|
+//! | superseded | at once | `superseded` |
+//! | sent | 64·T1 after the REFER, and 2 s more to show what followed | `refer_unanswered` |
+//! | sent, then BYE | 35 s after the BYE | `abandoned` |
+//! | challenged | 64·T1, or the BYE | `auth_failed` |
+//! | refused | at once | `dialog_gone` (481), `refer_unanswered` (408), `refer_refused` |
+//! | final sipfrag | 2 s (optimistic: 10 s) later | by its status; the target leg overrides |
+//! | terminated without one | 35 s later | `unknown` |
+//! | accepted without subscription | 10 s later | `unknown` |
+//! | accepted | expiry, else 180 s without news | `notify_timeout` |
+//! | accepted, then BYE | 35 s after the BYE | `unknown` |
+
+use super::{Known, Method};
+use crate::dialog::{copies, is_challenge};
+use crate::record::{Answered, Evidence, LegRole, Outcome};
+use crate::sip::{self, CSeq};
+use crate::timestamp::Timestamp;
+use crate::transfer::config::Timers;
+use crate::transfer::diagnosis::Facts;
+use crate::transfer::facts::Answer;
+use crate::transfer::verdict::{Provisional, Verdict};
+
+pub(in crate::transfer) mod events;
+
+pub(in crate::transfer) use events::Elsewhere;
+
+/// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
+const COPIES: u32 = 11;
+
+/// One REFER with its retries after a challenge.
+#[derive(Clone, Debug)]
+pub(in crate::transfer) struct Refer {
+    /// CSeq numbers of its tries; the last is the attempt's.
+    pub(in crate::transfer) numbers: Vec<u32>,
+    /// The latest try.
+    pub(in crate::transfer) tried: Timestamp,
+    /// Refer-To, whole: a retry after a challenge has the same.
+    pub(in crate::transfer) refer_to: Vec<u8>,
+    /// The latest try has credentials.
+    pub(in crate::transfer) credentials: bool,
+    pub(in crate::transfer) challenges: u32,
+    pub(in crate::transfer) answer: Option<Answer>,
+    /// It asked for no subscription (`nosub`, RFC 7614 §5).
+    pub(in crate::transfer) wants_no_subscription: bool,
+    pub(in crate::transfer) subscription: Subscription,
+    /// The first NOTIFY.
+    pub(in crate::transfer) notified: Option<Timestamp>,
+    /// Its NOTIFYs carry its number in Event (RFC 3515 §2.4.6).
+    pub(in crate::transfer) numbered: bool,
+    /// The latest sipfrag 1xx.
+    pub(in crate::transfer) progress: Option<(u16, Timestamp)>,
+    /// The first sipfrag ≥ 200.
+    pub(in crate::transfer) result: Option<Answer>,
+    /// Subscription-State: terminated.
+    pub(in crate::transfer) terminated: Option<(Timestamp, String)>,
+    /// When the subscription runs out.
+    pub(in crate::transfer) expires: Option<Timestamp>,
+    /// The dialog's BYE, and whether the transferor sent it.
+    pub(in crate::transfer) bye: Option<(Timestamp, bool)>,
+    pub(in crate::transfer) superseded: Option<Timestamp>,
+}
+
+/// How the outcome is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transfer) enum Subscription {
+    /// By NOTIFYs in the dialog (RFC 3515 §2.4.4).
+    Implicit,
+    /// Not at all: `Refer-Sub: false` echoed (RFC 4488), or `nosub` (RFC 7614).
+    None,
+    /// On another dialog, at the 2xx's Refer-Events-At (RFC 7614 §4).
+    Elsewhere,
+}
+
+/// What a NOTIFY says.
+#[derive(Clone, Debug)]
+pub(in crate::transfer) struct Notified {
+    /// The sipfrag's status and phrase.
+    pub(in crate::transfer) status: Option<(u16, String)>,
+    /// Subscription-State: terminated, with its reason.
+    pub(in crate::transfer) terminated: Option<String>,
+    pub(in crate::transfer) expires: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State<'a> {
+    Superseded(Timestamp),
+    Sent,
+    /// BYE before a final answer.
+    Left(Timestamp),
+    Challenged(&'a Answer),
+    Refused(&'a Answer),
+    Final(&'a Answer),
+    Terminated(Timestamp, &'a str),
+    Unsubscribed(Timestamp),
+    Accepted(Timestamp),
+    Bye(Timestamp, bool),
+}
+
+impl Method for Refer {
+    fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional {
+        let target = known.target_provisional();
+        self.with_target(target.as_ref(), self.copies_sent(known), now, known.timers())
+    }
+
+    /// Nobody answers a REFER that was not captured.
+    fn needs_both_directions(&self, _known: Known<'_>) -> bool {
+        true
+    }
+
+    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+        facts.heard = self.answer.is_some() || self.notified.is_some();
+        if facts.answer_ms.is_none() {
+            let answer = self.result.as_ref().or(self.answer.as_ref());
+            facts.answer_ms = answer.map(|answer| answer.time.millis_since(self.tried));
+        }
+        if known.target_leg().is_none_or(|leg| leg.invite.is_none()) {
+            facts.challenges = self.challenges;
+        }
+        facts.copies = self.copies_sent(known);
+        facts.accepted = self.accepted().is_some();
+        facts.accepted_ms = self.accepted().map(|accepted| accepted.millis_since(self.tried));
+        let result = self.result.as_ref().map(|result| result.status);
+        facts.sipfrag = result.or(self.progress.map(|(status, _)| status));
+        facts.no_subscription = self.subscription != Subscription::Implicit;
+    }
+
+    fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
+        Some((LegRole::Call, self.cseq()?, self.copies_sent(known)))
+    }
+}
+
+impl Refer {
+    /// How many copies of its latest try one hop has sent: they come without an event of their own.
+    fn copies_sent(&self, known: Known<'_>) -> u32 {
+        let Some((cseq, leg)) = self.cseq().zip(known.dialog()) else { return 1 };
+        copies(leg, known.attempt.by_of(leg.id), cseq)
+    }
+
+    /// What names its latest try.
+    fn cseq(&self) -> Option<CSeq> {
+        Some(CSeq { number: *self.numbers.last()?, method: sip::Method::Refer })
+    }
+
+    pub(in crate::transfer) fn new(number: u32, refer_to: &[u8], now: Timestamp) -> Self {
+        Self {
+            numbers: vec![number],
+            tried: now,
+            refer_to: refer_to.to_vec(),
+            credentials: false,
+            challenges: 0,
+            answer: None,
+            wants_no_subscription: false,
+            subscription: Subscription::Implicit,
+            notified: None,
+            numbered: false,
+            progress: None,
+            result: None,
+            terminated: None,
+            expires: None,
+            bye: None,
+            superseded: None,
+        }
+    }
+
+    /// Whether a REFER under a new number is this one again, now with credentials (RFC 3261 §22.2). They show a
+    /// challenge even if that was not seen.
+    pub(in crate::transfer) fn is_retried_by(&self, refer_to: &[u8], credentials: bool) -> bool {
+        let challenged = match &self.answer {
+            Some(answer) => is_challenge(answer.status),
+            None => self.notified.is_none() && credentials && !self.credentials,
+        };
+        challenged && self.refer_to == refer_to
+    }
+
+    pub(in crate::transfer) fn retry(&mut self, number: u32, now: Timestamp) {
+        if self.numbers.last() != Some(&number) {
+            self.numbers.push(number);
+        }
+        (self.tried, self.answer) = (now, None);
+    }
+
+    /// A newer REFER in the dialog.
+    pub(in crate::transfer) fn supersede(&mut self, now: Timestamp) {
+        if self.is_undecided() {
+            self.superseded = Some(now);
+        }
+    }
+
+    pub(in crate::transfer) fn answered(&mut self, answer: Answer) {
+        if answer.status < 200 {
+            return;
+        }
+        self.challenges += u32::from(is_challenge(answer.status));
+        self.answer = Some(answer);
+    }
+
+    pub(in crate::transfer) fn notified(&mut self, now: Timestamp, news: Notified) {
+        self.notified = self.notified.or(Some(now));
+        match news.status {
+            Some((status @ ..200, _)) => self.progress = Some((status, now)),
+            Some((status, reason)) if self.result.is_none() => {
+                self.result = Some(Answer { status, reason, time: now });
+            }
+            _ => {}
+        }
+        if let Some(reason) = news.terminated {
+            self.terminated.get_or_insert((now, reason));
+        } else if news.expires.is_some() {
+            self.expires = news.expires;
+        }
+    }
+
+    /// Got a 2xx, or a NOTIFY, which may come before it (RFC 3515 §2.4.4).
+    pub(in crate::transfer) fn accepted(&self) -> Option<Timestamp> {
+        match &self.answer {
+            Some(answer) if answer.status < 300 => Some(answer.time),
+            Some(_) => None,
+            None => self.notified,
+        }
+    }
+
+    /// A newer REFER would supersede it.
+    fn is_undecided(&self) -> bool {
+        let refused = self.answer.as_ref().is_some_and(|answer| answer.status >= 300);
+        self.result.is_none() && !refused && self.terminated.is_none()
+    }
+
+    fn state(&self, timers: &Timers) -> State<'_> {
+        let bye = self.bye;
+        if let Some(time) = self.superseded {
+            return State::Superseded(time);
+        }
+        if let Some(answer) = self.answer.as_ref().filter(|answer| answer.status >= 300) {
+            let challenged = is_challenge(answer.status);
+            return if challenged { State::Challenged(answer) } else { State::Refused(answer) };
+        }
+        if let Some(result) = &self.result {
+            return State::Final(result);
+        }
+        let Some(accepted) = self.accepted() else {
+            // Who leaves after the REFER has timed out leaves because of it.
+            let left = bye.filter(|(time, _)| *time < self.tried + timers.transaction);
+            return left.map_or(State::Sent, |(time, _)| State::Left(time));
+        };
+        match (&self.terminated, self.subscription, bye) {
+            (Some((time, reason)), _, _) => State::Terminated(*time, reason),
+            (_, Subscription::None | Subscription::Elsewhere, _) if self.notified.is_none() => {
+                State::Unsubscribed(accepted)
+            }
+            (_, _, Some((time, transferor))) => State::Bye(time, transferor),
+            _ => State::Accepted(accepted),
+        }
+    }
+
+    /// The verdict as it stands, from this dialog alone.
+    fn evaluate_own(&self, copies: u32, timers: &Timers) -> Provisional {
+        let at = |at, verdict| Provisional { at, verdict };
+        match self.state(timers) {
+            State::Superseded(time) => {
+                at(time, self.with_answer(Verdict::seen(Outcome::Superseded, Evidence::Inferred, time)))
+            }
+            State::Sent => at(
+                self.tried + timers.transaction + timers.grace,
+                Verdict {
+                    decided: Some(self.tried + timers.transaction),
+                    early: copies < COPIES,
+                    answered: Answered::Refer,
+                    ..Verdict::silence(Outcome::ReferUnanswered)
+                },
+            ),
+            State::Left(bye) => at(
+                bye + timers.after_bye,
+                Verdict {
+                    decided: Some(bye),
+                    early: false,
+                    answered: Answered::Refer,
+                    ..Verdict::silence(Outcome::Abandoned)
+                },
+            ),
+            State::Challenged(answer) => at(
+                self.bye.map_or(answer.time + timers.transaction, |(bye, _)| bye),
+                Verdict {
+                    silence: true,
+                    early: self.bye.is_none() && self.challenges < 2,
+                    ..refused(answer)
+                },
+            ),
+            State::Refused(answer) => at(answer.time, refused(answer)),
+            State::Final(result) => {
+                let optimistic = self.is_optimistic(result, timers);
+                let evidence = if optimistic { Evidence::ReportedOptimistic } else { Evidence::Reported };
+                let wait = if optimistic { timers.target } else { timers.grace };
+                let outcome = match self.bye {
+                    // Who was to be transferred left, and the target's leg was taken down with it.
+                    Some((bye, false))
+                        if result.status == 487 && bye.since(result.time) <= timers.abandoned =>
+                    {
+                        Outcome::Abandoned
+                    }
+                    _ => Outcome::of_status(result.status),
+                };
+                let verdict = Verdict::seen(outcome, evidence, result.time);
+                at(result.time + wait, verdict.status(result.status, &result.reason, Answered::Sipfrag))
+            }
+            State::Terminated(time, reason) => {
+                let reason = if reason.is_empty() { "no reason given" } else { reason };
+                let because = format!("the subscription ended ({reason}) before any final status was told");
+                let verdict = Verdict { decided: Some(time), early: false, ..Verdict::unknown(because) };
+                at(time + timers.after_bye, self.with_answer(verdict))
+            }
+            State::Unsubscribed(accepted) => {
+                let because = match self.subscription {
+                    Subscription::Elsewhere => "the outcome is told on another dialog (Refer-Events-At)",
+                    _ => "the REFER went without a subscription: no NOTIFY tells the outcome",
+                };
+                let verdict = Verdict { decided: Some(accepted), early: false, ..Verdict::unknown(because) };
+                at(accepted + timers.target, self.with_answer(verdict))
+            }
+            State::Accepted(accepted) => {
+                let news = [self.notified, self.progress.map(|(_, time)| time)];
+                let latest = news.into_iter().flatten().fold(accepted, Timestamp::max);
+                let quiet = latest + timers.notify;
+                let end = self.expires.map_or(quiet, |expires| expires.min(quiet));
+                at(end, self.with_answer(Verdict::silence(Outcome::NotifyTimeout)))
+            }
+            State::Bye(time, transferor) => {
+                let because = match (transferor, self.progress) {
+                    (true, _) => "the transferor left before the outcome was told",
+                    (false, Some((180.., _))) => {
+                        "the transferee left while the target rang: the caller gave up, or the trunk dropped \
+                         the leg after the transfer"
+                    }
+                    (false, _) => {
+                        "the transferee left before the outcome was told: the caller gave up, or the trunk \
+                         dropped the leg after the transfer"
+                    }
+                };
+                let verdict = Verdict { decided: Some(time), early: false, ..Verdict::unknown(because) };
+                at(time + timers.after_bye, self.with_answer(verdict))
+            }
+        }
+    }
+
+    /// The verdict as it stands at `now`, the target's leg considered: what is seen of it overrides what is
+    /// told of it.
+    fn with_target(
+        &self,
+        target: Option<&Provisional>,
+        copies: u32,
+        now: Timestamp,
+        timers: &Timers,
+    ) -> Provisional {
+        let own = self.evaluate_own(copies, timers);
+        let (Some(target), false) = (target, self.is_past_help(timers)) else { return own };
+        let verdict = &target.verdict;
+        let open = verdict.decided.is_none() && now < target.at;
+        if open {
+            // The leg will tell; but an attempt does not outlive its longest timers for it.
+            let longest = self.tried + timers.notify + timers.after_bye;
+            return Provisional { at: own.at.max(target.at).min(own.at.max(longest)), verdict: own.verdict };
+        }
+        // What is only inferred of the leg does not outdo what is told of it.
+        if verdict.status.is_none() && self.result.is_some() {
+            return own;
+        }
+        let failed = verdict.outcome != Outcome::Succeeded;
+        let at = match &self.result {
+            Some(result) => target.at.max(result.time + timers.grace),
+            // Another leg, or the NOTIFY that goes with this one, may follow.
+            None if failed => target.at + timers.target,
+            None => target.at + timers.grace,
+        };
+        Provisional { at, verdict: verdict.clone() }
+    }
+
+    /// No target leg can change the verdict.
+    fn is_past_help(&self, timers: &Timers) -> bool {
+        matches!(self.state(timers), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
+    }
+
+    fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
+        // How long after a REFER that was not seen, and after what, can't be told.
+        if self.refer_to.is_empty() {
+            return false;
+        }
+        let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);
+        result.status < 300 && self.progress.is_none() && result.time.since(accepted) < timers.optimistic
+    }
+
+    /// The REFER's own answer is the only status there is.
+    fn with_answer(&self, verdict: Verdict) -> Verdict {
+        match &self.answer {
+            Some(answer) => verdict.status(answer.status, &answer.reason, Answered::Refer),
+            None => Verdict { answered: Answered::Refer, ..verdict },
+        }
+    }
+}
+
+fn refused(answer: &Answer) -> Verdict {
+    let outcome = Outcome::of_refusal(answer.status);
+    Verdict::seen(outcome, Evidence::Confirmed, answer.time).status(
+        answer.status,
+        &answer.reason,
+        Answered::Refer,
+    )
+}

@@ -1,0 +1,306 @@
+//! Whose leg a leg is: the linker is asked until it knows.
+
+use super::SecondLeg;
+use crate::dialog::is_challenge;
+use crate::leg::{AttemptId, Leg, LegId, Origin};
+use crate::link::{Decision, Links};
+use crate::record::{Kind, LegRole, Link, Method, Side};
+use crate::sip::{Join, Message, Name, Replaces};
+use crate::timestamp::Timestamp;
+use crate::transfer::facts::{self, Target};
+use crate::transfer::ladder::Ladder;
+use crate::transfer::method::{Machine, refer};
+use crate::transfer::stage::{Heard, Stage};
+use crate::transfer::state::{Named, PendingAttempt, Watched};
+
+/// The least step of a clock, so that asking again makes progress.
+const TICK: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Watches a leg that has just begun, if it could belong to a transfer.
+pub(in crate::transfer) fn on_invite(stage: &mut Stage, heard: Heard<'_>) {
+    let leg = heard.event.leg;
+    let named = named(stage, heard.message);
+    if let Some(named) = named.as_ref().filter(|named| !named.join)
+        && let Some(replaced) = stage.legs.named(&named.call_id, [None, None])
+    {
+        consulted_before(stage, replaced);
+    }
+    let could_be = stage.legs.get(leg).is_some_and(Links::could_be_second_leg);
+    if (named.is_some() || could_be)
+        && let Some(state) = stage.state_or_new(leg)
+    {
+        state.watched = Some(Watched::new(named));
+    }
+}
+
+/// The dialog that an INVITE takes over or comes into. Directed pickup takes a call that only rings (RFC 3891 §1,
+/// §7.1): no transfer.
+fn named(stage: &Stage, message: &Message<'_>) -> Option<Named> {
+    let replaced = message.header(Name::Replaces).and_then(Replaces::parse);
+    let joined = message.header(Name::Join).and_then(Join::parse);
+    let (call_id, to_tag, join) = match (replaced.filter(|named| !named.early_only), joined) {
+        (Some(replaced), _) => (replaced.call_id, replaced.to_tag, false),
+        (None, Some(joined)) => (joined.call_id, joined.to_tag, true),
+        (None, None) => return None,
+    };
+    let known = stage.legs.named(call_id, [None, None]).and_then(|leg| stage.legs.get(leg));
+    let rings = known.is_some_and(|leg| leg.origin == Origin::Invite && !leg.answered.is_set());
+    (!rings).then(|| Named { call_id: call_id.into(), to_tag: stage.legs.tag(to_tag), join })
+}
+
+/// The legs that may belong to a call get their verdicts until `at`: it has ended.
+pub(in crate::transfer) fn hurry(stage: &mut Stage, call: LegId, at: Timestamp) {
+    for leg in stage.links.waiting_for(&stage.legs, call) {
+        let due = stage.watched_mut(leg).and_then(|watched| watched.due.get());
+        if due.is_some_and(|due| due > at) {
+            stage.set_second_deadline(leg, at);
+        }
+    }
+}
+
+/// Asks again whose leg it is.
+pub(in crate::transfer) fn review(stage: &mut Stage, leg: LegId, now: Timestamp) {
+    let Some(told) = stage.watched_mut(leg).map(|watched| watched.told) else { return };
+    // The linker hears of a leg that just died away only from here.
+    let death = dies_away(stage, leg).filter(|_| !told);
+    let due = |death: &Death| {
+        death.known <= now || death.at <= now && stage.links.is_left_over(&stage.legs, leg, now)
+    };
+    if let Some(death) = death.filter(due) {
+        tell_death(stage, leg, death);
+    }
+    let dies = death.map(|death| death.known);
+    match stage.links.decide(&mut stage.legs, leg, now) {
+        Decision::NotYet { until } => {
+            let until = dies.filter(|dies| *dies > now).map_or(until, |dies| dies.min(until));
+            stage.set_second_deadline(leg, until.max(now + TICK));
+        }
+        decision => decided(stage, leg, decision),
+    }
+}
+
+/// Asks for the last word.
+pub(in crate::transfer) fn force(stage: &mut Stage, leg: LegId, now: Timestamp) {
+    let Some(told) = stage.watched_mut(leg).map(|watched| watched.told) else { return };
+    // A challenge that nobody took up until now will not be taken up in what was captured.
+    if let Some(death) = dies_away(stage, leg).filter(|death| !told && death.at <= now) {
+        tell_death(stage, leg, death);
+    }
+    let decision = stage.links.conclude(&mut stage.legs, leg, now);
+    decided(stage, leg, decision);
+}
+
+/// An attended transfer names two calls of its transferor: neither was a second leg of the other, but the
+/// consultation. The other of the two, and the consultation's ladder so far.
+pub(in crate::transfer) fn consultation(
+    stage: &mut Stage,
+    home: LegId,
+    target: &Target,
+) -> (Option<LegId>, Ladder) {
+    let Some(named) = target.replaces.as_ref() else { return Default::default() };
+    let known = stage.legs.named(named, [None, None]);
+    // Behind a B2BUA that hides dialogs from one another Replaces names a call that was never seen. Then the
+    // transferor's leg to the same target was the consultation.
+    let Some(other) = known.or_else(|| consulted(stage, home, target)) else { return Default::default() };
+    // Of the two the consultation is the later one; the other is the call that is transferred.
+    if let Some(leg) = stage.legs.get_mut(home.max(other)) {
+        leg.call.is_leg = true;
+    }
+    stage.note_transferred(home.min(other), true);
+    let ladder = withdraw(stage, home, other).or_else(|| withdraw(stage, other, home));
+    (Some(other), ladder.map(|ladder| ladder.into_leg(LegRole::Consultation)).unwrap_or_default())
+}
+
+/// A leg takes `replaced` over: what was up beside it, or what it was beside, was a consultation.
+fn consulted_before(stage: &mut Stage, replaced: LegId) {
+    let open = stage.open_in(replaced);
+    let open = open.iter().filter_map(|id| stage.attempts.get(id));
+    let beside = open.filter(|attempt| attempt.second_leg().is_some_and(|second| !second.replaces));
+    let mut pairs: Vec<_> = beside.map(|attempt| (attempt.dialog, replaced)).collect();
+    let serves = stage.state(replaced).and_then(|state| state.serves);
+    let served = serves.and_then(|id| stage.attempts.get(&id)?.call);
+    pairs.extend(served.map(|call| (replaced, call)));
+    for (leg, call) in pairs {
+        withdraw(stage, leg, call);
+    }
+}
+
+/// Takes back that `leg` is, or may be, a second leg of `call`. Its ladder so far.
+fn withdraw(stage: &mut Stage, leg: LegId, call: LegId) -> Option<Ladder> {
+    if let Some(ladder) = stage.take_ladder(leg) {
+        return Some(ladder);
+    }
+    let id = stage.state(leg)?.serves?;
+    let attempt = stage.attempts.get(&id)?;
+    if attempt.second_leg().is_none() || attempt.call.is_some_and(|of| of != call) {
+        return None;
+    }
+    stage.uncount(Some(call));
+    stage.close(id).map(|attempt| attempt.ladder)
+}
+
+/// The transferor's latest leg to the target that may still turn out to be a consultation.
+fn consulted(stage: &Stage, home: LegId, target: &Target) -> Option<LegId> {
+    let wanted = target.user.as_deref()?;
+    let undecided = stage.links.possible_seconds_of(&stage.legs, home);
+    let open = stage.open_in(home);
+    let open = open.iter().filter_map(|id| stage.attempts.get(id));
+    let served = open.filter(|attempt| attempt.second_leg().is_some()).map(|attempt| attempt.dialog);
+    let calls = |leg: &LegId| {
+        let called = stage.legs.get(*leg).and_then(|leg| facts::user(leg.request()));
+        called.is_some_and(|called| crate::link::same_party(&called, wanted))
+    };
+    undecided.into_iter().chain(served).filter(calls).max()
+}
+
+/// The end of a leg that nobody told.
+#[derive(Clone, Copy)]
+struct Death {
+    at: Timestamp,
+    /// When that is sure.
+    known: Timestamp,
+    status: Option<u16>,
+}
+
+/// How a leg fails although nobody says so: nothing answers it, or its challenge is not taken up.
+fn dies_away(stage: &Stage, leg: LegId) -> Option<Death> {
+    let invite = stage.legs.get(leg)?.invite.as_ref()?;
+    let transaction = stage.config.timers.transaction;
+    match invite.answer {
+        Some(answer) if is_challenge(answer.status) => {
+            Some(Death { at: answer.time, known: answer.time + transaction, status: Some(answer.status) })
+        }
+        None if !invite.heard.is_set() => {
+            let at = invite.tried + transaction;
+            Some(Death { at, known: at, status: None })
+        }
+        _ => None,
+    }
+}
+
+fn tell_death(stage: &mut Stage, leg: LegId, death: Death) {
+    stage.links.failed(&mut stage.legs, &mut stage.timers, leg, death.at, death.status);
+    if let Some(watched) = stage.watched_mut(leg) {
+        watched.told = true;
+    }
+}
+
+fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
+    let Some(watched) = stage.unwatch(leg) else { return };
+    match decision {
+        Decision::Linked { call, refer: Some(number), link } => {
+            if let Some(id) = refer_attempt(stage, call, number) {
+                attach(stage, id, leg, link, watched.ladder);
+            }
+        }
+        Decision::Linked { link, .. } if let Some(id) = unseen_refer(stage, leg, &watched) => {
+            if let Some(attempt) = stage.attempts.get_mut(&id) {
+                attempt.kind = Kind::Attended;
+            }
+            attach(stage, id, leg, link, watched.ladder);
+        }
+        Decision::Linked { call, refer: None, link } => begin(stage, leg, Some(call), Some(link), watched),
+        // Nothing of its own: an attempt by REFER, whichever, tells of it.
+        Decision::Ambiguous { referred: true, .. } => {
+            if let Some(leg) = stage.legs.get_mut(leg) {
+                leg.call.is_leg = true;
+            }
+        }
+        Decision::Ambiguous { link, .. } => begin(stage, leg, None, Some(link), watched),
+        Decision::No if watched.named.is_some() => begin(stage, leg, None, None, watched),
+        Decision::No | Decision::NotYet { .. } => {}
+    }
+}
+
+/// The attempt under way for the REFER with this number in that call.
+fn refer_attempt(stage: &Stage, call: LegId, number: u32) -> Option<AttemptId> {
+    stage.open_in(call).into_iter().rev().find(|id| {
+        let refer = stage.attempts.get(id).and_then(PendingAttempt::refer);
+        refer.is_some_and(|refer| refer.numbers.contains(&number))
+    })
+}
+
+/// The attempt by a REFER that was not seen, to which an INVITE with Replaces belongs.
+fn unseen_refer(stage: &Stage, leg: LegId, watched: &Watched) -> Option<AttemptId> {
+    watched.named.as_ref().filter(|named| !named.join)?;
+    refer::events::unseen_by(stage, stage.legs.get(leg)?)
+}
+
+/// Gives an attempt its target leg.
+fn attach(stage: &mut Stage, id: AttemptId, leg: LegId, link: Link, ladder: Ladder) {
+    let most = stage.config.limits.ladder;
+    let Some(attempt) = stage.attempts.get_mut(&id) else { return };
+    attempt.legs.push(leg);
+    attempt.link = Some(link);
+    attempt.ladder.extend(ladder.into_leg(LegRole::Target), most);
+    stage.serve(leg, id);
+    stage.review(id);
+}
+
+/// A second leg is an attempt of its own.
+fn begin(stage: &mut Stage, leg: LegId, call: Option<LegId>, link: Option<Link>, watched: Watched) {
+    let Watched { named, ladder, .. } = watched;
+    let Some(own) = stage.legs.get(leg).filter(|leg| leg.invite.is_some()) else { return };
+    let call = call.filter(|call| stage.legs.get(*call).is_some());
+    let call_leg = call.and_then(|call| stage.legs.get(call));
+    let call_state = call_leg.and_then(|call| stage.state_of(call));
+    let held = call_state.is_some_and(|call| call.was_held(own.started));
+    let mut ladder = ladder.into_leg(LegRole::Target);
+    if let Some(line) = call_state.and_then(|call| call.bye_line.clone()) {
+        ladder.push(line, stage.config.limits.ladder);
+    }
+    let names = link.as_ref().map_or(&[][..], |link| &link.candidates);
+    let candidates: Vec<LegId> =
+        names.iter().filter_map(|call_id| stage.legs.named(call_id.as_bytes(), [None, None])).collect();
+    let replaced = named.as_ref().filter(|_| names.is_empty());
+    let replaced = replaced.map(|named| crate::leg::cut(&named.call_id));
+    let (by, transferor, transferee) = parties(own, call_leg, named.as_ref());
+    let machine = Machine::SecondLeg(SecondLeg { replaces: named.is_some() });
+    let mark = own.call.mark;
+    let attempt = PendingAttempt {
+        kind: if named.is_some() || held { Kind::Attended } else { Kind::Blind },
+        call,
+        call_id: call_leg.map(|call| call.call_id_text().into_owned()).or(replaced),
+        transferor: Some(transferor),
+        transferee,
+        target: Target::of_uri(own.request()),
+        legs: [leg].into_iter().collect(),
+        candidates: candidates.clone(),
+        link,
+        ladder,
+        ..PendingAttempt::new(Method::Invite, machine, leg, by, own.started)
+    };
+    let id = stage.begin(attempt);
+    if let Some(attempt) = stage.attempts.get_mut(&id) {
+        // Its leg is the older evidence.
+        attempt.mark = mark;
+    }
+    stage.serve(leg, id);
+    for candidate in candidates {
+        if let Some(candidate) = stage.legs.get_mut(candidate) {
+            candidate.call.perhaps_second_leg = true;
+        }
+    }
+    stage.review(id);
+}
+
+/// Whose second leg it is: the transferor's side of the call, the transferor, and the transferee where known.
+fn parties(leg: &Leg, call: Option<&Leg>, named: Option<&Named>) -> (Side, String, Option<String>) {
+    let maker = leg.uri_text(Side::Caller);
+    let Some(call) = call else { return (Side::Callee, maker, None) };
+    let Some(named) = named else {
+        // The transferee is the end of the call that the second leg's maker does not host.
+        let by = if call.hosts.0 == leg.hosts.0 { Side::Caller } else { Side::Callee };
+        return (by, call.uri_text(by), Some(call.uri_text(by.other())));
+    };
+    let has_tag = |side: &Side| named.to_tag.is_some() && call.end(*side).tag == named.to_tag;
+    let by_tag = [Side::Caller, Side::Callee].into_iter().find(has_tag);
+    let by_host = if call.hosts.0 == leg.hosts.1 { Side::Caller } else { Side::Callee };
+    let addressee = by_tag.unwrap_or(by_host);
+    let other = call.uri_text(addressee.other());
+    if named.join {
+        return (addressee, maker, Some(other));
+    }
+    // Who is replaced in the addressee's call had asked the maker to do so.
+    (addressee.other(), other, Some(maker))
+}

@@ -1,0 +1,161 @@
+//! The INVITE machine: what a leg to the target has come to, whichever method asked for it.
+//!
+//! | state | what is awaited | else |
+//! |---|---|---|
+//! | dialing | anything at all, for 64·T1 | `network_failure` |
+//! | challenged | the INVITE with credentials, for 64·T1 | `auth_failed` |
+//! | trying, ringing | a final answer | `unknown` |
+//! | cancelled | the call's BYE close by: `abandoned` | `no_answer` |
+//! | failed | another try | by its status |
+//! | acknowledged, its 2xx unseen | | `succeeded`, inferred |
+//! | answered | both legs up for 5 s (second legs only) | `succeeded`; `abandoned` if the call had ended |
+
+use crate::dialog::is_challenge;
+use crate::leg::{Final, Invite, Leg};
+use crate::record::{Answered, Evidence, Outcome};
+use crate::timestamp::Timestamp;
+use crate::transfer::config::Timers;
+use crate::transfer::verdict::{Provisional, Verdict};
+
+/// Copies of an INVITE over UDP until its client gives up: at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
+const COPIES: u32 = 7;
+
+/// Where the leg stands.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Dialing,
+    Challenged(Final),
+    Proceeding,
+    Cancelled(Timestamp, Option<Final>),
+    Failed(Final),
+    Answered(Final),
+    /// Its 2xx was not seen, only the ACK to it.
+    Acknowledged(Timestamp),
+}
+
+/// What else bears on a leg's verdict.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::transfer) struct Context {
+    /// BYE of the call it belongs to, by a side whose leaving takes the leg with it.
+    pub(in crate::transfer) hung_up: Option<Timestamp>,
+    /// The call goes on over this leg: it must be bridged to count.
+    pub(in crate::transfer) bridge: bool,
+    /// Its INVITE has Replaces or Join.
+    pub(in crate::transfer) replaces: bool,
+}
+
+impl Context {
+    /// The leg belongs to no call.
+    pub(in crate::transfer) const ALONE: Self = Self { hung_up: None, bridge: false, replaces: false };
+}
+
+/// The verdict on `leg` as it stands; `None` for one without an INVITE.
+pub(in crate::transfer) fn evaluate(leg: &Leg, context: Context, timers: &Timers) -> Option<Provisional> {
+    let invite = leg.invite.as_ref()?;
+    Some(match State::of(leg, invite) {
+        State::Dialing => Provisional {
+            at: invite.tried + timers.transaction,
+            verdict: Verdict { early: invite.copies < COPIES, ..Verdict::silence(Outcome::NetworkFailure) },
+        },
+        State::Challenged(answer) => Provisional {
+            at: answer.time + timers.transaction,
+            // Credentials that were asked for again were not good.
+            verdict: Verdict {
+                silence: true,
+                early: invite.challenges < 2,
+                ..by(leg, answer, Outcome::AuthFailed)
+            },
+        },
+        State::Proceeding => Provisional {
+            at: leg.seen + timers.ringing,
+            verdict: Verdict::unknown("the target leg never got a final answer"),
+        },
+        State::Cancelled(cancelled, answer) => {
+            // Gone before, the caller can't be who did not get an answer; gone soon after, it was on its way out.
+            let near = context
+                .hung_up
+                .is_some_and(|bye| bye <= cancelled || bye.since(cancelled) <= timers.abandoned);
+            let outcome = if near { Outcome::Abandoned } else { Outcome::NoAnswer };
+            match answer {
+                Some(answer) => {
+                    let at = cancelled + timers.abandoned;
+                    Provisional { at: at.max(answer.time), verdict: by(leg, answer, outcome) }
+                }
+                None => Provisional {
+                    at: cancelled + timers.transaction,
+                    verdict: Verdict::seen(outcome, Evidence::Inferred, cancelled),
+                },
+            }
+        }
+        State::Failed(answer) => {
+            let outcome = match answer.status {
+                481 if context.replaces => Outcome::DialogGone,
+                status => Outcome::of_status(status),
+            };
+            let wait = if answer.status < 400 { timers.target } else { timers.grace };
+            Provisional { at: answer.time + wait, verdict: by(leg, answer, outcome) }
+        }
+        State::Answered(answer) => answered(leg, invite, answer, context, timers),
+        State::Acknowledged(time) => Provisional {
+            at: time + timers.bridged,
+            verdict: Verdict::seen(Outcome::Succeeded, Evidence::Inferred, time),
+        },
+    })
+}
+
+fn answered(leg: &Leg, invite: &Invite, answer: Final, context: Context, timers: &Timers) -> Provisional {
+    if context.bridge && context.hung_up.is_some_and(|bye| bye <= answer.time) {
+        return Provisional { at: answer.time, verdict: by(leg, answer, Outcome::Abandoned) };
+    }
+    let evidence = if invite.acknowledged.is_set() { Evidence::Confirmed } else { Evidence::Inferred };
+    let mut verdict = Verdict { evidence, ..by(leg, answer, Outcome::Succeeded) };
+    let awaited = match invite.acknowledged.get() {
+        Some(time) => time,
+        None => answer.time + timers.transaction,
+    };
+    if !context.bridge {
+        return Provisional { at: awaited, verdict };
+    }
+    // Answered it was; bridged for less than that it is only likely.
+    let ends = [context.hung_up, leg.bye.get()];
+    match ends.into_iter().flatten().min() {
+        Some(end) if end.since(answer.time) < timers.bridged => {
+            verdict.evidence = Evidence::Inferred;
+            Provisional { at: end + timers.grace, verdict }
+        }
+        _ => Provisional { at: answer.time + timers.bridged, verdict },
+    }
+}
+
+/// Whether a CANCEL at `time` looks like a ring timer's: those run for full five seconds (30 s, mostly) from the
+/// first INVITE.
+pub(super) fn is_ring_timer(time: Timestamp, leg: &Leg) -> bool {
+    let ran = time.since(leg.started).as_millis();
+    ran >= 4900 && !(100..4900).contains(&(ran % 5000))
+}
+
+impl State {
+    fn of(leg: &Leg, invite: &Invite) -> Self {
+        // A BYE before the answer takes an early dialog down like a CANCEL (RFC 3261 §15).
+        let early_bye = leg.bye.get().filter(|_| !leg.answered.is_set());
+        let cancelled = invite.cancelled.get().or(early_bye);
+        match (invite.answer, cancelled) {
+            (Some(answer), _) if answer.status < 300 => Self::Answered(answer),
+            (Some(answer), Some(time)) if answer.status == 487 => Self::Cancelled(time, Some(answer)),
+            (Some(answer), _) if is_challenge(answer.status) => Self::Challenged(answer),
+            (Some(answer), _) => Self::Failed(answer),
+            (None, _) if leg.answered.is_set() => Self::Acknowledged(leg.answered.get().unwrap_or(invite.tried)),
+            (None, Some(time)) => Self::Cancelled(time, None),
+            (None, None) if !invite.heard.is_set() => Self::Dialing,
+            (None, None) => Self::Proceeding,
+        }
+    }
+}
+
+fn by(leg: &Leg, answer: Final, outcome: Outcome) -> Verdict {
+    Verdict::seen(outcome, Evidence::Confirmed, answer.time).status(
+        answer.status,
+        &leg.phrase(),
+        Answered::Target,
+    )
+}

@@ -1,0 +1,129 @@
+//! A second-leg INVITE: the method that replaces a REFER where a B2BUA calls the target itself (`sip_invite`,
+//! `<Dial>`), and the INVITE with Replaces or Join that takes a call over (RFC 3891, RFC 3911).
+
+use super::{Known, Method};
+use crate::leg::Leg;
+use crate::record::{Evidence, Outcome, Seen, Side};
+use crate::timestamp::Timestamp;
+use crate::transfer::diagnosis::Facts;
+use crate::transfer::verdict::{Provisional, Verdict};
+
+pub(in crate::transfer) mod events;
+pub(in crate::transfer) mod invite;
+
+/// What is known of it beside its leg.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::transfer) struct SecondLeg {
+    /// Its INVITE has Replaces or Join.
+    pub(in crate::transfer) replaces: bool,
+}
+
+impl Method for SecondLeg {
+    fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional {
+        let timers = known.timers();
+        let mut stands = self.leg_stands(known).unwrap_or(Provisional {
+            at: now,
+            verdict: Verdict::unknown("the leg to the target was lost sight of"),
+        });
+        // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER,
+        // however long they talk.
+        if stands.verdict.outcome == Outcome::Succeeded && is_consulting(known) {
+            stands.at = stands.at.max(now + timers.notify);
+            stands.verdict.early = true;
+        }
+        // Or have been nothing but a word with somebody else, if the call goes on without it.
+        if let Some(over) = on_hold_throughout(known) {
+            stands.at = stands.at.max(over + timers.bridged);
+        }
+        // Whatever may still come of the leg: its call is gone, and somebody waits for the verdict.
+        if let Some(bye) = calls_over(known) {
+            stands.at = stands.at.min(bye + timers.after_bye);
+        }
+        stands
+    }
+
+    fn call_seen(&self, known: Known<'_>) -> Seen {
+        known.attempt.call.map_or(Seen::None, |call| known.seen(call))
+    }
+
+    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+        let invite = known.target_leg().and_then(|leg| leg.invite.as_ref());
+        facts.heard = invite.is_some_and(|invite| invite.heard.is_set());
+    }
+
+    /// A call and a leg that outlived one another, on hold as long as both were up: somebody was consulted, and nobody
+    /// transferred.
+    fn is_suppressed(&self, known: Known<'_>, now: Timestamp) -> bool {
+        let (Some(ends), Some(over)) = (ends(known), on_hold_throughout(known)) else { return false };
+        let until = ends.into_iter().map(|end| end.unwrap_or(now)).fold(over, Timestamp::max);
+        !self.replaces && until.since(over) >= known.timers().bridged
+    }
+
+    fn is_second_leg(&self) -> bool {
+        true
+    }
+
+    fn hangs_on_call_alone(&self) -> bool {
+        true
+    }
+}
+
+impl SecondLeg {
+    /// Where the leg itself stands.
+    fn leg_stands(&self, known: Known<'_>) -> Option<Provisional> {
+        let leg = known.target_leg()?;
+        // A replaced call ends because the new leg took its place.
+        let hung_up = known.call().and_then(|call| call.bye.get()).filter(|_| !self.replaces);
+        let context = invite::Context { hung_up, bridge: !self.replaces, replaces: self.replaces };
+        let stands = invite::evaluate(leg, context, known.timers())?;
+        let cancelled = leg.invite.as_ref().is_some_and(|invite| invite.cancelled.is_set());
+        if stands.verdict.outcome != Outcome::NoAnswer || !cancelled || known.attempt.candidates.is_empty() {
+            return Some(stands);
+        }
+        let outcome = if left_just_before(known, leg) { Outcome::Abandoned } else { Outcome::NoAnswer };
+        let verdict = Verdict { outcome, evidence: Evidence::Inferred, ..stands.verdict };
+        Some(Provisional { verdict, ..stands })
+    }
+}
+
+/// When the call of a second leg ended; of an ambiguous one, the last of the calls it could belong to.
+fn calls_over(known: Known<'_>) -> Option<Timestamp> {
+    let attempt = known.attempt;
+    // A call that is not known any more has been over for long.
+    let bye = |call| known.stage.legs.get(call).map_or(Some(attempt.started), |leg| leg.bye.get());
+    let calls = attempt.call.into_iter().chain(attempt.candidates.iter().copied());
+    let byes: Option<Vec<_>> = calls.map(bye).collect();
+    byes?.into_iter().max()
+}
+
+fn is_consulting(known: Known<'_>) -> bool {
+    let held =
+        known.call().is_some_and(|call| !call.bye.is_set() && (call.caller.holds || call.callee.holds));
+    held && known.target_leg().is_some_and(|leg| !leg.bye.is_set())
+}
+
+/// When a call and its second leg ceased to be up both, if the call was on hold until then: nobody was bridged.
+fn on_hold_throughout(known: Known<'_>) -> Option<Timestamp> {
+    let over = ends(known)?.into_iter().flatten().min()?;
+    let call = known.stage.state_of(known.call()?)?;
+    let held =
+        call.was_held(known.attempt.started) && call.resumed.get().is_none_or(|resumed| resumed > over);
+    held.then_some(over)
+}
+
+/// The BYEs of a call and of its second leg, if that was answered.
+fn ends(known: Known<'_>) -> Option<[Option<Timestamp>; 2]> {
+    let leg = known.target_leg().filter(|leg| leg.answered.is_set())?;
+    Some([leg.bye.get(), known.call()?.bye.get()])
+}
+
+/// Whether one of the calls that a leg could belong to had ended just before it was cancelled, and no ring
+/// timer explains that: of all those calls it is then likely the one.
+fn left_just_before(known: Known<'_>, leg: &Leg) -> bool {
+    let cancelled = leg.invite.as_ref().and_then(|invite| invite.cancelled.get());
+    let Some(cancelled) = cancelled.filter(|time| !invite::is_ring_timer(*time, leg)) else { return false };
+    let byes = known.attempt.candidates.iter().filter_map(|call| known.stage.legs.get(*call)?.ended());
+    byes.into_iter().any(|(bye, side)| {
+        side == Side::Caller && bye <= cancelled && cancelled.since(bye) <= known.timers().abandoned
+    })
+}

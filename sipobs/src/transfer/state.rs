@@ -1,0 +1,169 @@
+//! What is kept of attempts under way, and of the legs that have to do with one.
+
+use smallvec::SmallVec;
+
+use super::absent::SecondLeg;
+use super::facts::{Headers, Target};
+use super::ladder::Ladder;
+use super::method::Machine;
+use crate::leg::{AttemptId, LegId, Tag, When};
+use crate::record::{Kind, LadderLine, Link, Method, Outcome, Side};
+use crate::sip::CSeq;
+use crate::timestamp::Timestamp;
+
+/// Transactions of one attempt whose answers are shown.
+const MOST_OWNED: usize = 64;
+
+/// What the transfer stage keeps of a leg that has ended, or has to do with an attempt: ordinary calls that are up have
+/// none of it.
+#[derive(Debug, Default)]
+pub(super) struct CallState {
+    /// Attempts under way in it.
+    pub(super) open: SmallVec<[AttemptId; 2]>,
+    /// The attempt whose target leg it is.
+    pub(super) serves: Option<AttemptId>,
+    /// The attended transfer whose consultation it is.
+    pub(super) consults: Option<AttemptId>,
+    /// Set while it may turn out to be the leg of a transfer.
+    pub(super) watched: Option<Watched>,
+    /// Its second legs whose fate was told.
+    pub(super) second_legs: Vec<SecondLeg>,
+    /// Headers of its final answer that say why.
+    pub(super) answer_headers: Headers,
+    /// The latest hold and the latest resumption.
+    pub(super) held: When,
+    pub(super) resumed: When,
+    pub(super) bye_line: Option<LadderLine>,
+}
+
+/// A leg that some answered call could own, until it is decided.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) ladder: Ladder,
+    pub(super) due: When,
+    /// The linker knows what became of it.
+    pub(super) told: bool,
+    /// The dialog that its Replaces or Join names.
+    pub(super) named: Option<Named>,
+}
+
+/// A dialog that an INVITE takes over (Replaces, RFC 3891) or comes into (Join, RFC 3911).
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) call_id: Box<[u8]>,
+    /// The tag of the INVITE's addressee in it.
+    pub(super) to_tag: Option<Tag>,
+    pub(super) join: bool,
+}
+
+/// An attempt under way.
+#[derive(Debug)]
+pub(super) struct PendingAttempt {
+    pub(super) method: Method,
+    pub(super) kind: Kind,
+    pub(super) machine: Machine,
+    /// The leg that was to be transferred, where it is known.
+    pub(super) call: Option<LegId>,
+    pub(super) call_id: Option<String>,
+    /// The leg whose messages carry the attempt.
+    pub(super) dialog: LegId,
+    /// The transferor's side of the call.
+    pub(super) by: Side,
+    pub(super) transferor: Option<String>,
+    pub(super) transferee: Option<String>,
+    pub(super) target: Target,
+    pub(super) started: Timestamp,
+    /// Legs to the target, in the order they began.
+    pub(super) legs: SmallVec<[LegId; 2]>,
+    /// Of a second leg that could be several calls': those calls, the likeliest first.
+    pub(super) candidates: Vec<LegId>,
+    pub(super) link: Option<Link>,
+    pub(super) ladder: Ladder,
+    /// The transactions in `dialog` or `call` that belong to it.
+    pub(super) owned: Vec<(LegId, Side, CSeq)>,
+    /// Headers that say why, of the REFER's answer or the final NOTIFY.
+    pub(super) headers: Headers,
+    /// How much was known to be lost when it began.
+    pub(super) mark: u64,
+    pub(super) due: When,
+    /// What the last notice said.
+    pub(super) noticed: Option<Outcome>,
+}
+
+impl CallState {
+    /// Whether it was on hold at `time`, as far as the latest hold tells.
+    pub(super) fn was_held(&self, time: Timestamp) -> bool {
+        self.held.get().is_some_and(|held| {
+            held <= time && self.resumed.get().is_none_or(|resumed| resumed < held || resumed > time)
+        })
+    }
+
+    /// Whether something still hangs on the leg.
+    pub(super) fn is_needed(&self) -> bool {
+        !self.open.is_empty() || self.serves.is_some() || self.watched.is_some()
+    }
+
+    /// Whether a transfer is under way in it, or by it.
+    pub(super) fn is_transferring(&self) -> bool {
+        !self.open.is_empty() || self.serves.is_some()
+    }
+}
+
+impl Watched {
+    pub(super) fn new(named: Option<Named>) -> Self {
+        Self { ladder: Ladder::default(), due: When::NEVER, told: false, named }
+    }
+}
+
+impl PendingAttempt {
+    /// An attempt by `method` that is carried by the messages of `dialog`, with nothing known of it yet.
+    pub(super) fn new(method: Method, machine: Machine, dialog: LegId, by: Side, started: Timestamp) -> Self {
+        Self {
+            method,
+            kind: Kind::Blind,
+            machine,
+            call: None,
+            call_id: None,
+            dialog,
+            by,
+            transferor: None,
+            transferee: None,
+            target: Target::default(),
+            started,
+            legs: SmallVec::new(),
+            candidates: Vec::new(),
+            link: None,
+            ladder: Ladder::default(),
+            owned: Vec::new(),
+            headers: Headers::default(),
+            mark: 0,
+            due: When::NEVER,
+            noticed: None,
+        }
+    }
+
+    pub(super) fn owns(&self, leg: LegId, by: Side, cseq: CSeq) -> bool {
+        self.owned.contains(&(leg, by, cseq))
+    }
+
+    pub(super) fn own(&mut self, leg: LegId, by: Side, cseq: CSeq) {
+        if self.owned.len() < MOST_OWNED && !self.owns(leg, by, cseq) {
+            self.owned.push((leg, by, cseq));
+        }
+    }
+
+    /// The transferor's side of `leg`: in a dialog of its own the REFER's sender is the caller.
+    pub(super) fn by_of(&self, leg: LegId) -> Side {
+        if self.call == Some(leg) { self.by } else { Side::Caller }
+    }
+
+    /// The calls that it is about, known or possible, and the leg that carries it.
+    pub(super) fn homes(&self) -> impl Iterator<Item = LegId> {
+        self.call.into_iter().chain([self.dialog])
+    }
+
+    /// Every leg that takes part in it.
+    pub(super) fn all_legs(&self) -> impl Iterator<Item = LegId> {
+        self.homes().chain(self.legs.iter().copied())
+    }
+}
