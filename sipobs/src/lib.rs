@@ -16,6 +16,7 @@ pub mod damage;
 pub mod dialog;
 pub mod engine;
 pub mod export;
+pub mod frame;
 pub mod packet;
 mod pattern;
 pub mod privacy;
