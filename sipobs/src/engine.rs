@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture::Frame;
 use crate::dialog::NoDialogKey;
+use crate::frame::Frame;
 use crate::packet::{self, Packets};
 use crate::privacy::Privacy;
 use crate::sip::{Message, ParseError};

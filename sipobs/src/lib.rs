@@ -17,6 +17,7 @@ pub mod dialog;
 pub mod engine;
 mod eviction;
 pub mod export;
+pub mod frame;
 mod leg;
 pub mod link;
 pub mod packet;

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use sipobs::capture::file::Reader;
-use sipobs::capture::{Direction, Frame, LinkType};
 use sipobs::engine::{Balance, Config, Engine};
+use sipobs::frame::{Direction, Frame, LinkType};
 use sipobs::privacy::{Mask, Privacy};
 use sipobs::timestamp::Timestamp;
 

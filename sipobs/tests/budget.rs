@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use sipobs::capture::{Direction, Frame, LinkType};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
+use sipobs::frame::{Direction, Frame, LinkType};
 use sipobs::stream::{TransportKind, WireMessage};
 use sipobs::timestamp::Timestamp;
 use sipobs::transfer::{Outcome, Output};

@@ -7,9 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sipobs::capture::Frame;
 use sipobs::capture::file::Reader;
 use sipobs::engine::{Config, Engine};
+use sipobs::frame::Frame;
 use sipobs::privacy::{Mask, Privacy};
 use sipobs::transfer::{Attempt, Method, Outcome, Output};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sipobs::capture::file::Reader;
-use sipobs::capture::{Direction, Frame, LinkType};
 use sipobs::engine::{Config, Engine};
+use sipobs::frame::{Direction, Frame, LinkType};
 use sipobs::privacy::{Mask, Privacy};
 use sipobs::timestamp::Timestamp;
 

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sipobs::capture::{Direction, Frame, LinkType};
+use sipobs::frame::{Direction, Frame, LinkType};
 use sipobs::timestamp::Timestamp;
 use sipobs_fuzz::{Input, check_books, small_engine};
 

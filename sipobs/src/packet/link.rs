@@ -1,7 +1,7 @@
 //! From the link layer down to IP: Ethernet, Linux cooked, loopback; VLAN tags, PPPoE, MPLS.
 
 use super::{At, Layer};
-use crate::capture::LinkType;
+use crate::frame::LinkType;
 use crate::tally::Unused;
 
 /// Passes the header that a frame of this link type begins with.

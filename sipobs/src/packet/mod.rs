@@ -10,8 +10,8 @@ use sipobs_common::{VXLAN_PORT, VXLAN_PORT_LINUX};
 use self::duplicate::Duplicates;
 use self::fragment::{Fragments, Joined};
 use self::ip::{Inside, Ip};
-use crate::capture::{Frame, LinkType};
 use crate::damage::Damage;
+use crate::frame::{Frame, LinkType};
 use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
 
@@ -81,7 +81,7 @@ pub struct Config {
     /// Bytes of fragments that may wait for others, with a fixed sum for each. Its share of the memory.
     #[serde(skip)]
     pub max_fragment_bytes: usize,
-    /// UDP ports of VXLAN tunnels to look into: those of [`crate::capture::Config`].
+    /// UDP ports of VXLAN tunnels to look into: those of the live capture's configuration.
     #[serde(skip)]
     pub vxlan_ports: Vec<u16>,
     /// How long a fragment waits for the others, in milliseconds.

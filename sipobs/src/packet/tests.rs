@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::*;
 
 mod property;
-use crate::capture::Direction;
+use crate::frame::Direction;
 
 const SIP: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: x\r\n\r\n";
 const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

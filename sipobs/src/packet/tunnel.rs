@@ -1,7 +1,7 @@
 //! Tunnels that carry IP or Ethernet: GRE, VXLAN, Geneve, GTP-U.
 
 use super::{At, Layer};
-use crate::capture::LinkType;
+use crate::frame::LinkType;
 use crate::tally::Unused;
 
 /// Passes a GRE header (RFC 2784, 2890), and ERSPAN's behind it.

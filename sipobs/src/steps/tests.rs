@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::steps_of;
 use crate::capture::file::Reader;
-use crate::capture::{Direction, Frame, LinkType};
+use crate::frame::{Direction, Frame, LinkType};
 use crate::packet::{self, Packet, Packets, Transport};
 use crate::sip::{Message, Name, NameAddr, Params, Sipfrag, Uri, Via, sdp, typed};
 use crate::stream::{self, Streams};

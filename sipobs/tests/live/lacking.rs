@@ -4,8 +4,8 @@
 use std::net::UdpSocket;
 use std::sync::Once;
 
-use sipobs::capture::Direction;
 use sipobs::capture::live::{Config, DryRun, Error, Event, Live};
+use sipobs::frame::Direction;
 
 use crate::frames::{INVITE, plain, vxlan};
 use crate::refusal::{Call, under};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::read::MultiGzDecoder;
 
 use self::input::Input;
-use super::{Direction, Frame, LinkType};
+use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
 mod input;

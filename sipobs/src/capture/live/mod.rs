@@ -57,7 +57,7 @@ pub use self::probe::{Capability, Feature, Probe, probe, rings_need_sys_admin};
 use self::ring::{HOLD, Record, Rings};
 use self::select::Selection;
 pub use crate::capture::{Config, Mode};
-use crate::capture::{Direction, Frame, LinkType};
+use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
 /// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again.

@@ -142,8 +142,8 @@ mod tests {
 
     use super::*;
     use sipobs::export::Summary;
-    use sipobs::timestamp::Timestamp;
     use sipobs::record::{Alert, AlertKind, Method, Notice, Outcome};
+    use sipobs::timestamp::Timestamp;
 
     /// Longer than any test here takes.
     const LIMIT: Duration = Duration::from_secs(60);

@@ -7,9 +7,9 @@ use sipobs::capture::live::{Error, Event, Failure, Hook, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
+use sipobs::record::Output;
 use sipobs::stream::Damage;
 use sipobs::timestamp::Timestamp;
-use sipobs::record::Output;
 use sipobs::transfer::ratio::RatioState;
 
 use super::now;
