@@ -8,12 +8,12 @@ use crate::dialog::NoDialogKey;
 use crate::frame::Frame;
 use crate::packet::{self, Packets};
 use crate::privacy::Privacy;
+use crate::record::Output;
 use crate::sip::{Message, ParseError};
 use crate::stream::{self, Damage, Streams, WireMessage};
 use crate::tally::{Class, Tally, Unused};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
-use crate::record::Output;
 use crate::transfer::{self, ConfigError, Evicted, Fullness, Rules, Transfers};
 
 /// Limits and choices of the stages.

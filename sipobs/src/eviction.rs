@@ -130,8 +130,14 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     pub(crate) fn enter(&mut self, what: Slot, standing: Standing<O>) -> Slot {
         let owner = self.owner(standing.owner);
         let Standing { class, bytes, .. } = standing;
-        let node =
-            self.nodes.insert(Node { what, owner, bytes: 0, class, in_class: Link::NONE, in_owner: Link::NONE });
+        let node = self.nodes.insert(Node {
+            what,
+            owner,
+            bytes: 0,
+            class,
+            in_class: Link::NONE,
+            in_owner: Link::NONE,
+        });
         self.link(node);
         self.resize(node, bytes);
         node
@@ -165,7 +171,8 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         let of_greedy = |firm: usize| {
             let share = self.owners.get(self.greedy[firm]?)?;
             let first = self.nodes.get(share.entries.first)?;
-            (share.bytes > self.limit / SHARE && (first.class >= self.firm) == (firm == 1)).then_some(first.what)
+            (share.bytes > self.limit / SHARE && (first.class >= self.firm) == (firm == 1))
+                .then_some(first.what)
         };
         if self.bytes > self.limit / 2
             && let Some(what) = of_greedy(0)
@@ -177,7 +184,8 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         }
         let (tentative, firm) = self.classes.split_at(usize::from(self.firm));
         // Of equals the lower class.
-        let most = tentative.iter().rev().max_by_key(|list| list.len).and_then(|list| self.nodes.get(list.first));
+        let most =
+            tentative.iter().rev().max_by_key(|list| list.len).and_then(|list| self.nodes.get(list.first));
         if self.tentative > self.limit / LEFT
             && let Some(first) = most
         {
@@ -355,9 +363,13 @@ mod tests {
     #[test]
     fn nothing_is_left_of_what_left() {
         let mut ledger = ledger();
-        let nodes: Vec<_> = (0..200).map(|n| ledger.enter(n, standing((n % 3) as u8, anybody(n % 7)))).collect();
+        let nodes: Vec<_> =
+            (0..200).map(|n| ledger.enter(n, standing((n % 3) as u8, anybody(n % 7)))).collect();
         nodes.into_iter().for_each(|node| ledger.leave(node));
-        assert_eq!((ledger.bytes, ledger.tentative, ledger.owners.len(), ledger.by_owner.len()), (0, 0, 0, 0));
+        assert_eq!(
+            (ledger.bytes, ledger.tentative, ledger.owners.len(), ledger.by_owner.len()),
+            (0, 0, 0, 0)
+        );
         assert!(ledger.classes.iter().all(|list| list.len == 0 && list.first == NONE && list.last == NONE));
     }
 }

@@ -321,7 +321,10 @@ mod tests {
         assert_eq!(&*name_of(toml, TrunkFacts { peers: &peers, ..nothing() }), "other");
         let hosts: [&[u8]; 1] = [b"Acme.PSTN.twilio.com"];
         assert_eq!(&*name_of(toml, TrunkFacts { hosts: &hosts, ..nothing() }), "twilio");
-        assert_eq!(&*name_of(toml, TrunkFacts { user_agent: Some(b"Twilio Gateway"), ..nothing() }), "twilio");
+        assert_eq!(
+            &*name_of(toml, TrunkFacts { user_agent: Some(b"Twilio Gateway"), ..nothing() }),
+            "twilio"
+        );
         let sid = |name: &str| name.eq_ignore_ascii_case("x-twilio-accountsid").then_some(b"AC0".as_slice());
         assert_eq!(&*name_of(toml, TrunkFacts { header: &sid, ..nothing() }), "twilio");
         let owner = |name: &str| (name == "X-Owner").then_some(b"ACME Inc".as_slice());

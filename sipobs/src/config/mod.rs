@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::capture;
 use crate::engine;
+use crate::link::LinkConfig;
 use crate::packet;
 use crate::privacy::{Mask, Privacy, PrivacyError};
 use crate::stream;
 use crate::transfer::absent::AbsentConfig;
 use crate::transfer::ratio::RatioConfig;
-use crate::link::LinkConfig;
 use crate::transfer::{self, Timers};
 use crate::trunk::TrunkConfig;
 

@@ -220,10 +220,9 @@ pub(crate) fn has_credentials(message: &Message<'_>) -> bool {
 /// A number for the top Via's branch: FNV-1a, as only equality within one transaction is asked for.
 fn branch(message: &Message<'_>) -> Branch {
     let branch = message.top_via().and_then(|via| via.branch()).unwrap_or_default();
-    let hash = branch
-        .iter()
-        .take(LONGEST_ID)
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = branch.iter().take(LONGEST_ID).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     // Both halves, so that the last bytes count in all bits.
     #[allow(clippy::cast_possible_truncation)]
     Branch((hash ^ hash >> 32) as u32)

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::sip::{self, CSeq};
-use crate::timestamp::Timestamp;
 use crate::record::{
     Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice,
     Outcome, Output, Quality, ReferAbsent, Seen, Side, Visibility,
 };
+use crate::sip::{self, CSeq};
+use crate::timestamp::Timestamp;
 
 const START: Timestamp = Timestamp::from_nanos(1_790_000_000_123_456_000);
 const AGENT: &str = "10.78.0.2:5060";
@@ -130,7 +130,14 @@ pub(super) fn second_leg() -> Attempt {
             line(30, AGENT, CARRIER, LegRole::Target, second, dial),
             line(80, CARRIER, AGENT, LegRole::Target, second, "SIP/2.0 100 Trying"),
             line(432, CARRIER, AGENT, LegRole::Target, second, "SIP/2.0 486 Busy Here"),
-            line(2_540, TRUNK, AGENT, LegRole::Call, (3, sip::Method::Bye), "BYE sip:agent@10.78.0.2 SIP/2.0"),
+            line(
+                2_540,
+                TRUNK,
+                AGENT,
+                LegRole::Call,
+                (3, sip::Method::Bye),
+                "BYE sip:agent@10.78.0.2 SIP/2.0",
+            ),
         ],
         ..busy()
     }

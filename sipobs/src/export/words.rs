@@ -1,7 +1,7 @@
 //! The verdicts in plain language.
 
-use crate::sip;
 use crate::record::{Attempt, Evidence, Method, Outcome, Quality, Seen};
+use crate::sip;
 
 use super::style::clean;
 

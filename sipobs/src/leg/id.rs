@@ -20,7 +20,8 @@ impl LegId {
 
     /// The id of the leg in `slot` that came after `before` others. `None` where the numbers have run out.
     pub(super) fn new(before: u64, slot: Slot) -> Option<Self> {
-        let generation = before.checked_add(1).filter(|generation| generation >> (u64::BITS - SLOT_BITS) == 0)?;
+        let generation =
+            before.checked_add(1).filter(|generation| generation >> (u64::BITS - SLOT_BITS) == 0)?;
         let slot = u64::from(slot);
         NonZeroU64::new(generation << SLOT_BITS | slot).filter(|_| slot >> SLOT_BITS == 0).map(Self)
     }

@@ -29,9 +29,7 @@ pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
 pub(crate) use party::Party;
 pub(crate) use rare::{Claim, HeaderValue, MOST, Rare, Refer};
-pub(crate) use record::{
-    Branch, Dialects, Final, Invite, Leg, Media, Origin, Ties, Transaction, cut,
-};
+pub(crate) use record::{Branch, Dialects, Final, Invite, Leg, Media, Origin, Ties, Transaction, cut};
 use record::{Call, End};
 use texts::Texts;
 pub(crate) use when::When;
@@ -195,7 +193,8 @@ impl Legs {
         if newest.is_some() {
             self.look_for_surplus(call_id);
         }
-        let end = |tag: Option<&[u8]>| End::new(tag.and_then(|tag| self.tag(tag)), tag.is_some_and(is_livekit));
+        let end =
+            |tag: Option<&[u8]>| End::new(tag.and_then(|tag| self.tag(tag)), tag.is_some_and(is_livekit));
         let leg = Leg {
             id: LegId::new(self.born, 0)?,
             started: new.time,
@@ -235,7 +234,8 @@ impl Legs {
         match self.place(hash, newest) {
             Some(place) => place.1 = slot,
             None => {
-                self.by_call_id.insert_unique(hash, (half(hash), slot), |(half, _)| whole(*half));
+                let half = half(hash);
+                self.by_call_id.insert_unique(whole(half), (half, slot), |(half, _)| whole(*half));
             }
         }
         Some(id)
@@ -284,7 +284,9 @@ impl Legs {
 
     /// Lets no further message find a leg, of which all is told: only the verdicts on other legs still need it.
     pub(crate) fn retire(&mut self, id: LegId) {
-        let Some(leg) = self.slab.get_mut(id.slot()).filter(|leg| leg.id == id && !leg.retired) else { return };
+        let Some(leg) = self.slab.get_mut(id.slot()).filter(|leg| leg.id == id && !leg.retired) else {
+            return;
+        };
         leg.retired = true;
         let (slot, older) = (id.slot(), leg.older);
         let hash = self.hasher.hash_one(leg.call_id());

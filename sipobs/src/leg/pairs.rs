@@ -110,7 +110,8 @@ impl Pairs {
         for pair in pairs {
             if !seen.contains(&pair) {
                 seen.push(pair);
-                lost = lost.and(self.known.get(&pair).map_or_else(Lost::default, |known| known.log.since(mark)));
+                lost =
+                    lost.and(self.known.get(&pair).map_or_else(Lost::default, |known| known.log.since(mark)));
             }
         }
         lost

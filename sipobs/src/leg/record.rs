@@ -384,7 +384,11 @@ impl Leg {
         } else {
             0
         };
-        super::OVERHEAD + size_of::<Self>() + self.texts.bytes() + transactions + self.rare().map_or(0, Rare::bytes)
+        super::OVERHEAD
+            + size_of::<Self>()
+            + self.texts.bytes()
+            + transactions
+            + self.rare().map_or(0, Rare::bytes)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::timestamp::Timestamp;
 use crate::transfer::attempt::Side;
 
 // The generator lives with the project's chores; only its plan, plain data and dice, is needed here.
-#[path = "../../../../xtask/src/traffic/plan.rs"]
+#[path = "../../../xtask/src/traffic/plan.rs"]
 #[allow(
     dead_code,
     clippy::cast_possible_truncation,

@@ -117,5 +117,8 @@ pub(super) fn media(legs: &Legs, message: &Message<'_>) -> Option<Media> {
     #[allow(clippy::cast_possible_truncation, reason = "half of a hash is enough for a tie-break")]
     let half = |hash: u64| hash as u32;
     let port = half(legs.hash_of((address, audio.port)));
-    Some(Media { host: half(legs.hash_of(address)), port: port.try_into().unwrap_or(std::num::NonZeroU32::MIN) })
+    Some(Media {
+        host: half(legs.hash_of(address)),
+        port: port.try_into().unwrap_or(std::num::NonZeroU32::MIN),
+    })
 }

@@ -88,9 +88,7 @@ impl Evidence {
             Self::Caller => weights.caller,
             Self::ReferTo => weights.refer_to,
             Self::ReferredBy => weights.referred_by,
-            Self::Header(index) => {
-                config.headers.get(usize::from(index)).map_or(1.0, |header| header.weight)
-            }
+            Self::Header(index) => config.headers.get(usize::from(index)).map_or(1.0, |header| header.weight),
             Self::SessionId => weights.session_id,
             Self::TargetDialog => weights.target_dialog,
             Self::Join => weights.join,
@@ -109,7 +107,12 @@ pub(super) struct Known<'a> {
 }
 
 /// The calls that `leg` could belong to, as it begins; `None` if there are none.
-pub(super) fn candidates(known: Known<'_>, leg: &Leg, parties: &Parties, clues: &Clues<'_>) -> Option<Second> {
+pub(super) fn candidates(
+    known: Known<'_>,
+    leg: &Leg,
+    parties: &Parties,
+    clues: &Clues<'_>,
+) -> Option<Second> {
     let Known { legs, index, config } = known;
     let host = leg.hosts.0;
     let own = Own { leg, parties };
@@ -150,7 +153,10 @@ pub(super) fn candidates(known: Known<'_>, leg: &Leg, parties: &Parties, clues: 
         (clues.join, Evidence::Join),
         (clues.target_dialog, Evidence::TargetDialog),
     ] {
-        call_id.and_then(|call_id| search.named(call_id)).into_iter().for_each(|call| search.tie(call, evidence, None));
+        call_id
+            .and_then(|call_id| search.named(call_id))
+            .into_iter()
+            .for_each(|call| search.tie(call, evidence, None));
     }
     if let Some(replaced) = rare.and_then(|rare| rare.replaces) {
         let key = legs.hash_of(By::Replaces(replaced));
@@ -216,9 +222,10 @@ pub(super) fn called(leg: &Leg) -> impl Iterator<Item = Party> + '_ {
 fn forwards(known: Known<'_>, own: Own<'_>) -> bool {
     let Known { legs, index, .. } = known;
     let Own { leg, parties } = own;
-    let asked = [&parties.request, &parties.from].into_iter().flatten().flat_map(|party| {
-        index.get(legs.hash_of(By::Dialing(leg.hosts.0, party.tail()))).take(MOST_DIALING)
-    });
+    let asked = [&parties.request, &parties.from]
+        .into_iter()
+        .flatten()
+        .flat_map(|party| index.get(legs.hash_of(By::Dialing(leg.hosts.0, party.tail()))).take(MOST_DIALING));
     asked.filter_map(|id| legs.get(id)).any(|other| {
         let same = |one: Option<Party>, other: &Option<Party>| {
             one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one.same(other))
@@ -226,7 +233,8 @@ fn forwards(known: Known<'_>, own: Own<'_>) -> bool {
         other.id != leg.id
             && !talks_to_itself(other)
             && seconds(other.started, leg.started) <= FORWARDED_WITHIN
-            && (same(Party::of_uri(other.first_request()), &parties.request) || same(from(other), &parties.from))
+            && (same(Party::of_uri(other.first_request()), &parties.request)
+                || same(from(other), &parties.from))
     })
 }
 
@@ -342,8 +350,9 @@ impl Search<'_> {
         let (weights, own) = (&config.weights, self.own.leg);
         let media = own.ties.media[0];
         let places = |call: &Leg| call.ties.media.into_iter().flatten();
-        let shares_host =
-            |call: &Leg| media.is_some_and(|own| call.ties.media.into_iter().flatten().any(|its| its.host == own.host));
+        let shares_host = |call: &Leg| {
+            media.is_some_and(|own| call.ties.media.into_iter().flatten().any(|its| its.host == own.host))
+        };
         let all_share = self.found.keys().all(|call| legs.get(*call).is_some_and(shares_host));
         for candidate in self.found.values_mut() {
             let Some(call) = legs.get(candidate.call) else { continue };

@@ -47,7 +47,8 @@ impl Links {
             State::Dialing => leg.started + self.patience,
             // What becomes of a lone call after a failed leg tells nothing.
             State::Failed { at, .. }
-                if second.is_alone() && confidence_of(self.prior(legs, leg, second)) >= self.config.link_at =>
+                if second.is_alone()
+                    && confidence_of(self.prior(legs, leg, second)) >= self.config.link_at =>
             {
                 at
             }
@@ -66,8 +67,10 @@ impl Links {
         if due.min(all.unwrap_or(due)) <= now {
             return None;
         }
-        let owners = second.candidates.iter().filter(|candidate| Self::may_have_gone(legs, leg, second, candidate));
-        let ends: Vec<_> = owners.filter_map(|owner| Some((owner.call, self.gone_at(legs, owner.call)?))).collect();
+        let owners =
+            second.candidates.iter().filter(|candidate| Self::may_have_gone(legs, leg, second, candidate));
+        let ends: Vec<_> =
+            owners.filter_map(|owner| Some((owner.call, self.gone_at(legs, owner.call)?))).collect();
         let gone = |call| ends.iter().any(|(known, at)| *known == call && *at <= now);
         if ends.iter().any(|(_, at)| *at <= now)
             && matches!(self.verdict(legs, leg, second, now), Decision::Linked { call, .. } if gone(call))

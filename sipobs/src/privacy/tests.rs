@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::sip::{CSeq, Method as SipMethod};
-use crate::steps::steps_of;
-use crate::timestamp::Timestamp;
 use crate::record::{
     AlertKind, Diagnosis, Evidence, Kind, LadderLine, Leg, Link, Method, Notice, Outcome, Quality,
     ReferAbsent, Seen, Visibility,
 };
+use crate::sip::{CSeq, Method as SipMethod};
+use crate::steps::steps_of;
+use crate::timestamp::Timestamp;
 
 mod property;
 

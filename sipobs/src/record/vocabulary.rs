@@ -46,7 +46,9 @@ macro_rules! words {
 words!(Method, Kind, Outcome, Evidence, Side, Seen, AlertKind, Dialect, Answered, ByeFrom);
 
 /// How a transfer was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Method {
     /// REFER (RFC 3515).
@@ -62,7 +64,9 @@ pub enum Method {
 }
 
 /// Blind or attended (RFC 5589).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// No consultation was seen.
@@ -72,7 +76,9 @@ pub enum Kind {
 }
 
 /// What became of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are the output contract's own")]
 pub enum Outcome {
@@ -96,7 +102,9 @@ pub enum Outcome {
 }
 
 /// What an outcome rests on, strongest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Evidence {
     /// The target's own final answer was seen (and, for 200, its ACK), or the REFER's own refusal.
@@ -110,7 +118,9 @@ pub enum Evidence {
 }
 
 /// The ends of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Side {
     /// Who sent the first INVITE.
@@ -135,7 +145,9 @@ pub enum Seen {
 }
 
 /// The alerts of the output contract, each raised once an incident; an incident ends when REFERs return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum AlertKind {
     /// So many answered calls in a row without a REFER are improbable on this trunk, going by its own
@@ -150,7 +162,9 @@ pub enum AlertKind {
 }
 
 /// Platforms and providers that can be told by their ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "lowercase")]
 #[allow(missing_docs, reason = "each is the product of its name")]
 pub enum Dialect {
@@ -162,7 +176,9 @@ pub enum Dialect {
 }
 
 /// What carried the deciding status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Answered {
     /// The target leg's own answer.
@@ -174,7 +190,9 @@ pub enum Answered {
 }
 
 /// Who ended the dialog that was to be transferred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum ByeFrom {
     /// Who asked for the transfer.
@@ -210,6 +228,9 @@ mod tests {
     #[test]
     fn a_wrong_word_is_answered_with_the_right_ones() {
         let error = serde_json::from_str::<Method>("\"transfer\"").unwrap_err().to_string();
-        assert!(error.contains("`transfer`") && error.contains("refer, invite, redirect, also, refer_bye"), "{error}");
+        assert!(
+            error.contains("`transfer`") && error.contains("refer, invite, redirect, also, refer_bye"),
+            "{error}"
+        );
     }
 }

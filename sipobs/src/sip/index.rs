@@ -95,7 +95,8 @@ impl<'a> Headers<'a> {
 
     /// Spellings of the headers that begin with `X-`, in any case.
     pub(super) fn extensions(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
-        let begins = |entry: &&Entry| matches!(self.bytes[usize::from(entry.start)..], [b'X' | b'x', b'-', ..]);
+        let begins =
+            |entry: &&Entry| matches!(self.bytes[usize::from(entry.start)..], [b'X' | b'x', b'-', ..]);
         self.entries().filter(begins).map(|entry| self.spelling(entry))
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::absent::AbsentConfig;
-use super::ratio::RatioConfig;
 use super::diagnosis;
+use super::ratio::RatioConfig;
 use super::stage::Lifetimes;
 use crate::link::LinkConfig;
 use crate::trunk::{self, TrunkConfig};
@@ -120,11 +120,7 @@ impl Default for Limits {
 
 impl Config {
     pub(super) fn lifetimes(&self) -> Lifetimes {
-        Lifetimes {
-            ended: self.timers.ended,
-            early: self.timers.ringing,
-            idle: self.timers.idle,
-        }
+        Lifetimes { ended: self.timers.ended, early: self.timers.ringing, idle: self.timers.idle }
     }
 }
 

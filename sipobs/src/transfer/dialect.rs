@@ -21,17 +21,14 @@ pub(super) fn of(message: &Message<'_>) -> Option<Dialect> {
 
 /// By headers of its own.
 fn by_headers(message: &Message<'_>) -> Option<Dialect> {
-    let prefixes = [
-        ("X-Twilio-", Dialect::Twilio),
-        ("X-Telnyx-", Dialect::Telnyx),
-        ("X-FS-", Dialect::FreeSwitch),
-    ];
+    let prefixes =
+        [("X-Twilio-", Dialect::Twilio), ("X-Telnyx-", Dialect::Telnyx), ("X-FS-", Dialect::FreeSwitch)];
     let begins = |name: &[u8], prefix: &str| {
         name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    message
-        .extension_headers()
-        .find_map(|name| prefixes.iter().find(|(prefix, _)| begins(name, prefix)).map(|(_, dialect)| *dialect))
+    message.extension_headers().find_map(|name| {
+        prefixes.iter().find(|(prefix, _)| begins(name, prefix)).map(|(_, dialect)| *dialect)
+    })
 }
 
 /// LiveKit names itself only in some BYEs. Its tags have a form of their own, and so has its SDP.

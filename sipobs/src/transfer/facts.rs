@@ -173,4 +173,3 @@ pub(super) fn told(message: &Message<'_>) -> Headers {
     headers.extend(telling(message));
     headers
 }
-

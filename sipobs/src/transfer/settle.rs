@@ -11,7 +11,8 @@ use super::state::PendingAttempt;
 use super::verdict::{Provisional, Verdict};
 use crate::leg::{AttemptId, Dialects, Leg};
 use crate::record::{
-    Attempt, ByeFrom, Diagnosis, Dialect, Evidence, LegRole, Notice, Outcome, Output, Quality, Seen, Visibility,
+    Attempt, ByeFrom, Diagnosis, Dialect, Evidence, LegRole, Notice, Outcome, Output, Quality, Seen,
+    Visibility,
 };
 use crate::sip::{CSeq, Method};
 use crate::timestamp::Timestamp;
@@ -162,9 +163,9 @@ impl Transfers {
             headers: &headers,
             ringing_ms: record.ringing_ms,
             answer_ms: record.answer_ms,
-            cancel_ms: target.zip(invite).and_then(|(leg, invite)| {
-                Some(invite.cancelled.get()?.millis_since(leg.started))
-            }),
+            cancel_ms: target
+                .zip(invite)
+                .and_then(|(leg, invite)| Some(invite.cancelled.get()?.millis_since(leg.started))),
             challenges: invite.map_or(0, |invite| invite.challenges),
             copies: invite.map_or(1, |invite| invite.copies),
             tel: attempt.target.tel,
@@ -235,7 +236,8 @@ fn visibility(known: Known<'_>) -> Visibility {
 }
 
 fn trunk_of(known: Known<'_>) -> TrunkId {
-    let trunks = known.attempt.all_legs().filter_map(|leg| known.stage.legs.get(leg)).map(|leg| leg.call.trunk);
+    let trunks =
+        known.attempt.all_legs().filter_map(|leg| known.stage.legs.get(leg)).map(|leg| leg.call.trunk);
     trunks.into_iter().find(|trunk| *trunk != TrunkId::OTHER).unwrap_or(TrunkId::OTHER)
 }
 

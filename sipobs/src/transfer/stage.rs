@@ -254,8 +254,7 @@ impl Stage {
     pub(super) fn draw(&mut self, heard: Heard<'_>) {
         let Heard { event, wire, message } = heard;
         let most = self.config.limits.ladder;
-        let Some(state) =
-            self.legs.get(event.leg).and_then(|leg| self.states.get_mut(leg.call.state?))
+        let Some(state) = self.legs.get(event.leg).and_then(|leg| self.states.get_mut(leg.call.state?))
         else {
             return;
         };

@@ -16,9 +16,9 @@ use serde::Serialize;
 
 use super::ids;
 use crate::export::words::{self, Tone};
+use crate::record::{Alert, Attempt, Call, LadderLine, LegRole, Output};
 use crate::sip::Method;
 use crate::timestamp::Timestamp;
-use crate::record::{Alert, Attempt, Call, LadderLine, LegRole, Output};
 
 /// Calls whose transfer has been sent and which have not ended, at most. Of those beyond, which then end without a
 /// BYE, the transfer has no parent.

@@ -149,7 +149,10 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
 /// How the outcome is to be told, as a 2xx says.
 fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere: &mut Elsewhere) {
     let refused = |value: &[u8]| {
-        value.split(|byte| *byte == b';').next().is_some_and(|v| v.trim_ascii().eq_ignore_ascii_case(b"false"))
+        value
+            .split(|byte| *byte == b';')
+            .next()
+            .is_some_and(|v| v.trim_ascii().eq_ignore_ascii_case(b"false"))
     };
     if let Some(at) = message.values(Name::ReferEventsAt).next() {
         refer.subscription = Subscription::Elsewhere;

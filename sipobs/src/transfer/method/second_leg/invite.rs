@@ -144,7 +144,9 @@ impl State {
             (Some(answer), Some(time)) if answer.status == 487 => Self::Cancelled(time, Some(answer)),
             (Some(answer), _) if is_challenge(answer.status) => Self::Challenged(answer),
             (Some(answer), _) => Self::Failed(answer),
-            (None, _) if leg.answered.is_set() => Self::Acknowledged(leg.answered.get().unwrap_or(invite.tried)),
+            (None, _) if leg.answered.is_set() => {
+                Self::Acknowledged(leg.answered.get().unwrap_or(invite.tried))
+            }
             (None, Some(time)) => Self::Cancelled(time, None),
             (None, None) if !invite.heard.is_set() => Self::Dialing,
             (None, None) => Self::Proceeding,
