@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::record::{
     Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice,
-    Outcome, Output, Quality, ReferAbsent, Seen, Side, Visibility,
+    Outcome, Output, Parties, Quality, ReferAbsent, Seen, Side, Visibility,
 };
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
@@ -85,7 +85,7 @@ pub(super) fn busy() -> Attempt {
             ),
             line(912, AGENT, TRUNK, LegRole::Call, second, "SIP/2.0 200 success"),
         ],
-        parties: vec![],
+        parties: Parties::default(),
     }
 }
 
@@ -162,7 +162,7 @@ pub(super) fn notice() -> Output {
         method: Method::Refer,
         time: START,
         outcome: Outcome::Busy,
-        parties: vec![],
+        parties: Parties::default(),
     }))
 }
 
@@ -179,7 +179,7 @@ pub(super) fn call() -> Output {
         transfers: 0,
         refer_absent: ReferAbsent::Fact { invite_unknown: false },
         seen: Seen::Both,
-        parties: vec![],
+        parties: Parties::default(),
     }))
 }
 
@@ -196,6 +196,6 @@ pub(super) fn alert() -> Output {
                 .into(),
         verdict: Some("attempts_vanished"),
         call_id: None,
-        parties: vec![],
+        parties: Parties::default(),
     }))
 }

@@ -1,15 +1,16 @@
 //! Whether confidence means what it says, on the generator's traffic.
 //!
-//! The plan of the traffic goes straight into the linker, as the dialog stage would tell it.
+//! The plan of the traffic goes straight into the linker, as the stages before it would tell it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use self::plan::{Fate, Mix, Plan, Role};
-use super::{Decision, LegFacts, LegId, LinkConfig, Links};
+use super::harness::{Ends, Harness};
+use super::{Decision, LinkConfig};
+use crate::leg::LegId;
+use crate::record::Side;
 use crate::timestamp::Timestamp;
-use crate::transfer::attempt::Side;
 
 // The generator lives with the project's chores; only its plan, plain data and dice, is needed here.
 #[path = "../../../xtask/src/traffic/plan.rs"]
@@ -68,19 +69,24 @@ fn run_with(config: LinkConfig, mix: Mix) -> Report {
         }
     }
     events.sort();
-    let mut run =
-        Run { links: Links::new(config, GONE), asked: BTreeSet::new(), legs, report: Report::default() };
+    let mut run = Run {
+        harness: Harness::new(config),
+        ids: BTreeMap::new(),
+        asked: BTreeSet::new(),
+        legs,
+        report: Report::default(),
+    };
     for (time, event, number) in events {
         run.ask_until(at(time));
         run.event(at(time), event, number);
     }
     run.ask_until(at(u64::MAX / 2000));
-    assert_eq!(run.links.counts(), super::LinkCounts::default());
     run.report
 }
 
 struct Run {
-    links: Links,
+    harness: Harness,
+    ids: BTreeMap<u64, LegId>,
     /// Legs to ask about again, and when.
     asked: BTreeSet<(Timestamp, u64)>,
     legs: BTreeMap<u64, plan::Leg>,
@@ -89,31 +95,35 @@ struct Run {
 
 impl Run {
     fn event(&mut self, now: Timestamp, event: Event, number: u64) {
-        let (leg, id) = (self.legs[&number].clone(), LegId(number));
+        let leg = self.legs[&number].clone();
+        if event == Event::Started {
+            let id = self.harness.invite(now, &number.to_string(), &ends(&leg), "");
+            self.ids.insert(number, id);
+        }
+        let id = self.ids[&number];
         match (event, leg.fate) {
             (Event::Started, _) => {
-                self.links.started(facts(&leg));
                 match leg.role {
                     Role::Inbound => {}
                     Role::Second { .. } => self.report.second_legs += 1,
                     Role::Unrelated => self.report.unrelated += 1,
                 }
-                assert!(leg.role != Role::Inbound || !self.links.could_be_second_leg(id));
+                assert!(leg.role != Role::Inbound || !self.harness.could_be_second_leg(id));
                 if leg.role != Role::Inbound {
                     self.ask(now, number);
                 }
                 return;
             }
-            (Event::Answered, _) => self.links.answered(id, now, None),
+            (Event::Answered, _) => self.harness.answered(id, now),
             (Event::Over, Fate::Answered { by_caller, .. }) => {
-                self.links.ended(id, now, if by_caller { Side::Caller } else { Side::Callee });
+                self.harness.ended(id, now, if by_caller { Side::Caller } else { Side::Callee });
             }
-            (Event::Over, Fate::Refused { status, .. }) => self.links.failed(id, now, Some(status)),
-            (Event::Over, Fate::Cancelled { .. }) => self.links.failed(id, now, Some(487)),
+            (Event::Over, Fate::Refused { status, .. }) => self.harness.failed(id, now, Some(status)),
+            (Event::Over, Fate::Cancelled { .. }) => self.harness.failed(id, now, Some(487)),
         }
         if leg.role == Role::Inbound && event == Event::Over {
-            let waiting = self.links.waiting_for(id);
-            let waits = |(_, number): &(Timestamp, u64)| waiting.contains(&LegId(*number));
+            let waiting = self.harness.links.waiting_for(&self.harness.legs, id);
+            let waits = |(_, number): &(Timestamp, u64)| waiting.contains(&self.ids[number]);
             for (due, number) in self.asked.iter().copied().filter(waits).collect::<Vec<_>>() {
                 self.asked.remove(&(due, number));
                 self.asked.insert((due.min(now + GONE), number));
@@ -124,7 +134,7 @@ impl Run {
             self.asked.remove(&asked);
             self.ask(now, number);
         } else if leg.role == Role::Inbound && event == Event::Over {
-            self.links.forget(id);
+            self.harness.forget(id);
         }
     }
 
@@ -137,13 +147,13 @@ impl Run {
 
     fn ask(&mut self, now: Timestamp, number: u64) {
         let truth = self.legs[&number].role;
-        match (self.links.decide(LegId(number), now), truth) {
+        match (self.harness.decide(self.ids[&number], now), truth) {
             (Decision::NotYet { until }, _) => {
                 assert!(until > now);
                 self.asked.insert((until, number));
             }
             (Decision::Linked { call, link, .. }, truth) => {
-                let right = truth == Role::Second { of: call.0 };
+                let right = matches!(truth, Role::Second { of } if self.ids.get(&of) == Some(&call));
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
                 let hundredths = (link.confidence * 100.0).round() as u32;
                 let count = self.report.links.entry(hundredths).or_default();
@@ -164,31 +174,9 @@ impl Run {
     }
 }
 
-fn facts(leg: &plan::Leg) -> LegFacts {
-    let host = |n: u8| IpAddr::from([10, 78, 0, n]);
-    let (caller_host, callee_host) = match leg.role {
-        Role::Inbound => (host(1), host(2)),
-        _ => (host(2), host(3)),
-    };
-    LegFacts {
-        id: LegId(leg.number),
-        call_id: leg.number.to_string(),
-        invited: at(leg.invited),
-        caller_host,
-        callee_host,
-        from: Some(leg.from.clone()),
-        to: Some(leg.to.clone()),
-        request: Some(leg.to.clone()),
-        asserted: Vec::new(),
-        diverted: Vec::new(),
-        referred_by: None,
-        replaces: None,
-        join: None,
-        target_dialog: None,
-        session_id: None,
-        keys: Vec::new(),
-        media: None,
-    }
+fn ends(leg: &plan::Leg) -> Ends {
+    let hosts = if leg.role == Role::Inbound { (1, 2) } else { (2, 3) };
+    Ends { hosts, from: leg.from.clone(), to: leg.to.clone() }
 }
 
 fn at(micros: u64) -> Timestamp {

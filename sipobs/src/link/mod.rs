@@ -42,6 +42,8 @@ mod state;
 #[cfg(test)]
 mod calibration;
 #[cfg(test)]
+mod harness;
+#[cfg(test)]
 mod tests;
 
 pub use config::{LinkConfig, LinkHeader, LinkWeights};

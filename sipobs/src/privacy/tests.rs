@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::record::{
-    AlertKind, Diagnosis, Evidence, Kind, LadderLine, Leg, Link, Method, Notice, Outcome, Quality,
+    AlertKind, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice, Outcome, Parties, Quality,
     ReferAbsent, Seen, Visibility,
 };
 use crate::sip::{CSeq, Method as SipMethod};
@@ -15,6 +15,10 @@ const KEY: &[u8] = b"correct horse battery staple";
 
 fn masks() -> [Privacy; 3] {
     [Mask::Last4, Mask::Last3, Mask::Hash].map(|mask| Privacy::new(mask, Some(KEY)).unwrap())
+}
+
+fn parties(users: &[&str]) -> Parties {
+    users.iter().copied().collect()
 }
 
 fn last4(text: &str) -> String {
@@ -81,7 +85,7 @@ fn start_lines_and_phrases() {
 
 /// `text` with the numbers of one party in it, as the outputs' sentences are masked.
 fn sentence(text: &str, party: &str) -> String {
-    Privacy::default().sentence(text, &Known::of(&[party.to_owned()], &[]))
+    Privacy::default().sentence(text, &Known::of(&parties(&[party]), &[]))
 }
 
 fn answered(status: &str) -> Known {
@@ -208,7 +212,7 @@ fn digits_that_are_no_number() {
         assert_eq!(last4(text), text);
     }
     // The host of a URI without a user is nobody's number.
-    let known = Known::of(&[], &["sip:10.77.0.11;transport=udp", "sip:10.77.0.11:5060"]);
+    let known = Known::of(&parties(&[]), &["sip:10.77.0.11;transport=udp", "sip:10.77.0.11:5060"]);
     let text = "BYE sip:10.77.0.11;transport=udp SIP/2.0";
     assert_eq!(Privacy::default().sentence(text, &known), text);
     // A status stands before its phrase, and a phrase may begin with a number.
@@ -355,7 +359,7 @@ fn a_partys_number_in_pieces_in_a_call_id() {
         ("a@1.0.0.75", "a@1.0.0.75"),
         ("1838239481@ip-1-0-0-75:5060", "1838239481@ip-1-0-0-75:5060"),
     ] {
-        let known = Known::of(&["+15551234567".to_owned(), "10075".to_owned(), "alice".to_owned()], &[]);
+        let known = Known::of(&parties(&["+15551234567", "10075", "alice"]), &[]);
         assert_eq!(Privacy::default().key(call_id, &known), masked);
     }
 }
@@ -363,7 +367,7 @@ fn a_partys_number_in_pieces_in_a_call_id() {
 /// Four times the text takes four times the steps.
 #[test]
 fn masking_is_linear() {
-    let known = Known::of(&["15551234567".to_owned(), "11111".to_owned()], &[]);
+    let known = Known::of(&parties(&["15551234567", "11111"]), &[]);
     for unit in [
         "1",
         "1 ",
@@ -444,7 +448,7 @@ fn counts_in_alerts_are_no_numbers() {
         message: message.clone(),
         verdict: None,
         call_id: None,
-        parties: vec![],
+        parties: Parties::default(),
     }));
     Privacy::default().output(&mut output);
     let Output::Alert(alert) = output else { panic!("not an alert") };
@@ -463,7 +467,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         transfers: 0,
         refer_absent: ReferAbsent::No,
         seen: Seen::Both,
-        parties: parties.iter().map(|party| (*party).to_owned()).collect(),
+        parties: self::parties(parties),
     }))
 }
 
@@ -477,7 +481,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         frame: 1,
         copies: 1,
         time: Timestamp::default(),
-        leg: Leg::Call,
+        leg: LegRole::Call,
         cseq: CSeq { number: 1, method: SipMethod::Invite },
     };
     Output::Transfer(Box::new(Attempt {
@@ -514,7 +518,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
             line(format!("REFER sip:{user}:{number}@h SIP/2.0 → <tel:{dashed}>")),
             line(format!("SIP/2.0 404 {number}")),
         ],
-        parties: vec![number.to_owned(), user.to_owned()],
+        parties: parties(&[number, user]),
     }))
 }
 

@@ -20,6 +20,9 @@ impl std::fmt::Debug for Parties {
 }
 
 impl Parties {
+    /// Nobody.
+    pub const NONE: Self = Self { text: String::new(), ends: SmallVec::new_const() };
+
     /// Adds a user, unless it is there already.
     pub fn add(&mut self, user: &str) {
         if user.is_empty() || self.iter().any(|known| known == user) {

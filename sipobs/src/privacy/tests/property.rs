@@ -17,7 +17,7 @@ proptest! {
                     method: Method::Refer,
                     time: Timestamp::default(),
                     outcome: Outcome::Busy,
-                    parties: vec![number.clone()],
+                    parties: [number.as_str()].into_iter().collect(),
                 })),
             ] {
                 privacy.output(&mut output);
@@ -69,7 +69,7 @@ proptest! {
                 prop_assert!(!read.contains(part), "{} → {}", text, once);
             }
             prop_assert_eq!(&privacy.text(&once), &once, "{}", text);
-            let known = Known::of(std::slice::from_ref(&number), &[]);
+            let known = Known::of(&[number.as_str()].into_iter().collect(), &[]);
             let key = privacy.key(&written, &known);
             prop_assert_eq!(privacy.key(&key, &Known::default()), key);
         }
@@ -88,7 +88,7 @@ proptest! {
             written.push_str(if separated { separator } else { "" });
             written.push(digit);
         }
-        let known = Known::of(std::slice::from_ref(&number), &[]);
+        let known = Known::of(&[number.as_str()].into_iter().collect(), &[]);
         let privacy = Privacy::default();
         let tail = &number[number.len() - 4..];
         prop_assert_eq!(

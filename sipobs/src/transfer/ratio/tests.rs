@@ -26,7 +26,7 @@ const PLAIN: RatioCall<'static> = RatioCall {
     trunk: "t",
     expected: None,
     call_id: "a",
-    parties: &[],
+    parties: &Parties::NONE,
     talked: Duration::from_secs(60),
     refer: false,
     invite: false,

@@ -1,7 +1,7 @@
 //! Redirects, and BYEs that hand a call over.
 
 use super::*;
-use crate::transfer::{Evidence, Method, Outcome, ReferAbsent};
+use crate::record::{Evidence, Method, Outcome, ReferAbsent};
 
 #[test]
 fn redirected_and_not_followed() {

@@ -1,7 +1,7 @@
 //! The second-leg machine.
 
 use super::*;
-use crate::transfer::{Evidence, Kind, Method, Outcome, ReferAbsent};
+use crate::record::{Evidence, Kind, Method, Outcome, ReferAbsent};
 
 fn checked(attempt: &Attempt, outcome: Outcome, status: Option<u16>) {
     assert_eq!((attempt.method, attempt.outcome, attempt.status), (Method::Invite, outcome, status));
@@ -159,7 +159,7 @@ fn the_consultation_before_a_refer_is_no_second_leg() {
         (Method::Refer, Kind::Attended, Outcome::Succeeded)
     );
     assert_eq!((attempt.evidence, attempt.target_call_id.as_deref()), (Evidence::Confirmed, Some("c@t")));
-    assert!(attempt.messages.iter().any(|line| line.leg == crate::transfer::Leg::Consultation));
+    assert!(attempt.messages.iter().any(|line| line.leg == crate::record::LegRole::Consultation));
 }
 
 #[test]

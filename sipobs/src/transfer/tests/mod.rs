@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Attempt, Call, Config, Output, Side, Transfers};
+use super::{Config, Transfers};
+use crate::record::{Attempt, Call, Output, Side};
 use crate::sip::Message;
 use crate::stream::{Damage, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;

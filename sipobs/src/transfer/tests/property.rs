@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::transfer::{Method, Outcome};
+use crate::record::{Method, Outcome};
 
 /// One message of a script, not yet sent.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The REFER machine.
 
 use super::*;
-use crate::transfer::{Evidence, Kind, Method, Outcome, Seen};
+use crate::record::{Evidence, Kind, Method, Outcome, Seen};
 
 fn verdict(attempt: &Attempt) -> (Outcome, Evidence, Option<u16>) {
     (attempt.outcome, attempt.evidence, attempt.status)
@@ -320,7 +320,7 @@ fn outside_the_dialog() {
     world.at(20.0).bye(A, Side::Caller).at(120.0);
     let (_, calls) = world.said();
     assert_eq!(calls.len(), 1);
-    assert_eq!((calls[0].transfers, &calls[0].refer_absent), (1, &crate::transfer::ReferAbsent::No));
+    assert_eq!((calls[0].transfers, &calls[0].refer_absent), (1, &crate::record::ReferAbsent::No));
 
     // A REFER that names no dialog just asks for a call.
     let mut world = World::called();
