@@ -24,8 +24,6 @@ const SHARE: usize = 4;
 const LEFT: usize = 8;
 /// Most classes a table may have.
 const CLASSES: usize = 8;
-/// No entry.
-const NONE: Slot = Slot::MAX;
 
 /// Why an entry has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +69,7 @@ pub(crate) struct Ledger<O> {
 struct Node {
     /// What its owner knows the entry by.
     what: Slot,
-    owner: Slot,
+    owner: Option<Slot>,
     bytes: u32,
     class: u8,
     in_class: Link,
@@ -80,14 +78,14 @@ struct Node {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    before: Slot,
-    after: Slot,
+    before: Option<Slot>,
+    after: Option<Slot>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct List {
-    first: Slot,
-    last: Slot,
+    first: Option<Slot>,
+    last: Option<Slot>,
     len: u32,
 }
 
@@ -146,8 +144,8 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     /// An entry has changed. It is the youngest of its class if that changed.
     pub(crate) fn change(&mut self, node: Slot, standing: Standing<O>) {
         let Some(known) = self.nodes.get(node) else { return };
-        let owner = (known.owner != NONE).then(|| self.owners.get(known.owner).map(|share| share.owner));
-        if known.class != standing.class || owner.flatten() != standing.owner {
+        let owner = known.owner.and_then(|owner| self.owners.get(owner)).map(|share| share.owner);
+        if known.class != standing.class || owner != standing.owner {
             self.resize(node, 0);
             self.unlink(node);
             let owner = self.owner(standing.owner);
@@ -170,7 +168,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     pub(crate) fn crowded(&self) -> Option<(Reason, Slot)> {
         let of_greedy = |firm: usize| {
             let share = self.owners.get(self.greedy[firm]?)?;
-            let first = self.nodes.get(share.entries.first)?;
+            let first = self.nodes.get(share.entries.first?)?;
             (share.bytes > self.limit / SHARE && (first.class >= self.firm) == (firm == 1))
                 .then_some(first.what)
         };
@@ -185,7 +183,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         let (tentative, firm) = self.classes.split_at(usize::from(self.firm));
         // Of equals the lower class.
         let most =
-            tentative.iter().rev().max_by_key(|list| list.len).and_then(|list| self.nodes.get(list.first));
+            tentative.iter().rev().max_by_key(|list| list.len).and_then(|list| self.nodes.get(list.first?));
         if self.tentative > self.limit / LEFT
             && let Some(first) = most
         {
@@ -194,30 +192,30 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         if let Some(what) = of_greedy(1) {
             return Some((Reason::Share, what));
         }
-        let first = firm.iter().find_map(|list| self.nodes.get(list.first)).or(most);
+        let first = firm.iter().find_map(|list| self.nodes.get(list.first?)).or(most);
         first.map(|first| (Reason::Room, first.what))
     }
 
     /// The owner's place among the owners.
-    fn owner(&mut self, owner: Option<O>) -> Slot {
-        let Some(owner) = owner else { return NONE };
+    fn owner(&mut self, owner: Option<O>) -> Option<Slot> {
+        let owner = owner?;
         let Self { owners, by_owner, hasher, .. } = self;
         let hash = hasher.hash_one(owner);
         let is = |slot: &Slot| owners.get(*slot).is_some_and(|share| share.owner == owner);
         if let Some(slot) = by_owner.find(hash, is) {
-            return *slot;
+            return Some(*slot);
         }
         let slot = owners.insert(Share { owner, bytes: 0, entries: List::EMPTY });
         by_owner.insert_unique(hash, slot, |slot| {
             owners.get(*slot).map_or(0, |share| hasher.hash_one(share.owner))
         });
-        slot
+        Some(slot)
     }
 
     fn link(&mut self, node: Slot) {
         let Some(&Node { owner, class, .. }) = self.nodes.get(node) else { return };
         self.classes[usize::from(class)].push(&mut self.nodes, node, |node| &mut node.in_class);
-        if let Some(share) = self.owners.get_mut(owner) {
+        if let Some((owner, share)) = owner.and_then(|owner| Some((owner, self.owners.get_mut(owner)?))) {
             share.entries.push(&mut self.nodes, node, |node| &mut node.in_owner);
         }
     }
@@ -225,7 +223,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     fn unlink(&mut self, node: Slot) {
         let Some(&Node { owner, class, .. }) = self.nodes.get(node) else { return };
         self.classes[usize::from(class)].remove(&mut self.nodes, node, |node| &mut node.in_class);
-        if let Some(share) = self.owners.get_mut(owner) {
+        if let Some((owner, share)) = owner.and_then(|owner| Some((owner, self.owners.get_mut(owner)?))) {
             share.entries.remove(&mut self.nodes, node, |node| &mut node.in_owner);
             if share.entries.len == 0 {
                 let hash = self.hasher.hash_one(share.owner);
@@ -247,7 +245,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         if firm == 0 {
             self.tentative = self.tentative - old + new;
         }
-        if let Some(share) = self.owners.get_mut(owner) {
+        if let Some((owner, share)) = owner.and_then(|owner| Some((owner, self.owners.get_mut(owner)?))) {
             share.bytes = share.bytes - old + new;
             if share.bytes > self.limit / SHARE {
                 self.greedy[firm] = Some(owner);
@@ -257,33 +255,32 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
 }
 
 impl Link {
-    const NONE: Self = Self { before: NONE, after: NONE };
+    const NONE: Self = Self { before: None, after: None };
 }
 
 impl List {
-    const EMPTY: Self = Self { first: NONE, last: NONE, len: 0 };
+    const EMPTY: Self = Self { first: None, last: None, len: 0 };
 
     fn push(&mut self, nodes: &mut Slab<Node>, slot: Slot, link: fn(&mut Node) -> &mut Link) {
-        if let Some(last) = nodes.get_mut(self.last) {
-            link(last).after = slot;
-        } else {
-            self.first = slot;
+        match self.last.and_then(|last| nodes.get_mut(last)) {
+            Some(last) => link(last).after = Some(slot),
+            None => self.first = Some(slot),
         }
         if let Some(node) = nodes.get_mut(slot) {
-            *link(node) = Link { before: self.last, after: NONE };
+            *link(node) = Link { before: self.last, after: None };
         }
-        self.last = slot;
+        self.last = Some(slot);
         self.len += 1;
     }
 
     fn remove(&mut self, nodes: &mut Slab<Node>, slot: Slot, link: fn(&mut Node) -> &mut Link) {
         let Some(node) = nodes.get_mut(slot) else { return };
         let Link { before, after } = *link(node);
-        match nodes.get_mut(before) {
+        match before.and_then(|before| nodes.get_mut(before)) {
             Some(node) => link(node).after = after,
             None => self.first = after,
         }
-        match nodes.get_mut(after) {
+        match after.and_then(|after| nodes.get_mut(after)) {
             Some(node) => link(node).before = before,
             None => self.last = before,
         }
@@ -304,13 +301,17 @@ mod tests {
         Standing { class, owner: Some(owner), bytes: 1 }
     }
 
-    fn fill(ledger: &mut Ledger<char>, what: std::ops::Range<Slot>, class: u8, owner: impl Fn(Slot) -> char) {
+    fn slot(n: u32) -> Slot {
+        Slot::new(n).unwrap()
+    }
+
+    fn fill(ledger: &mut Ledger<char>, what: std::ops::Range<u32>, class: u8, owner: impl Fn(u32) -> char) {
         for what in what {
-            ledger.enter(what, standing(class, owner(what)));
+            ledger.enter(slot(what), standing(class, owner(what)));
         }
     }
 
-    fn anybody(what: Slot) -> char {
+    fn anybody(what: u32) -> char {
         char::from_u32(0x1_0000 + what).unwrap()
     }
 
@@ -320,13 +321,13 @@ mod tests {
         fill(&mut ledger, 0..20, 2, |_| 'a');
         fill(&mut ledger, 20..30, 1, |_| 'a');
         fill(&mut ledger, 30..101, 0, anybody);
-        assert_eq!(ledger.crowded(), Some((Reason::Room, 30)));
+        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(30))));
         // However valuable it makes itself look.
         let mut ledger = self::ledger();
         fill(&mut ledger, 0..20, 2, |_| 'a');
         fill(&mut ledger, 20..30, 0, |_| 'a');
         fill(&mut ledger, 30..101, 1, anybody);
-        assert_eq!(ledger.crowded(), Some((Reason::Room, 30)));
+        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(30))));
     }
 
     #[test]
@@ -334,11 +335,11 @@ mod tests {
         let mut ledger = ledger();
         fill(&mut ledger, 0..30, 2, |_| 'a');
         fill(&mut ledger, 30..56, 0, |_| 'b');
-        assert_eq!(ledger.crowded(), Some((Reason::Share, 30)));
+        assert_eq!(ledger.crowded(), Some((Reason::Share, slot(30))));
         let mut ledger = self::ledger();
         fill(&mut ledger, 0..20, 2, |_| 'a');
         fill(&mut ledger, 20..101, 2, |_| 'b');
-        assert_eq!(ledger.crowded(), Some((Reason::Share, 20)), "also with what others confirmed");
+        assert_eq!(ledger.crowded(), Some((Reason::Share, slot(20))), "also with what others confirmed");
     }
 
     #[test]
@@ -346,16 +347,16 @@ mod tests {
         let mut ledger = ledger();
         fill(&mut ledger, 0..90, 2, anybody);
         fill(&mut ledger, 90..101, 0, |_| 'b');
-        assert_eq!(ledger.crowded(), Some((Reason::Room, 0)));
+        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(0))));
     }
 
     #[test]
     fn what_changes_class_is_the_youngest_in_it() {
         let mut ledger = ledger();
-        let first = ledger.enter(0, standing(0, 'a'));
+        let first = ledger.enter(slot(0), standing(0, 'a'));
         fill(&mut ledger, 1..101, 2, anybody);
         ledger.change(first, standing(2, 'a'));
-        assert_eq!(ledger.crowded(), Some((Reason::Room, 1)));
+        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(1))));
         ledger.change(first, Standing { bytes: 0, ..standing(2, 'a') });
         assert_eq!((ledger.crowded(), ledger.bytes()), (None, 100));
     }
@@ -364,12 +365,12 @@ mod tests {
     fn nothing_is_left_of_what_left() {
         let mut ledger = ledger();
         let nodes: Vec<_> =
-            (0..200).map(|n| ledger.enter(n, standing((n % 3) as u8, anybody(n % 7)))).collect();
+            (0..200).map(|n| ledger.enter(slot(n), standing((n % 3) as u8, anybody(n % 7)))).collect();
         nodes.into_iter().for_each(|node| ledger.leave(node));
         assert_eq!(
             (ledger.bytes, ledger.tentative, ledger.owners.len(), ledger.by_owner.len()),
             (0, 0, 0, 0)
         );
-        assert!(ledger.classes.iter().all(|list| list.len == 0 && list.first == NONE && list.last == NONE));
+        assert!(ledger.classes.iter().all(|list| list.len == 0 && list.first.is_none() && list.last.is_none()));
     }
 }

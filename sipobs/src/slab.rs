@@ -1,10 +1,13 @@
 //! Values in numbered slots, in chunks: a table of a million grows without moving or copying what it holds.
 
+use std::num::NonZeroU32;
+
 /// Values of a chunk: few enough that a small table stays small.
 const CHUNK: usize = 256;
 
 /// A slot's number. Freed slots are used again, so whoever keeps one must know that it is still the same value's.
-pub(crate) type Slot = u32;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Slot(NonZeroU32);
 
 /// Values in slots.
 #[derive(Debug)]
@@ -12,6 +15,23 @@ pub(crate) struct Slab<T> {
     chunks: Vec<Vec<Option<T>>>,
     free: Vec<Slot>,
     len: usize,
+}
+
+impl Slot {
+    /// The slot of this number.
+    pub(crate) fn new(index: u32) -> Option<Self> {
+        index.checked_add(1).and_then(NonZeroU32::new).map(Self)
+    }
+
+    /// Its number, from 0.
+    pub(crate) const fn index(self) -> u32 {
+        self.0.get() - 1
+    }
+
+    fn place(self) -> (usize, usize) {
+        let index = self.index() as usize;
+        (index / CHUNK, index % CHUNK)
+    }
 }
 
 impl<T> Default for Slab<T> {
@@ -30,11 +50,11 @@ impl<T> Slab<T> {
     ///
     /// # Panics
     ///
-    /// Beyond 2³² values, which no memory budget allows.
+    /// Beyond 2³² - 1 values, which no memory budget allows.
     pub(crate) fn insert(&mut self, value: T) -> Slot {
         self.len += 1;
         if let Some(slot) = self.free.pop() {
-            let (chunk, at) = place(slot);
+            let (chunk, at) = slot.place();
             self.chunks[chunk][at] = Some(value);
             return slot;
         }
@@ -44,21 +64,22 @@ impl<T> Slab<T> {
         let last = self.chunks.len() - 1;
         let chunk = &mut self.chunks[last];
         chunk.push(Some(value));
-        Slot::try_from(last * CHUNK + chunk.len() - 1).expect("fewer than 2^32 slots")
+        let index = u32::try_from(last * CHUNK + chunk.len() - 1);
+        index.ok().and_then(Slot::new).expect("fewer than 2^32 - 1 slots")
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&T> {
-        let (chunk, at) = place(slot);
+        let (chunk, at) = slot.place();
         self.chunks.get(chunk)?.get(at)?.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        let (chunk, at) = place(slot);
+        let (chunk, at) = slot.place();
         self.chunks.get_mut(chunk)?.get_mut(at)?.as_mut()
     }
 
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<T> {
-        let (chunk, at) = place(slot);
+        let (chunk, at) = slot.place();
         let value = self.chunks.get_mut(chunk)?.get_mut(at)?.take()?;
         self.len -= 1;
         self.free.push(slot);
@@ -76,11 +97,6 @@ impl<T> Slab<T> {
     }
 }
 
-fn place(slot: Slot) -> (usize, usize) {
-    let slot = slot as usize;
-    (slot / CHUNK, slot % CHUNK)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +110,6 @@ mod tests {
         assert_eq!(slab.insert(1000), slots[7]);
         assert_eq!((slab.get(slots[7]), slab.get(slots[999])), (Some(&1000), Some(&999)));
         assert_eq!(slab.iter().count(), 1000);
-        assert_eq!(slab.get(1000), None);
+        assert_eq!(slab.get(Slot::new(1000).unwrap()), None);
     }
 }

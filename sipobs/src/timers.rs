@@ -7,7 +7,7 @@ use crate::timestamp::Timestamp;
 
 /// What a deadline is for. Of several at one moment those of attempts come first: their verdicts shall not rest on what
 /// the others forget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
     /// The verdict on an attempt may stand.
     Attempt(AttemptId),
@@ -23,7 +23,14 @@ pub(crate) enum Deadline {
 
 /// Deadlines in order; of equals, in the order of what they are for.
 #[derive(Debug, Default)]
-pub(crate) struct Timers(BTreeSet<(Timestamp, Deadline)>);
+pub(crate) struct Timers(BTreeSet<(Timestamp, Packed)>);
+
+/// A deadline in eight bytes: what it is for in the upper bits, whose it is below. There is one for every leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Packed(u64);
+
+/// Bits that say whose a deadline is.
+const WHOSE: u32 = 61;
 
 impl Timers {
     /// Sets a deadline in place of `old`, which its owner keeps.
@@ -32,13 +39,13 @@ impl Timers {
             return;
         }
         self.cancel(what, old);
-        self.0.insert((at, what));
+        self.0.insert((at, what.into()));
     }
 
     /// Takes a deadline back.
     pub(crate) fn cancel(&mut self, what: Deadline, at: Option<Timestamp>) {
         if let Some(at) = at {
-            self.0.remove(&(at, what));
+            self.0.remove(&(at, what.into()));
         }
     }
 
@@ -51,7 +58,35 @@ impl Timers {
     pub(crate) fn pop(&mut self, now: Timestamp) -> Option<(Timestamp, Deadline)> {
         let next = self.0.first().filter(|(at, _)| *at <= now).copied()?;
         self.0.remove(&next);
-        Some(next)
+        Some((next.0, next.1.deadline()?))
+    }
+}
+
+impl From<Deadline> for Packed {
+    fn from(deadline: Deadline) -> Self {
+        let (what, whose) = match deadline {
+            Deadline::Attempt(AttemptId(id)) => (0, id),
+            Deadline::Second(leg) => (1, leg.number()),
+            Deadline::Learn(leg) => (2, leg.number()),
+            Deadline::Leave(leg) => (3, leg.number()),
+            Deadline::Leg(leg) => (4, leg.number()),
+        };
+        Self(what << WHOSE | whose)
+    }
+}
+
+impl Packed {
+    fn deadline(self) -> Option<Deadline> {
+        let whose = self.0 & ((1 << WHOSE) - 1);
+        let leg = LegId::of_number(whose);
+        match self.0 >> WHOSE {
+            0 => Some(Deadline::Attempt(AttemptId(whose))),
+            1 => leg.map(Deadline::Second),
+            2 => leg.map(Deadline::Learn),
+            3 => leg.map(Deadline::Leave),
+            4 => leg.map(Deadline::Leg),
+            _ => None,
+        }
     }
 }
 

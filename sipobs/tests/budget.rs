@@ -14,7 +14,7 @@ use sipobs::engine::Engine;
 use sipobs::frame::{Direction, Frame, LinkType};
 use sipobs::stream::{TransportKind, WireMessage};
 use sipobs::timestamp::Timestamp;
-use sipobs::transfer::{Outcome, Output};
+use sipobs::record::{Outcome, Output};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -206,6 +206,160 @@ fn run(flood: Flood) {
         assert_eq!(outcome, Some(vec![expected(call)]), "{flood:?}: call {call}");
     }
     assert!(told.is_empty(), "{flood:?}: {told:?}");
+}
+
+/// What an ordinary call takes: how much memory while it is up, and how many allocations from its INVITE to its end.
+#[test]
+fn an_ordinary_call_takes_little() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    const UP: u64 = if cfg!(debug_assertions) { 20_000 } else { 300_000 };
+    let mut engine = engine("[privacy]\nmask = \"full\"");
+    let before = in_use();
+    let mut messages = Messages::default();
+    for call in 0..UP {
+        messages.set_up(&mut engine, call, call * 100);
+    }
+    assert!(engine.poll_output().is_none());
+    let bytes = (in_use() - before) / usize::try_from(UP).unwrap();
+    let fullness = engine.transfers().fullness();
+    assert_eq!(fullness.legs, UP);
+    let accounted = usize::try_from(fullness.bytes / UP).unwrap();
+    eprintln!("{bytes} bytes a call that is up, {accounted} of them accounted for");
+    assert!(bytes <= 900, "{bytes}");
+    assert!(bytes.abs_diff(accounted) <= bytes / 8, "{bytes} taken, {accounted} accounted for");
+
+    // Tables that have grown once need not grow again.
+    for call in 0..UP / 2 {
+        messages.hang_up(&mut engine, call, UP * 100 + call * 100);
+        while engine.poll_output().is_some() {}
+    }
+    let long_after = Timestamp::from_nanos(i64::try_from(UP * 200).unwrap() * 1_000 + 60_000_000_000);
+    engine.handle_timeout(long_after);
+    while engine.poll_output().is_some() {}
+    let start = long_after.as_nanos().cast_unsigned() / 1_000;
+    let allocations = || ALLOCATOR.stats().allocations;
+    let at = allocations();
+    for call in 0..1_000 {
+        messages.set_up(&mut engine, UP + call, start + call * 100);
+    }
+    let set_up = allocations() - at;
+    for call in 0..1_000 {
+        messages.hang_up(&mut engine, UP + call, start + 100_000 + call * 100);
+    }
+    let hung_up = allocations() - at - set_up;
+    engine.handle_timeout(Timestamp::from_nanos(long_after.as_nanos() + 60_000_000_000));
+    let mut told = 0;
+    while engine.poll_output().is_some() {
+        told += 1;
+    }
+    let ended = allocations() - at - set_up - hung_up;
+    assert_eq!(told, 1_000);
+    eprintln!("allocations of 1,000 calls: {set_up} to be set up, {hung_up} at the BYE, {ended} to be told of");
+    assert!(set_up + hung_up + ended <= 12_000);
+
+    // Copies change nothing, and so do the methods that are no call's: neither allocates.
+    let at = allocations();
+    for _ in 0..100 {
+        messages.copies(&mut engine, UP / 2 + 7, start + 200_000);
+    }
+    assert_eq!(allocations() - at, 0, "a message that changes nothing allocates nothing");
+}
+
+/// The messages of ordinary calls, as a provider sends them. One buffer for all: what is counted is the engine's.
+#[derive(Default)]
+struct Messages {
+    text: String,
+    frame: u64,
+}
+
+impl Messages {
+    fn set_up(&mut self, engine: &mut Engine, call: u64, now: u64) {
+        let sdp = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 10000 RTP/AVP 0\r\n";
+        self.send(engine, now, true, call, "INVITE", 1, false, sdp);
+        self.send(engine, now + 10, false, call, "SIP/2.0 100 Trying", 1, false, "");
+        self.send(engine, now + 20, false, call, "SIP/2.0 180 Ringing", 1, true, "");
+        self.send(engine, now + 30, false, call, "SIP/2.0 200 OK", 1, true, sdp);
+        self.send(engine, now + 40, true, call, "ACK", 1, true, "");
+    }
+
+    fn hang_up(&mut self, engine: &mut Engine, call: u64, now: u64) {
+        self.send(engine, now, true, call, "BYE", 2, true, "");
+        self.send(engine, now + 10, false, call, "SIP/2.0 200 OK", 2, true, "");
+    }
+
+    fn copies(&mut self, engine: &mut Engine, call: u64, now: u64) {
+        self.send(engine, now, true, call, "INVITE", 1, false, "");
+        self.send(engine, now, false, call, "SIP/2.0 180 Ringing", 1, true, "");
+        self.send(engine, now, false, call, "SIP/2.0 200 OK", 1, true, "");
+        self.send(engine, now, true, call, "ACK", 1, true, "");
+        self.send(engine, now, true, call, "OPTIONS", 7, true, "");
+        self.send(engine, now, true, call, "INFO", 8, true, "");
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of a message")]
+    fn send(
+        &mut self,
+        engine: &mut Engine,
+        micros: u64,
+        from_trunk: bool,
+        call: u64,
+        start: &str,
+        cseq: u64,
+        tagged: bool,
+        body: &str,
+    ) {
+        let Self { text, frame } = self;
+        text.clear();
+        let answer = start.starts_with("SIP/2.0");
+        let method = match (answer, cseq) {
+            (false, _) => start,
+            (true, 1) => "INVITE",
+            (true, _) => "BYE",
+        };
+        match answer {
+            true => write!(text, "{start}\r\n").unwrap(),
+            false => write!(text, "{start} sip:+1510{call:07}@sip.agent.example:5060;transport=udp SIP/2.0\r\n").unwrap(),
+        }
+        let tag = if tagged { ";tag=SCL_" } else { "" };
+        write!(
+            text,
+            "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{method}{call:016x}\r\nMax-Forwards: 70\r\n\
+             From: <sip:+1415{call:07}@trunk.pstn.example>;tag={call:016x}\r\n\
+             To: <sip:+1510{call:07}@sip.agent.example>{tag}"
+        )
+        .unwrap();
+        if tagged {
+            write!(text, "{call:012x}").unwrap();
+        }
+        write!(
+            text,
+            "\r\nCall-ID: {call:032x}@192.0.2.1\r\nCSeq: {cseq} {method}\r\n\
+             Contact: <sip:192.0.2.1:5060>\r\nUser-Agent: Trunk 1.0\r\n\
+             Allow: INVITE, ACK, CANCEL, BYE, REFER, NOTIFY\r\n"
+        )
+        .unwrap();
+        if !body.is_empty() {
+            text.push_str("Content-Type: application/sdp\r\n");
+        }
+        write!(text, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        *frame += 1;
+        let end = |host: [u8; 4]| SocketAddr::new(Ipv4Addr::from(host).into(), 5060);
+        let (src, dst) = if from_trunk { (T, L) } else { (L, T) };
+        engine.message(&WireMessage {
+            time: Timestamp::from_nanos(i64::try_from(micros).unwrap() * 1_000),
+            frame: *frame,
+            src: end(src),
+            dst: end(dst),
+            transport: TransportKind::Udp,
+            bytes: text.as_bytes(),
+            cut: false,
+        });
+    }
+}
+
+fn engine(config: &str) -> Engine {
+    let config: Config = toml::from_str(config).unwrap();
+    Engine::new(config.engine(), config.privacy().unwrap()).unwrap()
 }
 
 fn in_use() -> usize {

@@ -11,7 +11,7 @@ use sipobs::capture::file::Reader;
 use sipobs::engine::{Config, Engine};
 use sipobs::frame::Frame;
 use sipobs::privacy::{Mask, Privacy};
-use sipobs::transfer::{Attempt, Method, Outcome, Output};
+use sipobs::record::{Attempt, Method, Outcome, Output};
 
 #[test]
 fn without_any_one_frame() {

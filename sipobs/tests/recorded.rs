@@ -8,8 +8,8 @@ use sipobs::capture::file::Reader;
 use sipobs::engine::{Config, Engine};
 use sipobs::privacy::{Mask, Privacy};
 use sipobs::timestamp::Timestamp;
-use sipobs::transfer::{
-    Attempt, Call, Evidence, Kind, Leg, Method, Outcome, Output, Quality, ReferAbsent, Seen, Side,
+use sipobs::record::{
+    Attempt, Call, Evidence, Kind, LegRole, Method, Outcome, Output, Quality, ReferAbsent, Seen, Side,
 };
 
 struct Said {
@@ -146,7 +146,7 @@ fn attended() {
         ..REFER
     }];
     let said = check("recorded", "pjsua_attended_ok", &truth);
-    assert!(said.attempts[0].messages.iter().any(|line| line.leg == Leg::Consultation));
+    assert!(said.attempts[0].messages.iter().any(|line| line.leg == LegRole::Consultation));
     assert_eq!(said.attempts[0].link.as_ref().unwrap().method, "replaces");
 }
 

@@ -1,7 +1,7 @@
 //! What one message does to its leg.
 
 use super::{DialogEventKind, LONGEST_ID, is_challenge, transaction};
-use crate::leg::{Branch, Final, Invite, Leg, Origin, Tag};
+use crate::leg::{Branch, Invite, Leg, Origin, Tag};
 use crate::record::Side;
 use crate::sip::{CSeq, Message, Method, Name, Start, sdp};
 use crate::stream::WireMessage;
@@ -65,16 +65,16 @@ impl Leg {
             self.invite = Some(Invite::new(cseq.number, branch, wire.time, 0));
             return Some(DialogEventKind::Invited);
         };
-        let challenged = invite.answer.is_some_and(|answer| is_challenge(answer.status));
+        let challenged = invite.answer().is_some_and(|answer| is_challenge(answer.status));
         let same = cseq.number == invite.number;
         if by != Side::Caller || cseq.number < invite.number || self.answered.is_set() {
             return None;
         }
         if same && !(challenged && branch != invite.branch && has_credentials(message)) {
-            invite.copies += u32::from(branch == invite.branch);
+            invite.copies = invite.copies.saturating_add(u16::from(branch == invite.branch));
             return new_path.then_some(DialogEventKind::Relayed);
         }
-        if invite.cancelled.is_set() && invite.answer.is_none() {
+        if invite.cancelled.is_set() && invite.answer().is_none() {
             return None;
         }
         *invite = Invite::new(cseq.number, branch, wire.time, invite.challenges);
@@ -93,7 +93,7 @@ impl Leg {
         let relayed = self.is_relayed() && wire.dst.ip() != self.hosts.0;
         let invite = self.invite.as_mut()?;
         invite.heard.first(wire.time);
-        if let Some(known) = invite.answer {
+        if let Some(known) = invite.answer() {
             // A 2xx beats a failure (§16.7 step 5); nothing beats a 2xx.
             if known.status < 300 || !(200..300).contains(&status) {
                 return None;
@@ -105,8 +105,8 @@ impl Leg {
         if status >= 300 && relayed {
             return None;
         }
-        invite.challenges += u32::from(is_challenge(status));
-        invite.answer = Some(Final { status, time: wire.time });
+        invite.challenges = invite.challenges.saturating_add(u8::from(is_challenge(status)));
+        invite.answered(status, wire.time);
         self.set_phrase(status, reason);
         if status < 300 {
             self.up(wire, to);
@@ -132,7 +132,7 @@ impl Leg {
         }
         // Only the ACK to a 2xx has a branch of its own (§13.2.2.4, §17.1.1.3): there was one, unseen. What a
         // proxy acknowledges are its branches' failures.
-        let unseen = invite.answer.is_none();
+        let unseen = invite.answer().is_none();
         if unseen && (!by_caller || branch(message) == invite.branch || to.tag.is_none()) {
             return None;
         }
@@ -152,7 +152,7 @@ impl Leg {
     /// An answer under a higher number shows that a challenged or redirected INVITE was tried again, unseen.
     fn infer_try(&mut self, wire: &WireMessage<'_>, cseq: CSeq, by: Side) {
         let Some(invite) = &mut self.invite else { return };
-        let failed = invite.answer.is_some_and(|answer| answer.status >= 300);
+        let failed = invite.answer().is_some_and(|answer| answer.status >= 300);
         if by != Side::Caller || cseq.method != Method::Invite || cseq.number <= invite.number || !failed {
             return;
         }

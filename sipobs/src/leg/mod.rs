@@ -141,11 +141,16 @@ impl Legs {
     }
 
     pub(crate) fn get(&self, id: LegId) -> Option<&Leg> {
-        self.slab.get(id.slot()).filter(|leg| leg.id == id)
+        self.slab.get(id.slot()?).filter(|leg| leg.id == id)
     }
 
     pub(crate) fn get_mut(&mut self, id: LegId) -> Option<&mut Leg> {
-        self.slab.get_mut(id.slot()).filter(|leg| leg.id == id)
+        self.slab.get_mut(id.slot()?).filter(|leg| leg.id == id)
+    }
+
+    /// The leg in a slot.
+    pub(crate) fn at(&self, slot: Slot) -> Option<&Leg> {
+        self.slab.get(slot)
     }
 
     /// The legs under a Call-ID, the newest first.
@@ -196,7 +201,7 @@ impl Legs {
         let end =
             |tag: Option<&[u8]>| End::new(tag.and_then(|tag| self.tag(tag)), tag.is_some_and(is_livekit));
         let leg = Leg {
-            id: LegId::new(self.born, 0)?,
+            id: LegId::MIN,
             started: new.time,
             seen: new.time,
             due: When::NEVER,
@@ -215,7 +220,7 @@ impl Legs {
             ties: Ties::default(),
             rare: None,
             older: newest,
-            ledger: 0,
+            ledger: None,
             charged: 0,
             retired: false,
         };
@@ -229,7 +234,7 @@ impl Legs {
         self.born += 1;
         let ledger = self.ledger.enter(slot, standing);
         if let Some(leg) = self.slab.get_mut(slot) {
-            (leg.id, leg.ledger) = (id, ledger);
+            (leg.id, leg.ledger) = (id, Some(ledger));
         }
         match self.place(hash, newest) {
             Some(place) => place.1 = slot,
@@ -243,11 +248,12 @@ impl Legs {
 
     /// Takes note of what a leg has come to.
     pub(crate) fn settle(&mut self, id: LegId) {
-        let Some(leg) = self.slab.get(id.slot()).filter(|leg| leg.id == id) else { return };
+        let Some(leg) = id.slot().and_then(|slot| self.slab.get(slot)).filter(|leg| leg.id == id) else { return };
+        let Some(ledger) = leg.ledger else { return };
         if leg.proven {
             self.pairs.prove(leg.pair());
         }
-        self.ledger.change(leg.ledger, standing(leg, &self.pairs));
+        self.ledger.change(ledger, standing(leg, &self.pairs));
     }
 
     /// Notes how many bytes later stages hold for a leg.
@@ -273,8 +279,10 @@ impl Legs {
     /// Forgets a leg.
     pub(crate) fn remove(&mut self, id: LegId) -> Option<Leg> {
         self.get(id)?;
-        let leg = self.slab.remove(id.slot())?;
-        self.ledger.leave(leg.ledger);
+        let leg = self.slab.remove(id.slot()?)?;
+        if let Some(ledger) = leg.ledger {
+            self.ledger.leave(ledger);
+        }
         leg.paths().for_each(|pair| self.pairs.leave(pair));
         if !leg.retired {
             self.unchain(&leg);
@@ -284,11 +292,10 @@ impl Legs {
 
     /// Lets no further message find a leg, of which all is told: only the verdicts on other legs still need it.
     pub(crate) fn retire(&mut self, id: LegId) {
-        let Some(leg) = self.slab.get_mut(id.slot()).filter(|leg| leg.id == id && !leg.retired) else {
-            return;
-        };
+        let Some(slot) = id.slot() else { return };
+        let Some(leg) = self.slab.get_mut(slot).filter(|leg| leg.id == id && !leg.retired) else { return };
         leg.retired = true;
-        let (slot, older) = (id.slot(), leg.older);
+        let older = leg.older;
         let hash = self.hasher.hash_one(leg.call_id());
         self.unchain_slot(hash, slot, older);
     }
@@ -346,7 +353,9 @@ impl Legs {
 
     /// Takes a leg out of the chain under its Call-ID.
     fn unchain(&mut self, leg: &Leg) {
-        self.unchain_slot(self.hash(leg.call_id()), leg.id.slot(), leg.older);
+        if let Some(slot) = leg.id.slot() {
+            self.unchain_slot(self.hash(leg.call_id()), slot, leg.older);
+        }
     }
 
     fn unchain_slot(&mut self, hash: u64, slot: Slot, older: Option<Slot>) {
@@ -438,4 +447,14 @@ const fn half(hash: u64) -> u32 {
 const fn whole(half: u32) -> u64 {
     // An odd multiplier: the upper bits, which the table looks at first, depend on all of the half's.
     (half as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        eprintln!("Leg {} Rare {} Invite {} Call {} Ties {}", size_of::<Leg>(), size_of::<Rare>(), size_of::<Invite>(), size_of::<Call>(), size_of::<Ties>());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{LegId, Party};
+use super::{LegId, Party, When};
 use crate::timestamp::Timestamp;
 
 /// Most numbers, Session-IDs, header values and REFERs remembered of one leg.
@@ -27,6 +27,8 @@ pub(crate) struct Rare {
     pub(crate) referred_by: Option<Party>,
     /// The dialog that its Replaces names (RFC 3891), by the hash of its Call-ID.
     pub(crate) replaces: Option<u64>,
+    /// The latest hold.
+    pub(crate) held: When,
     /// UUIDs of Session-ID, hashed.
     pub(crate) sessions: Vec<u64>,
     /// Values of the configured headers, hashed.

@@ -56,7 +56,7 @@ pub(crate) struct Leg {
     /// The next older leg under its Call-ID.
     pub(super) older: Option<Slot>,
     /// Its handle in the ledger of what legs take up.
-    pub(super) ledger: Slot,
+    pub(super) ledger: Option<Slot>,
     /// Bytes that later stages hold for it.
     pub(super) charged: u32,
     /// All is told of it, and no message finds it any more.
@@ -100,17 +100,19 @@ pub(crate) struct Invite {
     /// The first copy of its latest try, with credentials if there was a challenge.
     pub(crate) tried: Timestamp,
     /// Copies of the latest try on its first hop.
-    pub(crate) copies: u32,
+    pub(crate) copies: u16,
     /// Challenges so far.
-    pub(crate) challenges: u32,
+    pub(crate) challenges: u8,
+    /// Provisional statuses of the latest try, a bit for each; some rare ones share one.
+    provisional: u32,
+    /// The status of its final answer; 0 before that.
+    answer_status: u16,
+    /// When that came.
+    answer_time: When,
     /// The first answer of any kind to the latest try.
     pub(crate) heard: When,
-    /// Provisional statuses of the latest try: a bit for each of 100 to 199.
-    pub(crate) provisional: [u64; 2],
     /// The first 18x of the latest try: the target's phone rings, or its network says so.
     pub(crate) ringing: When,
-    /// Status and time of its final answer; the phrase is [`Leg::phrase`].
-    pub(crate) answer: Option<Final>,
     pub(crate) acknowledged: When,
     pub(crate) cancelled: When,
 }
@@ -177,8 +179,6 @@ pub(crate) struct Ties {
     pub(crate) failed: When,
     /// The status of that answer; 0 for none.
     pub(crate) failed_status: u16,
-    /// The latest hold.
-    pub(crate) held: When,
     /// It may be looked for, and may look for others: it is, or may be, a call.
     pub(crate) known: bool,
     /// It goes to a recorder.
@@ -246,7 +246,7 @@ impl Leg {
         if let Some(phrase) = self.rare().and_then(|rare| rare.phrase.as_deref()) {
             return Cow::Borrowed(phrase);
         }
-        let status = self.invite.as_ref().and_then(|invite| invite.answer).map(|answer| answer.status);
+        let status = self.invite.as_ref().and_then(Invite::answer).map(|answer| answer.status);
         Cow::Borrowed(status.and_then(sip::standard_phrase).unwrap_or_default())
     }
 
@@ -286,7 +286,7 @@ impl Leg {
 
     /// The final answer to its INVITE, if that is a failure that no further try has taken back.
     pub(crate) fn failure(&self) -> Option<Final> {
-        self.invite.as_ref()?.answer.filter(|answer| answer.status >= 300)
+        self.invite.as_ref()?.answer().filter(|answer| answer.status >= 300)
     }
 
     /// The BYE of the confirmed dialog, and who sent it.
@@ -394,7 +394,7 @@ impl Leg {
 
 impl Invite {
     /// The first copy of the latest try: nothing was heard of it yet.
-    pub(crate) fn new(number: u32, branch: Branch, tried: Timestamp, challenges: u32) -> Self {
+    pub(crate) fn new(number: u32, branch: Branch, tried: Timestamp, challenges: u8) -> Self {
         Self {
             number,
             branch,
@@ -402,19 +402,30 @@ impl Invite {
             copies: 1,
             challenges,
             heard: When::NEVER,
-            provisional: [0; 2],
+            provisional: 0,
+            answer_status: 0,
+            answer_time: When::NEVER,
             ringing: When::NEVER,
-            answer: None,
             acknowledged: When::NEVER,
             cancelled: When::NEVER,
         }
     }
 
+    /// Status and time of its final answer; the phrase is [`Leg::phrase`].
+    pub(crate) fn answer(&self) -> Option<Final> {
+        Some(Final { status: self.answer_status, time: self.answer_time.get()? })
+    }
+
+    /// Notes its final answer.
+    pub(crate) fn answered(&mut self, status: u16, now: Timestamp) {
+        (self.answer_status, self.answer_time) = (status, now.into());
+    }
+
     /// Notes a provisional status; whether it is the first of its number.
     pub(crate) fn proceeding(&mut self, status: u16, now: Timestamp) -> bool {
-        let (word, bit) = (usize::from(status % 100 / 64), 1 << (status % 100 % 64));
-        let new = self.provisional[word] & bit == 0;
-        self.provisional[word] |= bit;
+        let bit = 1 << (status % 32);
+        let new = self.provisional & bit == 0;
+        self.provisional |= bit;
         if status > 100 {
             self.ringing.first(now);
         }
@@ -437,7 +448,6 @@ impl Default for Ties {
             media: [None; 2],
             failed: When::NEVER,
             failed_status: 0,
-            held: When::NEVER,
             known: false,
             recording: false,
             numbered: false,

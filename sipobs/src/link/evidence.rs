@@ -122,7 +122,7 @@ pub(super) fn candidates(
     if let Some(from) = &parties.from {
         let key = legs.hash_of(By::Called(host, from.tail()));
         unweighed = index.len(key).saturating_sub(config.max_candidates);
-        for call in index.get(key).take(config.max_candidates) {
+        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_number(call, Evidence::HostNumber, |call| called(call).any(|number| number.same(from)));
         }
     }
@@ -130,13 +130,13 @@ pub(super) fn candidates(
     let rare = leg.rare();
     for number in rare.map_or(&[][..], |rare| &rare.diverted) {
         let key = legs.hash_of(By::Called(host, number.tail()));
-        for call in index.get(key).take(config.max_candidates) {
+        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_number(call, Evidence::Diverted, |call| called(call).any(|called| called.same(number)));
         }
     }
     for caller in &parties.callers {
         let key = legs.hash_of(By::Caller(host, caller.tail()));
-        for call in index.get(key).take(config.max_candidates) {
+        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_number(call, Evidence::Caller, |call| {
                 callers(call, config).iter().any(|other| other.same(caller))
             });
@@ -144,7 +144,7 @@ pub(super) fn candidates(
     }
     if let Some(target) = &parties.request {
         let key = legs.hash_of(By::Target(target.tail()));
-        for call in index.get(key).take(config.max_candidates) {
+        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_refer(call, target);
         }
     }
@@ -160,21 +160,21 @@ pub(super) fn candidates(
     }
     if let Some(replaced) = rare.and_then(|rare| rare.replaces) {
         let key = legs.hash_of(By::Replaces(replaced));
-        for call in index.get(key).take(config.max_candidates) {
-            let refers = legs.get(call).and_then(Leg::rare).map_or(&[][..], |rare| &rare.refers);
+        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+            let refers = call.rare().map_or(&[][..], |rare| &rare.refers);
             let refer = refers.iter().rev().find(|refer| refer.replaces == Some(replaced));
             search.tie_if_recent(call, Evidence::ReferReplaces, refer.map(|refer| refer.cseq));
         }
     }
     for session in rare.map_or(&[][..], |rare| &rare.sessions) {
         let key = legs.hash_of(By::Session(*session));
-        for call in index.get(key).take(config.max_candidates) {
+        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.tie_if_recent(call, Evidence::SessionId, None);
         }
     }
     for &(header, value) in &clues.headers {
         let key = legs.hash_of(By::Header(header, legs.hash(value)));
-        for call in index.get(key).take(config.max_candidates) {
+        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.tie_if_recent(call, Evidence::Header(header), None);
         }
         if let Some(call) = search.named(value) {
@@ -226,7 +226,7 @@ fn forwards(known: Known<'_>, own: Own<'_>) -> bool {
         .into_iter()
         .flatten()
         .flat_map(|party| index.get(legs.hash_of(By::Dialing(leg.hosts.0, party.tail()))).take(MOST_DIALING));
-    asked.filter_map(|id| legs.get(id)).any(|other| {
+    asked.filter_map(|slot| legs.at(slot)).any(|other| {
         let same = |one: Option<Party>, other: &Option<Party>| {
             one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one.same(other))
         };
@@ -258,15 +258,14 @@ struct Search<'a> {
     found: BTreeMap<LegId, Candidate>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// The leg under a Call-ID that can be named.
-    fn named(&self, call_id: &[u8]) -> Option<LegId> {
-        self.known.legs.under(call_id).find(|leg| leg.ties.known).map(|leg| leg.id)
+    fn named(&self, call_id: &[u8]) -> Option<&'a Leg> {
+        self.known.legs.under(call_id).find(|leg| leg.ties.known)
     }
 
     /// Evidence that only counts while the call is up or has just ended.
-    fn by_number(&mut self, call: LegId, evidence: Evidence, fits: impl Fn(&Leg) -> bool) {
-        let Some(leg) = self.known.legs.get(call) else { return };
+    fn by_number(&mut self, leg: &Leg, evidence: Evidence, fits: impl Fn(&Leg) -> bool) {
         let own = self.own.leg;
         // Where a host talks to itself, that a leg comes from the host that terminates the call says nothing.
         if talks_to_itself(leg) || talks_to_itself(own) {
@@ -280,12 +279,11 @@ impl Search<'_> {
         }
         let age = ended_at(leg).map_or(0.0, |ended| seconds(ended, own.started));
         if age <= self.known.config.after_end_seconds && fits(leg) {
-            self.tie(call, evidence, None);
+            self.tie(leg, evidence, None);
         }
     }
 
-    fn by_refer(&mut self, call: LegId, target: &Party) {
-        let Some(leg) = self.known.legs.get(call) else { return };
+    fn by_refer(&mut self, leg: &Leg, target: &Party) {
         // The latest REFER to there is the one that asked.
         let fits = |party: &Option<Party>| party.as_ref().is_some_and(|party| target.same(party));
         let refers = leg.rare().map_or(&[][..], |rare| &rare.refers);
@@ -299,10 +297,10 @@ impl Search<'_> {
             false if age <= REFER_TO && (self.comes_from(leg) || self.shows(leg)) => Evidence::ReferTo,
             _ => return,
         };
-        self.tie_if_recent(call, evidence, Some(refer.cseq));
+        self.tie_if_recent(leg, evidence, Some(refer.cseq));
         // Of calls that are transferred to one number at once, the new leg shows whose it is.
         let shown = if self.shows(leg) { self.known.config.weights.caller } else { 1.0 };
-        if let Some(candidate) = self.found.get_mut(&call) {
+        if let Some(candidate) = self.found.get_mut(&leg.id) {
             candidate.weight *= shown * (-age / REFER_FADES).exp();
         }
     }
@@ -322,16 +320,17 @@ impl Search<'_> {
     }
 
     /// The same as [`Self::tie`], for what is found by what names it.
-    fn tie_if_recent(&mut self, call: LegId, evidence: Evidence, refer: Option<u32>) {
-        let ended = self.known.legs.get(call).and_then(ended_at);
+    fn tie_if_recent(&mut self, call: &Leg, evidence: Evidence, refer: Option<u32>) {
+        let ended = ended_at(call);
         if ended.is_none_or(|ended| seconds(ended, self.own.leg.started) <= NAMED_AFTER_END) {
             self.tie(call, evidence, refer);
         }
     }
 
-    fn tie(&mut self, call: LegId, evidence: Evidence, refer: Option<u32>) {
+    fn tie(&mut self, leg: &Leg, evidence: Evidence, refer: Option<u32>) {
+        let call = leg.id;
         // A call that is not answered can't be transferred, and no leg is its own second leg.
-        if call == self.own.leg.id || self.known.legs.get(call).is_none_or(|leg| answered_at(leg).is_none()) {
+        if call == self.own.leg.id || answered_at(leg).is_none() {
             return;
         }
         let weight = evidence.weight(self.known.config);
@@ -357,7 +356,7 @@ impl Search<'_> {
         for candidate in self.found.values_mut() {
             let Some(call) = legs.get(candidate.call) else { continue };
             let since = |moment: Option<Timestamp>| moment.map(|moment| seconds(moment, own.started));
-            if since(call.ties.held.get()).is_some_and(|age| age <= HOLD) {
+            if since(call.rare().and_then(|rare| rare.held.get())).is_some_and(|age| age <= HOLD) {
                 candidate.weight *= weights.hold;
             }
             if media.is_some_and(|own| places(call).any(|its| its == own)) {

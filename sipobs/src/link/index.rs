@@ -36,7 +36,7 @@ pub(super) enum By<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     lists: Slab<List>,
-    by_key: HashTable<(Key, Slot)>,
+    by_key: HashTable<Slot>,
     places: Slab<Place>,
     stats: Slab<NumberStats>,
     /// Lists with statistics and without legs, in the order in which they lost the last one; may hold outdated entries.
@@ -66,7 +66,8 @@ struct List {
 /// A leg in one list.
 #[derive(Debug)]
 struct Place {
-    leg: LegId,
+    /// The leg's slot: it leaves its places before it goes.
+    leg: Slot,
     list: Slot,
     kind: Kind,
     newer: Option<Slot>,
@@ -81,6 +82,7 @@ const EMPTY_LISTS: usize = 10_000;
 impl Index {
     /// Puts a leg into the list of a key, unless it is the newest there already. `places` is the leg's own.
     pub(super) fn insert(&mut self, places: &mut Option<Slot>, leg: LegId, key: Key, kind: Kind) {
+        let Some(leg) = leg.slot() else { return };
         let list = self.list(key);
         let Some(known) = self.lists.get_mut(list) else { return };
         let older = known.first;
@@ -100,20 +102,13 @@ impl Index {
         self.retain(places, |place| place.kind != kind, now);
     }
 
-    /// Takes a leg out of one list.
-    pub(super) fn remove(&mut self, places: &mut Option<Slot>, key: Key, now: Timestamp) {
-        if let Some(list) = self.find(key) {
-            self.retain(places, |place| place.list != list, now);
-        }
-    }
-
     /// Takes a leg out of every list.
     pub(super) fn remove_all(&mut self, places: &mut Option<Slot>, now: Timestamp) {
         self.retain(places, |_| false, now);
     }
 
-    /// The legs of a key, the newest first.
-    pub(super) fn get(&self, key: Key) -> impl Iterator<Item = LegId> {
+    /// The slots of the legs of a key, the newest first.
+    pub(super) fn get(&self, key: Key) -> impl Iterator<Item = Slot> {
         let mut next = self.find(key).and_then(|list| self.lists.get(list)?.first);
         std::iter::from_fn(move || {
             let place = self.places.get(next?)?;
@@ -160,15 +155,16 @@ impl Index {
     }
 
     fn find(&self, key: Key) -> Option<Slot> {
-        self.by_key.find(key, |(known, _)| *known == key).map(|(_, list)| *list)
+        self.by_key.find(key, |list| self.lists.get(*list).is_some_and(|list| list.key == key)).copied()
     }
 
     fn list(&mut self, key: Key) -> Slot {
         if let Some(list) = self.find(key) {
             return list;
         }
-        let list = self.lists.insert(List { key, first: None, len: 0, stats: None });
-        self.by_key.insert_unique(key, (key, list), |(key, _)| *key);
+        let Self { lists, by_key, .. } = self;
+        let list = lists.insert(List { key, first: None, len: 0, stats: None });
+        by_key.insert_unique(key, list, |list| lists.get(*list).map_or(0, |list| list.key));
         list
     }
 
@@ -233,7 +229,7 @@ impl Index {
         if let Some(stats) = stats {
             self.stats.remove(stats);
         }
-        if let Ok(known) = self.by_key.find_entry(key, |(known, _)| *known == key) {
+        if let Ok(known) = self.by_key.find_entry(key, |known| *known == list) {
             known.remove();
         }
     }

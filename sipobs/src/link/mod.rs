@@ -302,7 +302,7 @@ impl Links {
     /// A re-INVITE put the call on hold.
     pub(crate) fn held(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) {
         if let Some(leg) = legs.get_mut(id) {
-            leg.ties.held = now.into();
+            leg.rare_mut().held = now.into();
         }
     }
 

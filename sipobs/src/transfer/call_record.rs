@@ -91,7 +91,7 @@ fn record(
                 cancelled.then_some(Side::Caller)
             }
         },
-        status: leg.invite.as_ref().and_then(|invite| Some(invite.answer?.status)),
+        status: leg.invite.as_ref().and_then(|invite| Some(invite.answer()?.status)),
         trunk: trunk.clone(),
         transfers: u32::from(leg.call.transfers),
         refer_absent: refer_absent(stage, rules, absent, ratio, leg),

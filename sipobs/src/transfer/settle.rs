@@ -128,7 +128,7 @@ impl Transfers {
             target_call_id: fate.map(|leg| leg.call_id_text().into_owned()),
             link: attempt.link.clone(),
             ringing_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.ringing.get()?)),
-            answer_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.answer?.time)),
+            answer_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.answer()?.time)),
             diagnosis: Vec::new(),
             visibility: Visibility::default(),
             quality: Quality::default(),
@@ -166,8 +166,8 @@ impl Transfers {
             cancel_ms: target
                 .zip(invite)
                 .and_then(|(leg, invite)| Some(invite.cancelled.get()?.millis_since(leg.started))),
-            challenges: invite.map_or(0, |invite| invite.challenges),
-            copies: invite.map_or(1, |invite| invite.copies),
+            challenges: invite.map_or(0, |invite| u32::from(invite.challenges)),
+            copies: invite.map_or(1, |invite| u32::from(invite.copies)),
             tel: attempt.target.tel,
             bye,
             refer_not_allowed: call
@@ -246,7 +246,7 @@ fn copies(known: Known<'_>) -> SmallVec<[(LegRole, CSeq, u32); 2]> {
     let own = known.attempt.machine.as_method().copies(known);
     let legs = known.attempt.legs.iter().filter_map(|leg| {
         let invite = known.stage.legs.get(*leg)?.invite.as_ref()?;
-        Some((LegRole::Target, CSeq { number: invite.number, method: Method::Invite }, invite.copies))
+        Some((LegRole::Target, CSeq { number: invite.number, method: Method::Invite }, u32::from(invite.copies)))
     });
     own.into_iter().chain(legs).filter(|(.., copies)| *copies > 1).collect()
 }

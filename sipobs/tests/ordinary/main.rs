@@ -14,7 +14,7 @@ use sipobs::engine::{Config, Engine};
 use sipobs::privacy::{Mask, Privacy};
 use sipobs::stream::{TransportKind, WireMessage};
 use sipobs::timestamp::Timestamp;
-use sipobs::transfer::{Output, ReferAbsent};
+use sipobs::record::{Output, ReferAbsent};
 
 mod calls;
 mod script;

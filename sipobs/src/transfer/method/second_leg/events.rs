@@ -166,7 +166,7 @@ struct Death {
 fn dies_away(stage: &Stage, leg: LegId) -> Option<Death> {
     let invite = stage.legs.get(leg)?.invite.as_ref()?;
     let transaction = stage.config.timers.transaction;
-    match invite.answer {
+    match invite.answer() {
         Some(answer) if is_challenge(answer.status) => {
             Some(Death { at: answer.time, known: answer.time + transaction, status: Some(answer.status) })
         }

@@ -18,7 +18,7 @@ use crate::transfer::config::Timers;
 use crate::transfer::verdict::{Provisional, Verdict};
 
 /// Copies of an INVITE over UDP until its client gives up: at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
-const COPIES: u32 = 7;
+const COPIES: u16 = 7;
 
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +139,7 @@ impl State {
         // A BYE before the answer takes an early dialog down like a CANCEL (RFC 3261 §15).
         let early_bye = leg.bye.get().filter(|_| !leg.answered.is_set());
         let cancelled = invite.cancelled.get().or(early_bye);
-        match (invite.answer, cancelled) {
+        match (invite.answer(), cancelled) {
             (Some(answer), _) if answer.status < 300 => Self::Answered(answer),
             (Some(answer), Some(time)) if answer.status == 487 => Self::Cancelled(time, Some(answer)),
             (Some(answer), _) if is_challenge(answer.status) => Self::Challenged(answer),
