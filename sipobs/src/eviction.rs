@@ -144,6 +144,13 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     /// An entry has changed. It is the youngest of its class if that changed.
     pub(crate) fn change(&mut self, node: Slot, standing: Standing<O>) {
         let Some(known) = self.nodes.get(node) else { return };
+        if known.class == standing.class
+            && known.bytes == standing.bytes
+            && known.owner.is_some() == standing.owner.is_some()
+        {
+            // An owner changes with the class only.
+            return;
+        }
         let owner = known.owner.and_then(|owner| self.owners.get(owner)).map(|share| share.owner);
         if known.class != standing.class || owner != standing.owner {
             self.resize(node, 0);
@@ -215,7 +222,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     fn link(&mut self, node: Slot) {
         let Some(&Node { owner, class, .. }) = self.nodes.get(node) else { return };
         self.classes[usize::from(class)].push(&mut self.nodes, node, |node| &mut node.in_class);
-        if let Some((owner, share)) = owner.and_then(|owner| Some((owner, self.owners.get_mut(owner)?))) {
+        if let Some(share) = owner.and_then(|owner| self.owners.get_mut(owner)) {
             share.entries.push(&mut self.nodes, node, |node| &mut node.in_owner);
         }
     }
@@ -371,6 +378,8 @@ mod tests {
             (ledger.bytes, ledger.tentative, ledger.owners.len(), ledger.by_owner.len()),
             (0, 0, 0, 0)
         );
-        assert!(ledger.classes.iter().all(|list| list.len == 0 && list.first.is_none() && list.last.is_none()));
+        assert!(
+            ledger.classes.iter().all(|list| list.len == 0 && list.first.is_none() && list.last.is_none())
+        );
     }
 }

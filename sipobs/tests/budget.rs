@@ -12,9 +12,9 @@ use std::sync::{Mutex, PoisonError};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::frame::{Direction, Frame, LinkType};
+use sipobs::record::{Outcome, Output};
 use sipobs::stream::{TransportKind, WireMessage};
 use sipobs::timestamp::Timestamp;
-use sipobs::record::{Outcome, Output};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -254,7 +254,9 @@ fn an_ordinary_call_takes_little() {
     }
     let ended = allocations() - at - set_up - hung_up;
     assert_eq!(told, 1_000);
-    eprintln!("allocations of 1,000 calls: {set_up} to be set up, {hung_up} at the BYE, {ended} to be told of");
+    eprintln!(
+        "allocations of 1,000 calls: {set_up} to be set up, {hung_up} at the BYE, {ended} to be told of"
+    );
     assert!(set_up + hung_up + ended <= 12_000);
 
     // Copies change nothing, and so do the methods that are no call's: neither allocates.
@@ -318,7 +320,10 @@ impl Messages {
         };
         match answer {
             true => write!(text, "{start}\r\n").unwrap(),
-            false => write!(text, "{start} sip:+1510{call:07}@sip.agent.example:5060;transport=udp SIP/2.0\r\n").unwrap(),
+            false => {
+                write!(text, "{start} sip:+1510{call:07}@sip.agent.example:5060;transport=udp SIP/2.0\r\n")
+                    .unwrap()
+            }
         }
         let tag = if tagged { ";tag=SCL_" } else { "" };
         write!(

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use sipobs::capture::file::Reader;
 use sipobs::engine::{Config, Engine};
 use sipobs::privacy::{Mask, Privacy};
-use sipobs::timestamp::Timestamp;
 use sipobs::record::{
     Attempt, Call, Evidence, Kind, LegRole, Method, Outcome, Output, Quality, ReferAbsent, Seen, Side,
 };
+use sipobs::timestamp::Timestamp;
 
 struct Said {
     attempts: Vec<Attempt>,

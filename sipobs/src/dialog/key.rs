@@ -9,6 +9,9 @@ pub(crate) struct DialogKey<'a> {
     pub(crate) call_id: &'a [u8],
     pub(crate) from: NameAddr<'a>,
     pub(crate) to: NameAddr<'a>,
+    /// Their tags; an empty one is none.
+    pub(crate) from_tag: Option<&'a [u8]>,
+    pub(crate) to_tag: Option<&'a [u8]>,
 }
 
 impl<'a> DialogKey<'a> {
@@ -24,8 +27,13 @@ impl<'a> DialogKey<'a> {
         if call_id.len() > LONGEST_ID {
             return Err(NoDialogKey::CallIdTooLong);
         }
-        Ok(Self { cseq, call_id, from, to })
+        let [from_tag, to_tag] = [&from, &to].map(tag);
+        Ok(Self { cseq, call_id, from, to, from_tag, to_tag })
     }
+}
+
+fn tag<'a>(party: &NameAddr<'a>) -> Option<&'a [u8]> {
+    party.tag().filter(|tag| !tag.is_empty() && tag.len() <= LONGEST_ID)
 }
 
 /// Why a message belongs to no dialog that could be named (RFC 3261 §8.1.1).

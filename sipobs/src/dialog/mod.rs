@@ -6,7 +6,7 @@
 
 use crate::leg::{Leg, LegId, Legs, NewLeg, Origin, Tag};
 use crate::record::Side;
-use crate::sip::{self, CSeq, Message, Method, Name, NameAddr};
+use crate::sip::{self, CSeq, Message, Method, Name};
 use crate::stream::WireMessage;
 
 mod key;
@@ -59,19 +59,19 @@ pub(crate) fn take(
     message: &Message<'_>,
     key: &DialogKey<'_>,
 ) -> Option<DialogEvent> {
-    let &DialogKey { cseq, call_id, ref from, ref to } = key;
+    let cseq = key.cseq;
     if !matters(cseq.method, message) {
         return None;
     }
-    let to_tag = tag(to).and_then(|tag| legs.tag(tag));
-    let found = find(legs, call_id, from, to_tag, cseq.method);
+    let to_tag = key.to_tag.and_then(|tag| legs.tag(tag));
+    let found = find(legs, key, to_tag);
     let (id, by) = match found {
         Some(found) => found,
         None => (begin(legs, wire, message, key)?, Side::Caller),
     };
     let new_path = legs.travelled(id, wire.src.ip(), wire.dst.ip());
     let leg = legs.get_mut(id)?;
-    let to_tag = message::ToTag { tag: to_tag, livekit: tag(to).is_some_and(crate::leg::is_livekit) };
+    let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
     let kind = leg.take(wire, message, cseq, by, to_tag, new_path)?;
     leg.seen = wire.time;
     Some(DialogEvent { leg: id, by, cseq, kind, begins: found.is_none() })
@@ -79,16 +79,11 @@ pub(crate) fn take(
 
 /// The leg of a message and the side that sent its request: the newest whose caller's tag is in From (the caller's
 /// request) or To (the callee's). Missing tags (RFC 2543) fit any; then From tells the side.
-fn find(
-    legs: &Legs,
-    call_id: &[u8],
-    sender: &NameAddr<'_>,
-    to: Option<Tag>,
-    method: Method,
-) -> Option<(LegId, Side)> {
-    let mut under = legs.under(call_id).peekable();
+fn find(legs: &Legs, key: &DialogKey<'_>, to: Option<Tag>) -> Option<(LegId, Side)> {
+    let method = key.cseq.method;
+    let mut under = legs.under(key.call_id).peekable();
     under.peek()?;
-    let from = tag(sender).and_then(|tag| legs.tag(tag));
+    let from = key.from_tag.and_then(|tag| legs.tag(tag));
     let side = |leg: &Leg| {
         // A new INVITE after the BYE is a new call, however lazy its Call-ID.
         if method == Method::Invite && to.is_none() && leg.bye.is_set() {
@@ -98,7 +93,7 @@ fn find(
             Some(tag) if from == Some(tag) => Some((leg.id, Side::Caller)),
             Some(tag) if to == Some(tag) => Some((leg.id, Side::Callee)),
             Some(_) if from.is_some() => None,
-            None if is_callee(leg, from, sender.uri) => Some((leg.id, Side::Callee)),
+            None if is_callee(leg, from, key.from.uri) => Some((leg.id, Side::Callee)),
             _ => Some((leg.id, Side::Caller)),
         }
     };
@@ -108,7 +103,7 @@ fn find(
         (known.is_none() || known == from).then_some((leg.id, Side::Callee))
     };
     let forgetful = to.is_none() && matches!(method, Method::Notify | Method::Bye);
-    under.find_map(side).or_else(|| legs.under(call_id).filter(|_| forgetful).find_map(untagged))
+    under.find_map(side).or_else(|| legs.under(key.call_id).filter(|_| forgetful).find_map(untagged))
 }
 
 /// Whether the callee of a caller without a tag is who says so in From.
@@ -126,11 +121,11 @@ fn begin(
     message: &Message<'_>,
     key: &DialogKey<'_>,
 ) -> Option<LegId> {
-    let origin = origin_of(message, key.cseq.method, tag(&key.to).is_some())?;
+    let origin = origin_of(message, key.cseq.method, key.to_tag.is_some())?;
     legs.insert(&NewLeg {
         call_id: key.call_id,
-        caller: (key.from.uri, tag(&key.from)),
-        callee: (key.to.uri, tag(&key.to)),
+        caller: (key.from.uri, key.from_tag),
+        callee: (key.to.uri, key.to_tag),
         request: message.request_uri().unwrap_or_default(),
         origin,
         hosts: (wire.src.ip(), wire.dst.ip()),
@@ -169,8 +164,4 @@ fn is_refer_event(message: &Message<'_>) -> bool {
             .header(Name::ContentType)
             .is_some_and(|kind| kind.len() >= 15 && kind[..15].eq_ignore_ascii_case(b"message/sipfrag")),
     }
-}
-
-fn tag<'a>(party: &NameAddr<'a>) -> Option<&'a [u8]> {
-    party.tag().filter(|tag| !tag.is_empty() && tag.len() <= LONGEST_ID)
 }

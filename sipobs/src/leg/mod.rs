@@ -215,6 +215,7 @@ impl Legs {
             bye: When::NEVER,
             bye_by: Side::Caller,
             proven: false,
+            in_proven_pair: false,
             transactions: SmallVec::new(),
             call: Call::default(),
             ties: Ties::default(),
@@ -225,7 +226,7 @@ impl Legs {
             retired: false,
         };
         self.pairs.enter(leg.pair());
-        let standing = standing(&leg, &self.pairs);
+        let standing = standing(&leg);
         let slot = self.slab.insert(leg);
         let Some(id) = LegId::new(self.born, slot) else {
             self.slab.remove(slot);
@@ -248,19 +249,21 @@ impl Legs {
 
     /// Takes note of what a leg has come to.
     pub(crate) fn settle(&mut self, id: LegId) {
-        let Some(leg) = id.slot().and_then(|slot| self.slab.get(slot)).filter(|leg| leg.id == id) else { return };
-        let Some(ledger) = leg.ledger else { return };
-        if leg.proven {
+        let leg = id.slot().and_then(|slot| self.slab.get_mut(slot)).filter(|leg| leg.id == id);
+        let Some((leg, ledger)) = leg.and_then(|leg| leg.ledger.map(|ledger| (leg, ledger))) else { return };
+        if leg.proven && !leg.in_proven_pair {
             self.pairs.prove(leg.pair());
         }
-        self.ledger.change(ledger, standing(leg, &self.pairs));
+        leg.in_proven_pair |= leg.proven || leg.is_confirmed_by_both() && self.pairs.is_proven(leg.pair());
+        self.ledger.change(ledger, standing(leg));
     }
 
     /// Notes how many bytes later stages hold for a leg.
     pub(crate) fn charge(&mut self, id: LegId, bytes: usize) {
-        let Some(leg) = self.get_mut(id) else { return };
-        leg.charged = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.settle(id);
+        if let Some(leg) = self.get_mut(id) {
+            leg.charged = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.settle(id);
+        }
     }
 
     /// The leg to drop before the next message, and why.
@@ -397,8 +400,8 @@ impl Legs {
 }
 
 /// What a leg has come to, whose it is, and what it takes up.
-fn standing(leg: &Leg, pairs: &Pairs) -> Standing<Owner> {
-    let class = class(leg, pairs);
+fn standing(leg: &Leg) -> Standing<Owner> {
+    let class = class(leg);
     let owner = match class {
         Class::Transferring => None,
         Class::Confirmed => Some(Owner::Pair(leg.pair())),
@@ -410,11 +413,11 @@ fn standing(leg: &Leg, pairs: &Pairs) -> Standing<Owner> {
     Standing { class: class as u8, owner, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
 }
 
-fn class(leg: &Leg, pairs: &Pairs) -> Class {
+fn class(leg: &Leg) -> Class {
     if leg.is_confirmed_by_both() {
         return match () {
             () if leg.call.transferring => Class::Transferring,
-            () if leg.proven || pairs.is_proven(leg.pair()) => Class::Confirmed,
+            () if leg.in_proven_pair => Class::Confirmed,
             () => Class::Unproven,
         };
     }
@@ -455,6 +458,13 @@ mod tests {
 
     #[test]
     fn sizes() {
-        eprintln!("Leg {} Rare {} Invite {} Call {} Ties {}", size_of::<Leg>(), size_of::<Rare>(), size_of::<Invite>(), size_of::<Call>(), size_of::<Ties>());
+        eprintln!(
+            "Leg {} Rare {} Invite {} Call {} Ties {}",
+            size_of::<Leg>(),
+            size_of::<Rare>(),
+            size_of::<Invite>(),
+            size_of::<Call>(),
+            size_of::<Ties>()
+        );
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Leg {
     pub(crate) bye_by: Side,
     /// A request inside the dialog was answered by 2xx: both ends know it.
     pub(crate) proven: bool,
+    /// So was one between the same hosts, in this leg or another.
+    pub(super) in_proven_pair: bool,
     /// The latest transactions inside it, the initial INVITE's apart.
     pub(crate) transactions: SmallVec<[Transaction; 1]>,
     pub(crate) call: Call,
@@ -183,6 +185,8 @@ pub(crate) struct Ties {
     pub(crate) known: bool,
     /// It goes to a recorder.
     pub(crate) recording: bool,
+    /// Its From and its request-URI say all that there is to say of its parties.
+    pub(crate) plain: bool,
     /// It can be found by its numbers, or has been: both sides of it were heard.
     pub(crate) numbered: bool,
 }
@@ -450,6 +454,7 @@ impl Default for Ties {
             failed_status: 0,
             known: false,
             recording: false,
+            plain: false,
             numbered: false,
         }
     }

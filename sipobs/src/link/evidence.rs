@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::clues::Clues;
 use super::index::{By, Index};
 use super::second::Second;
@@ -122,7 +124,7 @@ pub(super) fn candidates(
     if let Some(from) = &parties.from {
         let key = legs.hash_of(By::Called(host, from.tail()));
         unweighed = index.len(key).saturating_sub(config.max_candidates);
-        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_number(call, Evidence::HostNumber, |call| called(call).any(|number| number.same(from)));
         }
     }
@@ -130,13 +132,13 @@ pub(super) fn candidates(
     let rare = leg.rare();
     for number in rare.map_or(&[][..], |rare| &rare.diverted) {
         let key = legs.hash_of(By::Called(host, number.tail()));
-        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_number(call, Evidence::Diverted, |call| called(call).any(|called| called.same(number)));
         }
     }
     for caller in &parties.callers {
         let key = legs.hash_of(By::Caller(host, caller.tail()));
-        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_number(call, Evidence::Caller, |call| {
                 callers(call, config).iter().any(|other| other.same(caller))
             });
@@ -144,7 +146,7 @@ pub(super) fn candidates(
     }
     if let Some(target) = &parties.request {
         let key = legs.hash_of(By::Target(target.tail()));
-        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_refer(call, target);
         }
     }
@@ -160,7 +162,7 @@ pub(super) fn candidates(
     }
     if let Some(replaced) = rare.and_then(|rare| rare.replaces) {
         let key = legs.hash_of(By::Replaces(replaced));
-        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             let refers = call.rare().map_or(&[][..], |rare| &rare.refers);
             let refer = refers.iter().rev().find(|refer| refer.replaces == Some(replaced));
             search.tie_if_recent(call, Evidence::ReferReplaces, refer.map(|refer| refer.cseq));
@@ -168,13 +170,13 @@ pub(super) fn candidates(
     }
     for session in rare.map_or(&[][..], |rare| &rare.sessions) {
         let key = legs.hash_of(By::Session(*session));
-        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.tie_if_recent(call, Evidence::SessionId, None);
         }
     }
     for &(header, value) in &clues.headers {
         let key = legs.hash_of(By::Header(header, legs.hash(value)));
-        for call in index.get(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.tie_if_recent(call, Evidence::Header(header), None);
         }
         if let Some(call) = search.named(value) {
@@ -185,16 +187,24 @@ pub(super) fn candidates(
 }
 
 /// Who calls and who is called, as a leg's first message says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parties {
     pub(super) from: Option<Party>,
     pub(super) request: Option<Party>,
-    pub(super) callers: Vec<Party>,
+    /// From and asserted identities that name somebody.
+    pub(super) callers: SmallVec<[Party; 2]>,
+    /// Who From and request-URI say are all that there are: most calls are so.
+    pub(super) plain: bool,
 }
 
 impl Parties {
     pub(super) fn of(leg: &Leg, config: &LinkConfig) -> Self {
-        Self { from: from(leg), request: Party::of_uri(leg.first_request()), callers: callers(leg, config) }
+        let (from, request) = (from(leg), Party::of_uri(leg.first_request()));
+        let callers: SmallVec<[Party; 2]> = named(&from, leg, config).collect();
+        let to = Party::of_uri(leg.uri(Side::Callee));
+        let identities = leg.rare().map_or(0, |rare| rare.asserted.len() + rare.diverted.len());
+        let plain = to == request && identities == 0 && from.as_ref() == callers.first();
+        Self { from, request, callers, plain }
     }
 }
 
@@ -204,10 +214,18 @@ pub(super) fn from(leg: &Leg) -> Option<Party> {
 }
 
 /// Who calls: From and asserted identities that name somebody.
-pub(super) fn callers(leg: &Leg, config: &LinkConfig) -> Vec<Party> {
-    let names_somebody = |party: &Party| !config.nobody.iter().any(|nobody| party.is(nobody));
+pub(super) fn callers(leg: &Leg, config: &LinkConfig) -> SmallVec<[Party; 2]> {
+    named(&from(leg), leg, config).collect()
+}
+
+fn named<'a>(
+    from: &'a Option<Party>,
+    leg: &'a Leg,
+    config: &'a LinkConfig,
+) -> impl Iterator<Item = Party> + 'a {
     let asserted = leg.rare().map_or(&[][..], |rare| &rare.asserted);
-    from(leg).into_iter().chain(asserted.iter().cloned()).filter(names_somebody).collect()
+    let names_somebody = |party: &&Party| !config.nobody.iter().any(|nobody| party.is(nobody));
+    from.iter().chain(asserted).filter(names_somebody).cloned()
 }
 
 /// Who is called, as the callee would show itself: request-URI, To, Diversion, History-Info.
@@ -222,10 +240,11 @@ pub(super) fn called(leg: &Leg) -> impl Iterator<Item = Party> + '_ {
 fn forwards(known: Known<'_>, own: Own<'_>) -> bool {
     let Known { legs, index, .. } = known;
     let Own { leg, parties } = own;
-    let asked = [&parties.request, &parties.from]
-        .into_iter()
-        .flatten()
-        .flat_map(|party| index.get(legs.hash_of(By::Dialing(leg.hosts.0, party.tail()))).take(MOST_DIALING));
+    let host = leg.hosts.0;
+    let called = parties.request.as_ref().map(|party| legs.hash_of(By::Called(host, party.tail())));
+    let caller = parties.from.as_ref().map(|party| legs.hash_of(By::Caller(host, party.tail())));
+    let asked = [called, caller].into_iter().flatten();
+    let asked = asked.flat_map(|key| index.dialing(key).take(MOST_DIALING));
     asked.filter_map(|slot| legs.at(slot)).any(|other| {
         let same = |one: Option<Party>, other: &Option<Party>| {
             one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one.same(other))

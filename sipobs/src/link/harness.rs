@@ -69,7 +69,14 @@ impl Harness {
     }
 
     /// A REFER in a call.
-    pub(super) fn refer(&mut self, id: LegId, now: Timestamp, cseq: u32, target: &str, replaces: Option<&str>) {
+    pub(super) fn refer(
+        &mut self,
+        id: LegId,
+        now: Timestamp,
+        cseq: u32,
+        target: &str,
+        replaces: Option<&str>,
+    ) {
         self.pass(now);
         let replaces = replaces.map(str::as_bytes);
         let clues = ReferClues { cseq, target: Some(target.as_bytes()), replaces, referred_by: None };
@@ -132,9 +139,12 @@ impl Harness {
         if by == Side::Callee && !is_answer {
             parties.reverse();
         }
-        let [from, to] = parties.map(|(uri, tag, tagged)| {
-            if tagged { format!("<{uri}>;tag={tag}{call_id}") } else { format!("<{uri}>") }
-        });
+        let [from, to] =
+            parties.map(
+                |(uri, tag, tagged)| {
+                    if tagged { format!("<{uri}>;tag={tag}{call_id}") } else { format!("<{uri}>") }
+                },
+            );
         let method = if is_answer { "INVITE" } else { start };
         let text = format!(
             "{first}\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{call_id}{cseq}\r\nFrom: {from}\r\nTo: {to}\r\n\
@@ -147,7 +157,8 @@ impl Harness {
             (src, dst) = (dst, src);
         }
         let transport = TransportKind::Udp;
-        let wire = WireMessage { time: now, frame: 1, src, dst, transport, bytes: text.as_bytes(), cut: false };
+        let wire =
+            WireMessage { time: now, frame: 1, src, dst, transport, bytes: text.as_bytes(), cut: false };
         let key = DialogKey::of(&message).expect("a dialog");
         let event = dialog::take(&mut self.legs, &wire, &message, &key)?;
         let id = event.leg;

@@ -2,6 +2,7 @@
 //! the newest first.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use hashbrown::HashTable;
 
@@ -10,29 +11,27 @@ use crate::leg::LegId;
 use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
 
-/// What legs are found by, with its text hashed: the keyed hash of a [`By`].
+/// The keyed hash of a [`By`].
 pub(super) type Key = u64;
 
 /// What legs are found by.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) enum By<'a> {
-    /// Answered calls to this number at this host.
-    Called(std::net::IpAddr, &'a [u8]),
-    /// Answered calls of this caller at this host.
-    Caller(std::net::IpAddr, &'a [u8]),
-    /// Legs without an answer that this party makes, or gets, at this host.
-    Dialing(std::net::IpAddr, &'a [u8]),
-    /// Answered calls with this value of a configured header.
+    /// This number is called, at this host.
+    Called(IpAddr, &'a [u8]),
+    /// This party calls, at this host.
+    Caller(IpAddr, &'a [u8]),
+    /// This value of a configured header.
     Header(u8, u64),
-    /// Answered calls with this UUID in Session-ID.
+    /// This UUID in Session-ID.
     Session(u64),
-    /// Answered calls in which a REFER names this target.
+    /// A REFER in it names this target.
     Target(&'a [u8]),
-    /// Answered calls in which a REFER has a Replaces that names this dialog.
+    /// A REFER in it has a Replaces that names this dialog.
     Replaces(u64),
 }
 
-/// Legs by key. Each leg knows the first of its places, and leaves all of one kind, or all, at once.
+/// Legs by key. A leg in the list of a key has a place there; it knows the first of its places, and they one another.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     lists: Slab<List>,
@@ -43,22 +42,24 @@ pub(super) struct Index {
     empty: VecDeque<(Slot, Key, Timestamp)>,
 }
 
-/// Why a leg has a place: places of one kind are left together.
+/// Why a leg has a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It is dialing.
-    Dialing,
-    /// It is, or was a moment ago, a call that can be told by its numbers.
-    Number,
+    /// The number that it calls.
+    Called,
+    /// Who calls.
+    Caller,
     /// Something in it names it.
     Name,
 }
 
-/// The legs of one key.
+/// The legs of one key: those without an answer apart, for anybody can begin as many as he likes.
 #[derive(Debug)]
 struct List {
     key: Key,
-    first: Option<Slot>,
+    dialing: Option<Slot>,
+    calls: Option<Slot>,
+    /// How many calls there are.
     len: u32,
     stats: Option<Slot>,
 }
@@ -70,6 +71,8 @@ struct Place {
     leg: Slot,
     list: Slot,
     kind: Kind,
+    /// The leg has no answer yet.
+    dialing: bool,
     newer: Option<Slot>,
     older: Option<Slot>,
     /// The next place of the same leg.
@@ -81,25 +84,58 @@ const EMPTY_LISTS: usize = 10_000;
 
 impl Index {
     /// Puts a leg into the list of a key, unless it is the newest there already. `places` is the leg's own.
-    pub(super) fn insert(&mut self, places: &mut Option<Slot>, leg: LegId, key: Key, kind: Kind) {
+    pub(super) fn insert(
+        &mut self,
+        places: &mut Option<Slot>,
+        leg: LegId,
+        key: Key,
+        kind: Kind,
+        dialing: bool,
+    ) {
         let Some(leg) = leg.slot() else { return };
         let list = self.list(key);
-        let Some(known) = self.lists.get_mut(list) else { return };
-        let older = known.first;
-        if older.and_then(|first| self.places.get(first)).is_some_and(|first| first.leg == leg) {
+        let newest = self.lists.get(list).and_then(|list| if dialing { list.dialing } else { list.calls });
+        if newest.and_then(|newest| self.places.get(newest)).is_some_and(|newest| newest.leg == leg) {
             return;
         }
-        let place = self.places.insert(Place { leg, list, kind, newer: None, older, next: *places });
-        (known.first, known.len) = (Some(place), known.len + 1);
-        if let Some(older) = older.and_then(|older| self.places.get_mut(older)) {
-            older.newer = Some(place);
-        }
+        let place = Place { leg, list, kind, dialing, newer: None, older: None, next: *places };
+        let place = self.places.insert(place);
         *places = Some(place);
+        self.link(place);
     }
 
-    /// Takes a leg out of all lists that it is in for a reason of that kind.
-    pub(super) fn leave(&mut self, places: &mut Option<Slot>, kind: Kind, now: Timestamp) {
-        self.retain(places, |place| place.kind != kind, now);
+    /// A leg that was dialing is a call as of `now`, in all its places.
+    pub(super) fn answered(&mut self, places: Option<Slot>, now: Timestamp) {
+        let mut next = places;
+        while let Some((slot, place)) = next.and_then(|slot| Some((slot, self.places.get(slot)?))) {
+            next = place.next;
+            if place.dialing {
+                let (list, kind) = (place.list, place.kind);
+                self.unlink(slot);
+                if let Some(place) = self.places.get_mut(slot) {
+                    place.dialing = false;
+                }
+                self.link(slot);
+                if kind == Kind::Called {
+                    self.stats_of(list, now).call_answered(now);
+                }
+            }
+        }
+    }
+
+    /// A leg dials no more, and is no call.
+    pub(super) fn leave_dialing(&mut self, places: &mut Option<Slot>, now: Timestamp) {
+        self.retain(places, |place| !place.dialing, now);
+    }
+
+    /// A call is not found by its numbers any more.
+    pub(super) fn leave_numbers(&mut self, places: &mut Option<Slot>, now: Timestamp) {
+        self.retain(places, |place| place.kind == Kind::Name, now);
+    }
+
+    /// A call is not found by what names it any more.
+    pub(super) fn leave_names(&mut self, places: &mut Option<Slot>, now: Timestamp) {
+        self.retain(places, |place| place.kind != Kind::Name, now);
     }
 
     /// Takes a leg out of every list.
@@ -107,17 +143,17 @@ impl Index {
         self.retain(places, |_| false, now);
     }
 
-    /// The slots of the legs of a key, the newest first.
-    pub(super) fn get(&self, key: Key) -> impl Iterator<Item = Slot> {
-        let mut next = self.find(key).and_then(|list| self.lists.get(list)?.first);
-        std::iter::from_fn(move || {
-            let place = self.places.get(next?)?;
-            next = place.older;
-            Some(place.leg)
-        })
+    /// The slots of the calls of a key, the newest first.
+    pub(super) fn calls(&self, key: Key) -> impl Iterator<Item = Slot> {
+        self.walk(self.find(key).and_then(|list| self.lists.get(list)?.calls))
     }
 
-    /// How many there are.
+    /// The slots of the legs of a key that have no answer, the newest first.
+    pub(super) fn dialing(&self, key: Key) -> impl Iterator<Item = Slot> {
+        self.walk(self.find(key).and_then(|list| self.lists.get(list)?.dialing))
+    }
+
+    /// How many calls there are.
     pub(super) fn len(&self, key: Key) -> usize {
         self.find(key).and_then(|list| self.lists.get(list)).map_or(0, |list| list.len as usize)
     }
@@ -133,10 +169,9 @@ impl Index {
     }
 
     /// What is usual for a number to which a call is known, from `now` on if nothing is known yet.
-    pub(super) fn stats_or_new(&mut self, key: Key, now: Timestamp) -> Option<&mut NumberStats> {
-        let list = self.lists.get_mut(self.find(key)?)?;
-        let stats = *list.stats.get_or_insert_with(|| self.stats.insert(NumberStats::new(now)));
-        self.stats.get_mut(stats)
+    pub(super) fn stats_or_new(&mut self, key: Key, now: Timestamp) -> &mut NumberStats {
+        let list = self.list(key);
+        self.stats_of(list, now)
     }
 
     /// The numbers at which a leg can be found as a call.
@@ -148,10 +183,33 @@ impl Index {
             Some(place)
         });
         places
-            .filter(|place| place.kind == Kind::Number)
+            .filter(|place| place.kind == Kind::Called && !place.dialing)
             .filter_map(|place| self.lists.get(place.list))
-            .filter(|list| list.stats.is_some())
             .map(|list| list.key)
+    }
+
+    fn stats_of(&mut self, list: Slot, now: Timestamp) -> &mut NumberStats {
+        let known = self.lists.get_mut(list).and_then(|list| list.stats.as_mut());
+        let stats = match known {
+            Some(stats) => *stats,
+            None => {
+                let stats = self.stats.insert(NumberStats::new(now));
+                if let Some(list) = self.lists.get_mut(list) {
+                    list.stats = Some(stats);
+                }
+                stats
+            }
+        };
+        self.stats.get_mut(stats).expect("a list's statistics live as long as the list")
+    }
+
+    fn walk(&self, from: Option<Slot>) -> impl Iterator<Item = Slot> {
+        let mut next = from;
+        std::iter::from_fn(move || {
+            let place = self.places.get(next?)?;
+            next = place.older;
+            Some(place.leg)
+        })
     }
 
     fn find(&self, key: Key) -> Option<Slot> {
@@ -163,7 +221,7 @@ impl Index {
             return list;
         }
         let Self { lists, by_key, .. } = self;
-        let list = lists.insert(List { key, first: None, len: 0, stats: None });
+        let list = lists.insert(List { key, dialing: None, calls: None, len: 0, stats: None });
         by_key.insert_unique(key, list, |list| lists.get(*list).map_or(0, |list| list.key));
         list
     }
@@ -174,6 +232,7 @@ impl Index {
         let mut before = None;
         let mut next = *places;
         while let Some((slot, place)) = next.and_then(|slot| Some((slot, self.places.get(slot)?))) {
+            let list = place.list;
             next = place.next;
             if keep(place) {
                 before = Some(slot);
@@ -183,22 +242,43 @@ impl Index {
                 Some(before) => before.next = next,
                 None => *places = next,
             }
-            self.unlink(slot, now);
+            self.unlink(slot);
+            self.places.remove(slot);
+            self.drop_if_empty(list, now);
         }
     }
 
-    fn unlink(&mut self, slot: Slot, now: Timestamp) {
-        let Some(Place { list, newer, older, .. }) = self.places.remove(slot) else { return };
+    /// Puts a place at the head of its list.
+    fn link(&mut self, slot: Slot) {
+        let Some(place) = self.places.get(slot) else { return };
+        let Some(list) = self.lists.get_mut(place.list) else { return };
+        list.len += u32::from(!place.dialing);
+        let older = list.newest_mut(place.dialing).replace(slot);
+        if let Some(place) = self.places.get_mut(slot) {
+            (place.newer, place.older) = (None, older);
+        }
+        if let Some(older) = older.and_then(|older| self.places.get_mut(older)) {
+            older.newer = Some(slot);
+        }
+    }
+
+    /// Takes a place out of its list.
+    fn unlink(&mut self, slot: Slot) {
+        let Some(&Place { list, dialing, newer, older, .. }) = self.places.get(slot) else { return };
         if let Some(older) = older.and_then(|older| self.places.get_mut(older)) {
             older.newer = newer;
         }
-        let Some(known) = self.lists.get_mut(list) else { return };
+        let Some(list) = self.lists.get_mut(list) else { return };
+        list.len -= u32::from(!dialing);
         match newer.and_then(|newer| self.places.get_mut(newer)) {
             Some(newer) => newer.older = older,
-            None => known.first = older,
+            None => *list.newest_mut(dialing) = older,
         }
-        known.len -= 1;
-        if known.len > 0 {
+    }
+
+    fn drop_if_empty(&mut self, list: Slot, now: Timestamp) {
+        let Some(known) = self.lists.get(list) else { return };
+        if known.dialing.is_some() || known.calls.is_some() {
             return;
         }
         let key = known.key;
@@ -216,8 +296,8 @@ impl Index {
     fn forget_oldest(&mut self) {
         while self.empty.len() > EMPTY_LISTS {
             let Some((list, key, since)) = self.empty.pop_front() else { break };
-            let known = self.lists.get(list).filter(|known| known.key == key && known.len == 0);
-            let stats = known.and_then(|known| self.stats.get(known.stats?));
+            let unused = |list: &&List| list.key == key && list.dialing.is_none() && list.calls.is_none();
+            let stats = self.lists.get(list).filter(unused).and_then(|list| self.stats.get(list.stats?));
             if stats.is_some_and(|stats| stats.emptied == since) {
                 self.drop_list(list);
             }
@@ -232,5 +312,11 @@ impl Index {
         if let Ok(known) = self.by_key.find_entry(key, |known| *known == list) {
             known.remove();
         }
+    }
+}
+
+impl List {
+    fn newest_mut(&mut self, dialing: bool) -> &mut Option<Slot> {
+        if dialing { &mut self.dialing } else { &mut self.calls }
     }
 }

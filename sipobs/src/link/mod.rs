@@ -168,11 +168,10 @@ impl Links {
             None => self.stray(legs, id, &parties, familiar),
         }
         self.dialing(legs, id, &parties);
-        if let Some(leg) = legs.get_mut(id) {
-            leg.ties.known = true;
-            if leg.midcall() {
-                self.name(legs, id);
-            }
+        let Some(leg) = legs.get_mut(id) else { return };
+        leg.ties.known = true;
+        if leg.midcall() {
+            self.up(legs, id);
         }
     }
 
@@ -218,7 +217,16 @@ impl Links {
         if let Some(leg) = legs.get_mut(id) {
             leg.ties.media[1] = media;
         }
+        self.confirmed_as_dialed(legs, id);
         self.up(legs, id);
+    }
+
+    /// A call that is found by just the numbers that it was dialed by: both sides of it were heard.
+    fn confirmed_as_dialed(&mut self, legs: &mut Legs, id: LegId) {
+        let Some(leg) = legs.get_mut(id).filter(|leg| leg.is_confirmed_by_both()) else { return };
+        let Some(at) = answered_at(leg).filter(|_| leg.ties.plain && !leg.ties.numbered) else { return };
+        leg.ties.numbered = true;
+        self.index.answered(leg.ties.places, at);
     }
 
     /// It is up, if only one side says so: it is found by what names it, and by number only once it is
@@ -227,7 +235,7 @@ impl Links {
         let Some(leg) = legs.get_mut(id) else { return };
         let Some(now) = answered_at(leg) else { return };
         let mut places = leg.ties.places;
-        self.index.leave(&mut places, Kind::Dialing, now);
+        self.index.leave_dialing(&mut places, now);
         leg.ties.places = places;
         self.name(legs, id);
     }
@@ -237,6 +245,7 @@ impl Links {
         let Some(leg) = legs.get(id) else { return };
         let Some(at) = answered_at(leg).filter(|_| leg.ties.known && !leg.ties.numbered) else { return };
         let mut places = leg.ties.places;
+        self.index.leave_dialing(&mut places, at);
         let mut seen = SmallVec::<[index::Key; 4]>::new();
         for host in leg.callee_hosts() {
             for number in called(leg) {
@@ -245,19 +254,18 @@ impl Links {
                     continue;
                 }
                 seen.push(key);
-                self.index.insert(&mut places, id, key, Kind::Number);
-                if let Some(stats) = self.index.stats_or_new(key, at) {
-                    stats.call_answered(at);
-                    if let Some((ended, side)) = ended(leg) {
-                        stats.call_ended(ended, side);
-                    }
+                self.index.insert(&mut places, id, key, Kind::Called, false);
+                let stats = self.index.stats_or_new(key, at);
+                stats.call_answered(at);
+                if let Some((ended, side)) = ended(leg) {
+                    stats.call_ended(ended, side);
                 }
             }
             for caller in callers(leg, &self.config) {
                 let key = legs.hash_of(By::Caller(host, caller.tail()));
                 if !seen.contains(&key) {
                     seen.push(key);
-                    self.index.insert(&mut places, id, key, Kind::Number);
+                    self.index.insert(&mut places, id, key, Kind::Caller, false);
                 }
             }
         }
@@ -447,7 +455,7 @@ impl Links {
                 }
             }
         }
-        self.index.leave(places, Kind::Number, now);
+        self.index.leave_numbers(places, now);
     }
 
     /// From the first INVITE to the answer a leg may be what another forwards.
@@ -455,13 +463,17 @@ impl Links {
         let Some(leg) = legs.get(id) else { return };
         let mut places = leg.ties.places;
         for host in leg.callee_hosts() {
-            for party in [&parties.request, &parties.from].into_iter().flatten() {
-                let key = legs.hash_of(By::Dialing(host, party.tail()));
-                self.index.insert(&mut places, id, key, Kind::Dialing);
+            if let Some(request) = &parties.request {
+                let key = legs.hash_of(By::Called(host, request.tail()));
+                self.index.insert(&mut places, id, key, Kind::Called, true);
+            }
+            if let Some(from) = &parties.from {
+                let key = legs.hash_of(By::Caller(host, from.tail()));
+                self.index.insert(&mut places, id, key, Kind::Caller, true);
             }
         }
         if let Some(leg) = legs.get_mut(id) {
-            leg.ties.places = places;
+            (leg.ties.places, leg.ties.plain) = (places, parties.plain);
         }
     }
 
@@ -470,20 +482,26 @@ impl Links {
         let Some(leg) = legs.get(id) else { return };
         let Some(rare) = leg.rare() else { return };
         let mut places = leg.ties.places;
-        self.index.leave(&mut places, Kind::Name, leg.seen);
+        self.index.leave_names(&mut places, leg.seen);
         for header in &rare.headers {
             let key = legs.hash_of(By::Header(header.header, header.hash));
-            self.index.insert(&mut places, id, key, Kind::Name);
+            self.index.insert(&mut places, id, key, Kind::Name, false);
         }
         for session in &rare.sessions {
-            self.index.insert(&mut places, id, legs.hash_of(By::Session(*session)), Kind::Name);
+            self.index.insert(&mut places, id, legs.hash_of(By::Session(*session)), Kind::Name, false);
         }
         for refer in &rare.refers {
             if let Some(target) = &refer.target {
-                self.index.insert(&mut places, id, legs.hash_of(By::Target(target.tail())), Kind::Name);
+                self.index.insert(
+                    &mut places,
+                    id,
+                    legs.hash_of(By::Target(target.tail())),
+                    Kind::Name,
+                    false,
+                );
             }
             if let Some(replaces) = refer.replaces {
-                self.index.insert(&mut places, id, legs.hash_of(By::Replaces(replaces)), Kind::Name);
+                self.index.insert(&mut places, id, legs.hash_of(By::Replaces(replaces)), Kind::Name, false);
             }
         }
         if let Some(leg) = legs.get_mut(id) {
@@ -495,7 +513,7 @@ impl Links {
     fn finished(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId, now: Timestamp) {
         let Some(leg) = legs.get_mut(id) else { return };
         let (mut places, host) = (leg.ties.places, leg.hosts.0);
-        self.index.leave(&mut places, Kind::Dialing, now);
+        self.index.leave_dialing(&mut places, now);
         leg.ties.places = places;
         let Some((_, second)) = self.second(legs, id) else { return };
         if second.candidates.is_empty() {

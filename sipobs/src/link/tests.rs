@@ -316,7 +316,8 @@ fn forgotten_legs_leave_nothing_behind() {
 #[test]
 fn calls_that_share_a_number_each_keep_their_second_legs() {
     let mut case = Case::new();
-    let calls: Vec<_> = (0..5_000).map(|n| case.call(f64::from(n) * 0.001, &format!("+1415{n:07}"))).collect();
+    let calls: Vec<_> =
+        (0..5_000).map(|n| case.call(f64::from(n) * 0.001, &format!("+1415{n:07}"))).collect();
     let legs: Vec<_> = (0..5_000).map(|n| case.leg(10.0 + f64::from(n) * 0.001)).collect();
     for leg in &legs {
         case.failed(*leg, 20.0, 486);

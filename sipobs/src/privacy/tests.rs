@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::record::{
-    AlertKind, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice, Outcome, Parties, Quality,
-    ReferAbsent, Seen, Visibility,
+    AlertKind, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice, Outcome, Parties,
+    Quality, ReferAbsent, Seen, Visibility,
 };
 use crate::sip::{CSeq, Method as SipMethod};
 use crate::steps::steps_of;

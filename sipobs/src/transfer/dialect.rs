@@ -5,8 +5,8 @@ use memchr::{memchr2_iter, memmem};
 use crate::record::Dialect;
 use crate::sip::{Message, Name, sdp};
 
-/// The product that a message shows.
-pub(super) fn of(message: &Message<'_>) -> Option<Dialect> {
+/// The product that a message with these tags in From and To shows.
+pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
     let agent = message.header(Name::UserAgent).or_else(|| message.header(Name::Server));
     let named = |word: &str| agent.is_some_and(|agent| contains(agent, word));
     match () {
@@ -15,7 +15,7 @@ pub(super) fn of(message: &Message<'_>) -> Option<Dialect> {
         () if named("telnyx") => Some(Dialect::Telnyx),
         () if named("freeswitch") => Some(Dialect::FreeSwitch),
         () if named("asterisk") => Some(Dialect::Asterisk),
-        () => by_headers(message).or_else(|| livekit(message)),
+        () => by_headers(message).or_else(|| livekit(message, tags)),
     }
 }
 
@@ -32,14 +32,13 @@ fn by_headers(message: &Message<'_>) -> Option<Dialect> {
 }
 
 /// LiveKit names itself only in some BYEs. Its tags have a form of their own, and so has its SDP.
-fn livekit(message: &Message<'_>) -> Option<Dialect> {
-    let tagged = [message.from(), message.to()].into_iter().flatten().filter_map(|party| party.tag());
+fn livekit(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
     let named = || {
         // Most bodies are no such, and need not be read for it.
         memmem::find(message.body(), b"s=LiveKit").is_some()
             && sdp::Session::of(message).is_some_and(|session| session.name == b"LiveKit")
     };
-    (tagged.into_iter().any(crate::leg::is_livekit) || named()).then_some(Dialect::LiveKit)
+    (tags.into_iter().flatten().any(crate::leg::is_livekit) || named()).then_some(Dialect::LiveKit)
 }
 
 /// Whether `text` contains `word`, which is in lower case, in any case.
@@ -56,7 +55,8 @@ mod tests {
 
     fn dialect(headers: &str) -> Option<Dialect> {
         let text = format!("BYE sip:a@h SIP/2.0\r\n{headers}\r\n");
-        of(&Message::parse(text.as_bytes()).unwrap())
+        let message = Message::parse(text.as_bytes()).unwrap();
+        of(&message, [None, message.to().and_then(|to| to.tag())])
     }
 
     #[test]

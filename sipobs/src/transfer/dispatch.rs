@@ -46,7 +46,7 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
 
 /// A leg that was not known before.
 fn begin_leg(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let mark = stage.legs.mark();
     let leftover = stage.evicted.holds(&stage.legs, event.leg);
     let Some(leg) = stage.legs.get_mut(event.leg) else { return };
@@ -65,10 +65,10 @@ fn begin_leg(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
 
 /// What any message may tell of its sender and of the session.
 fn learn(stage: &mut Stage, heard: Heard<'_>) {
-    let Heard { event, message, .. } = heard;
+    let Heard { event, message, key, .. } = heard;
     let Some(leg) = stage.legs.get_mut(event.leg) else { return };
     let sender = if message.is_request() { event.by } else { event.by.other() };
-    if let Some(dialect) = dialect::of(message) {
+    if let Some(dialect) = dialect::of(message, [key.from_tag, key.to_tag]) {
         leg.call.dialects.add(dialect);
     }
     if let Some(lacks) = facts::allow_lacks_refer(message) {
@@ -80,7 +80,7 @@ fn learn(stage: &mut Stage, heard: Heard<'_>) {
 }
 
 fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u16) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let leg = event.leg;
     if status >= 200 {
         let telling = facts::telling(message);
@@ -146,7 +146,7 @@ fn reinvited(stage: &mut Stage, leg: LegId, now: Timestamp) {
 }
 
 fn bye(stage: &mut Stage, heard: Heard<'_>) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let Some(leg) = stage.legs.get_mut(event.leg) else { return };
     if leg.ended() != Some((wire.time, event.by)) {
         return;

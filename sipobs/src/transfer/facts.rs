@@ -142,9 +142,15 @@ pub(super) fn telling_of<'a>(header: impl Fn(Name) -> Option<&'a [u8]>) -> Heade
 
 /// Whether the Allow of a message lacks REFER; `None` when it has no Allow.
 pub(super) fn allow_lacks_refer(message: &Message<'_>) -> Option<bool> {
-    let mut allowed = message.values(Name::Allow).peekable();
-    allowed.peek()?;
-    Some(!allowed.any(|method| method.eq_ignore_ascii_case(b"REFER")))
+    let mut lines = message.headers(Name::Allow).filter(|line| !line.is_empty()).peekable();
+    lines.peek()?;
+    // No other method's name has this one in it.
+    let named = |line: &[u8]| {
+        let ends =
+            |at: usize| line.get(at..at + 5).is_some_and(|method| method.eq_ignore_ascii_case(b"REFER"));
+        memchr::memchr2_iter(b'R', b'r', line).any(ends)
+    };
+    Some(!lines.any(named))
 }
 
 /// The number a BYE's Reason hands over (REFER-to-BYE, seen on Oracle SBCs): a URI in it, or the number that

@@ -160,7 +160,7 @@ impl Transfers {
             return Ok(());
         }
         let Some(event) = dialog::take(&mut self.stage.legs, wire, message, &key) else { return Ok(()) };
-        dispatch::take(&mut self.stage, &self.rules.trunks, Heard { event, wire, message });
+        dispatch::take(&mut self.stage, &self.rules.trunks, Heard { event, wire, message, key: &key });
         self.review_due(wire.time);
         self.stage.schedule(event.leg);
         self.stage.charge(event.leg);

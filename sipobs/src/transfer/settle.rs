@@ -246,7 +246,11 @@ fn copies(known: Known<'_>) -> SmallVec<[(LegRole, CSeq, u32); 2]> {
     let own = known.attempt.machine.as_method().copies(known);
     let legs = known.attempt.legs.iter().filter_map(|leg| {
         let invite = known.stage.legs.get(*leg)?.invite.as_ref()?;
-        Some((LegRole::Target, CSeq { number: invite.number, method: Method::Invite }, u32::from(invite.copies)))
+        Some((
+            LegRole::Target,
+            CSeq { number: invite.number, method: Method::Invite },
+            u32::from(invite.copies),
+        ))
     });
     own.into_iter().chain(legs).filter(|(.., copies)| *copies > 1).collect()
 }

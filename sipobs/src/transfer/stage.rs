@@ -10,7 +10,7 @@ use super::evicted::EvictedCalls;
 use super::ladder::{Ladder, show};
 use super::method::refer::Elsewhere;
 use super::state::{CallState, PendingAttempt, Watched};
-use crate::dialog::DialogEvent;
+use crate::dialog::{DialogEvent, DialogKey};
 use crate::leg::{AttemptId, Leg, LegId, Legs, Lost, When};
 use crate::link::Links;
 use crate::record::{LegRole, Parties};
@@ -62,6 +62,7 @@ pub(super) struct Heard<'e> {
     pub(super) event: DialogEvent,
     pub(super) wire: &'e WireMessage<'e>,
     pub(super) message: &'e Message<'e>,
+    pub(super) key: &'e DialogKey<'e>,
 }
 
 impl Stage {
@@ -252,7 +253,7 @@ impl Stage {
 
     /// Adds the message to the ladders it belongs in.
     pub(super) fn draw(&mut self, heard: Heard<'_>) {
-        let Heard { event, wire, message } = heard;
+        let Heard { event, wire, message, .. } = heard;
         let most = self.config.limits.ladder;
         let Some(state) = self.legs.get(event.leg).and_then(|leg| self.states.get_mut(leg.call.state?))
         else {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use sipobs::engine::{Config, Engine};
 use sipobs::privacy::{Mask, Privacy};
+use sipobs::record::{Output, ReferAbsent};
 use sipobs::stream::{TransportKind, WireMessage};
 use sipobs::timestamp::Timestamp;
-use sipobs::record::{Output, ReferAbsent};
 
 mod calls;
 mod script;

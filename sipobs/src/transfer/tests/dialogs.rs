@@ -77,7 +77,11 @@ fn calls_stay_with_their_trunk_when_the_rules_change() {
     world.transfers.adopt(rules(&["t"]));
     world.at(30.0).bye(A, Side::Caller).up(A2).at(40.0).bye(A2, Side::Caller).at(90.0);
     let trunks: Vec<_> = world.said().1.into_iter().map(|call| call.trunk).collect();
-    assert_eq!(trunks.iter().map(|trunk| &**trunk).collect::<Vec<_>>(), ["other", "t"], "a new trunk is that of new calls");
+    assert_eq!(
+        trunks.iter().map(|trunk| &**trunk).collect::<Vec<_>>(),
+        ["other", "t"],
+        "a new trunk is that of new calls"
+    );
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(in crate::transfer) fn on_bye_answer(stage: &mut Stage, heard: Heard<'_>, st
 }
 
 fn begin(stage: &mut Stage, heard: Heard<'_>, method: Word, target: &[u8]) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let Some(leg) = stage.legs.get(event.leg) else { return };
     let machine = Machine::Handover(Handover { bye: wire.time, answer: None });
     let mut attempt = PendingAttempt {

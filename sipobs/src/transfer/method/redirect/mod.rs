@@ -20,7 +20,7 @@ pub(in crate::transfer) struct Redirect {
 
 /// A 3xx to the initial INVITE.
 pub(in crate::transfer) fn on_redirect(stage: &mut Stage, heard: Heard<'_>) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let Some(leg) = stage.legs.get(event.leg) else { return };
     let Some(answer) = leg.failure() else { return };
     let answer = Answer { status: answer.status, reason: leg.phrase().into_owned(), time: answer.time };

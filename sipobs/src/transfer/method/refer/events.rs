@@ -26,7 +26,7 @@ pub(in crate::transfer) struct Elsewhere(HashMap<Vec<u8>, AttemptId>);
 
 /// A REFER, or its retry with credentials.
 pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let (dialog, by, number) = (event.leg, event.by, event.cseq.number);
     if is_retry(stage, heard) {
         return;
@@ -69,7 +69,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
 
 /// Whether a REFER is one that is known, with credentials now. Else it supersedes those under way.
 fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let refer_to = message.header(Name::ReferTo).unwrap_or_default();
     let credentials = crate::dialog::has_credentials(message);
     for id in stage.open_in(event.leg) {
@@ -101,7 +101,7 @@ struct Place {
 /// The call that a REFER is about: that of its dialog, or the one that it names. Outside a dialog only a REFER that
 /// names one transfers a call; others just ask for one.
 fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let leg = stage.legs.get(event.leg)?;
     let (call, call_id) = match (leg.origin, facts::target_dialog(message)) {
         (Origin::Invite | Origin::Midcall, _) => (Some(leg.id), leg.call_id_text().into_owned()),
@@ -128,7 +128,7 @@ fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
 
 /// An answer to a REFER.
 pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     for id in stage.open_in(event.leg) {
         let owns = |attempt: &&mut PendingAttempt| attempt.owns(event.leg, event.by, event.cseq);
         let Some(attempt) = stage.attempts.get_mut(&id).filter(owns) else { continue };
@@ -165,7 +165,7 @@ fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere:
 
 /// A NOTIFY of the refer package, in the dialog of its REFER.
 pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let number = message.header(Name::Event).and_then(sip::Event::parse).and_then(|event| event.refer_cseq());
     let attempt = subscribed(stage, event.leg, event.by, number).or_else(|| unseen(stage, heard, number));
     let Some(attempt) = attempt.and_then(|attempt| stage.attempts.get_mut(&attempt)) else { return };
@@ -212,7 +212,7 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
 /// An attempt known by its NOTIFY alone: the REFER may be older than the capture, or lost; the sipfrag tells of it all
 /// the same.
 fn unseen(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>) -> Option<AttemptId> {
-    let Heard { event, wire, message } = heard;
+    let Heard { event, wire, message, .. } = heard;
     let leg = stage.legs.get(event.leg)?;
     let known = leg.call.referred || leg.call.leftover || leg.origin == Origin::Refer;
     if known || Sipfrag::of(message).is_err() || is_shown(stage, wire) {
