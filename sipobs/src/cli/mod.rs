@@ -12,6 +12,7 @@ use sipobs::privacy::Mask;
 mod check;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod daemon;
+mod memory;
 mod pcap;
 mod run;
 mod spans;

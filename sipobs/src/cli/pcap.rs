@@ -10,7 +10,7 @@ use sipobs::export::{Jsonl, Sink, Summary, Terminal};
 use sipobs::timestamp::Timestamp;
 
 use super::spans::{Spans, WhenFull};
-use super::{Colour, Exit, Failure, Settings, say, written};
+use super::{Colour, Exit, Failure, Settings, memory, say, written};
 
 const AFTER: &str = "\
 Several files are read as one capture, in the order given: name the pieces of
@@ -63,6 +63,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     if !args.port.is_empty() {
         config.stream.ports = args.port.iter().copied().collect();
     }
+    config.limits.memory = config.limits.memory.or_else(memory::for_files);
     let out = io::stdout().lock();
     let mut sink: Box<dyn Sink> = match args.format {
         Format::Text => Box::new(Terminal::new(io::BufWriter::new(out), args.color.look(), args.ladders)),

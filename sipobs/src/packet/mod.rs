@@ -94,7 +94,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_fragment_bytes: 16 << 20,
+            max_fragment_bytes: 8 << 20,
             vxlan_ports: vec![VXLAN_PORT, VXLAN_PORT_LINUX],
             fragment_timeout_ms: 5_000,
             copy_window_ms: 10,

@@ -88,7 +88,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             ports: BTreeSet::new(),
-            max_bytes: 64 << 20,
+            max_bytes: 24 << 20,
             max_stream_bytes: 256 << 10,
             max_message_bytes: 128 << 10,
             gap_timeout_ms: 3_000,

@@ -114,7 +114,7 @@ impl Default for Timers {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 128 << 20, ladder: 96 }
+        Self { bytes: 216 << 20, ladder: 96 }
     }
 }
 

@@ -148,7 +148,7 @@ impl State {
                 Self::Acknowledged(leg.answered.get().unwrap_or(invite.tried))
             }
             (None, Some(time)) => Self::Cancelled(time, None),
-            (None, None) if !invite.heard.is_set() => Self::Dialing,
+            (None, None) if !invite.heard => Self::Dialing,
             (None, None) => Self::Proceeding,
         }
     }

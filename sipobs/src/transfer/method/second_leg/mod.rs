@@ -48,7 +48,7 @@ impl Method for SecondLeg {
 
     fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
         let invite = known.target_leg().and_then(|leg| leg.invite.as_ref());
-        facts.heard = invite.is_some_and(|invite| invite.heard.is_set());
+        facts.heard = invite.is_some_and(|invite| invite.heard);
     }
 
     /// A call and a leg that outlived one another, on hold as long as both were up: somebody was consulted, and nobody
