@@ -126,11 +126,14 @@ impl Reading {
                 return Ok(());
             }
         };
-        let before = self.counts();
+        let before = self.engine.counters();
         let stopped = self.frames(&mut reader, sink).map_err(Stop::Output)?;
-        let [messages, unread] = self.counts();
-        let (messages, unread) = (messages - before[0], reader.unread(unread - before[1]));
-        self.note(ReadFile { messages, ..held(&reader) }, stopped.into_iter().chain(unread));
+        let after = self.engine.counters();
+
+        let messages = after.messages - before.messages;
+        let file = ReadFile { messages, unread: unread(&reader, &before, &after), ..held(&reader) };
+        let opaque = opaque(&file).map(|fault| FileError { file: file.name.clone(), fault });
+        self.note(file, stopped.into_iter().chain(opaque));
         Ok(())
     }
 
@@ -155,12 +158,6 @@ impl Reading {
         };
         self.progress.clear();
         result
-    }
-
-    /// SIP messages and frames of unknown link types so far.
-    fn counts(&self) -> [u64; 2] {
-        let counters = self.engine.counters();
-        [counters.messages, counters.packet.unused.of(Unused::LinkType)]
     }
 
     /// Says what is wrong with a file, and keeps it for the summary.
@@ -196,7 +193,7 @@ impl Reading {
     }
 }
 
-/// What a file held, but for its messages.
+/// What a file held, as its reader saw it.
 fn held(reader: &Reader) -> ReadFile {
     let contents = reader.contents();
     ReadFile {
@@ -205,22 +202,43 @@ fn held(reader: &Reader) -> ReadFile {
         last: contents.last,
         frames: contents.frames,
         link_types: contents.link_types.iter().map(|(link, frames)| (link.to_string(), *frames)).collect(),
-        unread: contents.unread().map(|(link, frames)| (link.to_string(), frames)).collect(),
         ..ReadFile::default()
     }
 }
 
-/// What the engine counted, with the frames of unknown link types told apart.
-fn not_understood(counters: &Counters, files: &[ReadFile]) -> BTreeMap<Cow<'static, str>, u64> {
-    let mut reasons: BTreeMap<_, _> =
-        counters.not_understood().into_iter().map(|(reason, count)| (reason.into(), count)).collect();
-    for (link, frames) in files.iter().flat_map(|file| &file.unread) {
-        *reasons.entry(link.clone().into()).or_default() += frames;
-        if let Some(together) = reasons.get_mut(Unused::LinkType.name()) {
-            *together -= frames;
-        }
+/// Why a frame stays closed that another program, or one with keys, may open.
+const OPAQUE: [Unused; 3] = [Unused::LinkType, Unused::Encrypted, Unused::WifiParts];
+
+/// A file's frames that stay closed; those of link types that the file itself names are told apart.
+fn unread(reader: &Reader, before: &Counters, after: &Counters) -> BTreeMap<String, u64> {
+    let count = |reason| after.packet.unused.of(reason) - before.packet.unused.of(reason);
+    let mut unread: BTreeMap<_, _> =
+        OPAQUE.into_iter().map(|reason| (reason.name().to_owned(), count(reason))).collect();
+    for (link, frames) in reader.contents().unread() {
+        unread.entry(Unused::LinkType.name().to_owned()).and_modify(|others| *others -= frames);
+        unread.insert(link.to_string(), frames);
     }
-    reasons.retain(|_, count| *count > 0);
+    unread.retain(|_, frames| *frames > 0);
+    unread
+}
+
+fn opaque(file: &ReadFile) -> Option<Fault> {
+    let frames = file.unread.values().sum();
+    let what: Vec<_> =
+        file.unread.iter().map(|(why, frames)| format!("{frames} {}", why.replace('_', " "))).collect();
+    (frames > 0).then(|| Fault::Unread { frames, of: file.frames, what: what.join(", ") })
+}
+
+/// What the engine counted, with link types told apart.
+fn not_understood(counters: &Counters, files: &[ReadFile]) -> BTreeMap<Cow<'static, str>, u64> {
+    let mut reasons: BTreeMap<Cow<'static, str>, _> =
+        counters.not_understood().into_iter().map(|(reason, count)| (reason.into(), count)).collect();
+    for reason in OPAQUE {
+        reasons.remove(reason.name());
+    }
+    for (why, frames) in files.iter().flat_map(|file| &file.unread) {
+        *reasons.entry(why.clone().into()).or_default() += frames;
+    }
     reasons
 }
 

@@ -52,7 +52,7 @@ pub struct ReadFile {
     pub messages: u64,
     /// Frames by link type.
     pub link_types: BTreeMap<String, u64>,
-    /// Those of them that could not be read, by link type.
+    /// Those of them that stayed closed, by link type or other reason.
     pub unread: BTreeMap<String, u64>,
     /// Why not all of it could be read.
     pub error: Option<String>,

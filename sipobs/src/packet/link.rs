@@ -11,6 +11,8 @@ pub(super) fn frame(link: LinkType, at: At<'_>) -> Result<At<'_>, Unused> {
             let kind = at.u16(12).ok_or(Unused::LinkHeader)?;
             at.inside(14, Layer::EtherType(kind)).ok_or(Unused::LinkHeader)
         }
+        // OpenBSD has its loopback where others have this.
+        LinkType::Raw if at.bytes.starts_with(&[0, 0, 0]) => frame(LinkType::Loop, at),
         LinkType::Raw => Ok(At { layer: Layer::Ip, ..at }),
         // The order of the address family on the wire is the capturing machine's.
         LinkType::Null | LinkType::Loop => match at.bytes.first_chunk() {
@@ -20,14 +22,8 @@ pub(super) fn frame(link: LinkType, at: At<'_>) -> Result<At<'_>, Unused> {
             Some(_) => Err(Unused::NotIp),
             None => Err(Unused::LinkHeader),
         },
-        LinkType::Sll => {
-            let kind = at.u16(14).ok_or(Unused::LinkHeader)?;
-            at.inside(16, Layer::EtherType(kind)).ok_or(Unused::LinkHeader)
-        }
-        LinkType::Sll2 => {
-            let kind = at.u16(0).ok_or(Unused::LinkHeader)?;
-            at.inside(20, Layer::EtherType(kind)).ok_or(Unused::LinkHeader)
-        }
+        LinkType::Sll => cooked(at.u16(2), at.u16(14), 16, at),
+        LinkType::Sll2 => cooked(at.u16(8), at.u16(0), 20, at),
         LinkType::Ppp => ppp(at),
         LinkType::PppEther => pppoe(at),
         LinkType::CHdlc => c_hdlc(at),
@@ -58,10 +54,12 @@ pub(super) fn ether_type(kind: u16, at: At<'_>) -> Result<At<'_>, Unused> {
     match kind {
         0x0800 | 0x86dd => Ok(At { layer: Layer::Ip, ..at }),
         // 802.1Q, 802.1ad, and what came before it: tag, then the next EtherType.
-        0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
-            let inner = at.u16(2).ok_or(Unused::LinkHeader)?;
-            at.inside(4, Layer::EtherType(inner)).ok_or(Unused::LinkHeader)
-        }
+        0x8100 | 0x88a8 | 0x9100 | 0x9200 => tagged(at.u16(2), 4, at),
+        // Cisco's group tag, and the tag of a port extender: IEEE 802.1BR's, and what came before it.
+        0x8909 | 0x893f => tagged(at.u16(6), 8, at),
+        0x8926 => tagged(at.u16(4), 6, at),
+        // Ethernet in a provider's Ethernet (IEEE 802.1ah).
+        0x88e7 => at.inside(4, Layer::Link(LinkType::Ethernet)).ok_or(Unused::LinkHeader),
         0x8864 => pppoe(at),
         0x8847 | 0x8848 => mpls(at),
         // A length instead: 802.3.
@@ -72,9 +70,28 @@ pub(super) fn ether_type(kind: u16, at: At<'_>) -> Result<At<'_>, Unused> {
     }
 }
 
+/// Linux's cooked header of this length: an ARPHRD_ number says what kind of interface it was; where that is one that
+/// listens to IEEE 802.11, no EtherType tells what follows.
+fn cooked(hardware: Option<u16>, kind: Option<u16>, len: usize, at: At<'_>) -> Result<At<'_>, Unused> {
+    let (hardware, kind) = hardware.zip(kind).ok_or(Unused::LinkHeader)?;
+    let layer = match hardware {
+        801 => Layer::Link(LinkType::Ieee80211),
+        802 => Layer::Link(LinkType::Prism),
+        803 => Layer::Link(LinkType::Radiotap),
+        _ => Layer::EtherType(kind),
+    };
+    at.inside(len, layer).ok_or(Unused::LinkHeader)
+}
+
 /// Whether this is an address family of IPv4 or, on BSD, macOS or Linux, of IPv6.
 fn is_ip(family: u8) -> bool {
     matches!(family, 2 | 10 | 24 | 28 | 30)
+}
+
+/// A tag of this length, which ends in the EtherType of what is behind it.
+fn tagged(inner: Option<u16>, len: usize, at: At<'_>) -> Result<At<'_>, Unused> {
+    let layer = Layer::EtherType(inner.ok_or(Unused::LinkHeader)?);
+    at.inside(len, layer).ok_or(Unused::LinkHeader)
 }
 
 /// LLC (IEEE 802.2), as RFC 1042 and RFC 2684 put protocols into it; `pad` octets come before bridged Ethernet.

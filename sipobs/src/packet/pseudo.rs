@@ -2,6 +2,7 @@
 
 use super::{At, Layer};
 use crate::frame::LinkType;
+use crate::steps::step;
 use crate::tally::Unused;
 
 const IEEE_802_11: Layer = Layer::Link(LinkType::Ieee80211);
@@ -51,6 +52,7 @@ pub(super) fn erf(at: At<'_>) -> Result<At<'_>, Unused> {
     // Extension headers: in each, and in the type, the highest bit says that one more follows.
     let mut more = kind & 0x80 != 0;
     while more {
+        step(1);
         more = at.bytes.get(len).ok_or(Unused::LinkHeader)? & 0x80 != 0;
         len += 8;
     }
@@ -84,6 +86,7 @@ fn nflog_payload<'a>(at: At<'a>, order: fn(&At<'a>, usize) -> Option<u16>) -> Op
     const PAYLOAD: u16 = 9;
     let mut from = 4;
     loop {
+        step(1);
         let (len, kind) = (usize::from(order(&at, from)?), order(&at, from + 2)?);
         match (len.checked_sub(4)?, kind) {
             (len, PAYLOAD) => return at.inside(from + 4, Layer::Ip).map(|value| value.limit(len)),

@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 
+mod links;
 mod property;
 use crate::frame::Direction;
 

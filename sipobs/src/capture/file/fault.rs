@@ -69,14 +69,14 @@ pub enum Fault {
         value: u64,
     },
     /// It holds frames that sipobs cannot read; the others were read.
-    #[error("{frames} of {of} frames are of a link type that sipobs does not read ({types})")]
-    LinkTypes {
+    #[error("{frames} of {of} frames could not be read ({what})")]
+    Unread {
         /// How many.
         frames: u64,
         /// Of how many.
         of: u64,
-        /// Which link types, and how many frames of each.
-        types: String,
+        /// How many for which reason.
+        what: String,
     },
 }
 
@@ -91,7 +91,7 @@ impl Fault {
                     ": where Wireshark reads it, `editcap -F pcapng {file} OUT.pcapng` turns it into what sipobs reads"
                 )
             }
-            Self::LinkTypes { .. } => format!(
+            Self::Unread { .. } => format!(
                 ": `tshark -r {file} -Y sip -U 'OSI layer 7' -w OUT.pcapng` takes out the SIP that Wireshark finds in \
                  them, for sipobs to read"
             ),

@@ -8,7 +8,7 @@ use super::{Fault, MAX_FRAME};
 use crate::steps::step;
 
 /// Room for the largest frame with its block header and options, and to read ahead.
-const BUFFER: usize = 2 * MAX_FRAME;
+pub(super) const BUFFER: usize = 2 * MAX_FRAME;
 
 /// The window.
 pub(super) struct Input {

@@ -171,23 +171,6 @@ impl Reader {
     pub fn name(&self) -> &str {
         &self.file
     }
-
-    /// What to say where so many frames turned out to be of link types that sipobs does not read, by what the file
-    /// says or by what a capture header in a frame does.
-    pub fn unread(&self, frames: u64) -> Option<FileError> {
-        if frames == 0 {
-            return None;
-        }
-        let by_file: Vec<_> = self.contents.unread().collect();
-        let inside = frames.saturating_sub(by_file.iter().map(|(_, frames)| frames).sum());
-        let mut types: Vec<_> =
-            by_file.iter().map(|(link, frames)| format!("{frames} of {link}").replace('_', " ")).collect();
-        if inside > 0 {
-            types.push(format!("{inside} behind a capture header"));
-        }
-        let fault = Fault::LinkTypes { frames, of: self.contents.frames, types: types.join(", ") };
-        Some(FileError { file: self.file.clone(), fault })
-    }
 }
 
 impl Contents {

@@ -1,7 +1,7 @@
 //! Classic pcap (draft-ietf-opsawg-pcap): a file header, then records. Also as Linux distributions and Nokia once
 //! changed it.
 
-use super::input::Input;
+use super::input::{BUFFER, Input};
 use super::{Direction, Fault, LinkType, MAX_FRAME, Record};
 use crate::steps::step;
 use crate::timestamp::Timestamp;
@@ -45,10 +45,10 @@ impl Header {
     pub(super) fn read(magic: [u8; 4], input: &mut Input) -> Result<Option<Self>, Fault> {
         // Some kept the magic number of what they changed: the lengths that a record can have, likeliest first.
         let (big_endian, unit, lengths): (_, _, &[usize]) = match u32::from_be_bytes(magic) {
-            0xa1b2_c3d4 => (true, 1_000, &[PLAIN, KUZNETZOV, NOKIA]),
+            0xa1b2_c3d4 => (true, 1_000, &[PLAIN, NOKIA, KUZNETZOV]),
             0xa1b2_3c4d => (true, 1, &[PLAIN]),
             0xa1b2_cd34 => (true, 1_000, &[KUZNETZOV, KUZNETZOV_CPU]),
-            0xd4c3_b2a1 => (false, 1_000, &[PLAIN, KUZNETZOV, NOKIA]),
+            0xd4c3_b2a1 => (false, 1_000, &[PLAIN, NOKIA, KUZNETZOV]),
             0x4d3c_b2a1 => (false, 1, &[PLAIN]),
             0x34cd_b2a1 => (false, 1_000, &[KUZNETZOV, KUZNETZOV_CPU]),
             _ => return Ok(None),
@@ -87,38 +87,41 @@ impl Header {
         }))
     }
 
-    /// The length with which the first records make most sense.
+    /// The length with which the first records make most sense; in doubt the one that is named first.
     fn likeliest(&self, lengths: &[usize], input: &mut Input) -> usize {
         let (mut best, mut most) = (lengths[0], 0);
         for &len in lengths {
-            let sensible = self.sensible(len, input);
-            if sensible > most {
-                (best, most) = (len, sensible);
+            let sense = self.sense(len, input);
+            if sense > most {
+                (best, most) = (len, sense);
             }
         }
         best
     }
 
-    /// How many of the first two records make sense with headers of this length. Two are enough: a time is looked for
-    /// where a length is, or the other way round.
-    fn sensible(&self, len: usize, input: &mut Input) -> usize {
-        const ENOUGH: usize = 2;
+    /// How much sense the first three records make with headers of this length: two points for one that is whole, one for
+    /// a header whose frame is cut short; all of them where the file ends behind one of them.
+    fn sense(&self, len: usize, input: &mut Input) -> usize {
+        const RECORDS: usize = 3;
         let mut from = 0;
-        for found in 0..ENOUGH {
+        for whole in 0..RECORDS {
             step(1);
             let ahead = input.ahead(from + len);
-            if found > 0 && ahead.len() == from {
-                return ENOUGH;
+            if whole > 0 && ahead.len() == from {
+                return 2 * RECORDS;
             }
-            let Some(header) = ahead.get(from..from + len) else { return found };
-            let fields = self.fields(header);
-            let below_a_second = u64::from(fields.fraction) * u64::from(self.unit) < 1_000_000_000;
-            if !below_a_second || fields.captured > fields.wire_len || fields.captured as usize > MAX_FRAME {
-                return found;
+            let Some(header) = ahead.get(from..from + len) else { return 2 * whole };
+            let Fields { fraction, captured, wire_len, .. } = self.fields(header);
+            let below_a_second = u64::from(fraction) * u64::from(self.unit) < 1_000_000_000;
+            if !below_a_second || captured > wire_len || captured as usize > MAX_FRAME {
+                return 2 * whole;
             }
-            from += len + fields.captured as usize;
+            from += len + captured as usize;
+            if from > BUFFER - KUZNETZOV_CPU || input.ahead(from).len() < from {
+                return 2 * whole + 1;
+            }
         }
-        ENOUGH
+        2 * RECORDS
     }
 
     fn fields(&self, header: &[u8]) -> Fields {
