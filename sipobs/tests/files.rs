@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-/// File, link type, frames, SIP messages (as tshark counts them, but for those that it does not put together), outcome.
-/// All but the last three hold the same call.
+/// File, link type, frames, SIP messages, outcome. The messages are as many as tshark counts, but for what it exported
+/// twice or in segments. `busy` is one call, in which the packets of the export from TLS are other ones.
 const FILES: &[(&str, &str, u64, u64, &str)] = &[
     ("atm_bridged.pcap.zst", "atm_rfc1483", 13, 13, "busy"),
     ("c_hdlc.pcap.gz", "c_hdlc", 13, 13, "busy"),
@@ -35,6 +35,7 @@ const FILES: &[(&str, &str, u64, u64, &str)] = &[
     ("snoop.snoop.zst", "ethernet", 13, 13, "busy"),
     ("suse_6_3.pcap.lz4", "ethernet", 13, 13, "busy"),
     ("wifi_amsdu.pcap.zst", "ieee802_11", 13, 13, "busy"),
+    ("exported_from_tls.pcapng.zst", "wireshark_upper_pdu", 26, 13, "busy"),
     ("exported_segments.pcapng.zst", "wireshark_upper_pdu", 30, 18, "succeeded"),
     ("exported_sip_over_tcp.pcapng.zst", "wireshark_upper_pdu", 18, 18, "succeeded"),
     ("with_usb.pcapng.zst", "link_type_189", 18, 13, "busy"),
@@ -85,7 +86,7 @@ fn what_a_call_came_in_makes_no_difference() {
 
         let read = link != "link_type_189";
         assert_eq!((exit, said.is_empty()), (i32::from(!read), read), "{name}: {said}");
-        if outcome == "busy" && read {
+        if outcome == "busy" && read && link != "wireshark_upper_pdu" {
             let told = |records: &[Value]| records.iter().map(story).collect::<Vec<_>>();
             assert_eq!(
                 told(&records[..records.len() - 1]),

@@ -289,8 +289,10 @@ fn snoop_is_read_to_its_end_and_no_further() {
     assert!(matches!(read(version).1, Some(Fault::Value { offset: 8, field: "version", value: 9 })));
 }
 
-/// Packers of the streams that are read: their name, and how they pack.
-const PACKERS: [(&str, fn(&[u8]) -> Vec<u8>); 3] = [
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+/// The streams that are read, and how they are packed.
+const PACKERS: [(&str, Pack); 3] = [
     ("gzip stream", |bytes| {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         gzip.write_all(bytes).unwrap();
@@ -311,7 +313,7 @@ const PACKERS: [(&str, fn(&[u8]) -> Vec<u8>); 3] = [
 #[test]
 fn packed_files_are_read_wherever_their_streams_end() {
     let noise: Vec<Vec<u8>> = (0..90_u64)
-        .map(|n| (0..700).map(|at| ((n * 7_919 + at) * 2_654_435_761 >> 13).to_le_bytes()[0]).collect())
+        .map(|n| (0..700).map(|at| (((n * 7_919 + at) * 2_654_435_761) >> 13).to_le_bytes()[0]).collect())
         .collect();
     let records: Vec<_> = noise.iter().map(|bytes| (1, 0, &bytes[..])).collect();
     let plain = ORDERS[0].pcap(0xa1b2_c3d4, 1, &records);
