@@ -84,17 +84,16 @@ impl Fault {
     /// What to do about it, where that is known.
     fn remedy(&self, file: &str) -> String {
         let file = if file == "-" { "FILE".to_owned() } else { quoted(file) };
+        let export = format!("`tshark -r {file} -Y sip -U 'OSI layer 7' -w OUT.pcapng`");
         match self {
             Self::Packed { command, .. } => format!(": `{command} {file} | sipobs pcap -` reads it"),
-            Self::Foreign { .. } | Self::Format { .. } => {
-                format!(
-                    ": where Wireshark reads it, `editcap -F pcapng {file} OUT.pcapng` turns it into what sipobs reads"
-                )
-            }
-            Self::Unread { .. } => format!(
-                ": `tshark -r {file} -Y sip -U 'OSI layer 7' -w OUT.pcapng` takes out the SIP that Wireshark finds in \
-                 them, for sipobs to read"
+            Self::Foreign { .. } | Self::Format { .. } => format!(
+                ": where Wireshark reads it, `editcap -F pcapng {file} OUT.pcapng` turns it into what sipobs reads, and \
+                 where that can't, {export} takes out the SIP"
             ),
+            Self::Unread { .. } => {
+                format!(": {export} takes out the SIP that Wireshark finds in them, for sipobs to read")
+            }
             Self::Open(_) | Self::Read { .. } | Self::Truncated { .. } | Self::Value { .. } => String::new(),
         }
     }

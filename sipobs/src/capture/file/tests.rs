@@ -182,7 +182,8 @@ fn files_of_others_are_named_with_what_reads_them() {
     assert_eq!(
         said("-", b"GMBU\x01\x02...."),
         "-: a Microsoft Network Monitor capture, which sipobs does not read: where Wireshark reads it, `editcap -F \
-         pcapng FILE OUT.pcapng` turns it into what sipobs reads"
+         pcapng FILE OUT.pcapng` turns it into what sipobs reads, and where that can't, `tshark -r FILE -Y sip -U 'OSI \
+         layer 7' -w OUT.pcapng` takes out the SIP"
     );
     let snoop = [&b"snoop\0\0\0"[..], &[0, 0, 0, 2, 0, 0, 0, 8]].concat();
     assert!(
