@@ -22,7 +22,7 @@ mod spans;
 enum Exit {
     /// Read and understood.
     Done = 0,
-    /// A file could not be read to its end, an output not written, or a count not accounted for.
+    /// A file could not be read whole, an output not written, or a count not accounted for.
     Partial = 1,
     /// Bad arguments or configuration.
     Usage = 2,
@@ -33,9 +33,10 @@ enum Exit {
 const EXIT_CODES: &str = "\
 Exit status:
   0  read and understood; or, for run, ended by a signal and all handed over
-  1  a file could not be read to its end (what was read is still reported), or
-     an output could not be written or delivered; or, for check --live, the
-     daemon cannot account for everything
+  1  a file could not be read to its end, or held frames that could not be
+     read (what was read is still reported), or an output could not be written
+     or delivered; or, for check --live, the daemon cannot account for
+     everything
   2  bad arguments or configuration
   3  this machine cannot capture: a capability, a kernel feature or an
      interface is missing; or, for check --live, no daemon answers";

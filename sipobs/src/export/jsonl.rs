@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             "{\"kind\":\"summary\",\"packets\":0,\"messages\":0,\"calls\":0,\"transfers\":{},\
-             \"not_understood\":{},\"lost\":{}}\n"
+             \"not_understood\":{},\"lost\":{},\"files\":[]}\n"
         );
     }
 

@@ -206,8 +206,11 @@ fn totals(look: Look, summary: &Summary) -> String {
     let attempts: u64 = summary.transfers.values().sum();
     if attempts > 0 {
         table(look, summary, &mut out);
-    } else {
+    } else if summary.all_read() {
         look.paint(&mut out, BOLD, "No transfer was seen in this capture.\n");
+    } else {
+        let said = "Whether there was a transfer cannot be told: not all of the capture could be read.";
+        look.paragraph(&mut out, BAD.bold(), 0, said);
     }
     out.push('\n');
     let read = format!(
@@ -217,6 +220,11 @@ fn totals(look: Look, summary: &Summary) -> String {
         counted(summary.calls, "ended call"),
     );
     look.paragraph(&mut out, PLAIN, 0, &read);
+    for file in &summary.files {
+        if let Some(error) = &file.error {
+            look.paragraph(&mut out, BAD, 0, &clean(&format!("Not all of {} was read: {error}.", file.name)));
+        }
+    }
     if summary.refer_absent > 0 {
         let said = format!(
             "{} of 10 s or more without any transfer.",
@@ -224,13 +232,13 @@ fn totals(look: Look, summary: &Summary) -> String {
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
-    for (what, counts, style) in
-        [("Not understood", &summary.not_understood, DOUBT), ("Lost", &summary.lost, BAD)]
-    {
+    let not_understood = summary.not_understood.iter().map(|(name, &n)| (&**name, n)).collect::<Vec<_>>();
+    let lost = summary.lost.iter().map(|(name, &n)| (*name, n)).collect();
+    for (what, counts, style) in [("Not understood", not_understood, DOUBT), ("Lost", lost, BAD)] {
         let named: Vec<_> = counts
             .iter()
-            .filter(|&(_, &n)| n > 0)
-            .map(|(name, &n)| format!("{} {}", grouped(n), name.replace('_', " ")))
+            .filter(|&&(_, n)| n > 0)
+            .map(|&(name, n)| format!("{} {}", grouped(n), name.replace('_', " ")))
             .collect();
         if named.is_empty() {
             look.paragraph(&mut out, PLAIN, 0, &format!("{what}: nothing."));

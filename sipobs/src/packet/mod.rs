@@ -19,7 +19,10 @@ mod duplicate;
 mod fragment;
 mod ip;
 mod link;
+mod pdu;
+mod pseudo;
 mod tunnel;
+mod wifi;
 
 /// A UDP datagram or TCP segment, whole.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,13 @@ pub enum Transport<'a> {
         payload: &'a [u8],
         /// Bytes of payload that the capture cut off.
         cut: u32,
+    },
+    /// A message that a tool took out of a TCP or TLS connection; `cut` as for a datagram.
+    Exported {
+        /// The message.
+        payload: &'a [u8],
+        /// Whether bytes at its end are missing.
+        cut: bool,
     },
 }
 
@@ -146,6 +156,8 @@ enum Layer {
     Link(LinkType),
     EtherType(u16),
     Ip,
+    /// Tags, and what they are about.
+    Pdu,
     /// An IP payload of this protocol.
     Payload(u8, Ip),
 }
@@ -246,6 +258,7 @@ fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
             return link::ether_type(kind, at).map(Under::More).map_err(|e| at.cut_or(e));
         }
         Layer::Ip => ip::header(at)?,
+        Layer::Pdu => return pdu::exported(at),
         Layer::Payload(protocol, ip) => match protocol {
             0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => ip::extension(protocol, ip, at)?,
             4 | 41 => return Ok(Under::More(At { layer: Layer::Ip, ..at })),
@@ -320,7 +333,23 @@ impl<'a> At<'a> {
     }
 
     fn u16(&self, at: usize) -> Option<u16> {
-        self.bytes.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        self.array(at).map(u16::from_be_bytes)
+    }
+
+    fn u16_le(&self, at: usize) -> Option<u16> {
+        self.array(at).map(u16::from_le_bytes)
+    }
+
+    fn u32(&self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_be_bytes)
+    }
+
+    fn u32_le(&self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.bytes.get(at..)?.first_chunk().copied()
     }
 
     /// Why a header that does not fit here was not understood.

@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 
+mod links;
 mod property;
 use crate::frame::Direction;
 
@@ -80,7 +81,9 @@ impl Tap {
         let (out, damage) = (&mut self.out, &mut self.damage);
         let mut sink = |item: Item<'_>| match item {
             Item::Packet(p) => match p.transport {
-                Transport::Udp { payload, cut } => out.push((p.src, p.dst, payload.to_vec(), cut)),
+                Transport::Udp { payload, cut } | Transport::Exported { payload, cut } => {
+                    out.push((p.src, p.dst, payload.to_vec(), cut));
+                }
                 Transport::Tcp { payload, cut, .. } => out.push((p.src, p.dst, payload.to_vec(), cut > 0)),
             },
             Item::Damage(d) => damage.push(d),

@@ -142,13 +142,34 @@ fn fragments() {
     });
 }
 
+#[test]
+fn headers_of_capturing_machines() {
+    for (link, start, unit) in [
+        (LinkType::UpperPdu, &b""[..], &[0, 30, 0, 0][..]),
+        (LinkType::UpperPdu, b"", &[0, 12, 0, 4, b's', b'i', b'p', 0]),
+        (LinkType::Nflog, &[2, 0, 0, 0], &[4, 0, 1, 0]),
+        (LinkType::Nflog, &[2, 0, 0, 0], &[0, 4, 0, 1]),
+        (LinkType::Erf, &[0x82; 16], &[0x80; 8]),
+    ] {
+        linear(&format!("{link}"), 3, |n| {
+            let bytes = [start, &unit.repeat(n)].concat();
+            frame(&mut Packets::new(packet::Config::default()), 0, link, &bytes);
+            bytes.len()
+        });
+    }
+}
+
 fn push(packets: &mut Packets, number: usize, bytes: &[u8]) {
+    frame(packets, number, LinkType::Raw, bytes);
+}
+
+fn frame(packets: &mut Packets, number: usize, link: LinkType, bytes: &[u8]) {
     let frame = Frame {
         time: Timestamp::from_nanos(0),
         number: number as u64 + 1,
         interface: 0,
         direction: Direction::Unknown,
-        link: LinkType::Raw,
+        link,
         wire_len: u32::try_from(bytes.len()).unwrap(),
         bytes,
     };
