@@ -322,12 +322,11 @@ impl Messages {
             (true, 1) => "INVITE",
             (true, _) => "BYE",
         };
-        match answer {
-            true => write!(text, "{start}\r\n").unwrap(),
-            false => {
-                write!(text, "{start} sip:+1510{call:07}@sip.agent.example:5060;transport=udp SIP/2.0\r\n")
-                    .unwrap()
-            }
+        if answer {
+            write!(text, "{start}\r\n").unwrap();
+        } else {
+            let host = "sip.agent.example:5060;transport=udp";
+            write!(text, "{start} sip:+1510{call:07}@{host} SIP/2.0\r\n").unwrap();
         }
         let tag = if tagged { ";tag=SCL_" } else { "" };
         write!(

@@ -318,6 +318,13 @@ impl Leg {
         }
     }
 
+    /// Whether a CANCEL then looks like a ring timer's, not a caller's: those run for full five seconds (30 s, mostly)
+    /// from the first INVITE.
+    pub(crate) fn is_ring_timer(&self, cancelled: Timestamp) -> bool {
+        let ran = cancelled.since(self.started).as_millis();
+        ran >= 4900 && !(100..4900).contains(&(ran % 5000))
+    }
+
     /// Whether it was up before the capture began.
     pub(crate) fn midcall(&self) -> bool {
         self.origin == Origin::Midcall

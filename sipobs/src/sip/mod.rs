@@ -17,6 +17,7 @@ mod reason;
 mod replaces;
 pub mod sdp;
 mod sipfrag;
+pub(crate) mod start_line;
 mod status;
 mod text;
 mod typed;

@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::framer::{Framer, Sink};
-use super::start_line::{begins_like_sip, find_start_line};
 use super::tcp::Segment;
 use super::{Config, Counters, Damage, Item, TransportKind, WireMessage};
+use crate::sip::start_line::{begins_like_sip, find_start_line};
 use crate::steps::step;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;

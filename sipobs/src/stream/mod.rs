@@ -21,10 +21,9 @@ mod books;
 mod framer;
 mod half;
 mod length;
-mod start_line;
 mod tcp;
 
-pub(crate) use start_line::begins_like_sip;
+use crate::sip::start_line::{self, begins_like_sip};
 
 /// One SIP message as it crossed the wire, whole, not yet understood. HEP, too, would join here.
 #[derive(Clone, Copy, Debug)]

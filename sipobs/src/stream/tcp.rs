@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use super::books::{Books, Standing};
 use super::half::{Context, Foreign, Half};
-use super::start_line::find_start_line;
 use super::{Config, Counters, Damage, Item};
+use crate::sip::start_line::find_start_line;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
 
