@@ -77,7 +77,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
         engine: Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?)
             .map_err(Failure::usage)?,
         spans: Spans::start(&config, WhenFull::Wait).map_err(Failure::usage)?,
-        summary: Summary::default(),
+        summary: Summary { min_call_s: config.absent.min_call_s, ..Summary::default() },
         progress: Show::new(),
         last: Timestamp::default(),
     };
@@ -189,6 +189,7 @@ impl Reading {
         self.summary.messages = counters.messages;
         self.summary.not_understood = not_understood(&counters, &self.summary.files);
         self.summary.lost = counters.lost();
+        self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()
     }

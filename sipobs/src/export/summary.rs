@@ -24,14 +24,21 @@ pub struct Summary {
     pub not_understood: BTreeMap<Cow<'static, str>, u64>,
     /// What was known to be there and not seen, by where it was lost.
     pub lost: BTreeMap<&'static str, u64>,
+    /// When the first call was let go of for want of memory although it was up: from then on a transfer may be missing, or
+    /// told without its call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evicted_since: Option<Timestamp>,
     /// What each file held, in the order of the command line.
     pub files: Vec<ReadFile>,
     /// Settled attempts by outcome and method, for the table.
     #[serde(skip)]
     pub by_method: BTreeMap<(Outcome, Method), u64>,
-    /// Answered calls of 10 s or more that ended without any transfer.
+    /// Answered calls that ended without any transfer, of those that are long enough to ask.
     #[serde(skip)]
     pub refer_absent: u64,
+    /// How long that is, in seconds.
+    #[serde(skip)]
+    pub min_call_s: u64,
     /// Alerts raised.
     #[serde(skip)]
     pub alerts: u64,

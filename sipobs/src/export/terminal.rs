@@ -227,8 +227,9 @@ fn totals(look: Look, summary: &Summary) -> String {
     }
     if summary.refer_absent > 0 {
         let said = format!(
-            "{} of 10 s or more without any transfer.",
-            counted(summary.refer_absent, "answered call")
+            "{} of {} s or more without any transfer.",
+            counted(summary.refer_absent, "answered call"),
+            summary.min_call_s
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
@@ -245,6 +246,13 @@ fn totals(look: Look, summary: &Summary) -> String {
         } else {
             look.paragraph(&mut out, style, 0, &format!("{what}: {}.", named.join(", ")));
         }
+    }
+    if let Some(since) = summary.evicted_since {
+        let said = format!(
+            "From {since} on there was not room for every call: transfers may be missing, or told without their \
+             calls. More memory helps: [limits] memory."
+        );
+        look.paragraph(&mut out, BAD, 0, &said);
     }
     out
 }

@@ -27,8 +27,6 @@ pub struct LinkConfig {
     pub settle_seconds: f64,
     /// A leg that is up gets its verdict after this many seconds, if neither leg has ended by then.
     pub patience_seconds: f64,
-    /// Most legs known at once; beyond it the oldest go, unanswered ones first.
-    pub max_legs: usize,
     /// Most calls weighed for one second leg: the latest.
     pub max_candidates: usize,
 }
@@ -121,7 +119,6 @@ impl Default for LinkConfig {
             after_end_seconds: 5.0,
             settle_seconds: 7.0,
             patience_seconds: 180.0,
-            max_legs: 200_000,
             max_candidates: 256,
         }
     }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::engine;
 use crate::tally::Class;
+use crate::transfer;
 
 /// All stages' counters at one moment.
 #[derive(Clone, Debug, Default)]
@@ -273,14 +274,13 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         ("calls", "host_share", calls.host_share),
         ("calls", "call_id", calls.call_id),
         ("callers", "room", counters.callers_evicted),
-        ("links", "room", counters.links.evicted),
-        ("links", "undecided", counters.links.passed_over),
     ];
     out.counter(
         "evicted",
         "What a table let go of to stay within its memory, and how much of that for one host's share",
         evictions.map(|(table, reason, n)| (vec![("table", table), ("reason", reason)], n)),
     )?;
+    fullness(&counters.calls, out)?;
     let named = |label, counts: std::collections::BTreeMap<&'static str, u64>| {
         counts.into_iter().map(move |(name, n)| (vec![(label, name)], n))
     };
@@ -290,6 +290,16 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         named("reason", counters.not_understood_with_zeros()),
     )?;
     out.counter("evidence_lost", "What is known to be missing", named("where", counters.lost_with_zeros()))
+}
+
+/// How full the table of calls is, which the memory is for.
+#[allow(clippy::cast_precision_loss, reason = "no more than fit in memory")]
+fn fullness(calls: &transfer::Fullness, out: &mut Encoder<'_>) -> fmt::Result {
+    let of = |n: u64| [(vec![], n as f64)];
+    out.gauge("calls_known", "Legs known, those included that ended a moment ago", of(calls.legs))?;
+    out.gauge("attempts_open", "Transfer attempts under way", of(calls.attempts))?;
+    out.gauge("calls_memory_bytes", "Bytes that legs and attempts take up", of(calls.bytes))?;
+    out.gauge("calls_memory_limit_bytes", "Bytes that they may take up", of(calls.limit))
 }
 
 /// Where every frame the engine took has ended: `frames read = the sum of fates`, at any moment.
