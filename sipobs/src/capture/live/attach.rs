@@ -11,7 +11,7 @@ use aya::programs::xdp::{Xdp, XdpLink, XdpMode};
 use aya::programs::{Program as AnyProgram, ProgramError};
 
 use super::error::{chain, errno, io_errno};
-use super::links::{self, Link};
+use super::interfaces::{self, Link};
 use super::probe;
 use super::{Attachment, Error, How, Mode, Outlook};
 
@@ -35,7 +35,7 @@ enum Hold {
 }
 
 /// What would be tried on an interface, without trying it: an attach may flap a link.
-pub(super) fn outlook(interface: &links::Interface, mode: Mode) -> Result<Outlook, Error> {
+pub(super) fn outlook(interface: &interfaces::Interface, mode: Mode) -> Result<Outlook, Error> {
     let link = link(interface)?;
     let tried = |ways: &[How]| -> Vec<(How, Option<String>)> {
         ways.iter().map(|&how| (how, obstacle(interface, how))).collect()
@@ -58,7 +58,7 @@ pub(super) fn outlook(interface: &links::Interface, mode: Mode) -> Result<Outloo
 }
 
 /// What is known to stand in the way; a driver says so only when tried.
-fn obstacle(interface: &links::Interface, how: How) -> Option<String> {
+fn obstacle(interface: &interfaces::Interface, how: How) -> Option<String> {
     match how {
         How::NativeXdp | How::GenericXdp => {
             interface.xdp.map(|id| format!("another XDP program is attached (id {id})"))
@@ -73,7 +73,7 @@ const NEEDS_TCX: &str = "needs Linux 6.6";
 /// Attaches both directions of an interface.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
-    interface: &links::Interface,
+    interface: &interfaces::Interface,
     mode: Mode,
 ) -> Result<[Attached; 2], Error> {
     let link = link(interface)?;
@@ -94,8 +94,8 @@ pub(super) fn attach(
     Err(Error::Attach { interface: interface.name.clone(), refused })
 }
 
-fn link(interface: &links::Interface) -> Result<Link, Error> {
-    links::link_of(interface.link_layer).ok_or_else(|| Error::LinkLayer {
+fn link(interface: &interfaces::Interface) -> Result<Link, Error> {
+    interfaces::link_of(interface.link_layer).ok_or_else(|| Error::LinkLayer {
         interface: interface.name.clone(),
         link_layer: interface.link_layer,
     })
@@ -126,7 +126,7 @@ const fn ways_in(mode: Mode, link: Link) -> &'static [How] {
 
 const WAYS_OUT: [How; 2] = [How::TcxEgress, How::ClsactEgress];
 
-fn attach_egress(ebpf: &mut Ebpf, interface: &links::Interface, link: Link) -> Result<Attached, Error> {
+fn attach_egress(ebpf: &mut Ebpf, interface: &interfaces::Interface, link: Link) -> Result<Attached, Error> {
     let mut refused = Vec::new();
     for how in WAYS_OUT {
         match try_way(ebpf, interface, link, how)? {
@@ -137,7 +137,7 @@ fn attach_egress(ebpf: &mut Ebpf, interface: &links::Interface, link: Link) -> R
     Err(Error::Attach { interface: interface.name.clone(), refused })
 }
 
-fn attached(interface: &links::Interface, how: How, refused: Vec<String>, link: Hold) -> Attached {
+fn attached(interface: &interfaces::Interface, how: How, refused: Vec<String>, link: Hold) -> Attached {
     let attachment = Attachment { interface: interface.name.clone(), ifindex: interface.index, how, refused };
     Attached { attachment, _link: link }
 }
@@ -145,7 +145,7 @@ fn attached(interface: &links::Interface, how: How, refused: Vec<String>, link: 
 /// Tries one way. The inner result says why it does not go on this interface; the outer, why nothing will.
 fn try_way(
     ebpf: &mut Ebpf,
-    interface: &links::Interface,
+    interface: &interfaces::Interface,
     link: Link,
     how: How,
 ) -> Result<Result<Hold, String>, Error> {

@@ -47,7 +47,7 @@ pub enum How {
 
 impl How {
     /// A stable name for metrics and JSON.
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::NativeXdp => "xdp_native",
             Self::GenericXdp => "xdp_generic",
@@ -85,7 +85,7 @@ pub struct Outlook {
 
 /// What happened to an interface that is meant.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum AttachEvent {
     /// A program is attached.
     Attached(Attachment),
     /// The interface is gone, or not meant any more; a program is not attached any more.
@@ -99,7 +99,7 @@ pub enum News {
     },
 }
 
-impl fmt::Display for News {
+impl fmt::Display for AttachEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attached(attachment) => attachment.fmt(f),

@@ -2,7 +2,7 @@
 
 use regex_lite::Regex;
 
-use super::links::Interface;
+use super::interfaces::Interface;
 use super::{Config, Error};
 use crate::pattern::{Network, glob};
 

@@ -18,7 +18,7 @@ use crate::cli::note;
 use crate::cli::run::Run;
 
 /// What the capture thread is to do.
-pub(super) enum Order {
+pub(super) enum Request {
     Stop,
     Reload(Box<Reload>),
 }
@@ -31,18 +31,18 @@ pub(super) struct Reload {
     pub(super) done: SyncSender<Result<Change, Error>>,
 }
 
-/// Orders in the order of their signals.
-pub(super) struct Orders(Receiver<Order>);
+/// What signals have asked for, in their order.
+pub(super) struct Signals(Receiver<Request>);
 
 /// SIGHUPs from the start on.
-pub(super) struct Hangups {
+pub(super) struct Sighup {
     signal: Signal,
     /// Which streams were a terminal.
     at_start: [bool; 3],
 }
 
-impl Hangups {
-    /// None ends the process from here on. What they ask for waits for [`Orders::listen`].
+impl Sighup {
+    /// None ends the process from here on. What they ask for waits for [`Signals::listen`].
     pub(super) fn hold(runtime: &Runtime) -> anyhow::Result<Self> {
         Ok(Self { signal: listen(runtime, SignalKind::hangup())?, at_start: terminals() })
     }
@@ -53,14 +53,14 @@ fn listen(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("cannot listen for signals")
 }
 
-impl Orders {
+impl Signals {
     /// Listens for signals from here on, and for `hangups`; `args` say where the configuration is.
-    pub(super) fn listen(runtime: &Runtime, hangups: Hangups, args: &Run) -> anyhow::Result<Self> {
+    pub(super) fn listen(runtime: &Runtime, hangups: Sighup, args: &Run) -> anyhow::Result<Self> {
         let mut interrupt = listen(runtime, SignalKind::interrupt())?;
         let mut terminate = listen(runtime, SignalKind::terminate())?;
-        let (orders, receiver) = channel();
-        let reload = reloader(args.clone(), orders.clone())?;
-        let Hangups { signal: mut hangups, at_start } = hangups;
+        let (requests, receiver) = channel();
+        let reload = reloader(args.clone(), requests.clone())?;
+        let Sighup { signal: mut hangups, at_start } = hangups;
         runtime.spawn(async move {
             loop {
                 let stop = tokio::select! {
@@ -69,7 +69,7 @@ impl Orders {
                     // A terminal that was closed under us says so by the same signal.
                     _ = hangups.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
                 };
-                let heard = if stop { orders.send(Order::Stop).is_ok() } else { reload.send(()).is_ok() };
+                let heard = if stop { requests.send(Request::Stop).is_ok() } else { reload.send(()).is_ok() };
                 if !heard {
                     return;
                 }
@@ -79,12 +79,12 @@ impl Orders {
     }
 
     /// The next one, if there is one.
-    pub(super) fn next(&self) -> Option<Order> {
+    pub(super) fn next(&self) -> Option<Request> {
         match self.0.try_recv() {
-            Ok(order) => Some(order),
+            Ok(request) => Some(request),
             Err(TryRecvError::Empty) => None,
             // The senders live in the runtime: gone means that the end has begun.
-            Err(TryRecvError::Disconnected) => Some(Order::Stop),
+            Err(TryRecvError::Disconnected) => Some(Request::Stop),
         }
     }
 }
@@ -95,7 +95,7 @@ fn terminals() -> [bool; 3] {
 }
 
 /// Reads the configuration anew whenever it is told to, in a thread of its own: files may be slow.
-fn reloader(args: Run, orders: Sender<Order>) -> anyhow::Result<Sender<()>> {
+fn reloader(args: Run, requests: Sender<Request>) -> anyhow::Result<Sender<()>> {
     let (sender, wanted) = channel();
     let reload = move || {
         for () in &wanted {
@@ -103,7 +103,7 @@ fn reloader(args: Run, orders: Sender<Order>) -> anyhow::Result<Sender<()>> {
             while wanted.try_recv().is_ok() {}
             let now = NotifyState::monotonic_usec_now();
             service(&[Some(NotifyState::Reloading), now.ok()].into_iter().flatten().collect::<Vec<_>>());
-            match reload(&args, &orders) {
+            match reload(&args, &requests) {
                 Ok(Some(change)) => note(format_args!("{}", told(&change))),
                 Ok(None) => return,
                 Err(error) => {
@@ -120,7 +120,7 @@ fn reloader(args: Run, orders: Sender<Order>) -> anyhow::Result<Sender<()>> {
 }
 
 /// What has changed; nothing is told once the end has begun.
-fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> {
+fn reload(args: &Run, requests: &Sender<Request>) -> anyhow::Result<Option<Change>> {
     // A pipe has given what it had at the start; opening it again waits for a writer, perhaps for ever.
     if let Some(path) = args.file()
         && std::fs::metadata(path).is_ok_and(|file| !file.is_file())
@@ -130,8 +130,8 @@ fn reload(args: &Run, orders: &Sender<Order>) -> anyhow::Result<Option<Change>> 
     let config = args.config().map_err(fenced)?;
     let rules = Rules::new(&config.engine().transfer)?;
     let (done, result) = sync_channel(1);
-    let order = Order::Reload(Box::new(Reload { config, rules, done }));
-    match orders.send(order).ok().and_then(|()| result.recv().ok()) {
+    let request = Request::Reload(Box::new(Reload { config, rules, done }));
+    match requests.send(request).ok().and_then(|()| result.recv().ok()) {
         Some(change) => Ok(Some(change?)),
         None => Ok(None),
     }

@@ -61,7 +61,7 @@ pub(super) const fn link_of(arphrd: u16) -> Option<Link> {
 }
 
 /// All interfaces, by index.
-pub(super) fn interfaces() -> Result<Vec<Interface>, Error> {
+pub(super) fn list() -> Result<Vec<Interface>, Error> {
     let fail = |source| Error::System { what: "listing interfaces", source };
     let mut interfaces = Vec::new();
     dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), &mut |answer| {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn loopback_is_there() {
-        let interfaces = interfaces().unwrap();
+        let interfaces = list().unwrap();
         let lo = interfaces.iter().find(|interface| interface.name == "lo").unwrap();
         assert_eq!((lo.index, lo.link_layer, lo.readable, lo.pod), (1, 772, true, false));
         assert!(!lo.up || lo.addresses.iter().any(IpAddr::is_loopback), "{lo:?}");

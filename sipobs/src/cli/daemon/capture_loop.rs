@@ -12,11 +12,11 @@ use sipobs::timestamp::Timestamp;
 use sipobs::transfer::Output;
 use sipobs::transfer::ratio::RatioState;
 
+use super::health::CaptureHealth;
 use super::now;
-use super::orders::{Order, Orders, Reload};
-use super::outlet::Outlet;
+use super::queued_sink::QueuedSink;
+use super::signals::{Reload, Request, Signals};
 use super::state::State;
-use super::vitals::Vitals;
 use crate::cli::note;
 use crate::cli::spans::Spans;
 
@@ -30,15 +30,15 @@ const LOSSES: Duration = Duration::from_millis(250);
 const STEP: i64 = 1_000_000_000;
 
 /// Everything the capture thread owns.
-pub(super) struct Watch {
+pub(super) struct CaptureLoop {
     /// What is in force.
     pub(super) config: Config,
     pub(super) live: Live,
     pub(super) engine: Engine,
     pub(super) spans: Option<Spans>,
-    pub(super) outlets: Vec<Outlet>,
+    pub(super) sinks: Vec<QueuedSink>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) health: Arc<CaptureHealth>,
     pub(super) state: State,
 }
 
@@ -49,34 +49,34 @@ pub(super) struct Ended {
     /// What was said of all that was still open. The sinks do not have it yet.
     pub(super) last: Vec<Arc<Output>>,
     pub(super) spans: Option<Spans>,
-    pub(super) outlets: Vec<Outlet>,
+    pub(super) sinks: Vec<QueuedSink>,
     pub(super) state: State,
     /// What is to be kept for the next start.
     pub(super) ratio: RatioState,
 }
 
-impl Watch {
+impl CaptureLoop {
     /// Watches until told to stop or capture fails; then detaches, drains, and settles what is open.
-    pub(super) fn run(mut self, orders: &Orders) -> Ended {
-        self.vitals.captures(true);
-        let mut rounds = Rounds::default();
+    pub(super) fn run(mut self, signals: &Signals) -> Ended {
+        self.health.captures(true);
+        let mut seen = Housekeeping::default();
         let failure = loop {
-            match orders.next() {
-                Some(Order::Stop) => break None,
-                Some(Order::Reload(reload)) => self.reload(*reload),
+            match signals.next() {
+                Some(Request::Stop) => break None,
+                Some(Request::Reload(reload)) => self.reload(*reload),
                 None => {}
             }
             match self.poll() {
-                Ok(now) => self.round(now, &mut rounds),
+                Ok(now) => self.housekeeping(now, &mut seen),
                 Err(error) => break Some(error),
             }
         };
-        self.vitals.captures(false);
-        let failure = self.finish(&mut rounds).err().or(failure);
+        self.health.captures(false);
+        let failure = self.finish(&mut seen).err().or(failure);
         let last = outputs(&mut self.engine, &self.metrics).collect();
         self.publish();
-        let Self { engine, spans, outlets, state, .. } = self;
-        Ended { failure, last, spans, outlets, state, ratio: engine.transfers().ratio_state() }
+        let Self { engine, spans, sinks, state, .. } = self;
+        Ended { failure, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
     }
 
     /// One wait for frames, and what they lead to.
@@ -89,20 +89,20 @@ impl Watch {
     }
 
     /// What is to be seen to between waits.
-    fn round(&mut self, now: Timestamp, rounds: &mut Rounds) {
-        self.vitals.beat();
-        if rounds.losses_due() {
-            self.count_losses(now, rounds);
-            self.follow_clock(rounds);
-            self.tell_of_collector(rounds);
+    fn housekeeping(&mut self, now: Timestamp, seen: &mut Housekeeping) {
+        self.health.beat();
+        if seen.losses_due() {
+            self.count_losses(now, seen);
+            self.follow_clock(seen);
+            self.tell_of_collector(seen);
             self.live.log();
-            self.tell_news();
+            self.report_attach_events();
         }
         self.state.keep(|| self.engine.transfers().ratio_state());
-        if let Some(asked) = self.vitals.asked()
+        if let Some(asked) = self.health.asked()
             && self.publish()
         {
-            self.vitals.answered(asked);
+            self.health.answered(asked);
         }
     }
 
@@ -115,22 +115,22 @@ impl Watch {
             self.metrics.trunks(self.engine.transfers().trunks());
             self.config.adopt(&config)
         });
-        self.tell_news();
+        self.report_attach_events();
         let _ = done.send(result);
     }
 
     /// Frames that matched and could not be handed over: every kind, as the kernel counts them, whichever of
     /// them the rings tell of.
-    fn count_losses(&mut self, now: Timestamp, rounds: &mut Rounds) {
+    fn count_losses(&mut self, now: Timestamp, seen: &mut Housekeeping) {
         let Ok(hooks) = self.live.counters() else { return };
         let lost = hooks.iter().map(|(_, counters)| counters.lost()).sum::<u64>() + self.live.damaged();
-        let new = lost.saturating_sub(rounds.lost);
+        let new = lost.saturating_sub(seen.lost);
         if new == 0 {
             return;
         }
-        rounds.lost = lost;
+        seen.lost = lost;
         self.engine.damage(now, Damage::RingLost(new));
-        if rounds.complaints.is_due() {
+        if seen.complaints.is_due() {
             note(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
             ));
@@ -138,32 +138,32 @@ impl Watch {
     }
 
     /// A collector that is away or refuses: the spans' end would be too late to hear of it.
-    fn tell_of_collector(&self, rounds: &mut Rounds) {
+    fn tell_of_collector(&self, seen: &mut Housekeeping) {
         let Some(spans) = &self.spans else { return };
         let (failed, sentence) = spans.failures();
-        if failed > rounds.failed_requests && rounds.collector.is_due() {
-            rounds.failed_requests = failed;
+        if failed > seen.failed_requests && seen.collector.is_due() {
+            seen.failed_requests = failed;
             note(format_args!("{}", sentence()));
         }
     }
 
     /// What became of the interfaces.
-    pub(super) fn tell_news(&mut self) {
-        for news in self.live.news() {
-            note(format_args!("{news}"));
+    pub(super) fn report_attach_events(&mut self) {
+        for event in self.live.attach_events() {
+            note(format_args!("{event}"));
         }
-        self.vitals.attached(self.live.attachments().next().is_some());
+        self.health.attached(self.live.attachments().next().is_some());
     }
 
     /// A step of the wall clock: frame times follow when no timer runs, so that none fires early or hangs.
-    fn follow_clock(&mut self, rounds: &mut Rounds) {
+    fn follow_clock(&mut self, seen: &mut Housekeeping) {
         let error = self.live.clock_error();
         if error.abs() < STEP {
-            rounds.stepped = false;
+            seen.stepped = false;
             return;
         }
-        if !rounds.stepped {
-            rounds.stepped = true;
+        if !seen.stepped {
+            seen.stepped = true;
             #[allow(clippy::cast_precision_loss, reason = "for a person")]
             let seconds = error as f64 / 1e9;
             note(format_args!(
@@ -172,27 +172,27 @@ impl Watch {
         }
         if self.engine.poll_timeout().is_none() {
             self.live.adopt_wall_clock();
-            rounds.stepped = false;
+            seen.stepped = false;
         }
     }
 
     /// Detaches, hands over what the rings still hold, and settles all that is open as it stands.
-    fn finish(&mut self, rounds: &mut Rounds) -> Result<(), Error> {
+    fn finish(&mut self, seen: &mut Housekeeping) -> Result<(), Error> {
         let Self { live, engine, .. } = self;
         let now = live.finish(&mut |event| take(engine, event))?;
-        self.count_losses(now, rounds);
+        self.count_losses(now, seen);
         self.engine.finish(now);
         Ok(())
     }
 
     fn drain(&mut self) {
-        let Self { engine, metrics, spans, outlets, .. } = self;
+        let Self { engine, metrics, spans, sinks, .. } = self;
         for output in outputs(engine, metrics) {
             if let Some(spans) = spans {
                 spans.output(&output);
             }
-            for outlet in outlets.iter_mut() {
-                outlet.output(&output);
+            for sink in sinks.iter_mut() {
+                sink.output(&output);
             }
         }
     }
@@ -203,7 +203,7 @@ impl Watch {
         let account = match self.live.account() {
             Ok(account) => account,
             Err(error) => {
-                if self.vitals.counts(false) {
+                if self.health.counts(false) {
                     note(format_args!(
                         "the kernel's counters cannot be read, those of /metrics are old: {error}"
                     ));
@@ -211,7 +211,7 @@ impl Watch {
                 return false;
             }
         };
-        if self.vitals.counts(true) {
+        if self.health.counts(true) {
             note(format_args!("the kernel's counters can be read again"));
         }
         self.metrics.publish(Snapshot {
@@ -219,7 +219,7 @@ impl Watch {
             attached: self
                 .live
                 .attachments()
-                .map(|a| Attached { interface: a.interface.clone(), how: a.how.name() })
+                .map(|a| Attached { interface: a.interface.clone(), how: a.how.as_str() })
                 .collect(),
             lost_by_cpu: account.failed.iter().map(|(cpu, failed)| (*cpu, by_reason(failed))).collect(),
             lost_told: account.told,
@@ -231,7 +231,7 @@ impl Watch {
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
             spans: self.spans.as_ref().and_then(Spans::counts),
-            sinks: self.outlets.iter().map(Outlet::counts).collect(),
+            sinks: self.sinks.iter().map(QueuedSink::counts).collect(),
             state_failures: self.state.failures(),
         });
         true
@@ -276,9 +276,9 @@ fn by_reason(failed: &[u64; Failure::COUNT]) -> Vec<(&'static str, u64)> {
     Failure::ALL.map(|failure| (failure.name(), failed[failure as usize])).to_vec()
 }
 
-/// What the rounds remember of one another.
+/// What one round of housekeeping leaves to the next.
 #[derive(Default)]
-struct Rounds {
+struct Housekeeping {
     /// Frames lost as of the last look.
     lost: u64,
     stepped: bool,
@@ -289,7 +289,7 @@ struct Rounds {
     collector: Complaints,
 }
 
-impl Rounds {
+impl Housekeeping {
     fn losses_due(&mut self) -> bool {
         let now = now();
         let due = self.looked.is_none_or(|looked| now.duration_since(looked) >= LOSSES);

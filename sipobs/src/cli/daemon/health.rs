@@ -19,7 +19,7 @@ const REFRESH: Duration = Duration::from_secs(2);
 
 /// Shared by the capture thread and the server.
 #[derive(Debug)]
-pub(super) struct Vitals {
+pub(super) struct CaptureHealth {
     captures: AtomicBool,
     attached: AtomicBool,
     /// Whether the kernel's counters could not be read when they were last asked for.
@@ -32,7 +32,7 @@ pub(super) struct Vitals {
     answered: watch::Sender<u64>,
 }
 
-impl Default for Vitals {
+impl Default for CaptureHealth {
     fn default() -> Self {
         Self {
             captures: AtomicBool::new(false),
@@ -45,7 +45,7 @@ impl Default for Vitals {
     }
 }
 
-impl Vitals {
+impl CaptureHealth {
     /// Whether capture is under way.
     pub(super) fn captures(&self, does: bool) {
         self.beat();
@@ -79,7 +79,7 @@ impl Vitals {
     }
 }
 
-impl Health for Vitals {
+impl Health for CaptureHealth {
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             let mine = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
@@ -89,19 +89,25 @@ impl Health for Vitals {
         })
     }
 
-    fn ailment(&self) -> Option<&'static str> {
+    fn liveness(&self) -> Result<String, String> {
         let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
-        let hangs = self.captures.load(Ordering::Acquire) && beat.is_some_and(|beat| now() - beat > HUNG);
-        let uncounted = self.uncounted.load(Ordering::Acquire);
-        let uncounted = uncounted.then_some("the kernel's counters cannot be read");
-        hangs.then_some("the capture thread hangs").or(uncounted)
+        if self.captures.load(Ordering::Acquire) && beat.is_some_and(|beat| now() - beat > HUNG) {
+            return Err("the capture thread hangs".into());
+        }
+        if self.uncounted.load(Ordering::Acquire) {
+            return Err("the kernel's counters cannot be read".into());
+        }
+        Ok("ok".into())
     }
 
-    fn absence(&self) -> Option<&'static str> {
+    fn readiness(&self) -> Result<String, String> {
         if !self.captures.load(Ordering::Acquire) {
-            return Some("capture has not started, or is over");
+            return Err("capture has not started, or is over".into());
         }
-        (!self.attached.load(Ordering::Acquire)).then_some("no interface that fits is there yet")
+        if !self.attached.load(Ordering::Acquire) {
+            return Err("no interface that fits is there yet".into());
+        }
+        Ok("ok".into())
     }
 }
 
@@ -115,16 +121,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn counters_that_cannot_be_read_are_an_ailment_and_no_answer() {
-        let vitals = Vitals::default();
-        vitals.captures(true);
-        assert!(!vitals.counts(true), "as it should be");
+    async fn counters_that_cannot_be_read_are_no_liveness_and_no_answer() {
+        let health = CaptureHealth::default();
+        health.captures(true);
+        assert!(!health.counts(true), "as it should be");
         // The capture thread was asked, failed, and says nothing.
-        vitals.refresh().await;
-        assert_eq!(vitals.asked(), Some(1));
-        assert!(vitals.counts(false) && !vitals.counts(false), "told once");
-        assert_eq!(vitals.ailment(), Some("the kernel's counters cannot be read"));
-        assert!(vitals.counts(true) && !vitals.counts(true), "told once");
-        assert_eq!(vitals.ailment(), None);
+        health.refresh().await;
+        assert_eq!(health.asked(), Some(1));
+        assert!(health.counts(false) && !health.counts(false), "told once");
+        assert_eq!(health.liveness(), Err("the kernel's counters cannot be read".into()));
+        assert!(health.counts(true) && !health.counts(true), "told once");
+        assert_eq!(health.liveness(), Ok("ok".into()));
     }
 }
