@@ -29,13 +29,17 @@ mod account;
 mod attach;
 mod attachment;
 mod clock;
+mod drivers;
 mod dry_run;
 mod error;
 mod interfaces;
 mod kernel_log;
 mod maps;
+mod netlink;
+mod nexthops;
 mod probe;
 mod ring;
+mod routes;
 mod select;
 
 use std::collections::BTreeSet;
@@ -111,7 +115,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(250);
 pub struct Live {
     config: Config,
     selection: Selection,
-    changes: interfaces::Changes,
+    changes: netlink::Changes,
     /// Dropped before the rings: nothing writes to them any more then.
     attached: Vec<Attached>,
     /// Interfaces that are meant and could not be attached to: not to complain of each twice.
@@ -139,7 +143,7 @@ impl Live {
         let kernel_log = if config.kernel_log { Some(KernelLog::of(&mut ebpf)?) } else { None };
         let selection = Selection::new(config)?;
         // Watched before it is looked at: nothing goes by between.
-        let changes = interfaces::Changes::watch()?;
+        let changes = netlink::Changes::watch()?;
         let mut live = Self {
             config: config.clone(),
             selection,
