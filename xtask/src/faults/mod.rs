@@ -49,6 +49,8 @@ const ROWS: &[Row] = &[
     ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
     ("hangup", "but is the end where it means that the terminal is gone", reload::hung_up),
     ("appears", "an interface that fits is followed as it comes and goes", interfaces::followed),
+    ("vanishes", "one that was named and goes is missed", interfaces::vanished),
+    ("default-route", "a default route is followed, whichever way it is made", interfaces::default_route),
     ("missing", "a named interface that is missing is an error", interfaces::missing),
     ("exclude", "exclude wins", interfaces::excluded),
     ("collector-late", "a collector that comes late gets every span", collectors::late),

@@ -146,13 +146,18 @@ impl Subject<'_> {
     /// Waits until `/readyz` answers so.
     pub(crate) fn wait_ready(&mut self, status: u16, limit: Duration) -> Result<()> {
         self.wait(&format!("/readyz answers {status}"), limit, |subject| {
-            Ok((subject.ready()? == status).then_some(()))
+            Ok((subject.readiness()?.0 == status).then_some(()))
         })
     }
 
-    /// What `/readyz` answers now.
-    pub(crate) fn ready(&self) -> Result<u16> {
-        Ok(get(self.lab, &self.listen, "/readyz")?.0)
+    /// What `/readyz` answers now: status and text.
+    pub(crate) fn readiness(&self) -> Result<(u16, String)> {
+        get(self.lab, &self.listen, "/readyz")
+    }
+
+    /// What `/healthz` answers now.
+    pub(crate) fn alive(&self) -> Result<u16> {
+        Ok(get(self.lab, &self.listen, "/healthz")?.0)
     }
 
     /// Waits until it has said `text`.

@@ -1,5 +1,6 @@
 //! How programs are, would be, and were attached.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Interface;
@@ -81,6 +82,17 @@ pub struct Outlook {
     pub ingress: Vec<(How, Option<String>)>,
     /// For sent frames.
     pub egress: Vec<(How, Option<String>)>,
+}
+
+/// What is watched of all that is meant, by names of interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Both directions are.
+    pub watched: BTreeSet<String>,
+    /// They fit a pattern, and no program could be attached.
+    pub refused: BTreeSet<String>,
+    /// They are wanted by name, and are not there, or no program could be attached.
+    pub missing: BTreeSet<String>,
 }
 
 /// What happened to an interface that is meant.

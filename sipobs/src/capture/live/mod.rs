@@ -42,7 +42,7 @@ mod ring;
 mod routes;
 mod select;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -50,7 +50,7 @@ pub use sipobs_common::{Counters, Failure, Hook, flags};
 
 pub use self::account::Account;
 use self::attach::{Attached, attach};
-pub use self::attachment::{AttachEvent, Attachment, How, Outlook};
+pub use self::attachment::{AttachEvent, Attachment, Coverage, How, Outlook};
 use self::clock::{Clock, monotonic};
 pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
@@ -118,8 +118,8 @@ pub struct Live {
     changes: netlink::Changes,
     /// Dropped before the rings: nothing writes to them any more then.
     attached: Vec<Attached>,
-    /// Interfaces that are meant and could not be attached to: not to complain of each twice.
-    refused: BTreeSet<u32>,
+    /// Interfaces that are meant and could not be attached to, by index: not to complain of each twice.
+    refused: BTreeMap<u32, String>,
     events: Vec<AttachEvent>,
     ebpf: Ebpf,
     rings: Rings,
@@ -149,7 +149,7 @@ impl Live {
             selection,
             changes,
             attached: Vec::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             events: Vec::new(),
             ebpf,
             rings,
@@ -273,6 +273,15 @@ impl Live {
         self.attached.iter().map(|attached| &attached.attachment)
     }
 
+    /// What is watched of all that is meant.
+    pub fn coverage(&self) -> Coverage {
+        let watched: BTreeSet<_> = self.attachments().map(|it| it.interface.clone()).collect();
+        let missing =
+            self.selection.wanted().filter(|name| !watched.contains(*name)).map(Into::into).collect();
+        let refused = self.refused.values().cloned().collect::<BTreeSet<_>>();
+        Coverage { refused: refused.difference(&missing).cloned().collect(), watched, missing }
+    }
+
     /// What was attached, detached or refused since the last call.
     pub fn attach_events(&mut self) -> Vec<AttachEvent> {
         std::mem::take(&mut self.events)
@@ -370,10 +379,10 @@ impl Live {
             self.attached.drain(..).partition(|attached| is_meant(&attached.attachment));
         self.attached = stay;
         self.events.extend(gone.into_iter().map(|attached| AttachEvent::Detached(attached.attachment)));
-        self.refused.retain(|index| meant.iter().any(|interface| interface.index == *index));
+        self.refused.retain(|index, _| meant.iter().any(|interface| interface.index == *index));
         for interface in meant {
             let is_attached = |attached: &Attached| attached.attachment.ifindex == interface.index;
-            if !self.refused.contains(&interface.index) && !self.attached.iter().any(is_attached) {
+            if !self.refused.contains_key(&interface.index) && !self.attached.iter().any(is_attached) {
                 // Told as an event; the others go on.
                 let _ = self.attach(interface);
             }
@@ -388,7 +397,7 @@ impl Live {
                 Ok(())
             }
             Err(error) => {
-                self.refused.insert(interface.index);
+                self.refused.insert(interface.index, interface.name.clone());
                 self.events.push(AttachEvent::Refused {
                     interface: interface.name.clone(),
                     reason: error.to_string(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipobs::capture::live::{Error, Event, Failure, Hook, Live};
+use sipobs::capture::live::{Coverage, Error, Event, Failure, Hook, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
@@ -152,7 +152,7 @@ impl CaptureLoop {
         for event in self.live.attach_events() {
             note(format_args!("{event}"));
         }
-        self.health.attached(self.live.attachments().next().is_some());
+        self.health.covers(self.live.coverage());
     }
 
     /// A step of the wall clock: frame times follow when no timer runs, so that none fires early or hangs.
@@ -221,6 +221,7 @@ impl CaptureLoop {
                 .attachments()
                 .map(|a| Attached { interface: a.interface.clone(), how: a.how.as_str() })
                 .collect(),
+            interfaces: interface_counts(&self.live.coverage()),
             lost_by_cpu: account.failed.iter().map(|(cpu, failed)| (*cpu, by_reason(failed))).collect(),
             lost_told: account.told,
             frames: account.read,
@@ -249,6 +250,11 @@ fn take(engine: &mut Engine, event: Event<'_>) {
         // Counted from the kernel's own counters, which know more kinds of loss.
         Event::Lost { .. } => {}
     }
+}
+
+fn interface_counts(coverage: &Coverage) -> Vec<(&'static str, usize)> {
+    let Coverage { watched, refused, missing } = coverage;
+    vec![("watched", watched.len()), ("refused", refused.len()), ("missing", missing.len())]
 }
 
 fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCounts {

@@ -1,5 +1,6 @@
 //! What the HTTP server knows of the capture thread: that it is alive, and, on demand, its counters.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -7,6 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use sipobs::capture::live::Coverage;
 use sipobs::export::metrics::Health;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,7 +23,7 @@ const REFRESH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct CaptureHealth {
     captures: AtomicBool,
-    attached: AtomicBool,
+    coverage: Mutex<Coverage>,
     /// Whether the kernel's counters could not be read when they were last asked for.
     uncounted: AtomicBool,
     /// When the capture thread last came round.
@@ -36,7 +38,7 @@ impl Default for CaptureHealth {
     fn default() -> Self {
         Self {
             captures: AtomicBool::new(false),
-            attached: AtomicBool::new(false),
+            coverage: Mutex::new(Coverage::default()),
             uncounted: AtomicBool::new(false),
             beat: Mutex::new(None),
             asked: AtomicU64::new(0),
@@ -52,9 +54,9 @@ impl CaptureHealth {
         self.captures.store(does, Ordering::Release);
     }
 
-    /// Whether a program is attached anywhere.
-    pub(super) fn attached(&self, is: bool) {
-        self.attached.store(is, Ordering::Release);
+    /// What is watched of all that is meant.
+    pub(super) fn covers(&self, coverage: Coverage) {
+        *self.coverage.lock().unwrap_or_else(PoisonError::into_inner) = coverage;
     }
 
     /// Whether the kernel's counters could be read. Gives whether that is news.
@@ -104,10 +106,21 @@ impl Health for CaptureHealth {
         if !self.captures.load(Ordering::Acquire) {
             return Err("capture has not started, or is over".into());
         }
-        if !self.attached.load(Ordering::Acquire) {
-            return Err("no interface that fits is there yet".into());
-        }
-        Ok("ok".into())
+        coverage_readiness(&self.coverage.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A pattern that nothing fits on this node is no fault: a rollout must not wait for it.
+fn coverage_readiness(coverage: &Coverage) -> Result<String, String> {
+    let Coverage { watched, refused, missing } = coverage;
+    let all = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+    if !missing.is_empty() {
+        return Err(format!("wanted by name, and not watched: {}", all(missing)));
+    }
+    match (watched.is_empty(), refused.is_empty()) {
+        (false, _) => Ok("ok".into()),
+        (true, true) => Ok("nothing to watch here: no interface fits capture.interfaces".into()),
+        (true, false) => Err(format!("no program could be attached: {}", all(refused))),
     }
 }
 
@@ -132,5 +145,20 @@ mod tests {
         assert_eq!(health.liveness(), Err("the kernel's counters cannot be read".into()));
         assert!(health.counts(true) && !health.counts(true), "told once");
         assert_eq!(health.liveness(), Ok("ok".into()));
+    }
+
+    #[test]
+    fn a_name_is_a_promise_and_a_pattern_is_none() {
+        let readiness = |watched: &[&str], refused: &[&str], missing: &[&str]| {
+            let [watched, refused, missing] =
+                [watched, refused, missing].map(|names| names.iter().map(|it| (*it).to_owned()).collect());
+            coverage_readiness(&Coverage { watched, refused, missing })
+        };
+        assert!(readiness(&[], &[], &[]).unwrap().starts_with("nothing to watch here"));
+        assert_eq!(readiness(&["eth0"], &[], &[]).unwrap(), "ok");
+        assert_eq!(readiness(&["eth0"], &["eth1"], &[]).unwrap(), "ok", "it is told elsewhere");
+        assert_eq!(readiness(&[], &["eth1"], &[]).unwrap_err(), "no program could be attached: eth1");
+        let missing = readiness(&["eth0"], &[], &["eth1", "eth2"]).unwrap_err();
+        assert_eq!(missing, "wanted by name, and not watched: eth1, eth2");
     }
 }

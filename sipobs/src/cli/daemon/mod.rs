@@ -75,7 +75,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     capture_loop.publish();
     runtime.spawn(server);
     if capture_loop.live.attachments().next().is_none() {
-        note(format_args!("no interface fits capture.interfaces yet; waiting for one"));
+        note(format_args!("nothing to watch here: no interface fits capture.interfaces; waiting for one"));
     }
     service(&[NotifyState::Ready]);
     let (done, ended) = channel();
