@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::Mode;
+use sipobs::config::socket_address;
 #[cfg(all(feature = "live", target_os = "linux"))]
 use sipobs::{config::Config, export::Look};
 
@@ -45,7 +46,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
     /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
     /// What to print
     #[arg(long, value_enum, default_value_t)]

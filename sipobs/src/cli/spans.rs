@@ -9,6 +9,8 @@ pub(super) use enabled::{Spans, WhenFull};
 mod enabled {
     use std::io::{self, Write as _};
     use std::sync::Arc;
+    #[cfg(feature = "live")]
+    use std::time::Duration;
 
     use anyhow::Context as _;
     use sipobs::config::{Config, Endpoint};
@@ -43,10 +45,24 @@ mod enabled {
             self.otlp.output(output);
         }
 
-        /// Nothing is captured any more: waits for room from now on, within the bound of a flush.
+        /// The end is near: what waits is tried again at once, and then every now and then.
         #[cfg(feature = "live")]
-        pub(crate) fn end(&mut self) {
-            self.otlp.end();
+        pub(crate) fn hurry(&mut self) {
+            self.otlp.hurry();
+        }
+
+        /// Only the last outputs come now: waits for room from now on, within the bound of a flush, and no longer than
+        /// `silence` for a sign of life from the collector.
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self, silence: Duration) {
+            self.otlp.end(silence);
+        }
+
+        /// Spans that wait, and those that have left the queue before them.
+        #[cfg(feature = "live")]
+        pub(crate) fn waiting(&self) -> (u64, u64) {
+            let counters = self.otlp.counters();
+            (counters.waiting(), counters.handed_over())
         }
 
         /// What has become of them so far.
@@ -127,7 +143,17 @@ mod disabled {
         }
 
         #[cfg(feature = "live")]
-        pub(crate) fn end(&mut self) {
+        pub(crate) fn hurry(&mut self) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self, _silence: std::time::Duration) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn waiting(&self) -> (u64, u64) {
             match *self {}
         }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sd_notify::NotifyState;
 use sipobs::capture::live::{Coverage, Error, Event, Failure, Hook, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
@@ -13,15 +14,24 @@ use sipobs::transfer::Output;
 use sipobs::transfer::ratio::RatioState;
 
 use super::health::CaptureHealth;
-use super::now;
 use super::queued_sink::QueuedSink;
-use super::signals::{Reload, Request, Signals};
+use super::reload::Reload;
+use super::signals::{Request, Signals};
 use super::state::State;
+use super::{now, service};
 use crate::cli::note;
 use crate::cli::spans::Spans;
 
 /// The longest wait for frames: how soon a signal or a scrape is seen to.
 const POLL: Duration = Duration::from_millis(50);
+
+/// The longest that sinks may take to write what waits, while capture goes on. Spans have a bound of their own
+/// (`otlp.flush_ms`).
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// Once nothing is captured any more, the longest wait for a sign of life from the collector: whoever comes next, in a
+/// rollout, attaches only when this process is gone.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// How often the kernel is asked for what it could not deliver.
 const LOSSES: Duration = Duration::from_millis(250);
@@ -46,6 +56,8 @@ pub(super) struct CaptureLoop {
 pub(super) struct Ended {
     /// Why, unless it was asked to.
     pub(super) failure: Option<Error>,
+    /// The longest wait for a sign of life from the collector.
+    pub(super) silence: Duration,
     /// What was said of all that was still open. The sinks do not have it yet.
     pub(super) last: Vec<Arc<Output>>,
     pub(super) spans: Option<Spans>,
@@ -56,27 +68,61 @@ pub(super) struct Ended {
 }
 
 impl CaptureLoop {
-    /// Watches until told to stop or capture fails; then detaches, drains, and settles what is open.
+    /// Watches until told to stop or capture fails; hands over what waits while it still watches; then detaches,
+    /// drains, and settles what is open.
     pub(super) fn run(mut self, signals: &Signals) -> Ended {
         self.health.captures(true);
         let mut seen = Housekeeping::default();
-        let failure = loop {
-            match signals.next() {
-                Some(Request::Stop) => break None,
-                Some(Request::Reload(reload)) => self.reload(*reload),
-                None => {}
-            }
-            match self.poll() {
-                Ok(now) => self.housekeeping(now, &mut seen),
-                Err(error) => break Some(error),
-            }
-        };
+        let over = self.watch(signals, &mut seen).and_then(|()| self.hand_over(signals, &mut seen));
         self.health.captures(false);
+        // Where capture fails no successor waits, and nothing has been handed over yet.
+        let (failure, silence) = match over {
+            Ok(silence) => (None, silence),
+            Err(error) => (Some(error), Duration::from_millis(self.config.otlp.flush_ms)),
+        };
         let failure = self.finish(&mut seen).err().or(failure);
         let last = outputs(&mut self.engine, &self.metrics).collect();
         self.publish();
         let Self { engine, spans, sinks, state, .. } = self;
-        Ended { failure, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
+        Ended { failure, silence, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
+    }
+
+    fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<(), Error> {
+        loop {
+            match signals.next() {
+                Some(Request::Stop) => return Ok(()),
+                Some(Request::Reload(reload)) => self.reload(*reload),
+                None => {}
+            }
+            let now = self.poll()?;
+            self.housekeeping(now, seen);
+        }
+    }
+
+    /// Watches on while spans and records that wait are handed over, so that nothing is missed meanwhile, for as long
+    /// as that may take. A second request to stop cuts it short. Gives how long to wait for the collector afterwards:
+    /// one that has not taken what waited gets no more time.
+    fn hand_over(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Duration, Error> {
+        service(&[NotifyState::Stopping]);
+        let start = now();
+        let flush = Duration::from_millis(self.config.otlp.flush_ms);
+        let goal = self.spans.as_mut().map_or(0, |spans| {
+            spans.hurry();
+            let (waiting, before) = spans.waiting();
+            before + waiting
+        });
+        loop {
+            let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
+            let sinks_done = self.sinks.iter().all(|sink| sink.counts().waiting == 0);
+            let hurried = matches!(signals.next(), Some(Request::Stop));
+            let took = start.elapsed();
+            if hurried || (spans_taken || took >= flush) && (sinks_done || took >= HAND_OVER) {
+                self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
+                return Ok(if spans_taken { SILENCE } else { Duration::ZERO });
+            }
+            let now = self.poll()?;
+            self.housekeeping(now, seen);
+        }
     }
 
     /// One wait for frames, and what they lead to.

@@ -21,6 +21,7 @@ use super::{Exit, Failure, note, say};
 use capture_loop::{CaptureLoop, Ended};
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
+use reload::Files;
 use signals::{Sighup, Signals};
 use state::State;
 
@@ -28,6 +29,7 @@ mod capture_loop;
 mod health;
 mod privilege;
 mod queued_sink;
+mod reload;
 mod signals;
 mod state;
 
@@ -36,6 +38,7 @@ const END: Duration = Duration::from_secs(5);
 
 /// Watches until a signal comes or capture fails.
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
+    let files = Files::new(args.file());
     let config = &args.config().map_err(Failure::usage)?;
     privilege::shed(config, args.file());
     // Threads have what their parent has left: after that.
@@ -57,7 +60,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         .block_on(serve(config.metrics.listen, Arc::clone(&metrics), Arc::clone(&health) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
-    let signals = Signals::listen(&runtime, hangups, args).map_err(Failure::usage)?;
+    let signals = Signals::listen(&runtime, hangups, args, files, config).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
     if live.ring_bytes() < config.capture.ring_bytes {
         note(format_args!(
@@ -87,27 +90,30 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         .map_err(Failure::usage)?;
     // The thread's end is a value, or nothing if it panicked.
     let ended = ended.recv();
-    service(&[NotifyState::Stopping]);
     let _ = capture.join();
     end(ended.map_err(|_| anyhow!("the capture ended unexpectedly")))
 }
 
-/// Waits for the sinks and says what was left undone.
+/// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
+/// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, last, spans, sinks, state, ratio } =
+    let Ended { failure, silence, last, spans, sinks, state, ratio } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
-    let mut exit = Exit::Done;
-    // The other sinks go on writing meanwhile.
-    if let Some(mut spans) = spans {
-        spans.end();
-        last.iter().for_each(|output| spans.output(output));
-        if !spans.finish() {
-            exit = Exit::Partial;
-        }
-    }
-    let written = sinks.into_iter().map(|sink| sink.finish(&last, END));
-    for finished in written.chain(std::iter::once_with(|| state.finish(ratio, END))) {
-        if let Err(error) = finished {
+    let last = &last[..];
+    let (delivered, written) = thread::scope(|scope| {
+        let mut writing: Vec<_> =
+            sinks.into_iter().map(|sink| scope.spawn(move || sink.finish(last, END))).collect();
+        writing.push(scope.spawn(move || state.finish(ratio, END)));
+        let delivered = spans.is_none_or(|mut spans| {
+            spans.end(silence);
+            last.iter().for_each(|output| spans.output(output));
+            spans.finish()
+        });
+        (delivered, writing.into_iter().map(|sink| sink.join()).collect::<Vec<_>>())
+    });
+    let mut exit = if delivered { Exit::Done } else { Exit::Partial };
+    for finished in written {
+        if let Err(error) = finished.unwrap_or_else(|_| Err(anyhow!("an output ended unexpectedly"))) {
             say(&error);
             exit = Exit::Partial;
         }

@@ -26,6 +26,8 @@ pub(super) struct QueuedSink {
     queue: SyncSender<Arc<Output>>,
     counts: Arc<SharedCounts>,
     result: Receiver<io::Result<()>>,
+    /// Whether it had its time to write what waited, and did not.
+    stuck: bool,
 }
 
 impl QueuedSink {
@@ -41,7 +43,7 @@ impl QueuedSink {
                 let _ = done.send(write(name, sink, &outputs, &kept));
             })
             .with_context(|| format!("cannot start the output {name}"))?;
-        Ok(Self { name, queue, counts, result })
+        Ok(Self { name, queue, counts, result, stuck: false })
     }
 
     /// Takes one output, or drops and counts it when too many wait.
@@ -57,9 +59,14 @@ impl QueuedSink {
         *self.counts.lock()
     }
 
+    /// It had all the time it may have: if it has not written what waits, it will not be waited for again.
+    pub(super) fn give_up_if_stuck(&mut self) {
+        self.stuck = self.counts().waiting > 0;
+    }
+
     /// Takes the `last` outputs and waits until all is written, at most for `limit`.
     pub(super) fn finish(self, last: &[Arc<Output>], limit: Duration) -> anyhow::Result<()> {
-        let end = now() + limit;
+        let end = now() + if self.stuck { Duration::ZERO } else { limit };
         for output in last {
             self.counts.taken();
             if send_by(&self.queue, Arc::clone(output), end).is_err() {
