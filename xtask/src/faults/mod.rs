@@ -12,12 +12,12 @@ use crate::children::check_interrupt;
 use crate::daemon::Frames;
 use crate::lab::Lab;
 pub(crate) use peers::Peers;
-use subject::Plan;
+pub(crate) use subject::Plan;
 
 mod books;
 mod collectors;
 mod identity;
-mod inside;
+pub(crate) mod inside;
 mod interfaces;
 mod life;
 mod machine;
@@ -43,10 +43,12 @@ const ROWS: &[Row] = &[
     ("shed", "a daemon started by root keeps no more than it needs", privilege::shed),
     ("sigterm", "open attempts are settled as unknown and their spans delivered", life::sigterm),
     ("sigterm-dead", "a dead collector does not hold up the end", life::sigterm_without_collector),
+    ("ends-watching", "what comes while it ends is not missed", life::watches_to_the_end),
     ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
     ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
     ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
     ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
+    ("config-map", "a configuration that changes is taken up, a faulty one is not", reload::config_map),
     ("hangup", "but is the end where it means that the terminal is gone", reload::hung_up),
     ("appears", "an interface that fits is followed as it comes and goes", interfaces::followed),
     ("vanishes", "one that was named and goes is missed", interfaces::vanished),

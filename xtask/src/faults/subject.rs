@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -219,12 +219,16 @@ impl Subject<'_> {
 
     /// Ends it in order: it must exit with `exit` within `limit`. Gives what it has found and said.
     pub(crate) fn stop(self, exit: i32, limit: Duration) -> Result<(Vec<Value>, String)> {
-        let mut subject = self;
-        subject.signal(Signal::TERM)?;
-        let status = subject.running.wait(limit)?;
-        let said = subject.said()?;
+        self.signal(Signal::TERM)?;
+        let (status, lines, said) = self.over(limit)?;
         ensure!(status.code() == Some(exit), "sipobs ended with {status}, not {exit}:\n{said}");
-        Ok((subject.lines()?, said))
+        Ok((lines, said))
+    }
+
+    /// Waits for the end that it was told to come to. Gives what it has found and said.
+    pub(crate) fn over(mut self, limit: Duration) -> Result<(ExitStatus, Vec<Value>, String)> {
+        let status = self.running.wait(limit)?;
+        Ok((status, self.lines()?, self.said()?))
     }
 
     /// Ends it without a word.
