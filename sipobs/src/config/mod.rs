@@ -495,6 +495,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_may_look_like_a_number() {
+        let config = load("", &[("SIPOBS_OTLP__NODE", "101"), ("SIPOBS_OTLP__QUEUE", "5")]).unwrap();
+        assert_eq!((config.otlp.node.as_str(), config.otlp.queue), ("101", 5));
+        let text = complaint("", &[("SIPOBS_OTLP__QUEUE", "-1")]);
+        assert!(text.contains("SIPOBS_OTLP__QUEUE: invalid value: integer `-1`"), "{text}");
+    }
+
+    #[test]
     fn kubernetes_service_variables_are_not_ours() {
         // Kubernetes sets these in every pod of a namespace that holds a Service named `sipobs`.
         let variables = [("SIPOBS_SERVICE_HOST", "10.0.0.1"), ("SIPOBS_PORT_9464_TCP_PORT", "9464")];
