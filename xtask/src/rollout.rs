@@ -23,7 +23,7 @@ use crate::bench::machine;
 use crate::children::{check_interrupt, pause};
 use crate::collector::Collector;
 use crate::daemon::{build, cannot_capture};
-use crate::faults::{Peers, Plan, inside};
+use crate::faults::{NameServer, Peers, Plan, inside};
 use crate::lab::{Lab, Side, address};
 use crate::setup::{self, Need};
 use crate::{root, scratch};
@@ -57,13 +57,16 @@ enum Case {
     DeadUnnoticed,
     /// It takes connections and says nothing.
     Mute,
+    /// It has a name, and no name server answers.
+    Nameless,
 }
 
-const CASES: [(Case, &str); 4] = [
+const CASES: [(Case, &str); 5] = [
     (Case::Answers, "answers"),
     (Case::Dead, "is away, spans wait"),
     (Case::DeadUnnoticed, "is away, nothing waits"),
     (Case::Mute, "says nothing, spans wait"),
+    (Case::Nameless, "has a name, no DNS"),
 ];
 
 /// What came of one replacement.
@@ -119,20 +122,23 @@ fn replaced(sipobs: &Path, case: Case) -> Result<Outcome> {
     if let Some(reason) = cannot_capture(sipobs, &lab) {
         anyhow::bail!("this machine cannot capture: {reason}");
     }
-    let (_collector, _mute) = match case {
-        Case::Answers => (Some(Collector::start(&lab)?), None),
-        Case::Dead | Case::DeadUnnoticed => (None, None),
+    let (url, _collector, _mute) = match case {
+        Case::Answers => (Collector::HTTP, Some(Collector::start(&lab)?), None),
+        Case::Dead | Case::DeadUnnoticed => (DEAD, None, None),
         Case::Mute => {
             let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4998);
-            (None, Some(inside::listen(&lab, Side::Agent, at)?))
+            (MUTE, None, Some(inside::listen(&lab, Side::Agent, at)?))
+        }
+        Case::Nameless => (NameServer::URL, None, None),
+    };
+    let names = matches!(case, Case::Nameless).then(|| NameServer::mute(&lab)).transpose()?;
+    let plan = |name, port| {
+        let plan = Plan::new(&lab, sipobs).named(name, port).exporting(url);
+        match &names {
+            Some(names) => names.asked_by(plan),
+            None => plan,
         }
     };
-    let url = match case {
-        Case::Answers => Collector::HTTP,
-        Case::Dead | Case::DeadUnnoticed => DEAD,
-        Case::Mute => MUTE,
-    };
-    let plan = |name, port| Plan::new(&lab, sipobs).named(name, port).exporting(url);
     let mut first = plan("first", 9465).start()?;
     let peers =
         Peers::at(&lab, [Side::Trunk, Side::Agent].map(|side| SocketAddrV4::new(address(side, 1), 5060)))?;

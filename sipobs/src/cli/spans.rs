@@ -23,7 +23,7 @@ mod enabled {
     pub(crate) struct Spans {
         otlp: Otlp,
         url: Endpoint,
-        _runtime: Runtime,
+        runtime: Runtime,
     }
 
     impl Spans {
@@ -38,7 +38,7 @@ mod enabled {
                 .context("cannot start the OTLP export")?;
             let otlp = Otlp::start(&config.otlp, url.expose(), when_full, runtime.handle())
                 .map_err(|error| anyhow::anyhow!("{}", url.hide(&error.to_string())))?;
-            Ok(Some(Self { otlp, url, _runtime: runtime }))
+            Ok(Some(Self { otlp, url, runtime }))
         }
 
         pub(crate) fn output(&mut self, output: &Output) {
@@ -91,6 +91,8 @@ mod enabled {
         /// Hands over what is left; says so if some was lost. True if all arrived.
         pub(crate) fn finish(self) -> bool {
             let counters: Arc<Counters> = self.otlp.shutdown();
+            // A name that nobody resolves keeps a thread of the runtime waiting for long.
+            self.runtime.shutdown_background();
             let drops = counters.drops();
             if drops.sum() == 0 {
                 return true;

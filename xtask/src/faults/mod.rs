@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::children::check_interrupt;
 use crate::daemon::Frames;
 use crate::lab::Lab;
+pub(crate) use inside::NameServer;
 pub(crate) use peers::Peers;
 pub(crate) use subject::Plan;
 
@@ -59,6 +60,7 @@ const ROWS: &[Row] = &[
     ("collector-slow", "a collector that does not answer costs the capture nothing", collectors::slow),
     ("collector-4xx", "what the collector refuses is dropped and counted", collectors::refusing),
     ("collector-5xx", "what the collector fails at is tried again", collectors::failing),
+    ("collector-dns", "a name that nobody resolves does not hold up the end", collectors::nameless),
     ("no-native-xdp", "a driver without XDP gets generic XDP", programs::generic),
     ("mtu-9001", "jumbo frames are seen whole", programs::jumbo),
     ("two-daemons", "another program is never displaced", programs::occupied),

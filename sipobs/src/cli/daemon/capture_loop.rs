@@ -113,7 +113,7 @@ impl CaptureLoop {
         });
         loop {
             let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
-            let sinks_done = self.sinks.iter().all(|sink| sink.counts().waiting == 0);
+            let sinks_done = self.sinks.iter_mut().fold(true, |all, sink| sink.has_caught_up() && all);
             let hurried = matches!(signals.next(), Some(Request::Stop));
             let took = start.elapsed();
             if hurried || (spans_taken || took >= flush) && (sinks_done || took >= HAND_OVER) {

@@ -26,7 +26,9 @@ pub(super) struct QueuedSink {
     queue: SyncSender<Arc<Output>>,
     counts: Arc<SharedCounts>,
     result: Receiver<io::Result<()>>,
-    /// Whether it had its time to write what waited, and did not.
+    /// Whether it was seen to have written all that it had taken.
+    caught_up: bool,
+    /// Whether it had its time for that, and was not.
     stuck: bool,
 }
 
@@ -43,7 +45,7 @@ impl QueuedSink {
                 let _ = done.send(write(name, sink, &outputs, &kept));
             })
             .with_context(|| format!("cannot start the output {name}"))?;
-        Ok(Self { name, queue, counts, result, stuck: false })
+        Ok(Self { name, queue, counts, result, caught_up: false, stuck: false })
     }
 
     /// Takes one output, or drops and counts it when too many wait.
@@ -59,9 +61,15 @@ impl QueuedSink {
         *self.counts.lock()
     }
 
-    /// It had all the time it may have: if it has not written what waits, it will not be waited for again.
+    /// Whether it has written all that it had taken, now or at an earlier look: more may come all the while.
+    pub(super) fn has_caught_up(&mut self) -> bool {
+        self.caught_up |= self.counts().waiting == 0;
+        self.caught_up
+    }
+
+    /// It had all the time it may have: if it has not caught up, it will not be waited for again.
     pub(super) fn give_up_if_stuck(&mut self) {
-        self.stuck = self.counts().waiting > 0;
+        self.stuck = !self.has_caught_up();
     }
 
     /// Takes the `last` outputs and waits until all is written, at most for `limit`.
@@ -248,5 +256,32 @@ mod tests {
         let SinkCounts { taken, waiting, dropped, .. } = *counts.lock();
         // The one that is being written has left the queue.
         assert_eq!((taken, waiting, dropped), (3 * QUEUE as u64 + 1, QUEUE as u64 + 1, 2 * QUEUE as u64));
+    }
+
+    #[test]
+    fn one_that_had_caught_up_is_waited_for_whatever_comes_then() {
+        let (mut queued, open, arrivals, written) = gated();
+        queued.output(&one_sided());
+        assert!(!queued.has_caught_up());
+        arrivals.recv().unwrap();
+        open.send(()).unwrap();
+        while !queued.has_caught_up() {
+            thread::yield_now();
+        }
+        queued.output(&alert());
+        queued.give_up_if_stuck();
+        drop(open);
+        queued.finish(&[one_sided()], LIMIT).unwrap();
+        assert_eq!(written.lock().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn one_that_is_stuck_is_not_waited_for_again() {
+        let (mut queued, _open, arrivals, _) = gated();
+        queued.output(&one_sided());
+        arrivals.recv().unwrap();
+        queued.give_up_if_stuck();
+        let error = queued.finish(&[one_sided()], LIMIT).unwrap_err().to_string();
+        assert!(error.contains("the output test takes no more"), "{error}");
     }
 }
