@@ -73,8 +73,8 @@ fn obstacle(interface: &Interface, how: How) -> Option<String> {
 fn withheld(interface: &Interface, mode: Mode, how: How) -> Option<String> {
     match (mode, how, &interface.xdp_resets) {
         (Mode::Auto, How::NativeXdp, Some(driver)) if interface.uplink => Some(format!(
-            "not tried: a default route goes out here, and the driver {driver} resets its queues for it, or is not \
-             known not to; mode = \"native\" has it all the same"
+            "not tried: a default route goes out here, and the driver {driver} resets its queues for it or is not known \
+             not to; mode = \"native\" tries it all the same"
         )),
         _ => None,
     }
