@@ -113,10 +113,10 @@ impl CaptureLoop {
         });
         loop {
             let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
-            let sinks_done = self.sinks.iter_mut().fold(true, |all, sink| sink.has_caught_up() && all);
+            let behind = self.sinks.iter_mut().map(QueuedSink::has_caught_up).filter(|it| !it).count();
             let hurried = matches!(signals.next(), Some(Request::Stop));
             let took = start.elapsed();
-            if hurried || (spans_taken || took >= flush) && (sinks_done || took >= HAND_OVER) {
+            if hurried || (spans_taken || took >= flush) && (behind == 0 || took >= HAND_OVER) {
                 self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
                 return Ok(if spans_taken { SILENCE } else { Duration::ZERO });
             }
