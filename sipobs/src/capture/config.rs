@@ -11,7 +11,8 @@ use sipobs_common::{SIP_PORT, VXLAN_PORT, VXLAN_PORT_LINUX};
 pub struct Config {
     /// Interfaces to watch: a name, which must exist at the start; or a pattern that any number may fit, now or
     /// later: a glob (`eth*`), a regular expression between slashes (`/^ens[0-9]+$/`), a network that holds
-    /// one of their addresses (`10.0.0.0/8`), `default-route`, or `pods` (veths into other network namespaces).
+    /// one of their addresses (`10.0.0.0/8`), `default-route` (in any routing table that is looked up, by one way or
+    /// several), or `pods` (veths into other network namespaces).
     pub interfaces: Vec<String>,
     /// Interfaces not to watch, in the same forms; wins over `interfaces`.
     pub exclude: Vec<String>,
@@ -35,11 +36,14 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Native XDP; where the driver or another program stands in the way, generic XDP; else tc ingress.
+    /// Native XDP, but where a default route goes out of the interface and its driver resets queues for it; else
+    /// generic XDP; else tc ingress.
     #[default]
     Auto,
-    /// Native XDP or an error.
-    Xdp,
+    /// Native XDP or an error, also where the driver takes the link down for a moment.
+    #[serde(alias = "xdp")]
+    #[value(alias = "xdp")]
+    Native,
     /// Generic XDP or an error.
     Generic,
     /// tc ingress or an error. Costs a virtual interface (veth and kin) less than XDP does.

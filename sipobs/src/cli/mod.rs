@@ -39,7 +39,8 @@ Exit status:
      everything
   2  bad arguments or configuration
   3  this machine cannot capture: a capability, a kernel feature or an
-     interface is missing; or, for check --live, no daemon answers";
+     interface is missing; for check, also that no interface fits; or, for
+     check --live, no daemon answers";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::Mode;
+use sipobs::config::socket_address;
 #[cfg(all(feature = "live", target_os = "linux"))]
 use sipobs::{config::Config, export::Look};
 
@@ -13,10 +14,11 @@ use super::{Colour, Exit, Failure, Settings};
 
 const AFTER: &str = "\
 Each verdict is printed as it settles: at most 35 s after the call's BYE, as
-the NOTIFY that tells the outcome may come that late. SIGINT and SIGTERM settle
-what is open as it stands, hand over the spans and end; the programs go with
-the process, also when it is killed. SIGHUP reads the configuration anew, and
-says what takes a restart.
+the NOTIFY that tells the outcome may come that late. At SIGINT and SIGTERM it
+goes on watching while spans and records that wait are handed over, then settles
+what is open as it stands, and ends; a second one cuts that short. The programs
+go with the process, also when it is killed. SIGHUP reads the configuration
+anew, and says what takes a restart; so does a file that changes.
 
 Examples:
   sudo sipobs run -i eth0
@@ -45,7 +47,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
     /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
     /// What to print
     #[arg(long, value_enum, default_value_t)]

@@ -9,6 +9,8 @@ pub(super) use enabled::{Spans, WhenFull};
 mod enabled {
     use std::io::{self, Write as _};
     use std::sync::Arc;
+    #[cfg(feature = "live")]
+    use std::time::Duration;
 
     use anyhow::Context as _;
     use sipobs::config::{Config, Endpoint};
@@ -21,7 +23,7 @@ mod enabled {
     pub(crate) struct Spans {
         otlp: Otlp,
         url: Endpoint,
-        _runtime: Runtime,
+        runtime: Runtime,
     }
 
     impl Spans {
@@ -36,17 +38,31 @@ mod enabled {
                 .context("cannot start the OTLP export")?;
             let otlp = Otlp::start(&config.otlp, url.expose(), when_full, runtime.handle())
                 .map_err(|error| anyhow::anyhow!("{}", url.hide(&error.to_string())))?;
-            Ok(Some(Self { otlp, url, _runtime: runtime }))
+            Ok(Some(Self { otlp, url, runtime }))
         }
 
         pub(crate) fn output(&mut self, output: &Output) {
             self.otlp.output(output);
         }
 
-        /// Nothing is captured any more: waits for room from now on, within the bound of a flush.
+        /// The end is near: what waits is tried again at once, and then every now and then.
         #[cfg(feature = "live")]
-        pub(crate) fn end(&mut self) {
-            self.otlp.end();
+        pub(crate) fn hurry(&mut self) {
+            self.otlp.hurry();
+        }
+
+        /// Only the last outputs come now: waits for room from now on, within the bound of a flush, and no longer than
+        /// `silence` for a sign of life from the collector.
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self, silence: Duration) {
+            self.otlp.end(silence);
+        }
+
+        /// Spans that wait, and those that have left the queue before them.
+        #[cfg(feature = "live")]
+        pub(crate) fn waiting(&self) -> (u64, u64) {
+            let counters = self.otlp.counters();
+            (counters.waiting(), counters.handed_over())
         }
 
         /// What has become of them so far.
@@ -75,6 +91,8 @@ mod enabled {
         /// Hands over what is left; says so if some was lost. True if all arrived.
         pub(crate) fn finish(self) -> bool {
             let counters: Arc<Counters> = self.otlp.shutdown();
+            // A name that nobody resolves keeps a thread of the runtime waiting for long.
+            self.runtime.shutdown_background();
             let drops = counters.drops();
             if drops.sum() == 0 {
                 return true;
@@ -127,7 +145,17 @@ mod disabled {
         }
 
         #[cfg(feature = "live")]
-        pub(crate) fn end(&mut self) {
+        pub(crate) fn hurry(&mut self) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self, _silence: std::time::Duration) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn waiting(&self) -> (u64, u64) {
             match *self {}
         }
 

@@ -26,12 +26,16 @@ pub(super) fn over(
         if let Some(field) = name.strip_prefix("SIPOBS_") {
             let mut path: Vec<String> = field.split("__").map(str::to_ascii_lowercase).collect();
             let Some(key) = path.pop().filter(|_| !path.is_empty()) else { continue };
-            let mut table = &mut file;
-            for section in &path {
-                table = section_of(table, section)
-                    .ok_or_else(|| fail(format!("`{section}` is not a section of keys")))?;
+            let typed = value_of(&value);
+            put(&mut file, &path, &key, typed.clone()).map_err(fail)?;
+            // What looks like a number may be a name: a node's, for one.
+            if Config::deserialize(file.clone()).is_err() {
+                let mut as_text = file.clone();
+                put(&mut as_text, &path, &key, Value::String(value.clone())).map_err(fail)?;
+                if Config::deserialize(as_text.clone()).is_ok() {
+                    file = as_text;
+                }
             }
-            table.insert(key, value_of(&value));
         } else if name.starts_with("OTEL_") {
             let table =
                 section_of(&mut file, "otlp").ok_or_else(|| fail("`otlp` is not a section".into()))?;
@@ -43,6 +47,15 @@ pub(super) fn over(
         config = Config::deserialize(file.clone()).map_err(|error| fail(super::discreet(error.message())))?;
     }
     Ok(config)
+}
+
+fn put(file: &mut Table, path: &[String], key: &str, value: Value) -> Result<(), String> {
+    let mut table = file;
+    for section in path {
+        table = section_of(table, section).ok_or_else(|| format!("`{section}` is not a section of keys"))?;
+    }
+    table.insert(key.to_owned(), value);
+    Ok(())
 }
 
 fn section_of<'a>(file: &'a mut Table, section: &str) -> Option<&'a mut Table> {

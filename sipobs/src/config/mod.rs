@@ -23,17 +23,16 @@ use crate::transfer::ratio::RatioConfig;
 use crate::transfer::{self, Timers};
 use crate::trunk::TrunkConfig;
 
+mod address;
 mod change;
 mod env;
 mod limits;
 mod otlp;
 
+pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
 pub use otlp::{Endpoint, OtlpConfig, Protocol};
-
-/// Of a file; as many trunks as there may be take no more.
-const MOST_BYTES: u64 = 4 << 20;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +66,8 @@ pub struct Config {
     pub state: StateConfig,
     /// Causes of your own.
     pub diagnosis: DiagnosisConfig,
+    /// When the daemon reads all this anew.
+    pub reload: ReloadConfig,
     /// The peers that have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trunk: Vec<TrunkConfig>,
@@ -98,7 +99,8 @@ pub struct JsonlConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served: an IP address and a port.
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
 }
 
@@ -118,6 +120,21 @@ pub struct DiagnosisConfig {
     /// What it holds.
     #[serde(skip)]
     rows: Option<String>,
+}
+
+/// When the daemon reads its configuration anew. SIGHUP always asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadConfig {
+    /// Seconds between two looks at the configuration file and the causes. What has changed, and is the same at the next
+    /// look, is taken up. 0: not looked at.
+    pub every_s: u32,
+}
+
+impl Default for ReloadConfig {
+    fn default() -> Self {
+        Self { every_s: 5 }
+    }
 }
 
 /// What the daemon keeps across restarts: each trunk's REFER ratio, which takes days to learn.
@@ -227,6 +244,9 @@ impl fmt::Display for Field<'_> {
 }
 
 impl Config {
+    /// The longest file that is read, in bytes; as many trunks as there may be take no more.
+    pub const MOST_BYTES: u64 = 4 << 20;
+
     /// The defaults, the file at `path` if one is given, and `variables` over it.
     ///
     /// # Errors
@@ -310,9 +330,9 @@ impl Config {
 fn read(path: &Path) -> Result<String, ConfigError> {
     let read = || {
         let mut text = String::new();
-        std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(std::io::Error::other(format!("longer than {} KiB", MOST_BYTES >> 10)));
+        std::fs::File::open(path)?.take(Config::MOST_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > Config::MOST_BYTES {
+            return Err(std::io::Error::other(format!("longer than {} KiB", Config::MOST_BYTES >> 10)));
         }
         Ok(text)
     };
@@ -468,9 +488,19 @@ mod tests {
     #[test]
     fn a_variable_that_does_not_fit_is_named() {
         let text = complaint("", &[("SIPOBS_METRICS__LISTEN", "here")]);
-        assert!(text.starts_with("environment variable SIPOBS_METRICS__LISTEN: "), "{text}");
+        assert!(text.starts_with("environment variable SIPOBS_METRICS__LISTEN: not an IP address"), "{text}");
+        let config = load("", &[("SIPOBS_METRICS__LISTEN", "2001:db8::7:9464")]).unwrap();
+        assert_eq!(config.metrics.listen.to_string(), "[2001:db8::7]:9464");
         let text = complaint("", &[("SIPOBS_METRICS__PORT", "5")]);
         assert!(text.contains("SIPOBS_METRICS__PORT: unknown field `port`"), "{text}");
+    }
+
+    #[test]
+    fn a_name_may_look_like_a_number() {
+        let config = load("", &[("SIPOBS_OTLP__NODE", "101"), ("SIPOBS_OTLP__QUEUE", "5")]).unwrap();
+        assert_eq!((config.otlp.node.as_str(), config.otlp.queue), ("101", 5));
+        let text = complaint("", &[("SIPOBS_OTLP__QUEUE", "-1")]);
+        assert!(text.contains("SIPOBS_OTLP__QUEUE: invalid value: integer `-1`"), "{text}");
     }
 
     #[test]

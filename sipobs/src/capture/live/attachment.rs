@@ -1,5 +1,6 @@
 //! How programs are, would be, and were attached.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Interface;
@@ -47,7 +48,7 @@ pub enum How {
 
 impl How {
     /// A stable name for metrics and JSON.
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::NativeXdp => "xdp_native",
             Self::GenericXdp => "xdp_generic",
@@ -83,9 +84,20 @@ pub struct Outlook {
     pub egress: Vec<(How, Option<String>)>,
 }
 
+/// What is watched of all that is meant, by names of interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Both directions are.
+    pub watched: BTreeSet<String>,
+    /// They fit a pattern, and no program could be attached.
+    pub refused: BTreeSet<String>,
+    /// They are wanted by name, and are not there, or no program could be attached.
+    pub missing: BTreeSet<String>,
+}
+
 /// What happened to an interface that is meant.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum AttachEvent {
     /// A program is attached.
     Attached(Attachment),
     /// The interface is gone, or not meant any more; a program is not attached any more.
@@ -99,7 +111,7 @@ pub enum News {
     },
 }
 
-impl fmt::Display for News {
+impl fmt::Display for AttachEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attached(attachment) => attachment.fmt(f),

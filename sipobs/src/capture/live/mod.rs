@@ -29,16 +29,20 @@ mod account;
 mod attach;
 mod attachment;
 mod clock;
+mod drivers;
 mod dry_run;
 mod error;
+mod interfaces;
 mod kernel_log;
-mod links;
 mod maps;
+mod netlink;
+mod nexthops;
 mod probe;
 mod ring;
+mod routes;
 mod select;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -46,12 +50,12 @@ pub use sipobs_common::{Counters, Failure, Hook, flags};
 
 pub use self::account::Account;
 use self::attach::{Attached, attach};
-pub use self::attachment::{Attachment, How, News, Outlook};
+pub use self::attachment::{AttachEvent, Attachment, Coverage, How, Outlook};
 use self::clock::{Clock, monotonic};
 pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
+pub use self::interfaces::Interface;
 use self::kernel_log::KernelLog;
-pub use self::links::Interface;
 pub use self::maps::unlimit_memlock;
 pub use self::probe::{Capability, Feature, Probe, probe, rings_need_sys_admin};
 use self::ring::{HOLD, Record, Rings};
@@ -77,7 +81,7 @@ pub fn rehearse(config: &Config) -> Result<(), Error> {
 ///
 /// When a named interface is missing. An error in the list: every way is known to be barred there.
 pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
-    let interfaces = links::interfaces()?;
+    let interfaces = interfaces::list()?;
     let selection = Selection::new(config)?;
     if let Some(name) = selection.missing(&interfaces).next() {
         return Err(Error::NoInterface(name.to_owned()));
@@ -111,12 +115,12 @@ const LOOK_AROUND: Duration = Duration::from_millis(250);
 pub struct Live {
     config: Config,
     selection: Selection,
-    changes: links::Changes,
+    changes: netlink::Changes,
     /// Dropped before the rings: nothing writes to them any more then.
     attached: Vec<Attached>,
-    /// Interfaces that are meant and could not be attached to: not to complain of each twice.
-    refused: BTreeSet<u32>,
-    news: Vec<News>,
+    /// Interfaces that are meant and could not be attached to, by index: not to complain of each twice.
+    refused: BTreeMap<u32, String>,
+    events: Vec<AttachEvent>,
     ebpf: Ebpf,
     rings: Rings,
     cpus: Vec<u32>,
@@ -139,14 +143,14 @@ impl Live {
         let kernel_log = if config.kernel_log { Some(KernelLog::of(&mut ebpf)?) } else { None };
         let selection = Selection::new(config)?;
         // Watched before it is looked at: nothing goes by between.
-        let changes = links::Changes::watch()?;
+        let changes = netlink::Changes::watch()?;
         let mut live = Self {
             config: config.clone(),
             selection,
             changes,
             attached: Vec::new(),
-            refused: BTreeSet::new(),
-            news: Vec::new(),
+            refused: BTreeMap::new(),
+            events: Vec::new(),
             ebpf,
             rings,
             cpus,
@@ -157,7 +161,7 @@ impl Live {
             looked_around: now(),
             kernel_log,
         };
-        let interfaces = links::interfaces()?;
+        let interfaces = interfaces::list()?;
         if let Some(name) = live.selection.missing(&interfaces).next() {
             return Err(Error::NoInterface(name.to_owned()));
         }
@@ -210,7 +214,7 @@ impl Live {
     /// # Errors
     ///
     /// When [`Self::open`] would not take it, or an interface newly named is missing; then nothing has changed. An
-    /// interface that can't be attached to is told in the news.
+    /// interface that can't be attached to is told by [`Self::attach_events`].
     pub fn reconfigure(&mut self, config: &Config) -> Result<(), Error> {
         check(config)?;
         maps::settings_of(config)?;
@@ -218,7 +222,7 @@ impl Live {
         // One that was there when it was first named may be gone meanwhile.
         let is_new = |name: &&str| self.config.interfaces.iter().all(|it| it != name);
         // Before anything changes: it may fail.
-        let interfaces = links::interfaces()?;
+        let interfaces = interfaces::list()?;
         if let Some(name) = selection.missing(&interfaces).find(is_new) {
             return Err(Error::NoInterface(name.to_owned()));
         }
@@ -269,9 +273,18 @@ impl Live {
         self.attached.iter().map(|attached| &attached.attachment)
     }
 
+    /// What is watched of all that is meant.
+    pub fn coverage(&self) -> Coverage {
+        let watched: BTreeSet<_> = self.attachments().map(|it| it.interface.clone()).collect();
+        let missing =
+            self.selection.wanted().filter(|name| !watched.contains(*name)).map(Into::into).collect();
+        let refused = self.refused.values().cloned().collect::<BTreeSet<_>>();
+        Coverage { refused: refused.difference(&missing).cloned().collect(), watched, missing }
+    }
+
     /// What was attached, detached or refused since the last call.
-    pub fn news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
+    pub fn attach_events(&mut self) -> Vec<AttachEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// Bytes of each CPU's ring: less than configured where the process may not lock so much memory.
@@ -332,7 +345,7 @@ impl Live {
     fn look_around(&mut self) -> Result<(), Error> {
         self.looked_around = now();
         if self.changes.any() {
-            self.follow(&links::interfaces()?);
+            self.follow(&interfaces::list()?);
         }
         let cpus = online_cpus()?;
         let off = maps::frames_without_ring(&self.ebpf)?;
@@ -365,12 +378,12 @@ impl Live {
         let (stay, gone): (Vec<_>, Vec<_>) =
             self.attached.drain(..).partition(|attached| is_meant(&attached.attachment));
         self.attached = stay;
-        self.news.extend(gone.into_iter().map(|attached| News::Detached(attached.attachment)));
-        self.refused.retain(|index| meant.iter().any(|interface| interface.index == *index));
+        self.events.extend(gone.into_iter().map(|attached| AttachEvent::Detached(attached.attachment)));
+        self.refused.retain(|index, _| meant.iter().any(|interface| interface.index == *index));
         for interface in meant {
             let is_attached = |attached: &Attached| attached.attachment.ifindex == interface.index;
-            if !self.refused.contains(&interface.index) && !self.attached.iter().any(is_attached) {
-                // Said in the news; the others go on.
+            if !self.refused.contains_key(&interface.index) && !self.attached.iter().any(is_attached) {
+                // Told as an event; the others go on.
                 let _ = self.attach(interface);
             }
         }
@@ -379,14 +392,16 @@ impl Live {
     fn attach(&mut self, interface: &Interface) -> Result<(), Error> {
         match attach(&mut self.ebpf, interface, self.config.mode) {
             Ok(attached) => {
-                self.news.extend(attached.iter().map(|it| News::Attached(it.attachment.clone())));
+                self.events.extend(attached.iter().map(|it| AttachEvent::Attached(it.attachment.clone())));
                 self.attached.extend(attached);
                 Ok(())
             }
             Err(error) => {
-                self.refused.insert(interface.index);
-                self.news
-                    .push(News::Refused { interface: interface.name.clone(), reason: error.to_string() });
+                self.refused.insert(interface.index, interface.name.clone());
+                self.events.push(AttachEvent::Refused {
+                    interface: interface.name.clone(),
+                    reason: error.to_string(),
+                });
                 Err(error)
             }
         }

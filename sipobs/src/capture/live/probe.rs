@@ -6,7 +6,7 @@ use aya::util::KernelVersion;
 use serde::Serialize;
 
 use super::Error;
-use super::links::{Interface, interfaces};
+use super::interfaces::{self, Interface};
 
 /// The capabilities live capture uses, with their numbers (`linux/capability.h`) and what for.
 const CAPABILITIES: [(&str, u32, &str); 4] = [
@@ -95,7 +95,7 @@ pub fn probe() -> Result<Probe, Error> {
             .collect(),
         perf_event_paranoid: perf_event_paranoid(),
         cpus: aya::util::online_cpus().map_or(0, |cpus| cpus.len()),
-        interfaces: interfaces()?,
+        interfaces: interfaces::list()?,
     })
 }
 

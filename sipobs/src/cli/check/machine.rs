@@ -21,7 +21,8 @@ pub(super) fn check(config: &Config) -> Result<Exit, Failure> {
     match outlook(config) {
         Ok(outlooks) => {
             if outlooks.is_empty() {
-                text.push_str("  nothing yet: no interface fits; sipobs run would wait for one\n");
+                text.push_str("  nothing\n");
+                problems.push("nothing to watch: no interface fits; sipobs run would wait for one".into());
             }
             for outlook in outlooks {
                 match outlook {

@@ -36,11 +36,11 @@ pub trait Health: Send + Sync + 'static {
     /// Brings the counters up to date, if that can be had soon.
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// Why the process is not well, if so: it should be restarted.
-    fn ailment(&self) -> Option<&'static str>;
+    /// Says that the process is well, or why it should be restarted.
+    fn liveness(&self) -> Result<String, String>;
 
-    /// Why it does not capture (yet, or any more), if so.
-    fn absence(&self) -> Option<&'static str>;
+    /// Says that it does what it is meant to, or why not (yet, or any more).
+    fn readiness(&self) -> Result<String, String>;
 }
 
 /// Listens on `address` and serves until the returned future is dropped.
@@ -75,17 +75,17 @@ async fn scrape(State((metrics, health)): State<Served>) -> Response {
 }
 
 async fn healthz(State((_, health)): State<Served>) -> Response {
-    said(health.ailment())
+    said(health.liveness())
 }
 
 async fn readyz(State((_, health)): State<Served>) -> Response {
-    said(health.ailment().or_else(|| health.absence()))
+    said(health.liveness().and_then(|_| health.readiness()))
 }
 
-fn said(problem: Option<&'static str>) -> Response {
-    match problem {
-        None => (StatusCode::OK, "ok\n").into_response(),
-        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
+fn said(state: Result<String, String>) -> Response {
+    match state {
+        Ok(text) => (StatusCode::OK, format!("{text}\n")).into_response(),
+        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
     }
 }
 
@@ -102,11 +102,11 @@ mod tests {
         fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
             Box::pin(async {})
         }
-        fn ailment(&self) -> Option<&'static str> {
-            None
+        fn liveness(&self) -> Result<String, String> {
+            Ok("ok".into())
         }
-        fn absence(&self) -> Option<&'static str> {
-            (!self.0).then_some("nothing is attached")
+        fn readiness(&self) -> Result<String, String> {
+            if self.0 { Ok("ok".into()) } else { Err("nothing is attached".into()) }
         }
     }
 

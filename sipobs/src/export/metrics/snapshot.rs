@@ -19,6 +19,9 @@ pub struct Snapshot {
     pub hooks: Vec<HookCounts>,
     /// What is attached.
     pub attached: Vec<Attached>,
+    /// How many of the interfaces that are meant are watched, refused every program, or are missing though wanted by
+    /// name.
+    pub interfaces: Vec<(&'static str, usize)>,
     /// Frames that matched and had no way to us, by CPU and reason.
     pub lost_by_cpu: Vec<(u32, Vec<(&'static str, u64)>)>,
     /// Frames of which the rings themselves said that there was no room for them.
@@ -229,6 +232,12 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
         "capture_attached",
         "Programs attached, and how",
         attached.map(|a| (vec![("interface", a.interface.as_str()), ("how", a.how)], 1.0)),
+    )?;
+    #[allow(clippy::cast_precision_loss, reason = "as many interfaces as a node has")]
+    out.gauge(
+        "capture_interfaces",
+        "Interfaces that are meant: watched, refusing every program, or missing though wanted by name",
+        snapshot.interfaces.iter().map(|(state, n)| (vec![("state", *state)], *n as f64)),
     )?;
     #[allow(clippy::cast_precision_loss, reason = "a size in bytes, far below 2^53")]
     out.gauge("capture_ring_bytes", "Bytes of one CPU's ring", [(vec![], snapshot.ring_bytes as f64)])?;
