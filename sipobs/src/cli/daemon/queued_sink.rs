@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
     use sipobs::export::Summary;
-    use sipobs::record::{Alert, AlertKind, Method, Notice, Outcome};
+    use sipobs::record::{Alert, AlertKind, Method, Notice, Outcome, Parties};
     use sipobs::timestamp::Timestamp;
 
     /// Longer than any test here takes.
@@ -194,7 +194,7 @@ mod tests {
             method: Method::Refer,
             time: Timestamp::default(),
             outcome: Outcome::Unknown,
-            parties: Vec::new(),
+            parties: Parties::NONE,
         })))
     }
 
@@ -207,7 +207,7 @@ mod tests {
             message: String::new(),
             verdict: None,
             call_id: None,
-            parties: Vec::new(),
+            parties: Parties::NONE,
         })))
     }
 
