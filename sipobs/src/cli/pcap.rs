@@ -72,7 +72,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let mut reading = Reading {
         engine: Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?)
             .map_err(Failure::usage)?,
-        spans: Spans::start(&config, WhenFull::Wait).map_err(Failure::usage)?,
+        spans: Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?,
         summary: Summary::default(),
         progress: Show::new(),
         last: Timestamp::default(),

@@ -97,6 +97,11 @@ pub enum News {
         /// Why.
         reason: String,
     },
+    /// CPUs or interfaces could not be looked at.
+    Failed {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl fmt::Display for News {
@@ -107,6 +112,7 @@ impl fmt::Display for News {
                 write!(f, "{}: {} detached", attachment.interface, attachment.how)
             }
             Self::Refused { reason, .. } => f.write_str(reason),
+            Self::Failed { reason } => write!(f, "{reason}: the capture goes on, and it is tried again"),
         }
     }
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
-use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Jsonl, Look, Terminal};
@@ -20,6 +19,7 @@ use super::spans::{Spans, WhenFull};
 use super::{Exit, Failure, note, say};
 use orders::{Hangups, Orders};
 use outlet::Outlet;
+use records::Records;
 use state::State;
 use vitals::Vitals;
 use watch::{Ended, Watch};
@@ -27,7 +27,9 @@ use watch::{Ended, Watch};
 mod orders;
 mod outlet;
 mod privilege;
+mod records;
 mod state;
+mod syscalls;
 mod vitals;
 mod watch;
 
@@ -37,7 +39,12 @@ const END: Duration = Duration::from_secs(5);
 /// Watches until a signal comes or capture fails.
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let config = &args.config().map_err(Failure::usage)?;
-    privilege::shed(config, args.file());
+    privilege::drop_privileges();
+    // Before the file system is closed: the collector's certificates may be anywhere, and so may a file for records.
+    let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
+    let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
+    let spans = spans.map_err(Failure::usage)?;
+    privilege::restrict_filesystem(config, args.file());
     // Threads have what their parent has left: after that.
     let runtime = runtime().map_err(Failure::usage)?;
     let hangups = Hangups::hold(&runtime).map_err(Failure::usage)?;
@@ -48,13 +55,13 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     if let Some(ratio) = state.restored() {
         engine.restore_ratio(ratio);
     }
-    let spans = Spans::start(config, WhenFull::Drop).map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let outlets = outlets(config, args.format(), args.look()).map_err(Failure::usage)?;
+    let outlets =
+        outlets(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
 
     let vitals = Arc::new(Vitals::default());
     let server = runtime
-        .block_on(serve(config.metrics.listen, Arc::clone(&metrics), Arc::clone(&vitals) as _))
+        .block_on(serve(&config.metrics, Arc::clone(&metrics), Arc::clone(&vitals) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let orders = Orders::listen(&runtime, hangups, args).map_err(Failure::usage)?;
@@ -144,23 +151,21 @@ fn service(states: &[NotifyState<'_>]) {
     }
 }
 
-fn outlets(config: &Config, format: Format, look: Look) -> anyhow::Result<Vec<Outlet>> {
+fn outlets(notices: bool, records: Records, format: Format, look: Look) -> anyhow::Result<Vec<Outlet>> {
     let mut outlets = Vec::new();
-    let notices = config.jsonl.notices;
-    let on_stdout = config.jsonl.path.as_deref().is_some_and(|path| path.as_os_str() == "-");
     match format {
         Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
         // Two forms on one stream would be neither.
-        _ if on_stdout => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
+        _ if matches!(records, Records::Stdout) => {
+            outlets.push(Outlet::start("print", stdout_jsonl(notices))?)
+        }
         Format::Text => {
             let terminal = Terminal::new(std::io::stdout(), look, false);
             outlets.push(Outlet::start("print", Box::new(terminal))?);
         }
         Format::None => {}
     }
-    if let Some(path) = config.jsonl.path.as_deref().filter(|_| !on_stdout) {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        let file = file.with_context(|| format!("jsonl.path: cannot open {}", path.display()))?;
+    if let Records::File(file) = records {
         outlets.push(Outlet::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
     }
     Ok(outlets)

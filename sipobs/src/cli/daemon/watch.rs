@@ -233,6 +233,7 @@ impl Watch {
             spans: self.spans.as_ref().and_then(Spans::counts),
             sinks: self.outlets.iter().map(Outlet::counts).collect(),
             state_failures: self.state.failures(),
+            housekeeping_failures: self.live.failures(),
         });
         true
     }
