@@ -195,7 +195,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::io::Write as _;
     use std::os::unix::net::UnixListener;

@@ -1,7 +1,6 @@
 //! Files that a slip of the pen names: nothing is done to what is not the daemon's own, nothing of it told, and none
 //! holds up the start.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
@@ -266,18 +265,29 @@ impl Others {
     }
 }
 
-/// Everything in a folder, with what would show that it was touched.
-fn facts(folder: &Path) -> Result<Vec<(OsString, u64, u64, i64, Option<String>)>> {
+/// What would show that a file was touched.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Facts {
+    path: PathBuf,
+    inode: u64,
+    bytes: u64,
+    modified: i64,
+    text: Option<String>,
+}
+
+/// Everything in a folder.
+fn facts(folder: &Path) -> Result<Vec<Facts>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let (path, metadata) = (entry.path(), entry.metadata()?);
         let text = metadata.is_file().then(|| fs::read_to_string(&path)).transpose()?;
-        let modified = if metadata.file_type().is_fifo() { 0 } else { metadata.mtime_nsec() };
-        all.push((path.clone().into(), metadata.ino(), metadata.len(), modified, text));
         if metadata.is_dir() {
             all.extend(facts(&path)?);
         }
+        // A pipe's is that of the last read.
+        let modified = if metadata.file_type().is_fifo() { 0 } else { metadata.mtime_nsec() };
+        all.push(Facts { path, inode: metadata.ino(), bytes: metadata.len(), modified, text });
     }
     all.sort();
     Ok(all)

@@ -157,7 +157,7 @@ fn outlets(notices: bool, records: Records, format: Format, look: Look) -> anyho
         Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
         // Two forms on one stream would be neither.
         _ if matches!(records, Records::Stdout) => {
-            outlets.push(Outlet::start("print", stdout_jsonl(notices))?)
+            outlets.push(Outlet::start("print", stdout_jsonl(notices))?);
         }
         Format::Text => {
             let terminal = Terminal::new(std::io::stdout(), look, false);

@@ -309,7 +309,8 @@ mod tests {
         let mkfifo = |path: &Path| {
             assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
         };
-        let ways: [(&dyn Fn(&Path), &str); 7] = [
+        type Make<'a> = &'a dyn Fn(&Path);
+        let ways: [(Make<'_>, &str); 7] = [
             (&|path| fs::create_dir(path).unwrap(), "is a directory, not a regular file"),
             (&|path| std::os::unix::fs::symlink(&outside, path).unwrap(), "is a symbolic link"),
             (&|path| std::os::unix::fs::symlink("nowhere", path).unwrap(), "is a symbolic link"),

@@ -146,7 +146,7 @@ impl Server {
                     .admit(peer.ip(), |place| Arc::clone(&self).connection(stream, place, router.clone())),
                 // Of descriptors there is none left, which one of ours may give back.
                 Err(error) if !is_of_connection(&error) && !self.connections.push_out() => {
-                    sleep(BREATH).await
+                    sleep(BREATH).await;
                 }
                 Err(_) => {}
             }

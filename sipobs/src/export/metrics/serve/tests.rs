@@ -191,7 +191,7 @@ fn nonsense_is_refused() {
 #[test]
 fn who_scrapes_at_the_same_time_shares_a_scrape() {
     let server = start(Limits::default(), Metrics::new([]));
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for _ in 0..5 {
         let scrapes: Vec<_> = (0..15).map(|_| server.send("GET /metrics HTTP/1.0\r\n\r\n")).collect();
         for mut scrape in scrapes {
