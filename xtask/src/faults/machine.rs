@@ -74,7 +74,9 @@ pub(super) fn clock(ground: &Ground) -> Result<Seen> {
         "FAKETIME_NO_CACHE=1".into(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".into(),
     ];
-    let plan = ground.plan(&lab).impatient().set("SIPOBS_TIMERS__ENDED", "1");
+    // The library reads from within the daemon, which is why something of the daemon's own is in the same folder.
+    let plan = ground.plan(&lab).impatient().set("SIPOBS_STATE__PATH", lab.dir.join("state.json"));
+    let plan = plan.set("SIPOBS_TIMERS__ENDED", "1");
     let mut subject = plan.behind([&["env".to_owned()], &environment[..]].concat()).start()?;
     let peers = Peers::new(&lab)?;
     for (round, (offset, words)) in

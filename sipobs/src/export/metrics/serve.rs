@@ -72,21 +72,9 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, ServeError> {
-    serve_within(config, metrics, health, Limits::default()).await
-}
-
-async fn serve_within(
-    config: &MetricsConfig,
-    metrics: Arc<Metrics>,
-    health: Arc<dyn Health>,
-    limits: Limits,
-) -> Result<impl Future<Output = ()> + Send + use<>, ServeError> {
     let address = config.listen;
     let listener = listen(address).map_err(|error| ServeError { address, error })?;
-    let names = Names::new(address.ip(), &config.hosts);
-    let connections = Arc::new(Connections::new(metrics.pushed_out.clone()));
-    let server = Server { names, limits, metrics, health, scrapes: Mutex::default(), connections };
-    Ok(Arc::new(server).run(listener))
+    Ok(Arc::new(Server::new(config, metrics, health, Limits::default())).run(listener))
 }
 
 /// Connections that may wait to be accepted: the kernel drops those beyond, which then are tried again a second later,
@@ -133,6 +121,12 @@ struct Server {
 type Served = State<Arc<Server>>;
 
 impl Server {
+    fn new(config: &MetricsConfig, metrics: Arc<Metrics>, health: Arc<dyn Health>, limits: Limits) -> Self {
+        let names = Names::new(config.listen.ip(), &config.hosts);
+        let connections = Arc::new(Connections::new(metrics.pushed_out.clone()));
+        Self { names, limits, metrics, health, scrapes: Mutex::default(), connections }
+    }
+
     async fn run(self: Arc<Self>, listener: TcpListener) {
         let router = Router::new()
             .route("/metrics", get(scrape))

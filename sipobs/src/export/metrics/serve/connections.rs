@@ -75,6 +75,12 @@ impl Connections {
         table.push_out(victim)
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.lock().open.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
