@@ -46,6 +46,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Lab, "sysctl", "procps"),
     (Need::Lab, "sipp", "sip-tester"),
     (Need::Lab, "baresip", "baresip-core"),
+    (Need::Checks, "strace", "strace"),
     (Need::Checks, "tcpdump", "tcpdump"),
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "faketime", "faketime"),

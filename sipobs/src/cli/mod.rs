@@ -112,7 +112,10 @@ impl Settings {
     fn resolve(&self) -> anyhow::Result<Config> {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let mut config = Config::load(self.config.as_deref(), variables)?;
+        let (mut config, warnings) = Config::load(self.config.as_deref(), variables)?;
+        for warning in warnings {
+            let _ = writeln!(io::stderr(), "sipobs: warning: {warning}");
+        }
         if let Some(mask) = self.mask {
             config.privacy.mask = match mask {
                 MaskFlag::Last4 => Mask::Last4,

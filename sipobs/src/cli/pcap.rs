@@ -76,7 +76,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let mut reading = Reading {
         engine: Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?)
             .map_err(Failure::usage)?,
-        spans: Spans::start(&config, WhenFull::Wait).map_err(Failure::usage)?,
+        spans: Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?,
         summary: Summary { min_call_s: config.absent.min_call_s, ..Summary::default() },
         progress: Show::new(),
         last: Timestamp::default(),

@@ -27,12 +27,17 @@ mod enabled {
     }
 
     impl Spans {
-        /// Starts the export if one is configured.
-        pub(crate) fn start(config: &Config, when_full: WhenFull) -> anyhow::Result<Option<Self>> {
+        /// Starts the export if one is configured; each of its threads does `first` before anything else.
+        pub(crate) fn start(
+            config: &Config,
+            when_full: WhenFull,
+            first: impl Fn() + Send + Sync + 'static,
+        ) -> anyhow::Result<Option<Self>> {
             let Some(url) = config.otlp.traces_url() else { return Ok(None) };
             let runtime = Builder::new_multi_thread()
                 .worker_threads(1)
                 .thread_name("otlp")
+                .on_thread_start(first)
                 .enable_all()
                 .build()
                 .context("cannot start the OTLP export")?;
@@ -133,7 +138,11 @@ mod disabled {
     }
 
     impl Spans {
-        pub(crate) fn start(config: &Config, _when_full: WhenFull) -> anyhow::Result<Option<Self>> {
+        pub(crate) fn start(
+            config: &Config,
+            _when_full: WhenFull,
+            _first: impl Fn() + Send + Sync + 'static,
+        ) -> anyhow::Result<Option<Self>> {
             match config.otlp.traces_url() {
                 None => Ok(None),
                 Some(_) => anyhow::bail!("this build exports no spans: build it with the feature `otlp`"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -46,6 +47,7 @@ pub struct OtlpConfig {
     /// a clash. The host name if empty.
     pub node: String,
     /// Headers of each request.
+    #[serde(deserialize_with = "super::secret::by_name")]
     pub headers: BTreeMap<String, Secret>,
     /// Further resource attributes.
     pub resource: BTreeMap<String, String>,
@@ -133,6 +135,19 @@ impl Endpoint {
     /// The whole of it, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether its host is an IP address, and no name to be resolved.
+    pub fn is_numeric(&self) -> bool {
+        let rest = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let host = authority.rsplit('@').next().unwrap_or(authority);
+        host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    }
+
+    /// Whether there is something in it that is not shown.
+    pub(super) fn holds_secret(&self) -> bool {
+        self.hide(&self.0) != self.0
     }
 
     /// `text` without what is not shown of this address.
@@ -266,6 +281,19 @@ mod tests {
             let endpoint = Some(Endpoint::new(url));
             let config = OtlpConfig { endpoint, protocol: Protocol::HttpProtobuf, ..OtlpConfig::default() };
             assert_eq!(config.traces_url().unwrap().expose(), traces);
+        }
+    }
+
+    #[test]
+    fn an_address_takes_no_resolver() {
+        for numeric in
+            ["http://127.0.0.1:4317", "https://me:x@[::1]:4317/v1?a", "192.0.2.1", "http://[2001:db8::1]/"]
+        {
+            assert!(Endpoint::new(numeric).is_numeric(), "{numeric}");
+        }
+        for name in ["http://localhost:4317", "https://127.0.0.1.example", "http://127.0.0.1@c:4317", "c", ""]
+        {
+            assert!(!Endpoint::new(name).is_numeric(), "{name}");
         }
     }
 

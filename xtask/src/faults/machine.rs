@@ -74,7 +74,9 @@ pub(super) fn clock(ground: &Ground) -> Result<Seen> {
         "FAKETIME_NO_CACHE=1".into(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".into(),
     ];
-    let plan = ground.plan(&lab).impatient().set("SIPOBS_TIMERS__ENDED", "1");
+    // The library reads from within the daemon, which is why something of the daemon's own is in the same folder.
+    let plan = ground.plan(&lab).impatient().set("SIPOBS_STATE__PATH", lab.dir.join("state.json"));
+    let plan = plan.set("SIPOBS_TIMERS__ENDED", "1");
     let mut subject = plan.behind([&["env".to_owned()], &environment[..]].concat()).start()?;
     let peers = Peers::new(&lab)?;
     for (round, (offset, words)) in
@@ -206,9 +208,12 @@ pub(super) fn disk_full(ground: &Ground) -> Result<Seen> {
 /// The state on a disk that hangs, as a file server does that is gone.
 pub(super) fn disk_hangs(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("disk-hangs")?;
-    // Opening a pipe that nobody reads waits for ever.
-    output(Command::new("mkfifo").arg(lab.dir.join("state.new")))?;
-    let plan = ground.plan(&lab).set("SIPOBS_STATE__PATH", lab.dir.join("state.json"));
+    // The daemon alone is made to see that, by a library before its C library.
+    let (source, library) = (lab.dir.join("hangs.c"), lab.dir.join("hangs.so"));
+    fs::write(&source, "#include <unistd.h>\nint fsync(int file) { for (;;) pause(); }\n")?;
+    output(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]))?;
+    let hanging = ["env".to_owned(), format!("LD_PRELOAD={}", library.display())];
+    let plan = ground.plan(&lab).set("SIPOBS_STATE__PATH", lab.dir.join("state.json")).behind(hanging);
     let subject = plan.set("SIPOBS_STATE__EVERY_S", "1").start()?;
     pause(Duration::from_millis(2500))?;
     let start = Instant::now();

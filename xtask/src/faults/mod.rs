@@ -17,6 +17,8 @@ pub(crate) use subject::Plan;
 
 mod books;
 mod collectors;
+mod files;
+mod hostile;
 mod identity;
 pub(crate) mod inside;
 mod interfaces;
@@ -26,6 +28,7 @@ mod peers;
 mod privilege;
 mod programs;
 mod reload;
+mod secrets;
 mod subject;
 
 /// The end of a daemon that has nothing to wait for; generous, as the machine may be busy.
@@ -76,6 +79,17 @@ const ROWS: &[Row] = &[
     ("disk-hangs", "a disk that hangs does not hold up the end", machine::disk_hangs),
     ("config", "a malformed configuration is pointed at", machine::malformed_config),
     ("port", "a port in use is named", machine::port_in_use),
+    ("idle", "1,100 idle connections do not end the capture, nor keep others out", hostile::idle),
+    ("slow-clients", "500 connections that dawdle are closed in time", hostile::slow),
+    ("rebinding", "on loopback it answers in no name but its own", hostile::rebinding),
+    ("few-files", "interfaces do not use up the files that all else takes", hostile::few_files),
+    ("housekeeping", "a look around that fails does not end the capture", hostile::housekeeping),
+    ("state-path", "what is no state file of ours is left as it is", files::state),
+    ("jsonl-path", "and what holds no records of ours", files::records),
+    ("config-path", "what is no file is not read, and does not hang the start", files::configuration),
+    ("foreign-file", "of a file that is not ours nothing is quoted", files::foreign),
+    ("closed", "the file system is closed, but for what a whole life takes", files::closed),
+    ("secrets", "no complaint shows a secret, and one that all can read is told", secrets::hidden),
 ];
 
 /// What the rows stand on.

@@ -107,6 +107,7 @@ fn kept(subject: &Subject<'_>, wanted: u64) -> Result<usize> {
             ensure!(held == wanted, "{name}: {set} is {held:#x}, not {wanted:#x}");
         }
         ensure!(field(&status, "NoNewPrivs")? == 1, "{name}: no_new_privs is not set");
+        ensure!(field(&status, "Seccomp")? == 2, "{name}: every system call is allowed");
         threads += 1;
     }
     Ok(threads)

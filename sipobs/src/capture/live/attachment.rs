@@ -109,6 +109,11 @@ pub enum AttachEvent {
         /// Why.
         reason: String,
     },
+    /// CPUs or interfaces could not be looked at.
+    Failed {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl fmt::Display for AttachEvent {
@@ -119,6 +124,7 @@ impl fmt::Display for AttachEvent {
                 write!(f, "{}: {} detached", attachment.interface, attachment.how)
             }
             Self::Refused { reason, .. } => f.write_str(reason),
+            Self::Failed { reason } => write!(f, "{reason}: the capture goes on, and it is tried again"),
         }
     }
 }

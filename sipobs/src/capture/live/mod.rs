@@ -29,6 +29,7 @@ mod account;
 mod attach;
 mod attachment;
 mod clock;
+mod descriptors;
 mod drivers;
 mod dry_run;
 mod error;
@@ -52,6 +53,7 @@ pub use self::account::Account;
 use self::attach::{Attached, attach};
 pub use self::attachment::{AttachEvent, Attachment, Coverage, How, Outlook};
 use self::clock::{Clock, monotonic};
+pub use self::descriptors::raise_descriptor_limit;
 pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
 pub use self::interfaces::Interface;
@@ -116,6 +118,11 @@ pub struct Live {
     config: Config,
     selection: Selection,
     changes: netlink::Changes,
+    /// There was one that has not been seen to.
+    changed: bool,
+    /// What went wrong beside the capture, and when that was last told.
+    failures: u64,
+    complained: Option<Instant>,
     /// Dropped before the rings: nothing writes to them any more then.
     attached: Vec<Attached>,
     /// Interfaces that are meant and could not be attached to, by index: not to complain of each twice.
@@ -148,6 +155,9 @@ impl Live {
             config: config.clone(),
             selection,
             changes,
+            changed: false,
+            failures: 0,
+            complained: None,
             attached: Vec::new(),
             refused: BTreeMap::new(),
             events: Vec::new(),
@@ -185,9 +195,14 @@ impl Live {
         let start = now();
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            self.rings.wait(left.min(self.config.linger())).map_err(Error::Wait)?;
+            let wait = left.min(self.config.linger());
+            if let Err(error) = self.rings.wait(wait) {
+                self.tolerate(&Error::Wait(error));
+                // The rings are read all the same.
+                std::thread::sleep(wait);
+            }
             if self.looked_around.elapsed() >= LOOK_AROUND {
-                self.look_around()?;
+                self.look_around();
             }
             let moment = monotonic();
             self.clock.follow(moment);
@@ -287,6 +302,11 @@ impl Live {
         std::mem::take(&mut self.events)
     }
 
+    /// What went wrong so far beside the capture: looks at CPUs and interfaces, for the most part. Each is tried again.
+    pub const fn failures(&self) -> u64 {
+        self.failures
+    }
+
     /// Bytes of each CPU's ring: less than configured where the process may not lock so much memory.
     pub fn ring_bytes(&self) -> usize {
         self.rings.bytes()
@@ -342,11 +362,35 @@ impl Live {
 
     /// Follows interfaces as they come and go, and opens rings for CPUs that came back: an event is switched
     /// off with its CPU and stays so.
-    fn look_around(&mut self) -> Result<(), Error> {
+    ///
+    /// What fails is told in the events, and tried again at the next look: the capture goes on without it.
+    fn look_around(&mut self) {
         self.looked_around = now();
-        if self.changes.any() {
-            self.follow(&interfaces::list()?);
+        for error in [self.look_at_interfaces(), self.look_at_cpus()].into_iter().filter_map(Result::err) {
+            self.tolerate(&error);
         }
+    }
+
+    /// Counts what went wrong beside the capture, and tells of it once a minute.
+    fn tolerate(&mut self, error: &Error) {
+        self.failures += 1;
+        if self.complained.is_none_or(|last| last.elapsed() >= Duration::from_secs(60)) {
+            self.complained = Some(now());
+            self.events.push(AttachEvent::Failed { reason: error.to_string() });
+        }
+    }
+
+    fn look_at_interfaces(&mut self) -> Result<(), Error> {
+        // Remembered until it is seen to: it is told once.
+        self.changed |= self.changes.any();
+        if self.changed {
+            self.follow(&interfaces::list()?);
+            self.changed = false;
+        }
+        Ok(())
+    }
+
+    fn look_at_cpus(&mut self) -> Result<(), Error> {
         let cpus = online_cpus()?;
         let off = maps::frames_without_ring(&self.ebpf)?;
         let mut with_ring = Vec::with_capacity(cpus.len());
@@ -390,7 +434,9 @@ impl Live {
     }
 
     fn attach(&mut self, interface: &Interface) -> Result<(), Error> {
-        match attach(&mut self.ebpf, interface, self.config.mode) {
+        let room = descriptors::check_room();
+        let room = room.map_err(|source| Error::System { what: "attaching programs", source });
+        match room.and_then(|()| attach(&mut self.ebpf, interface, self.config.mode)) {
             Ok(attached) => {
                 self.events.extend(attached.iter().map(|it| AttachEvent::Attached(it.attachment.clone())));
                 self.attached.extend(attached);

@@ -164,10 +164,10 @@ fn perf_event_paranoid() -> Option<i32> {
     read_trimmed("/proc/sys/kernel/perf_event_paranoid")?.parse().ok()
 }
 
+/// By a system call: /proc may be out of reach by now.
 fn effective_capabilities() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0");
-    u64::from_str_radix(hex.trim(), 16).unwrap_or(0)
+    let effective = caps::read(None, caps::CapSet::Effective).unwrap_or_default();
+    effective.iter().fold(0, |bits, capability| bits | capability.bitmask())
 }
 
 fn read_trimmed(path: &str) -> Option<String> {

@@ -280,6 +280,7 @@ impl CaptureLoop {
             spans: self.spans.as_ref().and_then(Spans::counts),
             sinks: self.sinks.iter().map(QueuedSink::counts).collect(),
             state_failures: self.state.failures(),
+            housekeeping_failures: self.live.failures(),
         });
         true
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
-use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Jsonl, Look, Terminal};
@@ -21,6 +20,7 @@ use super::{Exit, Failure, note, say};
 use capture_loop::{CaptureLoop, Ended};
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
+use records::Records;
 use reload::Files;
 use signals::{Sighup, Signals};
 use state::State;
@@ -29,9 +29,11 @@ mod capture_loop;
 mod health;
 mod privilege;
 mod queued_sink;
+mod records;
 mod reload;
 mod signals;
 mod state;
+mod syscalls;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
@@ -40,7 +42,12 @@ const END: Duration = Duration::from_secs(5);
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let files = Files::new(args.file());
     let config = &args.config().map_err(Failure::usage)?;
-    privilege::shed(config, args.file());
+    privilege::drop_privileges();
+    // Before the file system is closed: the collector's certificates may be anywhere, and so may a file for records.
+    let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
+    let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
+    let spans = spans.map_err(Failure::usage)?;
+    privilege::restrict_filesystem(config, args.file());
     // Threads have what their parent has left: after that.
     let runtime = runtime().map_err(Failure::usage)?;
     let hangups = Sighup::hold(&runtime).map_err(Failure::usage)?;
@@ -51,13 +58,13 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     if let Some(ratio) = state.restored() {
         engine.restore_ratio(ratio);
     }
-    let spans = Spans::start(config, WhenFull::Drop).map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let sinks = sinks(config, args.format(), args.look()).map_err(Failure::usage)?;
+    let sinks =
+        sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
 
     let health = Arc::new(CaptureHealth::default());
     let server = runtime
-        .block_on(serve(config.metrics.listen, Arc::clone(&metrics), Arc::clone(&health) as _))
+        .block_on(serve(&config.metrics, Arc::clone(&metrics), Arc::clone(&health) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let signals = Signals::listen(&runtime, hangups, args, files, config).map_err(Failure::usage)?;
@@ -150,23 +157,21 @@ fn service(states: &[NotifyState<'_>]) {
     }
 }
 
-fn sinks(config: &Config, format: Format, look: Look) -> anyhow::Result<Vec<QueuedSink>> {
+fn sinks(notices: bool, records: Records, format: Format, look: Look) -> anyhow::Result<Vec<QueuedSink>> {
     let mut sinks = Vec::new();
-    let notices = config.jsonl.notices;
-    let on_stdout = config.jsonl.path.as_deref().is_some_and(|path| path.as_os_str() == "-");
     match format {
         Format::Jsonl => sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?),
         // Two forms on one stream would be neither.
-        _ if on_stdout => sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?),
+        _ if matches!(records, Records::Stdout) => {
+            sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?);
+        }
         Format::Text => {
             let terminal = Terminal::new(std::io::stdout(), look, false);
             sinks.push(QueuedSink::start("print", Box::new(terminal))?);
         }
         Format::None => {}
     }
-    if let Some(path) = config.jsonl.path.as_deref().filter(|_| !on_stdout) {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        let file = file.with_context(|| format!("jsonl.path: cannot open {}", path.display()))?;
+    if let Records::File(file) = records {
         sinks.push(QueuedSink::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
     }
     Ok(sinks)

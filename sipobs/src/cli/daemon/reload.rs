@@ -2,7 +2,7 @@
 //! and when its files have changed, as a ConfigMap does under a running pod.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -12,6 +12,7 @@ use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::Error;
 use sipobs::config::{Change, Config, ConfigError};
+use sipobs::files;
 use sipobs::transfer::Rules;
 
 use super::service;
@@ -165,14 +166,10 @@ impl Files {
 /// Stands for what a file holds, or for why that can't be told.
 fn content(path: Option<&Path>) -> u64 {
     let Some(path) = path else { return 0 };
-    let read = || {
-        // A pipe would be waited for, and be empty then.
-        if !std::fs::metadata(path)?.is_file() {
-            return Ok(Vec::new());
-        }
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(Config::MOST_BYTES + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
+    // A pipe would be waited for, and be empty then.
+    let read = || match std::fs::metadata(path)?.is_file() {
+        true => files::read(path, Config::MOST_BYTES).map(|(bytes, _)| bytes),
+        false => Ok(Vec::new()),
     };
     let mut hasher = DefaultHasher::new();
     read().map_err(|error: std::io::Error| error.kind()).hash(&mut hasher);

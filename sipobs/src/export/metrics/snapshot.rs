@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub sinks: Vec<SinkCounts>,
     /// Writes of the state file that failed.
     pub state_failures: u64,
+    /// Looks at CPUs and interfaces that failed.
+    pub housekeeping_failures: u64,
 }
 
 /// One hook's counters: `seen = passed + matched`, `matched = delivered + lost`.
@@ -144,6 +146,11 @@ impl Collector for Collected {
             "state_write_failures",
             "Writes of the state file that failed",
             [(vec![], snapshot.state_failures)],
+        )?;
+        out.counter(
+            "housekeeping_failures",
+            "Looks at CPUs and interfaces that failed; each is tried again",
+            [(vec![], snapshot.housekeeping_failures)],
         )
     }
 }
