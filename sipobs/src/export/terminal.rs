@@ -306,7 +306,7 @@ mod tests {
 
     fn shown(outputs: &[Output]) -> String {
         let mut bytes = Vec::new();
-        let mut summary = Summary { packets: 1204, messages: 96, ..Summary::default() };
+        let mut summary = Summary { packets: 1204, messages: 96, min_call_s: 10, ..Summary::default() };
         let mut sink = Terminal::new(&mut bytes, Look::default(), false);
         for output in outputs {
             summary.count(output);

@@ -164,7 +164,7 @@ pub(super) fn housekeeping(ground: &Ground) -> Result<Seen> {
     call.refer()?;
     call.transferred()?;
     subject.wait("the verdict", END * 2, |subject| Ok((!subject.lines()?.is_empty()).then_some(())))?;
-    ensure!(subject.ready()? == 200, "it is not ready");
+    ensure!(subject.readiness()?.0 == 200, "it is not ready");
     settled(&mut subject)?;
     let (_, said) = subject.stop(0, END)?;
     holds(&said, &["Too many open files (os error 24): the capture goes on, and it is tried again"])?;

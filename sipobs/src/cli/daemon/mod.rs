@@ -59,8 +59,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         engine.restore_ratio(ratio);
     }
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let sinks =
-        sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
+    let sinks = sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
 
     let health = Arc::new(CaptureHealth::default());
     let server = runtime
