@@ -83,7 +83,7 @@ pub struct Outlook {
     pub egress: Vec<(How, Option<String>)>,
 }
 
-/// What happened to an interface that is meant.
+/// What happened to an interface that is meant, or to a ring.
 #[derive(Clone, Debug)]
 pub enum News {
     /// A program is attached.
@@ -97,6 +97,8 @@ pub enum News {
         /// Why.
         reason: String,
     },
+    /// A CPU has come online whose ring is not as the others are: what there is to say of it.
+    Ring(String),
 }
 
 impl fmt::Display for News {
@@ -107,6 +109,7 @@ impl fmt::Display for News {
                 write!(f, "{}: {} detached", attachment.interface, attachment.how)
             }
             Self::Refused { reason, .. } => f.write_str(reason),
+            Self::Ring(note) => f.write_str(note),
         }
     }
 }

@@ -59,14 +59,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let orders = Orders::listen(&runtime, hangups, args).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
-    if live.ring_bytes() < config.capture.ring_bytes {
-        note(format_args!(
-            "each CPU's ring has {} KiB, not the {} configured: this process may not lock more memory \
-             (RLIMIT_MEMLOCK)",
-            live.ring_bytes() >> 10,
-            config.capture.ring_bytes >> 10
-        ));
-    }
+    note(format_args!("{}", live.rings()));
 
     let config = config.clone();
     let mut watch = Watch { config, live, engine, spans, outlets, metrics, vitals, state };

@@ -8,6 +8,7 @@ use landlock::{
     ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, path_beneath_rules,
 };
+use sipobs::capture::RingChoice;
 use sipobs::capture::live::{rings_need_sys_admin, unlimit_memlock};
 use sipobs::config::Config;
 
@@ -24,7 +25,7 @@ const READ: [&str; 7] = ["/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/ru
 /// and its children's. What the kernel does not offer is left out, and said.
 pub(super) fn shed(config: &Config, file: Option<&Path>) {
     unlimit_memlock();
-    if let Err(error) = shed_capabilities() {
+    if let Err(error) = shed_capabilities(config.capture.ring) {
         note(format_args!("capabilities that are not used could not be given up: {error}"));
     }
     match fence(config, file) {
@@ -36,11 +37,11 @@ pub(super) fn shed(config: &Config, file: Option<&Path>) {
     }
 }
 
-fn shed_capabilities() -> Result<(), caps::errors::CapsError> {
+fn shed_capabilities(ring: RingChoice) -> Result<(), caps::errors::CapsError> {
     let permitted = caps::read(None, CapSet::Permitted)?;
     let mut kept: CapsHashSet = KEPT.into_iter().collect();
     // Until the end: a CPU that comes online gets its ring then.
-    if rings_need_sys_admin() {
+    if ring != RingChoice::Ringbuf && rings_need_sys_admin() {
         kept.insert(Capability::CAP_SYS_ADMIN);
     }
     kept.retain(|capability| permitted.contains(capability));
