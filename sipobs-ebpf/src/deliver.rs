@@ -73,7 +73,9 @@ const NO_RING: i64 = -2;
 const FULL: i64 = -28;
 const FAULT: i64 = -14;
 
-/// The verifier wants to know a record's size: the smallest is taken that the frame fits.
+/// The verifier wants to know a record's size, so the smallest of some is taken that the frame fits; the third holds
+/// what an Ethernet frame usually may be. Over all captures that the tests know a record takes 780 bytes, 430 of which
+/// are the frame.
 #[inline(always)]
 fn to_ringbuf<F: Frame>(frame: &F, header: &FrameHeader) -> i64 {
     // SAFETY: the helper takes nothing and always succeeds.

@@ -34,14 +34,19 @@ fn programs_load_with_and_without_perfmon() {
             if !perfmon || !rings_need_sys_admin() {
                 let perf = open(RingChoice::Perf).map(|_| ());
                 assert_eq!(perf.is_ok(), perfmon || !perf_needs_it, "CAP_PERFMON {perfmon}: {perf:?}");
-                let missing = "opening perf rings: not permitted; missing CAP_PERFMON; capture.ring = \"auto\" ";
+                let missing =
+                    "opening perf rings: not permitted; missing CAP_PERFMON; capture.ring = \"auto\" ";
                 assert!(perf.is_ok() || perf.unwrap_err().to_string().starts_with(missing));
             }
             open(RingChoice::Ringbuf).unwrap();
             open(RingChoice::Auto).unwrap();
             for kind in [RingKind::Perf, RingKind::Ringbuf] {
                 let (loaded, refused) = load_each(kind);
-                assert_eq!(loaded.len() + refused.len(), 6, "programs in the object: {loaded:?}, {refused:?}");
+                assert_eq!(
+                    loaded.len() + refused.len(),
+                    6,
+                    "programs in the object: {loaded:?}, {refused:?}"
+                );
                 let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
                 let expected: &[&str] = if perfmon { &[] } else { &["sipobs_xdp_linear"] };
                 assert_eq!(names, expected, "CAP_PERFMON {perfmon}, {kind:?}: {refused:#?}");

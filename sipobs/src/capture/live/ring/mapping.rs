@@ -18,9 +18,8 @@ impl Mapping {
     pub(super) fn new(fd: BorrowedFd<'_>, offset: usize, len: usize, protection: i32) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe {
-            libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset)
-        };
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset) };
         match NonNull::new(start.cast::<u8>()) {
             Some(begin) if start != libc::MAP_FAILED => Ok(Self { start: begin, len }),
             _ => Err(io::Error::last_os_error()),

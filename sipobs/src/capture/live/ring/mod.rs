@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use sipobs_common::FrameHeader;
 
-pub use self::open::{RingKind, RingsInUse};
 use self::open::Added;
+pub use self::open::{RingKind, RingsInUse};
 use self::wait::Waiter;
 use super::Error;
 

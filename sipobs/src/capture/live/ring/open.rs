@@ -76,7 +76,9 @@ impl Rings {
         let wanted = config.ring_bytes as u64;
         let (opened, mut why) = match config.ring {
             RingChoice::Ringbuf => (ring_buffers(&limits, wanted, cpus)?, Vec::new()),
-            RingChoice::Perf => (perf_rings(&limits, wanted, cpus).map_err(forbidden)?, Vec::new()),
+            RingChoice::Perf => {
+                (perf_rings(&limits, wanted, cpus).map_err(|refusal| forbidden(&refusal))?, Vec::new())
+            }
             RingChoice::Auto => match perf_rings(&limits, wanted, cpus) {
                 Ok(opened) => (opened, Vec::new()),
                 Err(refusal) => {
@@ -120,9 +122,8 @@ fn perf_rings(limits: &Limits, wanted: u64, cpus: &[u32]) -> Result<Opened, perf
 
 /// BPF ring buffers, likewise.
 fn ring_buffers(limits: &Limits, wanted: u64, cpus: &[u32]) -> Result<Opened, Error> {
-    let open = |_, bytes| {
-        ringbuf::Ring::open(bytes, page_size()).map(|ring| Some(Box::new(ring) as Box<dyn Ring>))
-    };
+    let open =
+        |_, bytes| ringbuf::Ring::open(bytes, page_size()).map(|ring| Some(Box::new(ring) as Box<dyn Ring>));
     let is_size = |error: &io::Error| {
         error.raw_os_error() == Some(libc::ENOMEM)
             || limits.maps_are_locked && error.raw_os_error() == Some(libc::EPERM)
@@ -194,7 +195,7 @@ pub(super) fn renew(rings: &mut Rings, cpu: u32) -> Result<Option<Added>, Error>
             }
             // Its older ring is still there, and goes once it is read: there is room then.
             Err(perf::Refusal::Locked) if !older && bytes as u64 / 2 >= MIN_BYTES => bytes /= 2,
-            Err(refusal) => return Err(forbidden(refusal)),
+            Err(refusal) => return Err(forbidden(&refusal)),
         }
     }
 }
@@ -211,7 +212,9 @@ fn reason(refusal: &perf::Refusal) -> String {
                     format!("not permitted; kernel.perf_event_paranoid is {level}, and CAP_SYS_ADMIN missing")
                 }
                 _ if lacks("CAP_PERFMON") => "not permitted; missing CAP_PERFMON".to_owned(),
-                _ => "not permitted; a seccomp profile or a security module forbids perf_event_open".to_owned(),
+                _ => {
+                    "not permitted; a seccomp profile or a security module forbids perf_event_open".to_owned()
+                }
             }
         }
         perf::Refusal::Open(error) | perf::Refusal::Other(error) => error.to_string(),
@@ -222,8 +225,8 @@ fn lacks(capability: &'static str) -> bool {
     !probe::missing(&[capability]).is_empty()
 }
 
-fn forbidden(refusal: perf::Refusal) -> Error {
-    Error::PerfRings(reason(&refusal))
+fn forbidden(refusal: &perf::Refusal) -> Error {
+    Error::PerfRings(reason(refusal))
 }
 
 fn no_ring_buffer(error: &io::Error) -> Error {

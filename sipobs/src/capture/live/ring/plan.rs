@@ -206,7 +206,9 @@ mod tests {
 
     #[test]
     fn every_cpu_gets_the_same_and_it_fits() {
-        for (cpus, expected) in [(1, 4 * MIB), (2, 4 * MIB), (4, 2 * MIB), (8, MIB), (16, MIB), (32, 512 * KIB)] {
+        for (cpus, expected) in
+            [(1, 4 * MIB), (2, 4 * MIB), (4, 2 * MIB), (8, MIB), (16, MIB), (32, 512 * KIB)]
+        {
             let limits = Limits { cpus, ..USUAL };
             let plan = limits.perf_rings(4 * MIB);
             assert_eq!(plan.bytes, expected, "{cpus} CPUs");
