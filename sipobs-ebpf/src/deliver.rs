@@ -96,11 +96,6 @@ fn to_ringbuf<F: Frame>(frame: &F, header: &FrameHeader) -> i64 {
 /// Puts header and frame into a record with room for `ROOM` bytes of the frame.
 #[inline(always)]
 fn put<const ROOM: u32, F: Frame>(ringbuf: *mut c_void, frame: &F, header: &FrameHeader) -> i64 {
-    // Opaque, so that the check is made on the very value that the helper is given.
-    let beyond_one = black_box(header.captured_len.wrapping_sub(1) as u64);
-    if beyond_one >= u64::from(ROOM) {
-        return FAULT;
-    }
     let size = FrameHeader::SIZE as u64 + u64::from(ROOM);
     // SAFETY: the map is a ring buffer. The record is as large as asked for, or there is none; it is given back on
     // both ways.
@@ -111,7 +106,13 @@ fn put<const ROOM: u32, F: Frame>(ringbuf: *mut c_void, frame: &F, header: &Fram
             return FULL;
         }
         record.cast::<FrameHeader>().write(*header);
-        let result = frame.copy::<ROOM>(record.add(FrameHeader::SIZE), (beyond_one + 1) as u32);
+        // Opaque, and right before its use: older verifiers forget what they know of a value that was put aside.
+        let beyond_one = black_box(u64::from(header.captured_len.wrapping_sub(1)));
+        let result = if beyond_one < u64::from(ROOM) {
+            frame.copy::<ROOM>(record.add(FrameHeader::SIZE), (beyond_one + 1) as u32)
+        } else {
+            FAULT
+        };
         if result == 0 {
             bpf_ringbuf_submit(record.cast(), wakeup(ringbuf, size));
         } else {
