@@ -49,7 +49,7 @@ pub enum Mode {
 }
 
 /// What carries frames from the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum RingChoice {
     /// Perf rings; where `perf_event_open` is forbidden, BPF ring buffers.
