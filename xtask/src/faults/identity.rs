@@ -72,8 +72,8 @@ fn overflow_of(ring: &str, ground: &Ground) -> Result<String> {
         sent?;
         subject.wait_count("sipobs_capture_frames_lost_total", &["reason=\"ring_full\""], 1)
     })?;
-    let ring = metrics.sum("sipobs_capture_ring_bytes", &[])?;
-    ensure!(ring == 131_072, "the ring has {ring} bytes");
+    let bytes = metrics.sum("sipobs_capture_ring_bytes", &[])?;
+    ensure!(bytes == 131_072, "the ring has {bytes} bytes");
     let frames = settled(&mut subject)?;
     let matched = 5 + 3000 + 4;
     ensure!(frames.delivered + frames.lost == matched, "{matched} messages were sent: {frames:?}");
