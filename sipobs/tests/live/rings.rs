@@ -183,7 +183,7 @@ fn where_perf_is_forbidden_ring_buffers_do() {
     if !may_run("where_perf_is_forbidden_ring_buffers_do") {
         return;
     }
-    let forbidden = "not permitted; a seccomp profile or a security module forbids perf_event_open";
+    let forbidden = "not permitted: a seccomp profile or a security module forbids perf_event_open";
     for (error, reason) in [
         (libc::EPERM, forbidden),
         (libc::EACCES, forbidden),

@@ -56,14 +56,14 @@ pub(super) fn capabilities(ground: &Ground) -> Result<Seen> {
     }
     let missing = if perf_needs_sys_admin()? { "and CAP_SYS_ADMIN missing" } else { "missing CAP_PERFMON" };
     let mut subject = plan(Some(perfmon)).start()?;
-    subject.wait_said("no perf rings: not permitted; ")?;
+    subject.wait_said("no perf rings: not permitted: ")?;
     subject.wait_said(missing)?;
     kept(&subject, three() & !(1 << PERFMON))?;
     subject.stop(0, END)?;
     let said = plan(Some(perfmon)).set("SIPOBS_CAPTURE__RING", "perf").fails(3)?;
     holds(
         &said,
-        &["cannot capture: opening perf rings: not permitted; ", missing, "capture.ring = \"auto\""],
+        &["cannot capture: opening perf rings: not permitted: ", missing, "capture.ring = \"auto\""],
     )?;
     Ok(Seen::Passed(
         "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and not one more; each named when missing, the last replaced"

@@ -93,6 +93,8 @@ done </ways
 
 on=
 if [ -n "$late" ]; then
+    # A ring is opened then, too.
+    paranoid 2
     online 1
     # Seen at the next look for changes.
     sleep 2

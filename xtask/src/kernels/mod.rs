@@ -93,7 +93,7 @@ fn fetch(suite: &str, refresh: bool) -> Result<Kernel> {
 }
 
 /// Guests at once: each waits for verdicts most of its time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 
 /// Runs the load on every machine, under this kernel.
 fn under<'a>(kernel: &Kernel, suite: &str, load: &Load) -> Vec<(&'a Machine, Result<Report>)> {

@@ -38,7 +38,7 @@ mod probe;
 mod ring;
 mod select;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -123,7 +123,10 @@ pub struct Live {
     news: Vec<News>,
     ebpf: Ebpf,
     rings: Rings,
+    /// CPUs that have a ring.
     cpus: Vec<u32>,
+    /// CPUs that are online and have none, and at how many looks it has failed.
+    ringless: BTreeMap<u32, u32>,
     /// Frames that could not be handed over, by CPU number, as of the last look.
     failed: Vec<[u64; Failure::COUNT]>,
     /// Those of them that [`Event::Lost`] has told of.
@@ -157,6 +160,7 @@ impl Live {
             ebpf,
             rings,
             cpus,
+            ringless: BTreeMap::new(),
             failed: Vec::new(),
             lost: 0,
             clock: Clock::new(),
@@ -352,6 +356,7 @@ impl Live {
         let cpus = online_cpus()?;
         let failed = maps::failed_by_cpu(&self.ebpf)?;
         let kind = self.rings.in_use().kind;
+        self.ringless.retain(|cpu, _| cpus.contains(cpu));
         let mut with_ring = Vec::with_capacity(cpus.len());
         for cpu in cpus {
             // One that was away only between two looks is told by what its programs could not write.
@@ -363,10 +368,15 @@ impl Live {
                         maps::set_ring(&mut self.ebpf, kind, cpu, fd)?;
                         self.news.extend(note.map(News::Ring));
                     }
-                    // Gone again, perhaps: it is tried anew at the next look, and what it loses is counted.
-                    Err(_) => continue,
+                    // Tried anew at the next look, and what is lost meanwhile is counted.
+                    Err(error) => {
+                        let news = self.no_ring(cpu, &error);
+                        self.news.extend(news);
+                        continue;
+                    }
                 }
             }
+            self.ringless.remove(&cpu);
             with_ring.push(cpu);
         }
         self.cpus = with_ring;
@@ -400,6 +410,14 @@ impl Live {
                 let _ = self.attach(interface);
             }
         }
+    }
+
+    /// What to say of a CPU that gets no ring: the first time may be the moment at which it goes again, or at which its
+    /// older ring still takes the memory.
+    fn no_ring(&mut self, cpu: u32, error: &Error) -> Option<News> {
+        let failed = self.ringless.entry(cpu).or_default();
+        *failed = failed.saturating_add(1);
+        (*failed == 2).then(|| News::Ring(format!("CPU {cpu} is online and has no ring: {error}")))
     }
 
     fn attach(&mut self, interface: &Interface) -> Result<(), Error> {

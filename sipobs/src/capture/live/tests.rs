@@ -35,7 +35,7 @@ fn programs_load_with_and_without_perfmon() {
                 let perf = open(RingChoice::Perf).map(|_| ());
                 assert_eq!(perf.is_ok(), perfmon || !perf_needs_it, "CAP_PERFMON {perfmon}: {perf:?}");
                 let missing =
-                    "opening perf rings: not permitted; missing CAP_PERFMON; capture.ring = \"auto\" ";
+                    "opening perf rings: not permitted: missing CAP_PERFMON; capture.ring = \"auto\" ";
                 assert!(perf.is_ok() || perf.unwrap_err().to_string().starts_with(missing));
             }
             open(RingChoice::Ringbuf).unwrap();

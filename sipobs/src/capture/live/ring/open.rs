@@ -204,16 +204,16 @@ pub(super) fn renew(rings: &mut Rings, cpu: u32) -> Result<Option<Added>, Error>
 fn reason(refusal: &perf::Refusal) -> String {
     match refusal {
         perf::Refusal::Locked => {
-            "not permitted; no memory may be locked (CAP_IPC_LOCK, or a higher RLIMIT_MEMLOCK)".to_owned()
+            "not permitted: no memory may be locked (CAP_IPC_LOCK, or a higher RLIMIT_MEMLOCK)".to_owned()
         }
         perf::Refusal::Open(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
             match probe::perf_event_paranoid() {
                 Some(level) if probe::rings_need_sys_admin() && lacks("CAP_SYS_ADMIN") => {
-                    format!("not permitted; kernel.perf_event_paranoid is {level}, and CAP_SYS_ADMIN missing")
+                    format!("not permitted: kernel.perf_event_paranoid is {level}, and CAP_SYS_ADMIN missing")
                 }
-                _ if lacks("CAP_PERFMON") => "not permitted; missing CAP_PERFMON".to_owned(),
+                _ if lacks("CAP_PERFMON") => "not permitted: missing CAP_PERFMON".to_owned(),
                 _ => {
-                    "not permitted; a seccomp profile or a security module forbids perf_event_open".to_owned()
+                    "not permitted: a seccomp profile or a security module forbids perf_event_open".to_owned()
                 }
             }
         }
