@@ -265,6 +265,14 @@ fn no_memory_to_lock() {
         caps::set(None, CapSet::Effective, &held).unwrap();
 
         let config = Config { ring_bytes: 4 << 20, ..on_loopback(RingChoice::Auto) };
+        {
+            // A quarter is taken, so that half of it does not fit any more: all rings are made smaller, together.
+            let _other = DryRun::new(&on_loopback(RingChoice::Perf)).unwrap();
+            let rings = Live::open(&config).unwrap().rings().clone();
+            assert_eq!((rings.kind, rings.bytes), (RingKind::Perf, 256 << 10), "{rings}");
+            assert_eq!(rings.memory, rings.cpus as u64 * (260 << 10), "{rings}");
+            assert!(rings.to_string().contains("others of this user have locked memory, too"), "{rings}");
+        }
         let mut live = Live::open(&config).unwrap();
         let rings = live.rings().clone();
         assert_eq!((rings.kind, rings.bytes), (RingKind::Perf, 512 << 10), "{rings}");

@@ -115,8 +115,14 @@ fn perf_rings(limits: &Limits, wanted: u64, cpus: &[u32]) -> Result<Opened, perf
         Err(perf::Refusal::Open(error)) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(refusal) => Err(refusal),
     };
-    let is_size = |refusal: &perf::Refusal| matches!(refusal, perf::Refusal::Locked);
-    let (rings, bound) = all(limits.perf_rings(wanted), cpus, open, is_size)?;
+    let is_size = |refusal: &perf::Refusal| match refusal {
+        perf::Refusal::Locked => true,
+        perf::Refusal::Open(_) => false,
+        perf::Refusal::Other(error) => error.raw_os_error() == Some(libc::ENOMEM),
+    };
+    let shrunk =
+        "others of this user have locked memory, too; CAP_IPC_LOCK or a higher RLIMIT_MEMLOCK allows more";
+    let (rings, bound) = all(limits.perf_rings(wanted), cpus, open, is_size, shrunk)?;
     Ok(Opened { kind: RingKind::Perf, rings, bound })
 }
 
@@ -128,18 +134,24 @@ fn ring_buffers(limits: &Limits, wanted: u64, cpus: &[u32]) -> Result<Opened, Er
         error.raw_os_error() == Some(libc::ENOMEM)
             || limits.maps_are_locked && error.raw_os_error() == Some(libc::EPERM)
     };
-    let (rings, bound) =
-        all(limits.ring_buffers(wanted), cpus, open, is_size).map_err(|error| no_ring_buffer(&error))?;
+    let shrunk = match limits.maps_are_locked {
+        true => "others of this user have locked memory, too; a higher RLIMIT_MEMLOCK allows more",
+        false => "a higher memory limit allows more",
+    };
+    let (rings, bound) = all(limits.ring_buffers(wanted), cpus, open, is_size, shrunk)
+        .map_err(|error| no_ring_buffer(&error))?;
     Ok(Opened { kind: RingKind::Ringbuf, rings, bound })
 }
 
 /// A ring for each of `cpus`, as large as planned. If that is too much after all, all of them are made smaller: others
-/// of the same user or in the same container may have used up what the plan reckoned with. Gives what bounds them.
+/// of the same user or in the same container may have used up what the plan reckoned with. Gives what bounds them,
+/// `shrunk` in that case.
 fn all<E>(
     plan: Plan,
     cpus: &[u32],
     open: impl Fn(u32, usize) -> Result<Option<Box<dyn Ring>>, E>,
     is_size: impl Fn(&E) -> bool,
+    shrunk: &str,
 ) -> Result<(Vec<OfCpu>, Option<String>), E> {
     let Plan { mut bytes, mut bound } = plan;
     loop {
@@ -154,7 +166,7 @@ fn all<E>(
             Err(error) if is_size(&error) && bytes / 2 >= MIN_BYTES => bytes /= 2,
             Err(error) => return Err(error),
         }
-        bound = Some("no more memory is to be had".to_owned());
+        bound = Some(shrunk.to_owned());
     }
 }
 
@@ -174,7 +186,7 @@ pub(super) fn renew(rings: &mut Rings, cpu: u32) -> Result<Option<Added>, Error>
         if older {
             return Ok(None);
         }
-        let ring = ringbuf::Ring::open(planned, page_size()).map_err(|error| no_ring_buffer(&error))?;
+        let ring = ringbuf::Ring::open(planned, page_size()).map_err(|error| Error::maps(&error))?;
         return Ok(Some(Added { ring: Box::new(ring), note: None }));
     }
     for of_cpu in rings.rings.iter_mut().filter(|of_cpu| of_cpu.cpu == cpu) {
@@ -231,10 +243,10 @@ fn forbidden(refusal: &perf::Refusal) -> Error {
 
 fn no_ring_buffer(error: &io::Error) -> Error {
     match error.raw_os_error() {
-        Some(libc::ENOMEM) => Error::Config {
-            field: "ring_bytes",
-            reason: "too much: there is no memory for BPF ring buffers even of the least size".to_owned(),
-        },
+        Some(libc::ENOMEM) => Error::Maps(format!(
+            "no memory for BPF ring buffers, not even of {} a CPU: raise the container's or the unit's memory limit",
+            human(MIN_BYTES)
+        )),
         _ => Error::maps(error),
     }
 }
