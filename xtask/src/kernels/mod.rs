@@ -117,7 +117,7 @@ fn under<'a>(kernel: &Kernel, suite: &str, load: &Load) -> Vec<(&'a Machine, Res
 
 /// The least time between two packets. An emulated network card takes its time, and what is sent is seen at once:
 /// an answer that is replayed close behind the request would overtake it.
-const GAP: u64 = 100_000;
+const GAP: u64 = 300_000;
 
 /// A capture with its packets at least [`GAP`] microseconds apart.
 fn spaced(mut capture: Vec<u8>) -> Result<Vec<u8>> {
