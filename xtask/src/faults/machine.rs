@@ -14,6 +14,7 @@ use super::peers::Peers;
 use super::{END, Frames, Ground, Seen, holds};
 use crate::children::{output, pause, wait_for};
 use crate::lab::{AGENT_INTERFACE, Side};
+use crate::live::RINGS;
 
 /// The last CPU goes and comes back. It goes for all of the machine, hence only where it is asked for.
 pub(super) fn cpu(ground: &Ground) -> Result<Seen> {
@@ -28,18 +29,25 @@ pub(super) fn cpu(ground: &Ground) -> Result<Seen> {
     if number == 0 || !switch.exists() {
         return Ok(Seen::Skipped("no CPU here can be taken offline".into()));
     }
-    let lab = Ground::lab("cpu")?;
-    let peers = Peers::new(&lab)?;
-    let mut subject = ground.plan(&lab).start()?;
-    pinned(number, || peers.flood(10))?;
-    subject.wait_count("sipobs_messages_total", &[], 10)?;
     let off = Offline(switch);
     if let Err(error) = fs::write(&off.0, "0") {
         return Ok(Seen::Skipped(format!("{}: {error}", off.0.display())));
     }
+    let seen = RINGS.map(|ring| cpu_of(ring, ground, number, &off).context(ring));
+    Ok(Seen::Passed(seen.into_iter().collect::<Result<Vec<_>>>()?.join("; ")))
+}
+
+fn cpu_of(ring: &str, ground: &Ground, number: usize, off: &Offline) -> Result<String> {
+    fs::write(&off.0, "1")?;
+    let lab = Ground::lab("cpu")?;
+    let peers = Peers::new(&lab)?;
+    let mut subject = ground.plan(&lab).set("SIPOBS_CAPTURE__RING", ring).start()?;
+    pinned(number, || peers.flood(10))?;
+    subject.wait_count("sipobs_messages_total", &[], 10)?;
+    fs::write(&off.0, "0")?;
     pinned(0, || peers.flood(10))?;
     subject.wait_count("sipobs_messages_total", &[], 20)?;
-    drop(off);
+    fs::write(&off.0, "1")?;
     // Away for less than a look around, or for more: at the latest when it could not write, its ring is anew.
     pinned(number, || peers.flood(10))?;
     pause(Duration::from_millis(1500))?;
@@ -48,7 +56,7 @@ pub(super) fn cpu(ground: &Ground) -> Result<Seen> {
     let frames = Frames::accounted(&metrics)?;
     ensure!(frames.delivered + frames.lost == 40, "40 messages were sent: {frames:?}");
     subject.stop(0, END)?;
-    Ok(Seen::Passed(format!("CPU {number} is read again: {frames:?}")))
+    Ok(format!("{ring}: CPU {number} is read again: {frames:?}"))
 }
 
 /// A CPU that comes back when this is dropped.

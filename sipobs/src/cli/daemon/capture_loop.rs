@@ -260,6 +260,7 @@ impl CaptureLoop {
         if self.health.counts(true) {
             note(format_args!("the kernel's counters can be read again"));
         }
+        let rings = self.live.rings();
         self.metrics.publish(Snapshot {
             hooks: account.hooks.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
             attached: self
@@ -273,7 +274,9 @@ impl CaptureLoop {
             frames: account.read,
             damaged: account.damaged,
             in_rings: account.in_rings,
-            ring_bytes: self.live.ring_bytes(),
+            ring_kind: rings.kind.name(),
+            ring_bytes: rings.bytes as u64,
+            ring_memory: rings.memory,
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
