@@ -229,9 +229,9 @@ fn totals(look: Look, summary: &Summary) -> String {
     }
     if summary.refer_absent > 0 {
         let said = format!(
-            "{} of {} or more without any transfer.",
+            "{} of {} s or more without any transfer.",
             counted(summary.refer_absent, "answered call"),
-            humantime::format_duration(summary.min_call)
+            summary.min_call.as_secs_f64()
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
