@@ -18,6 +18,7 @@ pub mod engine;
 mod eviction;
 pub mod export;
 pub mod frame;
+mod hash;
 mod leg;
 pub mod link;
 pub mod packet;
