@@ -12,10 +12,11 @@
 //! 3. Among firm entries an owner that has more than a quarter of the room pays with its own oldest; else the oldest
 //!    goes, the lower class first.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
 
+use crate::hash::{Keyed, keyed};
 use crate::slab::{Slab, Slot};
 
 /// The part of the room that one owner may have.
@@ -60,7 +61,7 @@ pub(crate) struct Ledger<O> {
     classes: [List; CLASSES],
     owners: Slab<Share<O>>,
     by_owner: HashTable<Slot>,
-    hasher: RandomState,
+    hasher: Keyed,
     /// The owners, of tentative and of firm entries, that last grew beyond their share.
     greedy: [Option<Slot>; 2],
 }
@@ -109,7 +110,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
             classes: [List::EMPTY; CLASSES],
             owners: Slab::default(),
             by_owner: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: keyed(),
             greedy: [None; 2],
         }
     }

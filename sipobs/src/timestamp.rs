@@ -5,8 +5,6 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 /// A moment in nanoseconds since the Unix epoch, as the capture recorded it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,18 +53,67 @@ impl Sub<Duration> for Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with microseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let format =
-            format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0))
-            .expect("every i64 of nanoseconds lies within the years 1677 to 2262");
-        f.write_str(&moment.format(format).map_err(|_| fmt::Error)?)
+        f.write_str(text(&self.rfc3339()))
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(text(&self.rfc3339()))
     }
+}
+
+/// `1970-01-01T00:00:00.000000Z`. Every `i64` of nanoseconds lies within the years 1677 to 2262.
+type Rfc3339 = [u8; 27];
+
+impl Timestamp {
+    /// Written by hand, for every record holds several of them: a date library takes thirty times as many
+    /// instructions, more than all else that is printed of a call. The test has it agree with one.
+    fn rfc3339(self) -> Rfc3339 {
+        const A_SECOND: i64 = 1_000_000;
+        const A_DAY: i64 = 24 * 60 * 60 * A_SECOND;
+        let micros = self.0.div_euclid(1_000);
+        let (year, month, day) = date(micros.div_euclid(A_DAY));
+        let (second, fraction) = (micros.rem_euclid(A_DAY) / A_SECOND, micros.rem_euclid(A_SECOND));
+        let mut out = *b"0000-00-00T00:00:00.000000Z";
+        write(&mut out[..4], year);
+        write(&mut out[5..7], month);
+        write(&mut out[8..10], day);
+        write(&mut out[11..13], second / 3600);
+        write(&mut out[14..16], second / 60 % 60);
+        write(&mut out[17..19], second % 60);
+        write(&mut out[20..26], fraction);
+        out
+    }
+}
+
+/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
+fn date(days: i64) -> (i64, i64, i64) {
+    // Leap days repeat every 400 years, of 146,097 days. With March as the first month a leap day is the last of its
+    // year, and months but for that have 153 days in five. 0000-03-01 lies 719,468 days before 1970.
+    let days = days + 719_468;
+    let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    // Without the leap days that went before it: every 4 years but not every 100.
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    // January and February belong to the year before as it is counted here.
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (400 * cycle + year + next, month, day)
+}
+
+/// Writes `number` with as many digits as there is room for.
+fn write(room: &mut [u8], mut number: i64) {
+    for place in room.iter_mut().rev() {
+        // A digit, so nothing is cut off.
+        *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+}
+
+fn text(ascii: &Rfc3339) -> &str {
+    std::str::from_utf8(ascii).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -77,6 +124,30 @@ mod tests {
     fn prints_rfc3339_with_microseconds() {
         assert_eq!(Timestamp::from_nanos(1_500_000).to_string(), "1970-01-01T00:00:00.001500Z");
         assert_eq!(Timestamp::from_nanos(-1).to_string(), "1969-12-31T23:59:59.999999Z");
+    }
+
+    #[test]
+    fn prints_what_a_date_library_prints() {
+        let format = time::macros::format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z"
+        );
+        let check = |nanos: i64| {
+            let moment = time::OffsetDateTime::from_unix_timestamp_nanos(nanos.into()).unwrap();
+            assert_eq!(Timestamp(nanos).to_string(), moment.format(format).unwrap(), "{nanos}");
+        };
+        // Every day that there is, at a time of its own.
+        let step = 86_400_000_000_000 + 1_234_567_891;
+        let mut moment = i64::MIN;
+        while let Some(next) = moment.checked_add(step) {
+            check(moment);
+            moment = next;
+        }
+        // The ends of days and of time.
+        for day in -106_751..=106_751 {
+            check(day * 86_400_000_000_000 - 1);
+            check(day * 86_400_000_000_000);
+        }
+        check(i64::MAX);
     }
 
     #[test]
