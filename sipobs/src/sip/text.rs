@@ -319,6 +319,11 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
 
+/// Length of the token that `bytes` begin with.
+pub(super) fn token_len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(bytes.len())
+}
+
 static TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
