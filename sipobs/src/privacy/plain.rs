@@ -5,6 +5,14 @@ use crate::sip::is_invisible;
 /// The first character of `text` and the bytes it takes there. Escapes are undone (RFC 3261 §25.1), the decimal
 /// digits of every script are ASCII ones, and dashes, dots and blanks of every kind are `-`, `.` and a blank.
 pub(super) fn plain(text: &str) -> Option<(char, usize)> {
+    match *text.as_bytes().first()? {
+        // Most are plain as they are.
+        byte @ b' '..=b'~' if byte != b'%' => Some((char::from(byte), 1)),
+        _ => unusual(text),
+    }
+}
+
+fn unusual(text: &str) -> Option<(char, usize)> {
     let (c, len) = escaped(text.as_bytes()).or_else(|| text.chars().next().map(|c| (c, c.len_utf8())))?;
     Some((fold(c), len))
 }

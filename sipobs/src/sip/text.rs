@@ -28,6 +28,10 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 /// `bytes` as text on one line: [`lossy`], with folds and other control characters turned into one space each,
 /// and without characters that nobody sees.
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
+    // Most is visible ASCII, and need not be read as characters.
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return lossy(bytes);
+    }
     let text = lossy(bytes);
     if !text.contains(|c: char| c.is_control() || is_invisible(c)) {
         return text;
@@ -163,7 +167,17 @@ impl<'a> Params<'a> {
     /// The value of the first parameter called `name` (in any case); empty for one without a value. A quoted
     /// value comes without its quotes, with its escapes.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        Split::new(self.0, b';').find_map(|param| {
+            let (key, rest) = param.split_at_checked(name.len())?;
+            if !key.eq_ignore_ascii_case(name.as_bytes()) {
+                return None;
+            }
+            match trim_start(rest) {
+                [] => Some(&[][..]),
+                [b'=', value @ ..] => Some(unquote(trim_start(value))),
+                _ => None,
+            }
+        })
     }
 
     /// Whether a parameter is called `name`.
@@ -202,7 +216,9 @@ struct Unclosed {
 }
 
 impl<'a> Split<'a> {
+    /// Splits at `separator`, which is a comma or a semicolon.
     pub(super) fn new(value: &'a [u8], separator: u8) -> Self {
+        debug_assert!(MARKS[usize::from(separator)]);
         Self { rest: Some(value), separator, unclosed: Unclosed::default() }
     }
 }
@@ -213,7 +229,11 @@ impl<'a> Iterator for Split<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest?;
         let mut at = 0;
-        while let Some(&byte) = rest.get(at) {
+        loop {
+            let plain = rest[at..].iter().take_while(|&&byte| !MARKS[usize::from(byte)]).count();
+            step(plain);
+            at += plain;
+            let Some(&byte) = rest.get(at) else { break };
             let skip = match byte {
                 _ if byte == self.separator => {
                     self.rest = Some(&rest[at + 1..]);
@@ -246,6 +266,16 @@ impl<'a> Iterator for Split<'a> {
         Some(trim(rest))
     }
 }
+
+/// Separators, and what hides them.
+static MARKS: [bool; 256] = {
+    let (marks, mut table, mut at) = (b",;\"<(", [false; 256], 0);
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 /// Length of the quoted string that `bytes` begin with, quotes included; `None` if it is not closed.
 pub(super) fn quoted_len(bytes: &[u8]) -> Option<usize> {

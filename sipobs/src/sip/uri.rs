@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use memchr::{memchr, memchr2, memrchr};
+use memchr::{memchr, memchr2};
 
 use super::text::{Params, number, percent_decode, trim};
 
@@ -185,9 +185,11 @@ pub(super) fn host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
             let end = memchr(b']', inner)?;
             (&inner[..end], trim(&inner[end + 1..]))
         }
-        // More than one colon: an IPv6 address whose brackets were forgotten.
-        None if memchr(b':', text) != memrchr(b':', text) => (text, &b""[..]),
-        None => cut_keeping(text, memchr(b':', text)),
+        None => match memchr(b':', text) {
+            // More than one colon: an IPv6 address whose brackets were forgotten.
+            Some(at) if memchr(b':', &text[at + 1..]).is_some() => (text, &b""[..]),
+            colon => cut_keeping(text, colon),
+        },
     };
     let port = match rest {
         [] => None,

@@ -41,11 +41,10 @@ impl LengthScan {
                     *number = number.then(line);
                 }
             }
-            [b'c' | b'C' | b'l' | b'L', ..] => {
+            _ => {
                 self.settle();
                 self.current = value(line).map(|value| Number::Empty.then(value));
             }
-            _ => self.settle(),
         }
     }
 
@@ -91,10 +90,16 @@ impl Number {
 
 /// The value of a Content-Length header line, in full or as `l`, in any case, with space before the colon.
 fn value(line: &[u8]) -> Option<&[u8]> {
-    let colon = memchr(b':', line)?;
-    let name = line[..colon].trim_ascii_end();
-    let is_length = name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l");
-    is_length.then(|| &line[colon + 1..])
+    let name: &[u8] = match line.first()? {
+        b'c' | b'C' => b"content-length",
+        b'l' | b'L' => b"l",
+        _ => return None,
+    };
+    let (spelling, rest) = line.split_at_checked(name.len())?;
+    if !spelling.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    rest.trim_ascii_start().strip_prefix(b":")
 }
 
 /// Where the headers of the message that `bytes` begin with end, behind the empty line (`None` if they

@@ -71,7 +71,7 @@ proptest! {
             prop_assert_eq!(&privacy.text(&once), &once, "{}", text);
             let known = Known::of(&[number.as_str()].into_iter().collect(), &[]);
             let key = privacy.key(&written, &known);
-            prop_assert_eq!(privacy.key(&key, &Known::default()), key);
+            prop_assert_eq!(&privacy.key(&key, &Known::default()), &key);
         }
     }
 
@@ -91,11 +91,9 @@ proptest! {
         let known = Known::of(&[number.as_str()].into_iter().collect(), &[]);
         let privacy = Privacy::default();
         let tail = &number[number.len() - 4..];
-        prop_assert_eq!(
-            privacy.key(&format!("{random}x{written}@{random}"), &known),
-            format!("{random}x***{tail}@{random}")
-        );
-        prop_assert_eq!(privacy.key(&written, &Known::default()), written);
+        let call_id = format!("{random}x{written}@{random}");
+        prop_assert_eq!(privacy.key(&call_id, &known), format!("{random}x***{tail}@{random}"));
+        prop_assert_eq!(privacy.key(&written, &Known::default()), written.as_str());
     }
 
     /// Whatever stands around them, values of credentials go.
