@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
 
-use crate::hash::{Keyed, keyed};
+use crate::hash::Keyed;
 use crate::slab::{Slab, Slot};
 
 /// The part of the room that one owner may have.
@@ -110,7 +110,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
             classes: [List::EMPTY; CLASSES],
             owners: Slab::default(),
             by_owner: HashTable::new(),
-            hasher: keyed(),
+            hasher: Keyed::default(),
             greedy: [None; 2],
         }
     }

@@ -9,15 +9,27 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
 use foldhash::SharedSeed;
+use foldhash::quality::{FoldHasher, SeedableRandomState};
 
-/// Makes hashers with one set of keys.
-pub(crate) type Keyed = foldhash::quality::SeedableRandomState;
+/// Makes hashers with one set of keys: hashes compare only among those of one of these and its clones.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyed(SeedableRandomState);
 
-/// New keys: hashes compare only among those of one `Keyed` and its clones.
-pub(crate) fn keyed() -> Keyed {
-    // foldhash's own keys come from the time and from addresses, which can be guessed.
-    static SHARED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
-    Keyed::with_seed(random(), &SHARED)
+impl Default for Keyed {
+    /// With new keys.
+    fn default() -> Self {
+        // foldhash's own keys come from the time and from addresses, which can be guessed.
+        static SHARED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
+        Self(SeedableRandomState::with_seed(random(), &SHARED))
+    }
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = FoldHasher<'static>;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        self.0.build_hasher()
+    }
 }
 
 /// A number that nobody outside knows: what SipHash makes of nothing under keys from the operating system.
@@ -31,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_same_under_the_same_keys_only() {
-        let (one, other) = (keyed(), keyed());
+        let (one, other) = (Keyed::default(), Keyed::default());
         assert_eq!(one.hash_one(b"z9hG4bK1"), one.clone().hash_one(b"z9hG4bK1"));
         assert_ne!(one.hash_one(b"z9hG4bK1"), other.hash_one(b"z9hG4bK1"));
         assert_ne!(one.hash_one(b"z9hG4bK1"), one.hash_one(b"z9hG4bK2"));

@@ -66,6 +66,10 @@ struct Terminal;
 
 impl Formatter for Terminal {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        // Nearly all is ASCII that a terminal shows.
+        if text.bytes().fold(true, |shown, byte| shown & matches!(byte, b' '..=b'~')) {
+            return out.write_all(text.as_bytes());
+        }
         let mut rest = text;
         while let Some(at) = rest.find(|c: char| c.is_control()) {
             let (before, from) = rest.split_at(at);

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::eviction::{Ledger, Reason, Standing};
-use crate::hash::{Keyed, keyed};
+use crate::hash::Keyed;
 use crate::record::Side;
 use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
@@ -123,7 +123,7 @@ impl Legs {
         Self {
             slab: Slab::default(),
             by_call_id: HashTable::new(),
-            hasher: keyed(),
+            hasher: Keyed::default(),
             born: 0,
             ledger: Ledger::new(bytes, Class::Confirmed as u8),
             pairs: Pairs::default(),

@@ -16,7 +16,7 @@ use hashbrown::hash_table::Entry;
 
 use super::ip::{Fragment, Ip};
 use super::{Packet, Transport};
-use crate::hash::{Keyed, keyed};
+use crate::hash::Keyed;
 use crate::timestamp::Timestamp;
 
 /// At most so many packets are remembered: 10 ms of 1.6 million a second.
@@ -37,7 +37,7 @@ pub(super) struct Duplicates {
 
 impl Duplicates {
     pub(super) fn new(window: Duration) -> Self {
-        Self { window, hasher: keyed(), seen: HashTable::new(), order: VecDeque::new() }
+        Self { window, hasher: Keyed::default(), seen: HashTable::new(), order: VecDeque::new() }
     }
 
     /// Whether `packet` is a copy. Payloads that cannot be SIP are none of its business.

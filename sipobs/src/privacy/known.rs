@@ -22,6 +22,8 @@ const SHORTEST: usize = 5;
 pub(super) struct Known {
     /// Whole numbers of five and six digits, and every seven digits in a row of longer ones, in order.
     runs: SmallVec<[Run; 24]>,
+    /// Some of them are such whole numbers.
+    shorts: bool,
     /// The deciding status. It may go before a phrase that begins with a number.
     pub(super) status: Option<String>,
 }
@@ -37,12 +39,17 @@ impl Known {
             };
             // Where a URI has no user its host stands here.
             let user = Some(user).filter(|user| user.parse::<Ipv4Addr>().is_err());
-            let Some(digits) = user.and_then(number_of) else { continue };
-            let digits = &digits[..digits.len().min(MAX_DIGITS)];
-            if digits.len() < NUMBER {
-                known.runs.extend(Run::of(digits));
-            } else {
-                known.runs.extend(digits.as_bytes().windows(NUMBER).map(Run::read));
+            let Some(number) = user.and_then(number_of) else { continue };
+            let mut run = Run::default();
+            for (digit, len) in number.as_bytes().iter().zip(1..=MAX_DIGITS) {
+                run.push(*digit);
+                if len >= NUMBER {
+                    known.runs.push(run);
+                }
+            }
+            if (SHORTEST..NUMBER).contains(&number.as_bytes().len()) {
+                known.runs.push(run);
+                known.shorts = true;
             }
         }
         known.runs.sort_unstable();
@@ -66,21 +73,23 @@ impl Known {
         if self.runs.is_empty() {
             return false;
         }
-        let mut digits: SmallVec<[u8; 64]> = SmallVec::new();
+        let (mut last, mut len) = (Run::default(), 0);
         for byte in text.bytes() {
             match byte {
                 b'0'..=b'9' => {
-                    digits.push(byte);
-                    let ends =
-                        |len: usize| digits.len().checked_sub(len).map(|from| Run::read(&digits[from..]));
-                    if (SHORTEST..=NUMBER).filter_map(ends).any(|run| self.has(run)) {
+                    last.push(byte);
+                    len += 1;
+                    let shorts = if self.shorts { SHORTEST..NUMBER } else { 0..0 };
+                    if len >= NUMBER && self.has(last)
+                        || shorts.into_iter().any(|short| len >= short && self.has(last.last(short)))
+                    {
                         return true;
                     }
                 }
                 // Escapes and digits of other scripts take a closer look.
                 b'%' | 0x80.. => return true,
                 b'+' => {}
-                _ if byte.is_ascii_graphic() && !is_separator(char::from(byte)) => digits.clear(),
+                _ if byte.is_ascii_graphic() && !is_separator(char::from(byte)) => len = 0,
                 _ => {}
             }
         }
@@ -133,11 +142,20 @@ impl Known {
     }
 }
 
-/// Up to seven digits: their value, with a 1 before them that tells `00123` from `0123`.
+/// The last seven digits of some, or all if they are fewer: their value, with a 1 before them that tells `00123` from
+/// `0123`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Run(u32);
 
+impl Default for Run {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 impl Run {
+    const FULL: u32 = 10_u32.pow(7);
+
     /// Of a text of five or six digits.
     fn of(text: &str) -> Option<Self> {
         let digits = text.as_bytes();
@@ -145,8 +163,21 @@ impl Run {
         is_short.then(|| Self::read(digits))
     }
 
-    /// Of seven digits at most.
     fn read(digits: &[u8]) -> Self {
-        Self(digits.iter().fold(1, |value, digit| value * 10 + u32::from(digit - b'0')))
+        let mut run = Self::default();
+        digits.iter().for_each(|digit| run.push(*digit));
+        run
+    }
+
+    /// Adds an ASCII digit.
+    fn push(&mut self, digit: u8) {
+        let value = if self.0 < Self::FULL { self.0 } else { Self::FULL / 10 + self.0 % (Self::FULL / 10) };
+        self.0 = value * 10 + u32::from(digit - b'0');
+    }
+
+    /// Its last digits; it has to have so many.
+    fn last(self, len: usize) -> Self {
+        let full = (0..len).fold(1, |full, _| full * 10);
+        Self(full + self.0 % full)
     }
 }

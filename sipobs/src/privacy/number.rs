@@ -19,9 +19,13 @@ pub(super) struct Digits(SmallVec<[u8; 32]>);
 impl Digits {
     /// Adds `c`, if it is a digit.
     pub(super) fn push(&mut self, c: char) {
-        if let Some(digit) = c.to_digit(10).and_then(|digit| u8::try_from(digit).ok()) {
-            self.0.push(b'0' + digit);
+        if let Some(digit) = u8::try_from(c).ok().filter(u8::is_ascii_digit) {
+            self.0.push(digit);
         }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 

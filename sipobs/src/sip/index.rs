@@ -3,7 +3,7 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::name::{Name, digest};
+use super::name::{HeaderName, Name, digest};
 use super::text::{token_len, trim_end, trim_start};
 use crate::steps::step;
 
@@ -37,7 +37,7 @@ struct Entry {
     value: u16,
     end: u16,
     name: Name,
-    /// Of its spelling.
+    /// Of its spelling, if the name is not a known one.
     digest: u8,
 }
 
@@ -86,21 +86,31 @@ impl<'a> Headers<'a> {
         self.entries.iter().map(|entry| (entry.name, self.spelling(entry), self.value(entry)))
     }
 
-    /// First value of the header spelt `name` in any case, known or not.
-    pub(super) fn spelt(&self, name: &str) -> Option<&'a [u8]> {
-        match Name::of(name.as_bytes()) {
-            Name::Other => {
-                let mut others = self.onwards(Name::Other);
-                let digest = digest(name.as_bytes());
-                let same = |entry: &&Entry| {
-                    step(1);
-                    (entry.name, entry.digest) == (Name::Other, digest)
-                        && self.spelling(entry).eq_ignore_ascii_case(name.as_bytes())
-                };
-                others.find(same).map(|entry| self.value(entry))
-            }
+    /// First value of the header called `name`, known or not.
+    pub(super) fn called(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        match name.name {
+            Name::Other => self.spelt(name.text.as_bytes(), name.digest),
             known => self.named(known).next(),
         }
+    }
+
+    /// First value of the header spelt `name` in any case, known or not.
+    pub(super) fn other(&self, name: &str) -> Option<&'a [u8]> {
+        match Name::of(name.as_bytes()) {
+            Name::Other => self.spelt(name.as_bytes(), digest(name.as_bytes())),
+            known => self.named(known).next(),
+        }
+    }
+
+    /// First value of a header that is not a known one.
+    fn spelt(&self, name: &[u8], digest: u8) -> Option<&'a [u8]> {
+        let mut others = self.onwards(Name::Other);
+        let same = |entry: &&Entry| {
+            step(1);
+            (entry.name, entry.digest) == (Name::Other, digest)
+                && self.spelling(entry).eq_ignore_ascii_case(name)
+        };
+        others.find(same).map(|entry| self.value(entry))
     }
 
     /// Spellings of the headers that begin with `X-`, in any case.
@@ -131,10 +141,13 @@ impl<'a> Headers<'a> {
     /// Adds the line, folds included, from `start` to `end`.
     fn add(&mut self, start: usize, end: usize) {
         let line = &self.bytes[start..end];
-        let (name, len) = Name::leading(line).unwrap_or_else(|| {
-            let token = &line[..token_len(line)];
-            (Name::of(token), token.len())
-        });
+        let (name, digest, len) = match Name::leading(line) {
+            Some((name, len)) => (name, 0, len),
+            None => {
+                let token = &line[..token_len(line)];
+                (Name::of(token), digest(token), token.len())
+            }
+        };
         step(len);
         // White space may stand before the colon (§7.3.1), not before the name: a fold without a header.
         let Some(value) = trim_start(&line[len..]).strip_prefix(b":").filter(|_| len > 0) else {
@@ -143,7 +156,7 @@ impl<'a> Headers<'a> {
         };
         let value = trim_start(value);
         let from = end - value.len();
-        let to = from + trim_end(value).len();
+        let to = from + trim_end(value.strip_suffix(b"\r\n").unwrap_or(value)).len();
         let (Ok(start), Ok(value), Ok(end)) = (u16::try_from(start), u16::try_from(from), u16::try_from(to))
         else {
             self.capped = true;
@@ -156,9 +169,9 @@ impl<'a> Headers<'a> {
         }
         let first = &mut self.first[name as usize];
         if *first == NOWHERE {
-            *first = u8::try_from(count).unwrap_or(LATE).min(LATE);
+            *first = u8::try_from(count.min(usize::from(LATE))).unwrap_or(LATE);
         }
-        self.entries.push(Entry { start, value, end, name, digest: digest(&line[..len]) });
+        self.entries.push(Entry { start, value, end, name, digest });
     }
 }
 

@@ -1,5 +1,7 @@
 //! Header names: case-insensitive, some with a compact form (RFC 3261 §7.3.1, §7.3.3).
 
+use serde::{Deserialize, Serialize};
+
 /// Declares [`Name`], its canonical spelling, and the compact forms.
 macro_rules! names {
     ($($variant:ident $text:literal $(or $compact:literal)?),+ $(,)?) => {
@@ -111,6 +113,35 @@ impl Name {
         let len = colon.trailing_zeros() as usize / 8;
         let name = find(digest(line.get(..len)?), |known| head & known.kept == known.head);
         (name != Self::Other).then_some((name, len))
+    }
+}
+
+/// A header's name that is told at run time, as it is spelt: read once, to be looked up in
+/// many messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct HeaderName {
+    pub(super) text: String,
+    pub(super) name: Name,
+    pub(super) digest: u8,
+}
+
+impl From<String> for HeaderName {
+    fn from(text: String) -> Self {
+        let (name, digest) = (Name::of(text.as_bytes()), digest(text.as_bytes()));
+        Self { text, name, digest }
+    }
+}
+
+impl From<&str> for HeaderName {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<HeaderName> for String {
+    fn from(name: HeaderName) -> Self {
+        name.text
     }
 }
 

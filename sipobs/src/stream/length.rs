@@ -33,6 +33,7 @@ enum Number {
 
 impl LengthScan {
     /// Takes the next line, without its LF.
+    #[inline]
     pub(super) fn line(&mut self, line: &[u8]) {
         match line {
             // A folded line goes on with the header before it (RFC 3261 §7.3.1).
@@ -90,9 +91,10 @@ impl Number {
 
 /// The value of a Content-Length header line, in full or as `l`, in any case, with space before the colon.
 fn value(line: &[u8]) -> Option<&[u8]> {
-    let name: &[u8] = match line.first()? {
-        b'c' | b'C' => b"content-length",
-        b'l' | b'L' => b"l",
+    let name: &[u8] = match line {
+        // Nearly all others that begin so end here: Call-ID, CSeq, Contact, Content-Type.
+        [b'c' | b'C', _, _, _, _, _, _, _, b'l' | b'L', ..] => b"content-length",
+        [b'l' | b'L', ..] => b"l",
         _ => return None,
     };
     let (spelling, rest) = line.split_at_checked(name.len())?;
