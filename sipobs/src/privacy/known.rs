@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
+use memchr::memrchr;
 use smallvec::SmallVec;
 
 use super::number::{NUMBER, Number};
@@ -35,11 +36,11 @@ impl Known {
         for text in parties.iter().chain(uris.iter().copied()) {
             let user = match find_scheme(text) {
                 Some((_, user)) => Parts::of(&text[user..]).user,
-                None => text.rsplit_once('@').map_or(text, |(user, _)| user),
+                None => memrchr(b'@', text.as_bytes()).map_or(text, |at| &text[..at]),
             };
             // Where a URI has no user its host stands here.
-            let user = Some(user).filter(|user| user.parse::<Ipv4Addr>().is_err());
-            let Some(number) = user.and_then(number_of) else { continue };
+            let number = number_of(user).filter(|_| user.parse::<Ipv4Addr>().is_err());
+            let Some(number) = number else { continue };
             let mut run = Run::default();
             for (digit, len) in number.as_bytes().iter().zip(1..=MAX_DIGITS) {
                 run.push(*digit);

@@ -84,6 +84,12 @@ impl<'a> Place<'a> {
     /// Moves over one character, and returns it as it is written.
     pub(super) fn take(&mut self) -> &'a str {
         let Some((c, len)) = plain(self.rest()) else { return "" };
+        self.pass(c, len);
+        &self.text[self.at - len..self.at]
+    }
+
+    /// Moves over a character that reads as `c` and takes `len` bytes.
+    fn pass(&mut self, c: char, len: usize) {
         step(len);
         match c {
             '@' => self.host = true,
@@ -96,18 +102,22 @@ impl<'a> Place<'a> {
             [here, _] => [false, here],
         };
         (self.earlier, self.before) = (self.before, c);
-        let taken = &self.rest()[..len];
         self.at += len;
-        taken
     }
 
     /// Moves over characters that begin neither a number nor anything that is [fixed](Self::fixed), at most to `end`, and
     /// returns them.
     pub(super) fn take_idle(&mut self, end: usize) -> &'a str {
-        let begins = |b: u8| b.is_ascii_hexdigit() || matches!(b, b'+' | b':' | b'%') || !b.is_ascii();
-        let ahead = &self.text[self.at..end];
-        let idle = ahead.bytes().take_while(|b| !begins(*b)).count();
-        self.take_to(self.at + idle)
+        let from = self.at;
+        while self.at < end {
+            match self.text.as_bytes()[self.at] {
+                b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'+' | b':' | b'%' | 0x80.. => break,
+                // As `plain` has it.
+                byte if byte.is_ascii_control() => self.pass(' ', 1),
+                byte => self.pass(char::from(byte), 1),
+            }
+        }
+        &self.text[from..self.at]
     }
 
     /// Moves to `at`, over what is shown as it is, and returns that.

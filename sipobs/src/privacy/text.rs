@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::memchr_iter;
+
 use super::Privacy;
 use super::known::Known;
 use super::number::{Digits, NUMBER, Number, Place};
@@ -245,8 +247,8 @@ pub(super) enum Scheme {
 /// The first `sip:`, `sips:` or `tel:` in `word` that no letter or digit goes before, and where what follows
 /// it begins.
 pub(super) fn find_scheme(word: &str) -> Option<(Scheme, usize)> {
-    word.match_indices(':').find_map(|(colon, _)| {
-        let before = word.as_bytes().get(..colon)?;
+    memchr_iter(b':', word.as_bytes()).find_map(|colon| {
+        let before = &word.as_bytes()[..colon];
         [("sips", Scheme::Sip), ("sip", Scheme::Sip), ("tel", Scheme::Tel)].into_iter().find_map(
             |(name, scheme)| {
                 let from = before.len().checked_sub(name.len())?;
@@ -283,10 +285,10 @@ impl<'a> Parts<'a> {
 
 /// The digits of a user that is a number: its `+` and visual separators (RFC 3966 §5.1.1) aside.
 pub(super) fn number_of(user: &str) -> Option<Digits> {
-    let mut rest = user.split(';').next()?;
+    let mut rest = user;
     let mut digits = Digits::default();
     let mut first = true;
-    while let Some((c, len)) = plain(rest) {
+    while let Some((c, len)) = plain(rest).filter(|_| !rest.starts_with(';')) {
         match c {
             '0'..='9' => digits.push(c),
             '+' if first => {}

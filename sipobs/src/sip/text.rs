@@ -167,7 +167,7 @@ impl<'a> Params<'a> {
     /// The value of the first parameter called `name` (in any case); empty for one without a value. A quoted
     /// value comes without its quotes, with its escapes.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        Split::new(self.0, b';').find_map(|param| {
+        self.each().find_map(|param| {
             let (key, rest) = param.split_at_checked(name.len())?;
             if !key.eq_ignore_ascii_case(name.as_bytes()) {
                 return None;
@@ -180,6 +180,10 @@ impl<'a> Params<'a> {
         })
     }
 
+    fn each(self) -> impl Iterator<Item = &'a [u8]> {
+        Split::new(self.0.strip_prefix(b";").unwrap_or(self.0), b';').filter(|param| !param.is_empty())
+    }
+
     /// Whether a parameter is called `name`.
     pub fn has(self, name: &str) -> bool {
         self.get(name).is_some()
@@ -187,7 +191,7 @@ impl<'a> Params<'a> {
 
     /// All parameters, names as written; the value is empty where there is none.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        Split::new(self.0, b';').filter(|param| !param.is_empty()).map(|param| {
+        self.each().map(|param| {
             // A name has no quotes, so the first '=' is the separator.
             match memchr(b'=', param) {
                 Some(at) => (trim_end(&param[..at]), unquote(trim(&param[at + 1..]))),
@@ -216,9 +220,7 @@ struct Unclosed {
 }
 
 impl<'a> Split<'a> {
-    /// Splits at `separator`, which is a comma or a semicolon.
     pub(super) fn new(value: &'a [u8], separator: u8) -> Self {
-        debug_assert!(MARKS[usize::from(separator)]);
         Self { rest: Some(value), separator, unclosed: Unclosed::default() }
     }
 }
@@ -228,12 +230,11 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest?;
-        let mut at = 0;
-        loop {
-            let plain = rest[at..].iter().take_while(|&&byte| !MARKS[usize::from(byte)]).count();
-            step(plain);
-            at += plain;
-            let Some(&byte) = rest.get(at) else { break };
+        let end = memchr(self.separator, rest).unwrap_or(rest.len());
+        // Most pieces have no marks.
+        let mut at = memchr3(b'"', b'<', b'(', &rest[..end]).unwrap_or(end);
+        step(2 * end);
+        while let Some(&byte) = rest.get(at) {
             let skip = match byte {
                 _ if byte == self.separator => {
                     self.rest = Some(&rest[at + 1..]);
@@ -266,16 +267,6 @@ impl<'a> Iterator for Split<'a> {
         Some(trim(rest))
     }
 }
-
-/// Separators, and what hides them.
-static MARKS: [bool; 256] = {
-    let (marks, mut table, mut at) = (b",;\"<(", [false; 256], 0);
-    while at < marks.len() {
-        table[marks[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
 
 /// Length of the quoted string that `bytes` begin with, quotes included; `None` if it is not closed.
 pub(super) fn quoted_len(bytes: &[u8]) -> Option<usize> {

@@ -33,7 +33,6 @@ enum Number {
 
 impl LengthScan {
     /// Takes the next line, without its LF.
-    #[inline]
     pub(super) fn line(&mut self, line: &[u8]) {
         match line {
             // A folded line goes on with the header before it (RFC 3261 §7.3.1).
@@ -114,7 +113,8 @@ pub(super) fn headers(bytes: &[u8]) -> (Option<usize>, Length) {
         if matches!(line, [] | [b'\r']) {
             return (Some(start + end + 1), scan.length());
         }
-        if start > 0 {
+        // Most lines say nothing of it.
+        if start > 0 && (scan.current.is_some() || matches!(line[0], b'c' | b'C' | b'l' | b'L')) {
             scan.line(line);
         }
         start += end + 1;
