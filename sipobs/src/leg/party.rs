@@ -17,10 +17,20 @@ impl Party {
     /// `None` for an empty user.
     pub(crate) fn new(user: &[u8]) -> Option<Self> {
         let user = &user[..user.len().min(LONGEST)];
-        // RFC 3966 §5.1.1: visual separators carry no meaning.
-        let digits = user.iter().copied().filter(|byte| !b"+-.() ".contains(byte));
-        if digits.clone().all(|byte| byte.is_ascii_digit()) && digits.clone().count() >= 3 {
-            return Some(Self(digits.collect()));
+        let mut digits = SmallVec::new();
+        for &byte in user {
+            match byte {
+                b'0'..=b'9' => digits.push(byte),
+                // RFC 3966 §5.1.1: visual separators carry no meaning.
+                b'+' | b'-' | b'.' | b'(' | b')' | b' ' => {}
+                _ => {
+                    digits.clear();
+                    break;
+                }
+            }
+        }
+        if digits.len() >= 3 {
+            return Some(Self(digits));
         }
         (!user.is_empty()).then(|| Self(user.into()))
     }

@@ -7,16 +7,28 @@ use crate::sip::{Message, Name, sdp};
 
 /// The product that a message with these tags in From and To shows.
 pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
-    let agent = message.header(Name::UserAgent).or_else(|| message.header(Name::Server));
-    let named = |word: &str| agent.is_some_and(|agent| contains(agent, word));
-    match () {
-        () if named("livekit") => Some(Dialect::LiveKit),
-        () if named("twilio") => Some(Dialect::Twilio),
-        () if named("telnyx") => Some(Dialect::Telnyx),
-        () if named("freeswitch") => Some(Dialect::FreeSwitch),
-        () if named("asterisk") => Some(Dialect::Asterisk),
-        () => by_headers(message).or_else(|| livekit(message, tags)),
-    }
+    let agent = message.header(Name::UserAgent).or_else(|| message.header(Name::Server)).unwrap_or_default();
+    by_agent(agent).or_else(|| by_headers(message)).or_else(|| livekit(message, tags))
+}
+
+/// By the name that it gives itself.
+fn by_agent(agent: &[u8]) -> Option<Dialect> {
+    const PRODUCTS: [(&str, Dialect); 5] = [
+        ("livekit", Dialect::LiveKit),
+        ("twilio", Dialect::Twilio),
+        ("telnyx", Dialect::Telnyx),
+        ("freeswitch", Dialect::FreeSwitch),
+        ("asterisk", Dialect::Asterisk),
+    ];
+    // Most agents lack a letter of each, and need not be searched.
+    let has = letters(agent);
+    let named = |word: &str| letters(word.as_bytes()) & !has == 0 && contains(agent, word);
+    PRODUCTS.into_iter().find(|(word, _)| named(word)).map(|(_, dialect)| dialect)
+}
+
+/// Which letters there are in a text, in any case: a bit for each.
+fn letters(text: &[u8]) -> u32 {
+    text.iter().filter(|byte| byte.is_ascii_alphabetic()).fold(0, |bits, byte| bits | 1 << (byte & 0x1f))
 }
 
 /// By headers of its own.
@@ -35,7 +47,8 @@ fn by_headers(message: &Message<'_>) -> Option<Dialect> {
 fn livekit(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
     let named = || {
         // Most bodies are no such, and need not be read for it.
-        memmem::find(message.body(), b"s=LiveKit").is_some()
+        !message.after_headers().is_empty()
+            && memmem::find(message.body(), b"s=LiveKit").is_some()
             && sdp::Session::of(message).is_some_and(|session| session.name == b"LiveKit")
     };
     (tags.into_iter().flatten().any(crate::leg::is_livekit) || named()).then_some(Dialect::LiveKit)
