@@ -2,15 +2,16 @@
 //! that strangers can fill.
 //!
 //! Entries are of classes, worth more from one to the next. Those that rest on one side's word, which anybody can
-//! send in anybody's name, are *tentative*; the others are *firm*.
+//! send in anybody's name, are *one-sided*. They and those that a forger of both sides could make are *tentative*; the
+//! others are *firm*.
 //!
-//! 1. Once half of the room is taken, no owner may have more than a quarter of it with tentative entries: its oldest
+//! 1. Once half of the room is taken, no owner may have more than a quarter of it with one-sided entries: its oldest
 //!    goes.
 //! 2. When the room is full, the oldest goes of the tentative class that there is most of: a flood is of one class,
 //!    and so pushes out itself. No tentative entry pushes out a firm one; but an eighth of the room is left to
 //!    tentative ones, since every call begins as one.
-//! 3. Among firm entries an owner that has more than a quarter of the room pays with its own oldest; else the oldest
-//!    goes, the lower class first.
+//! 3. Among firm entries those of the lowest class go first, which are over and only remembered. Then an owner that has
+//!    more than a quarter of the room pays with its own oldest; else the oldest goes, the lower class first.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -51,6 +52,8 @@ pub(crate) struct Standing<O> {
 pub(crate) struct Ledger<O> {
     /// Bytes that all entries may take up.
     limit: usize,
+    /// Classes below it are one-sided.
+    two_sided: u8,
     /// Classes below it are tentative.
     firm: u8,
     /// Bytes that all entries take up, and the tentative ones.
@@ -62,7 +65,7 @@ pub(crate) struct Ledger<O> {
     owners: Slab<Share<O>>,
     by_owner: HashTable<Slot>,
     hasher: Keyed,
-    /// The owners, of tentative and of firm entries, that last grew beyond their share.
+    /// The owners, of one-sided entries and of others, that last grew beyond their share.
     greedy: [Option<Slot>; 2],
 }
 
@@ -99,10 +102,12 @@ struct Share<O> {
 }
 
 impl<O: Copy + Eq + Hash> Ledger<O> {
-    /// For entries of `limit` bytes in all, of classes of which those from `firm` on are firm.
-    pub(crate) fn new(limit: usize, firm: u8) -> Self {
+    /// For entries of `limit` bytes in all, of classes of which those from `two_sided` on do not rest on one side's
+    /// word, and those from `firm` on are firm.
+    pub(crate) fn new(limit: usize, two_sided: u8, firm: u8) -> Self {
         Self {
             limit,
+            two_sided,
             firm,
             bytes: 0,
             tentative: 0,
@@ -116,8 +121,9 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     }
 
     /// Bytes that all entries take up.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn bytes(&self) -> usize {
+        // Owners take up room, too: a flood may have as many as entries.
+        self.bytes + self.owners.len() * size_of::<Share<O>>() * 5 / 4
     }
 
     /// Bytes that they may take up.
@@ -172,20 +178,21 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         self.nodes.remove(node);
     }
 
-    /// The entry that has to go, if one has.
-    pub(crate) fn crowded(&self) -> Option<(Reason, Slot)> {
-        let of_greedy = |firm: usize| {
-            let share = self.owners.get(self.greedy[firm]?)?;
+    /// The entry that has to go, if one has. `beside`: bytes that the table takes up beside its entries.
+    pub(crate) fn crowded(&self, beside: usize) -> Option<(Reason, Slot)> {
+        let bytes = self.bytes() + beside;
+        let of_greedy = |two_sided: bool| {
+            let share = self.owners.get(self.greedy[usize::from(two_sided)]?)?;
             let first = self.nodes.get(share.entries.first?)?;
-            (share.bytes > self.limit / SHARE && (first.class >= self.firm) == (firm == 1))
-                .then_some(first.what)
+            let of_kind = (first.class >= self.two_sided) == two_sided;
+            (share.bytes > self.limit / SHARE && of_kind).then_some(first.what)
         };
-        if self.bytes > self.limit / 2
-            && let Some(what) = of_greedy(0)
+        if bytes > self.limit / 2
+            && let Some(what) = of_greedy(false)
         {
             return Some((Reason::Share, what));
         }
-        if self.bytes <= self.limit {
+        if bytes <= self.limit {
             return None;
         }
         let (tentative, firm) = self.classes.split_at(usize::from(self.firm));
@@ -197,10 +204,14 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         {
             return Some((Reason::Room, first.what));
         }
-        if let Some(what) = of_greedy(1) {
+        let oldest = |list: &List| self.nodes.get(list.first?);
+        if let Some(over) = firm.first().and_then(oldest) {
+            return Some((Reason::Room, over.what));
+        }
+        if let Some(what) = of_greedy(true) {
             return Some((Reason::Share, what));
         }
-        let first = firm.iter().find_map(|list| self.nodes.get(list.first?)).or(most);
+        let first = firm.iter().find_map(oldest).or(most);
         first.map(|first| (Reason::Room, first.what))
     }
 
@@ -249,14 +260,14 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         let (class, owner) = (node.class, node.owner);
         node.bytes = bytes;
         self.bytes = self.bytes - old + new;
-        let firm = usize::from(class >= self.firm);
-        if firm == 0 {
+        let two_sided = usize::from(class >= self.two_sided);
+        if class < self.firm {
             self.tentative = self.tentative - old + new;
         }
         if let Some((owner, share)) = owner.and_then(|owner| Some((owner, self.owners.get_mut(owner)?))) {
             share.bytes = share.bytes - old + new;
             if share.bytes > self.limit / SHARE {
-                self.greedy[firm] = Some(owner);
+                self.greedy[two_sided] = Some(owner);
             }
         }
     }
@@ -300,13 +311,13 @@ impl List {
 mod tests {
     use super::*;
 
-    /// Two tentative classes, one firm; room for 100 entries of one byte.
+    /// Two tentative classes, two firm ones; room for a bit more than 100 entries.
     fn ledger() -> Ledger<char> {
-        Ledger::new(100, 2)
+        Ledger::new((100 << 20) + 65_536, 2, 2)
     }
 
     fn standing(class: u8, owner: char) -> Standing<char> {
-        Standing { class, owner: Some(owner), bytes: 1 }
+        Standing { class, owner: Some(owner), bytes: 1 << 20 }
     }
 
     fn slot(n: u32) -> Slot {
@@ -329,25 +340,33 @@ mod tests {
         fill(&mut ledger, 0..20, 2, |_| 'a');
         fill(&mut ledger, 20..30, 1, |_| 'a');
         fill(&mut ledger, 30..101, 0, anybody);
-        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(30))));
+        assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(30))));
         // However valuable it makes itself look.
         let mut ledger = self::ledger();
         fill(&mut ledger, 0..20, 2, |_| 'a');
         fill(&mut ledger, 20..30, 0, |_| 'a');
         fill(&mut ledger, 30..101, 1, anybody);
-        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(30))));
+        assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(30))));
     }
 
     #[test]
     fn an_owner_pays_for_what_is_beyond_its_share() {
         let mut ledger = ledger();
-        fill(&mut ledger, 0..30, 2, |_| 'a');
+        fill(&mut ledger, 0..30, 3, |_| 'a');
         fill(&mut ledger, 30..56, 0, |_| 'b');
-        assert_eq!(ledger.crowded(), Some((Reason::Share, slot(30))));
+        assert_eq!(ledger.crowded(0), Some((Reason::Share, slot(30))));
         let mut ledger = self::ledger();
-        fill(&mut ledger, 0..20, 2, |_| 'a');
-        fill(&mut ledger, 20..101, 2, |_| 'b');
-        assert_eq!(ledger.crowded(), Some((Reason::Share, slot(20))), "also with what others confirmed");
+        fill(&mut ledger, 0..20, 3, |_| 'a');
+        fill(&mut ledger, 20..101, 3, |_| 'b');
+        assert_eq!(ledger.crowded(0), Some((Reason::Share, slot(20))), "also with what others confirmed");
+    }
+
+    #[test]
+    fn what_is_over_goes_before_what_is_not() {
+        let mut ledger = ledger();
+        fill(&mut ledger, 0..60, 3, |_| 'a');
+        fill(&mut ledger, 60..101, 2, anybody);
+        assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(60))));
     }
 
     #[test]
@@ -355,7 +374,7 @@ mod tests {
         let mut ledger = ledger();
         fill(&mut ledger, 0..90, 2, anybody);
         fill(&mut ledger, 90..101, 0, |_| 'b');
-        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(0))));
+        assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(0))));
     }
 
     #[test]
@@ -364,9 +383,9 @@ mod tests {
         let first = ledger.enter(slot(0), standing(0, 'a'));
         fill(&mut ledger, 1..101, 2, anybody);
         ledger.change(first, standing(2, 'a'));
-        assert_eq!(ledger.crowded(), Some((Reason::Room, slot(1))));
+        assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(1))));
         ledger.change(first, Standing { bytes: 0, ..standing(2, 'a') });
-        assert_eq!((ledger.crowded(), ledger.bytes()), (None, 100));
+        assert_eq!((ledger.crowded(0), ledger.bytes), (None, 100 << 20));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One captured frame, as every source gives it and the engine takes it.
 
+use std::fmt;
+
 use crate::timestamp::Timestamp;
 
 /// One captured frame, borrowed from the ring or the file's buffer.
@@ -33,19 +35,96 @@ pub enum Direction {
     Unknown,
 }
 
-/// The link types sipobs reads, named as the pcap registry names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LinkType {
-    /// BSD loopback: address family in host order of the capturing machine (NULL, 0).
-    Null,
-    /// Ethernet (1).
-    Ethernet,
-    /// IPv4 or IPv6 by the version nibble (RAW 101, and 12, 14, IPV4 228, IPV6 229).
-    Raw,
-    /// OpenBSD loopback: address family in network order (LOOP, 108).
-    Loop,
-    /// Linux cooked capture v1 (LINUX_SLL, 113).
-    Sll,
-    /// Linux cooked capture v2 (LINUX_SLL2, 276).
-    Sll2,
+macro_rules! link_types {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $($number:literal)|+;)*) => {
+        /// How a frame begins, by the number and the name that the pcap registry gives it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum LinkType {
+            $($(#[doc = $doc])* $variant,)*
+            /// One that sipobs does not read, by its number.
+            Other(u32),
+        }
+
+        impl LinkType {
+            /// Every link type that sipobs reads.
+            pub const READ: &[Self] = &[$(Self::$variant,)*];
+
+            /// The link type with this number.
+            pub const fn of(number: u32) -> Self {
+                match number {
+                    $($($number)|+ => Self::$variant,)*
+                    _ => Self::Other(number),
+                }
+            }
+        }
+
+        impl fmt::Display for LinkType {
+            /// Its name; of one that is not read, its number.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant => f.write_str($name),)*
+                    Self::Other(number) => write!(f, "link_type_{number}"),
+                }
+            }
+        }
+    };
+}
+
+link_types! {
+    /// Ethernet.
+    Ethernet = "ethernet", 1;
+    /// IPv4 or IPv6, by the version nibble.
+    Raw = "raw", 101 | 12 | 14 | 228 | 229;
+    /// BSD loopback: address family in the order of the capturing machine.
+    Null = "null", 0;
+    /// OpenBSD loopback: address family in network order.
+    Loop = "loop", 108;
+    /// Linux cooked capture, version 1.
+    Sll = "linux_sll", 113;
+    /// Linux cooked capture, version 2.
+    Sll2 = "linux_sll2", 276;
+    /// PPP, with or without HDLC's address and control; pppd writes the direction in place of the address.
+    Ppp = "ppp", 9 | 50 | 166;
+    /// A PPPoE session's header, without Ethernet's before it.
+    PppEther = "ppp_ether", 51;
+    /// Cisco's HDLC.
+    CHdlc = "c_hdlc", 104;
+    /// Frame Relay.
+    FrameRelay = "frelay", 107;
+    /// ATM, LLC-encapsulated (RFC 2684).
+    AtmRfc1483 = "atm_rfc1483", 100;
+    /// IEEE 802.11.
+    Ieee80211 = "ieee802_11", 105;
+    /// IEEE 802.11 behind a Prism header, or AVS's in its place.
+    Prism = "ieee802_11_prism", 119;
+    /// IEEE 802.11 behind a radiotap header.
+    Radiotap = "ieee802_11_radiotap", 127;
+    /// IEEE 802.11 behind an AVS header.
+    Avs = "ieee802_11_avs", 163;
+    /// Per-Packet Information, which names the link type behind it.
+    Ppi = "ppi", 192;
+    /// Endace's Extensible Record Format.
+    Erf = "erf", 197;
+    /// Apple's packet tap, which names the link type behind it.
+    Pktap = "pktap", 258;
+    /// Anybody's; Apple once wrote packet taps under it.
+    User2 = "user2", 149;
+    /// Linux's netfilter log.
+    Nflog = "nflog", 239;
+    /// The packet filter's log of BSD systems.
+    Pflog = "pflog", 117;
+    /// Decrypted IPsec of BSD systems.
+    Enc = "enc", 109;
+    /// Solaris's packets between zones.
+    Ipnet = "ipnet", 226;
+    /// Juniper, Ethernet.
+    JuniperEther = "juniper_ether", 178;
+    /// Juniper, PPP.
+    JuniperPpp = "juniper_ppp", 179;
+    /// Juniper, Frame Relay.
+    JuniperFrelay = "juniper_frelay", 180;
+    /// Juniper, Cisco's HDLC.
+    JuniperChdlc = "juniper_chdlc", 181;
+    /// What Wireshark or another tool took out of its packets, whole and in the clear, with tags that tell whence.
+    UpperPdu = "wireshark_upper_pdu", 252;
 }

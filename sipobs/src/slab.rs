@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 /// Values of a chunk: few enough that a small table stays small.
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
 
 /// A slot's number. Freed slots are used again, so whoever keeps one must know that it is still the same value's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -64,7 +64,13 @@ reasons! {
     OtherProtocol = "other_protocol", NotSip;
     /// A packet seen a moment ago at another tap.
     OtherTap = "other_tap", Copy;
-    /// A link-layer, VLAN, PPPoE or MPLS header that is too short.
+    /// A frame of a link type that sipobs does not read, or with such a frame behind a capturing machine's header.
+    LinkType = "link_type", Capped;
+    /// An IEEE 802.11 frame that is part of a packet, or carries several.
+    WifiParts = "wifi_parts", Capped;
+    /// An IEEE 802.11 frame that is encrypted.
+    Encrypted = "encrypted", Capped;
+    /// A link-layer, VLAN, PPPoE, MPLS or capture header that is too short or cannot be.
     LinkHeader = "link_header", Malformed;
     /// An IPv4 or IPv6 header, or an extension header, that cannot be.
     IpHeader = "ip_header", Malformed;

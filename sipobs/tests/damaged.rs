@@ -52,7 +52,7 @@ fn the_status_tells_and_what_came_before_is_kept() {
 
     for (name, bytes, says) in [
         ("empty.pcap", &b""[..], "cut short at offset 0"),
-        ("text.pcap", b"GET / HTTP/1.1\r\n", "not a pcap or pcapng file"),
+        ("text.pcap", b"GET / HTTP/1.1\r\n", "not a pcap, pcapng or snoop file"),
         ("short.pcapng", &[0x0a, 0x0d, 0x0d, 0x0a, 28, 0], "cut short at offset 0"),
         ("half.pcap.gz", &[0x1f, 0x8b, 8], "cut short at offset 0"),
     ] {

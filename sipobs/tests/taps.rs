@@ -44,6 +44,7 @@ fn packets(name: &str) -> Vec<(Timestamp, Vec<u8>)> {
             LinkType::Sll => 16,
             LinkType::Sll2 => 20,
             LinkType::Null | LinkType::Loop => 4,
+            other => panic!("{name}: {other}"),
         };
         packets.push((frame.time, frame.bytes[head..].to_vec()));
     }

@@ -240,11 +240,16 @@ impl Frames {
 
 /// GET inside the agent's namespace: status and body.
 pub(crate) fn get(lab: &Lab, address: &str, path: &str) -> Result<(u16, String)> {
-    let (address, path): (SocketAddr, _) = (address.parse()?, path.to_owned());
+    exchange(lab, address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"))
+}
+
+/// Any request inside the agent's namespace: status and body.
+pub(crate) fn exchange(lab: &Lab, address: &str, request: &str) -> Result<(u16, String)> {
+    let (address, request): (SocketAddr, _) = (address.parse()?, request.to_owned());
     let answer = lab.enter(Side::Agent, move || {
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: lab\r\n\r\n")?;
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

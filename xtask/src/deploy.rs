@@ -66,8 +66,18 @@ pub(crate) fn kubernetes() -> Result<()> {
     for field in ["resources", "livenessProbe", "readinessProbe"] {
         ensure!(container[field].is_object(), "the DaemonSet has no {field}");
     }
+    let grace = pod["terminationGracePeriodSeconds"].as_u64();
+    ensure!(grace >= Some(LONGEST_END), "the end takes {LONGEST_END} s at most, and the pod has {grace:?}");
+    let class = &pod["priorityClassName"];
+    ensure!(
+        documents.iter().any(|it| it["kind"] == "PriorityClass" && it["metadata"]["name"] == *class),
+        "there is no PriorityClass {class}"
+    );
     Ok(())
 }
+
+/// What waits is handed over for 5 s at most (`otlp.flush`, and the same for records), and the last of it again.
+const LONGEST_END: u64 = 10;
 
 /// The Dockerfile and the compose file: every file, stage and volume they name is there.
 pub(crate) fn containers() -> Result<()> {
@@ -111,10 +121,40 @@ pub(crate) fn configurations(sipobs: &Path) -> Result<()> {
     let embedded = map["data"]["sipobs.toml"].as_str().context("no sipobs.toml in the ConfigMap")?;
     let written = crate::scratch("deploy")?.join("kubernetes.toml");
     fs::write(&written, embedded)?;
+    let set = manifest.iter().find(|it| it["kind"] == "DaemonSet").context("no DaemonSet in the manifest")?;
+    let variables = &set["spec"]["template"]["spec"]["containers"][0]["env"];
+    for (host, listen) in [("192.0.2.7", "192.0.2.7:9464"), ("2001:db8::7", "[2001:db8::7]:9464")] {
+        let mut config = Command::new(sipobs);
+        config.arg("config").arg("--config").arg(&written).envs(environment(variables, host)?);
+        let text = output(&mut config)?;
+        for line in [&format!("listen = \"{listen}\""), "node = \"node-7\"", "\"k8s.node.name\" = \"node-7\""]
+        {
+            ensure!(text.contains(line), "the DaemonSet's environment on {host} gives no {line}:\n{text}");
+        }
+    }
     for path in [root().join("deploy/sipobs.toml"), root().join("deploy/compose/sipobs.toml"), written] {
         output(Command::new(sipobs).arg("config").arg("--config").arg(&path))?;
     }
     Ok(())
+}
+
+/// The variables of a container on the node `node-7` at `host`, as kubelet makes them.
+fn environment(variables: &Value, host: &str) -> Result<Vec<(String, String)>> {
+    let mut made: Vec<(String, String)> = Vec::new();
+    for variable in variables.as_array().context("no environment")? {
+        let name = variable["name"].as_str().context("a variable without a name")?;
+        let mut value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("spec.nodeName") => "node-7".to_owned(),
+            Some("status.hostIP") => host.to_owned(),
+            Some(other) => anyhow::bail!("{name}: what {other} gives is not known"),
+            None => variable["value"].as_str().with_context(|| name.to_owned())?.to_owned(),
+        };
+        for (earlier, held) in &made {
+            value = value.replace(&format!("$({earlier})"), held);
+        }
+        made.push((name.to_owned(), value));
+    }
+    Ok(made)
 }
 
 fn dockerfile(path: &Path) -> Result<()> {

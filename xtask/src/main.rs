@@ -24,6 +24,7 @@ mod ladder;
 mod live;
 mod load;
 mod recording;
+mod rollout;
 mod setup;
 mod test;
 mod traffic;
@@ -58,6 +59,8 @@ enum Chore {
     },
     /// Place the calls of the golden cases that have a `play.txt` between real SIP stacks, and record them.
     RecordCases(cases::Options),
+    /// Let one daemon take another's place while calls are placed, and count those that nobody saw.
+    Rollout(rollout::Options),
     /// Install what the other chores need (as root on Debian or Ubuntu), or say how.
     Setup,
     /// Run every check there is, or only the steps named.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
             &["golden", "golden_wrong"].map(|folder| root().join("sipobs/tests").join(folder)),
             &options,
         ),
+        Chore::Rollout(options) => rollout::run(&options),
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
         Chore::Test(options) => test::run(&options),
         Chore::Traffic(options) => traffic::run(&options),

@@ -46,6 +46,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Lab, "sysctl", "procps"),
     (Need::Lab, "sipp", "sip-tester"),
     (Need::Lab, "baresip", "baresip-core"),
+    (Need::Checks, "strace", "strace"),
     (Need::Checks, "tcpdump", "tcpdump"),
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "faketime", "faketime"),
@@ -350,6 +351,21 @@ fn nightlies() -> impl Iterator<Item = PathBuf> {
     toolchains
         .filter(|toolchain| toolchain.file_name().to_string_lossy().starts_with("nightly"))
         .map(|toolchain| toolchain.path())
+}
+
+/// The cargo that builds the standard library with what it builds, as [`Need::Live`] sees to.
+pub(crate) fn cargo_for_bare_targets() -> Command {
+    if nightly_with_sources() {
+        let mut command = Command::new("rustup");
+        command.args(["run", "nightly", "cargo"]).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+        return command;
+    }
+    // By path: rustup's proxies of the same names usually come first on PATH.
+    let mut command = Command::new("/usr/bin/cargo");
+    command.env("CARGO", "/usr/bin/cargo").env("RUSTC", "/usr/bin/rustc");
+    // A release compiler takes `-Z` only so.
+    command.env("RUSTC_BOOTSTRAP", "1");
+    command
 }
 
 fn debian_rust() -> bool {

@@ -1,4 +1,4 @@
-//! Any bytes as a capture file: pcap, pcapng, gzipped or not.
+//! Any bytes as a capture file: pcap, pcapng or snoop, packed by gzip, zstd, lz4 or not at all.
 
 #![no_main]
 
@@ -28,4 +28,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     assert!(reader.progress().read <= data.len() as u64);
+    let contents = reader.contents();
+    assert_eq!(contents.link_types.values().sum::<u64>(), contents.frames);
+    assert_eq!(contents.frames, number);
 });

@@ -11,9 +11,7 @@ use sipobs_fuzz::{Input, check_books, small_engine};
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
-    let link =
-        [LinkType::Ethernet, LinkType::Raw, LinkType::Null, LinkType::Loop, LinkType::Sll, LinkType::Sll2]
-            [usize::from(input.u8() % 6)];
+    let link = LinkType::READ[usize::from(input.u8()) % LinkType::READ.len()];
     let mut engine = small_engine();
     let (mut ms, mut number) = (0, 0);
     while !input.is_empty() {

@@ -12,6 +12,7 @@ use sipobs::privacy::Mask;
 mod check;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod daemon;
+mod memory;
 mod pcap;
 mod run;
 mod spans;
@@ -21,7 +22,7 @@ mod spans;
 enum Exit {
     /// Read and understood.
     Done = 0,
-    /// A file could not be read to its end, an output not written, or a count not accounted for.
+    /// A file could not be read whole, an output not written, or a count not accounted for.
     Partial = 1,
     /// Bad arguments or configuration.
     Usage = 2,
@@ -32,12 +33,14 @@ enum Exit {
 const EXIT_CODES: &str = "\
 Exit status:
   0  read and understood; or, for run, ended by a signal and all handed over
-  1  a file could not be read to its end (what was read is still reported), or
-     an output could not be written or delivered; or, for check --live, the
-     daemon cannot account for everything
+  1  a file could not be read to its end, or held frames that could not be
+     read (what was read is still reported), or an output could not be written
+     or delivered; or, for check --live, the daemon cannot account for
+     everything
   2  bad arguments or configuration
   3  this machine cannot capture: a capability, a kernel feature or an
-     interface is missing; or, for check --live, no daemon answers";
+     interface is missing; for check, also that no interface fits; or, for
+     check --live, no daemon answers";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -109,7 +112,10 @@ impl Settings {
     fn resolve(&self) -> anyhow::Result<Config> {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let mut config = Config::load(self.config.as_deref(), variables)?;
+        let (mut config, warnings) = Config::load(self.config.as_deref(), variables)?;
+        for warning in warnings {
+            let _ = writeln!(io::stderr(), "sipobs: warning: {warning}");
+        }
         if let Some(mask) = self.mask {
             config.privacy.mask = match mask {
                 MaskFlag::Last4 => Mask::Last4,

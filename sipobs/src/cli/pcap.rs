@@ -1,16 +1,19 @@
 //! `sipobs pcap`: capture files in, verdicts out.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sipobs::capture::file::{Fault, Progress, Reader};
-use sipobs::engine::Engine;
-use sipobs::export::{Jsonl, Sink, Summary, Terminal};
+use sipobs::capture::file::{Fault, FileError, Progress, Reader};
+use sipobs::engine::{Counters, Engine};
+use sipobs::export::{Jsonl, ReadFile, Sink, Summary, Terminal};
+use sipobs::tally::Unused;
 use sipobs::timestamp::Timestamp;
 
 use super::spans::{Spans, WhenFull};
-use super::{Colour, Exit, Failure, Settings, say, written};
+use super::{Colour, Exit, Failure, Settings, memory, say, written};
 
 const AFTER: &str = "\
 Several files are read as one capture, in the order given: name the pieces of
@@ -29,7 +32,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Pcap {
-    /// Capture files: pcap or pcapng, also gzipped; `-` is standard input
+    /// Capture files: pcap, pcapng or snoop, also packed by gzip, zstd or lz4; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// How to print
@@ -63,6 +66,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     if !args.port.is_empty() {
         config.stream.ports = args.port.iter().copied().collect();
     }
+    config.limits.memory = config.limits.memory.or_else(memory::for_files);
     let out = io::stdout().lock();
     let mut sink: Box<dyn Sink> = match args.format {
         Format::Text => Box::new(Terminal::new(io::BufWriter::new(out), args.color.look(), args.ladders)),
@@ -72,34 +76,19 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let mut reading = Reading {
         engine: Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?)
             .map_err(Failure::usage)?,
-        spans: Spans::start(&config, WhenFull::Wait).map_err(Failure::usage)?,
-        summary: Summary::default(),
+        spans: Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?,
+        summary: Summary { min_call: config.absent.min_call, ..Summary::default() },
         progress: Show::new(),
         last: Timestamp::default(),
     };
-    let mut exit = Exit::Done;
     for file in &args.files {
-        let mut reader = match Reader::open(file) {
-            Ok(reader) => reader,
-            // Nothing was read yet: a name mistyped is told at once. Later ones cost nothing that was good.
-            Err(error) if matches!(error.fault, Fault::Open(_)) && reading.summary.packets == 0 => {
-                return Err(Failure::usage(error));
-            }
-            Err(error) => {
-                say(&error.into());
-                exit = Exit::Partial;
-                continue;
-            }
-        };
-        match reading.read(&mut reader, &mut *sink) {
+        match reading.file(Reader::open(file), &mut *sink) {
             Ok(()) => {}
-            Err(Stop::File(error)) => {
-                say(&error);
-                exit = Exit::Partial;
-            }
+            Err(Stop::NoFile(error)) => return Err(Failure::usage(error)),
             Err(Stop::Output(error)) => return Ok(written(Err(error))),
         }
     }
+    let exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
     let printed = reading.end(&mut *sink);
     let delivered = reading.spans.is_none_or(Spans::finish);
     match printed {
@@ -118,14 +107,39 @@ struct Reading {
     last: Timestamp,
 }
 
-/// Why reading stopped.
+/// Why no further file is read.
 enum Stop {
-    File(anyhow::Error),
+    NoFile(FileError),
     Output(io::Error),
 }
 
 impl Reading {
-    fn read(&mut self, reader: &mut Reader, sink: &mut dyn Sink) -> Result<(), Stop> {
+    /// Reads one file, however damaged it is, and writes down what it held.
+    fn file(&mut self, reader: Result<Reader, FileError>, sink: &mut dyn Sink) -> Result<(), Stop> {
+        let mut reader = match reader {
+            Ok(reader) => reader,
+            // Nothing was read yet: a name mistyped is told at once. Later ones cost nothing that was good.
+            Err(error) if matches!(error.fault, Fault::Open(_)) && self.summary.files.is_empty() => {
+                return Err(Stop::NoFile(error));
+            }
+            Err(error) => {
+                self.note(ReadFile { name: error.file.clone(), ..ReadFile::default() }, [error]);
+                return Ok(());
+            }
+        };
+        let before = self.engine.counters();
+        let stopped = self.frames(&mut reader, sink).map_err(Stop::Output)?;
+        let after = self.engine.counters();
+
+        let messages = after.messages - before.messages;
+        let file = ReadFile { messages, unread: unread(&reader, &before, &after), ..held(&reader) };
+        let opaque = opaque(&file).map(|fault| FileError { file: file.name.clone(), fault });
+        self.note(file, stopped.into_iter().chain(opaque));
+        Ok(())
+    }
+
+    /// Gives every frame to the engine; what ended it before the end of the file.
+    fn frames(&mut self, reader: &mut Reader, sink: &mut dyn Sink) -> io::Result<Option<FileError>> {
         let result = loop {
             match reader.next() {
                 Ok(Some(frame)) => {
@@ -133,18 +147,28 @@ impl Reading {
                     self.last = frame.time;
                     self.engine.frame(&frame);
                     if let Err(error) = self.drain(sink) {
-                        break Err(Stop::Output(error));
+                        break Err(error);
                     }
                     if self.summary.packets.is_multiple_of(8192) {
                         self.progress.at(reader.progress());
                     }
                 }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(Stop::File(error.into())),
+                Ok(None) => break Ok(None),
+                Err(error) => break Ok(Some(error)),
             }
         };
         self.progress.clear();
         result
+    }
+
+    /// Says what is wrong with a file, and keeps it for the summary.
+    fn note(&mut self, mut file: ReadFile, errors: impl IntoIterator<Item = FileError>) {
+        for error in errors {
+            let fault = error.fault.to_string();
+            file.error = Some(file.error.map_or_else(|| fault.clone(), |first| format!("{first}; {fault}")));
+            say(&error.into());
+        }
+        self.summary.files.push(file);
     }
 
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
@@ -163,11 +187,61 @@ impl Reading {
         self.drain(sink)?;
         let counters = self.engine.counters();
         self.summary.messages = counters.messages;
-        self.summary.not_understood = counters.not_understood();
+        self.summary.not_understood = not_understood(&counters, &self.summary.files);
         self.summary.lost = counters.lost();
+        self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()
     }
+}
+
+/// What a file held, as its reader saw it.
+fn held(reader: &Reader) -> ReadFile {
+    let contents = reader.contents();
+    ReadFile {
+        name: reader.name().to_owned(),
+        first: contents.first,
+        last: contents.last,
+        frames: contents.frames,
+        link_types: contents.link_types.iter().map(|(link, frames)| (link.to_string(), *frames)).collect(),
+        ..ReadFile::default()
+    }
+}
+
+/// Why a frame stays closed that another program, or one with keys, may open.
+const OPAQUE: [Unused; 3] = [Unused::LinkType, Unused::Encrypted, Unused::WifiParts];
+
+/// A file's frames that stay closed; those of link types that the file itself names are told apart.
+fn unread(reader: &Reader, before: &Counters, after: &Counters) -> BTreeMap<String, u64> {
+    let count = |reason| after.packet.unused.of(reason) - before.packet.unused.of(reason);
+    let mut unread: BTreeMap<_, _> =
+        OPAQUE.into_iter().map(|reason| (reason.name().to_owned(), count(reason))).collect();
+    for (link, frames) in reader.contents().unread() {
+        unread.entry(Unused::LinkType.name().to_owned()).and_modify(|others| *others -= frames);
+        unread.insert(link.to_string(), frames);
+    }
+    unread.retain(|_, frames| *frames > 0);
+    unread
+}
+
+fn opaque(file: &ReadFile) -> Option<Fault> {
+    let frames = file.unread.values().sum();
+    let what: Vec<_> =
+        file.unread.iter().map(|(why, frames)| format!("{frames} {}", why.replace('_', " "))).collect();
+    (frames > 0).then(|| Fault::Unread { frames, of: file.frames, what: what.join(", ") })
+}
+
+/// What the engine counted, with link types told apart.
+fn not_understood(counters: &Counters, files: &[ReadFile]) -> BTreeMap<Cow<'static, str>, u64> {
+    let mut reasons: BTreeMap<Cow<'static, str>, _> =
+        counters.not_understood().into_iter().map(|(reason, count)| (reason.into(), count)).collect();
+    for reason in OPAQUE {
+        reasons.remove(reason.name());
+    }
+    for (why, frames) in files.iter().flat_map(|file| &file.unread) {
+        *reasons.entry(why.clone().into()).or_default() += frames;
+    }
+    reasons
 }
 
 /// How far reading has come, on standard error, for files that take long and only for a person.

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use sipobs::capture::Mode;
+use sipobs::capture::{Mode, RingChoice};
+use sipobs::config::socket_address;
 #[cfg(all(feature = "live", target_os = "linux"))]
 use sipobs::{config::Config, export::Look};
 
@@ -13,10 +14,11 @@ use super::{Colour, Exit, Failure, Settings};
 
 const AFTER: &str = "\
 Each verdict is printed as it settles: at most 35 s after the call's BYE, as
-the NOTIFY that tells the outcome may come that late. SIGINT and SIGTERM settle
-what is open as it stands, hand over the spans and end; the programs go with
-the process, also when it is killed. SIGHUP reads the configuration anew, and
-says what takes a restart.
+the NOTIFY that tells the outcome may come that late. At SIGINT and SIGTERM it
+goes on watching while spans and records that wait are handed over, then settles
+what is open as it stands, and ends; a second one cuts that short. The programs
+go with the process, also when it is killed. SIGHUP reads the configuration
+anew, and says what takes a restart; so does a file that changes.
 
 Examples:
   sudo sipobs run -i eth0
@@ -44,8 +46,11 @@ pub(super) struct Run {
     /// How to see received packets
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
+    /// What carries frames from the kernel
+    #[arg(long, value_name = "KIND", value_enum)]
+    ring: Option<RingChoice>,
     /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
     /// What to print
     #[arg(long, value_enum, default_value_t)]
@@ -91,6 +96,9 @@ impl Run {
         if let Some(mode) = self.mode {
             config.capture.mode = mode;
         }
+        if let Some(ring) = self.ring {
+            config.capture.ring = ring;
+        }
         if let Some(address) = self.metrics {
             config.metrics.listen = address;
         }
@@ -118,7 +126,8 @@ impl Run {
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // What is wrong with the arguments is said first: it would be wrong in any build.
-    let _ = (&args.interface, &args.exclude, &args.port, args.mode, args.metrics, args.format, args.color);
+    let Run { interface, exclude, port, mode, ring, metrics, format, color, settings: _ } = args;
+    let _ = (interface, exclude, port, mode, ring, metrics, format, color);
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

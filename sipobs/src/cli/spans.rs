@@ -9,6 +9,8 @@ pub(super) use enabled::{Spans, WhenFull};
 mod enabled {
     use std::io::{self, Write as _};
     use std::sync::Arc;
+    #[cfg(feature = "live")]
+    use std::time::Duration;
 
     use anyhow::Context as _;
     use sipobs::config::{Config, Endpoint};
@@ -21,32 +23,51 @@ mod enabled {
     pub(crate) struct Spans {
         otlp: Otlp,
         url: Endpoint,
-        _runtime: Runtime,
+        runtime: Runtime,
     }
 
     impl Spans {
-        /// Starts the export if one is configured.
-        pub(crate) fn start(config: &Config, when_full: WhenFull) -> anyhow::Result<Option<Self>> {
+        /// Starts the export if one is configured; each of its threads does `first` before anything else.
+        pub(crate) fn start(
+            config: &Config,
+            when_full: WhenFull,
+            first: impl Fn() + Send + Sync + 'static,
+        ) -> anyhow::Result<Option<Self>> {
             let Some(url) = config.otlp.traces_url() else { return Ok(None) };
             let runtime = Builder::new_multi_thread()
                 .worker_threads(1)
                 .thread_name("otlp")
+                .on_thread_start(first)
                 .enable_all()
                 .build()
                 .context("cannot start the OTLP export")?;
             let otlp = Otlp::start(&config.otlp, url.expose(), when_full, runtime.handle())
                 .map_err(|error| anyhow::anyhow!("{}", url.hide(&error.to_string())))?;
-            Ok(Some(Self { otlp, url, _runtime: runtime }))
+            Ok(Some(Self { otlp, url, runtime }))
         }
 
         pub(crate) fn output(&mut self, output: &Output) {
             self.otlp.output(output);
         }
 
-        /// Nothing is captured any more: waits for room from now on, within the bound of a flush.
+        /// The end is near: what waits is tried again at once, and then every now and then.
         #[cfg(feature = "live")]
-        pub(crate) fn end(&mut self) {
-            self.otlp.end();
+        pub(crate) fn hurry(&mut self) {
+            self.otlp.hurry();
+        }
+
+        /// Only the last outputs come now: waits for room from now on, within the bound of a flush, and no longer than
+        /// `silence` for a sign of life from the collector.
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self, silence: Duration) {
+            self.otlp.end(silence);
+        }
+
+        /// Spans that wait, and those that have left the queue before them.
+        #[cfg(feature = "live")]
+        pub(crate) fn waiting(&self) -> (u64, u64) {
+            let counters = self.otlp.counters();
+            (counters.waiting(), counters.handed_over())
         }
 
         /// What has become of them so far.
@@ -75,6 +96,8 @@ mod enabled {
         /// Hands over what is left; says so if some was lost. True if all arrived.
         pub(crate) fn finish(self) -> bool {
             let counters: Arc<Counters> = self.otlp.shutdown();
+            // A name that nobody resolves keeps a thread of the runtime waiting for long.
+            self.runtime.shutdown_background();
             let drops = counters.drops();
             if drops.sum() == 0 {
                 return true;
@@ -115,7 +138,11 @@ mod disabled {
     }
 
     impl Spans {
-        pub(crate) fn start(config: &Config, _when_full: WhenFull) -> anyhow::Result<Option<Self>> {
+        pub(crate) fn start(
+            config: &Config,
+            _when_full: WhenFull,
+            _first: impl Fn() + Send + Sync + 'static,
+        ) -> anyhow::Result<Option<Self>> {
             match config.otlp.traces_url() {
                 None => Ok(None),
                 Some(_) => anyhow::bail!("this build exports no spans: build it with the feature `otlp`"),
@@ -127,7 +154,17 @@ mod disabled {
         }
 
         #[cfg(feature = "live")]
-        pub(crate) fn end(&mut self) {
+        pub(crate) fn hurry(&mut self) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn end(&mut self, _silence: std::time::Duration) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn waiting(&self) -> (u64, u64) {
             match *self {}
         }
 

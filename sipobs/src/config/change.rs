@@ -15,7 +15,7 @@ pub struct Change {
 
 impl Config {
     /// Takes over from `new` what may change while the daemon runs: of `capture` what the running programs can be
-    /// told, the trunks, and causes of one's own. Fields that take a restart stay as they are, and are named every
+    /// told, the trunks, causes of one's own, and when to reload. Fields that take a restart stay as they are, and are named every
     /// time.
     pub fn adopt(&mut self, new: &Self) -> Change {
         let old = self.clone();
@@ -25,9 +25,10 @@ impl Config {
         to.ports.clone_from(&from.ports);
         to.vxlan_ports.clone_from(&from.vxlan_ports);
         to.drop_methods.clone_from(&from.drop_methods);
-        to.linger_ms = from.linger_ms;
+        to.linger = from.linger;
         self.trunk.clone_from(&new.trunk);
         self.diagnosis.clone_from(&new.diagnosis);
+        self.reload.clone_from(&new.reload);
         Change { adopted: old.differing(self), restart: self.differing(new) }
     }
 

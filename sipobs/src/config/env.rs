@@ -3,7 +3,9 @@
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::renamed::with_new_name;
 use super::{Config, ConfigError, otlp};
+use crate::toml_error::without_content;
 
 /// `config`, which `file` gave, with `variables` over it.
 ///
@@ -22,27 +24,51 @@ pub(super) fn over(
     });
 
     for (name, value) in variables {
-        let fail = |message: String| ConfigError::Variable { name: name.clone(), message };
-        if let Some(field) = name.strip_prefix("SIPOBS_") {
-            let mut path: Vec<String> = field.split("__").map(str::to_ascii_lowercase).collect();
-            let Some(key) = path.pop().filter(|_| !path.is_empty()) else { continue };
-            let mut table = &mut file;
-            for section in &path {
-                table = section_of(table, section)
-                    .ok_or_else(|| fail(format!("`{section}` is not a section of keys")))?;
+        let readings = if let Some(field) = name.strip_prefix("SIPOBS_") {
+            let path: Vec<String> = field.split("__").map(str::to_ascii_lowercase).collect();
+            if path.len() < 2 {
+                continue;
             }
-            table.insert(key, value_of(&value));
+            // A key of digits looks like a number.
+            [value_of(&value), Value::String(value)].map(|value| set(file.clone(), &path, value)).to_vec()
         } else if name.starts_with("OTEL_") {
-            let table =
-                section_of(&mut file, "otlp").ok_or_else(|| fail("`otlp` is not a section".into()))?;
-            otlp::variable(table, &name, &value).map_err(fail)?;
+            vec![standard(file.clone(), &name, &value)]
         } else {
             continue;
-        }
+        };
         // Read after each, so that the one at fault is the one named.
-        config = Config::deserialize(file.clone()).map_err(|error| fail(super::discreet(error.message())))?;
+        (config, file) = first_that_fits(readings)
+            .map_err(|message| ConfigError::Variable { name: name.clone(), message })?;
     }
     Ok(config)
+}
+
+/// The first of `readings` that is a configuration, else what is wrong with the first.
+fn first_that_fits(readings: Vec<Result<Table, String>>) -> Result<(Config, Table), String> {
+    let mut results = readings.into_iter().map(|file| {
+        let file = file?;
+        let config = Config::deserialize(file.clone())
+            .map_err(|error| with_new_name(without_content(error.message())))?;
+        Ok((config, file))
+    });
+    let first = results.next().unwrap_or_else(|| Err(String::new()));
+    first.or_else(|error| results.find_map(Result::ok).ok_or(error))
+}
+
+fn set(mut file: Table, path: &[String], value: Value) -> Result<Table, String> {
+    let Some((key, sections)) = path.split_last() else { return Ok(file) };
+    let mut table = &mut file;
+    for section in sections {
+        table = section_of(table, section).ok_or_else(|| format!("`{section}` is not a section of keys"))?;
+    }
+    table.insert(key.clone(), value);
+    Ok(file)
+}
+
+fn standard(mut file: Table, name: &str, value: &str) -> Result<Table, String> {
+    let table = section_of(&mut file, "otlp").ok_or("`otlp` is not a section")?;
+    otlp::variable(table, name, value)?;
+    Ok(file)
 }
 
 fn section_of<'a>(file: &'a mut Table, section: &str) -> Option<&'a mut Table> {

@@ -11,10 +11,11 @@ use crate::{engine, transfer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// What all tables together may take up: a number of bytes, or a text such as `256MiB`. A quarter is for
-    /// TCP connections, a sixteenth for IP fragments, half for calls and transfers; the rest is what memory
-    /// allocation wastes.
-    pub memory: Size,
+    /// What all tables together may take up: a number of bytes, or a text such as `256MiB`. Of its 32 parts
+    /// three are for TCP connections, one is for IP fragments, and all others but one are for calls and transfers. Unless set it
+    /// is 256 MiB for a daemon, and half of what the machine has free for files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
     /// Most lines of one ladder.
     pub ladder: usize,
 }
@@ -23,19 +24,22 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(usize);
 
+/// What a daemon's tables may take up unless it is set.
+const DEFAULT: Size = Size(256 << 20);
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: Size(256 << 20), ladder: transfer::Limits::default().ladder }
+        Self { memory: None, ladder: transfer::Limits::default().ladder }
     }
 }
 
 impl Limits {
     /// Divides the memory among the tables of an engine.
     pub(super) fn divide(self, engine: &mut engine::Config) {
-        let memory = self.memory.bytes();
-        engine.packet.max_fragment_bytes = memory / 16;
-        engine.stream.max_bytes = memory / 4;
-        engine.transfer.limits = transfer::Limits { bytes: memory / 2, ladder: self.ladder };
+        let part = self.memory.unwrap_or(DEFAULT).bytes() / 32;
+        engine.packet.max_fragment_bytes = part;
+        engine.stream.max_bytes = 3 * part;
+        engine.transfer.limits = transfer::Limits { bytes: 27 * part, ladder: self.ladder };
     }
 }
 
@@ -132,7 +136,7 @@ mod tests {
             ("memory = \"1048576\"", 1 << 20),
         ] {
             let limits: Limits = toml::from_str(text).unwrap();
-            assert_eq!(limits.memory.bytes(), bytes, "{text}");
+            assert_eq!(limits.memory.map(Size::bytes), Some(bytes), "{text}");
             let again: Limits = toml::from_str(&toml::to_string(&limits).unwrap()).unwrap();
             assert_eq!(again, limits, "{text}");
         }
@@ -150,7 +154,7 @@ mod tests {
         let of = |engine: &engine::Config| {
             engine.packet.max_fragment_bytes + engine.stream.max_bytes + engine.transfer.limits.bytes
         };
-        assert!(of(&engine) <= Limits::default().memory.bytes());
+        assert!(of(&engine) <= DEFAULT.bytes());
         assert_eq!(engine, defaults, "an engine without a configuration has the same limits");
     }
 }

@@ -6,34 +6,41 @@
 //! `[section]`; the standard `OTEL_*` variables set `[otlp]`.
 
 use std::fmt;
-use std::io::Read as _;
+use std::fs::Metadata;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::capture;
 use crate::engine;
+use crate::files;
 use crate::link::LinkConfig;
 use crate::packet;
 use crate::privacy::{Mask, Privacy, PrivacyError};
 use crate::stream;
+use crate::toml_error;
 use crate::transfer::absent::AbsentConfig;
 use crate::transfer::ratio::RatioConfig;
 use crate::transfer::{self, Timers};
 use crate::trunk::TrunkConfig;
 
+mod address;
 mod change;
 mod env;
 mod limits;
 mod otlp;
+mod renamed;
+mod secret;
 
+pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
 pub use otlp::{Endpoint, OtlpConfig, Protocol};
+pub use secret::Secret;
 
-/// Of a file; as many trunks as there may be take no more.
-const MOST_BYTES: u64 = 4 << 20;
+pub use crate::toml_error::TomlError;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +74,8 @@ pub struct Config {
     pub state: StateConfig,
     /// Causes of your own.
     pub diagnosis: DiagnosisConfig,
+    /// When the daemon reads all this anew.
+    pub reload: ReloadConfig,
     /// The peers that have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trunk: Vec<TrunkConfig>,
@@ -98,13 +107,17 @@ pub struct JsonlConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served: an IP address and a port.
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
+    /// Names of this host that requests by loopback may be for, beside `localhost` and loopback addresses: a proxy's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), hosts: Vec::new() }
     }
 }
 
@@ -120,6 +133,22 @@ pub struct DiagnosisConfig {
     rows: Option<String>,
 }
 
+/// When the daemon reads its configuration anew. SIGHUP always asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadConfig {
+    /// The time between two looks at the configuration file and the causes. What has changed, and is the same at the next
+    /// look, is taken up. 0: not looked at.
+    #[serde(with = "crate::duration")]
+    pub every: Duration,
+}
+
+impl Default for ReloadConfig {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(5) }
+    }
+}
+
 /// What the daemon keeps across restarts: each trunk's REFER ratio, which takes days to learn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,56 +156,14 @@ pub struct StateConfig {
     /// The file. Without one, every start learns anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Seconds between two writes.
-    pub every_s: u32,
+    /// The time between two writes.
+    #[serde(with = "crate::duration")]
+    pub every: Duration,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { path: None, every_s: 60 }
-    }
-}
-
-/// A value that is never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Secret(String);
-
-/// What is shown in its place, and so is none.
-const HIDDEN: &str = "(hidden)";
-
-impl TryFrom<String> for Secret {
-    type Error = &'static str;
-
-    fn try_from(value: String) -> Result<Self, Self::Error> {
-        if value == HIDDEN {
-            return Err("`(hidden)` is what `sipobs config` shows in place of a secret");
-        }
-        Ok(Self(value))
-    }
-}
-
-impl Secret {
-    /// Keeps `value`.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(HIDDEN)
+        Self { path: None, every: Duration::from_secs(60) }
     }
 }
 
@@ -192,18 +179,12 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// The file is not TOML, or holds what no field takes.
-    #[error("{}:{line}:{column}: {}{message}", path.display(), Field(field))]
+    #[error("{}:{error}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column in characters, from 1.
-        column: usize,
-        /// The field by its path, or empty.
-        field: String,
-        /// What is wrong.
-        message: String,
+        /// Line, column, field, and what is wrong.
+        error: TomlError,
     },
     /// A variable holds what its field does not take, or names none.
     #[error("environment variable {name}: {message}")]
@@ -218,16 +199,12 @@ pub enum ConfigError {
     Together(String),
 }
 
-struct Field<'a>(&'a str);
-
-impl fmt::Display for Field<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "{}: ", self.0) }
-    }
-}
-
 impl Config {
-    /// The defaults, the file at `path` if one is given, and `variables` over it.
+    /// The longest file that is read, in bytes; as many trunks as there may be take no more.
+    pub const MOST_BYTES: u64 = 4 << 20;
+
+    /// The defaults, the file at `path` if one is given, and `variables` over it; and what its reader should know of
+    /// the files.
     ///
     /// # Errors
     ///
@@ -235,19 +212,43 @@ impl Config {
     pub fn load(
         path: Option<&Path>,
         variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let text = match path {
-            Some(path) => read(path)?,
-            None => String::new(),
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut warnings = Vec::new();
+        let (config, file) = match path {
+            Some(path) => {
+                let (text, metadata) = read(path)?;
+                let wrong = |error: TomlError| {
+                    let message = renamed::with_new_name(error.message);
+                    ConfigError::File { path: path.to_owned(), error: TomlError { message, ..error } }
+                };
+                // Read once as it stands, so that an error points into the file; then as a table to lay the
+                // environment over.
+                let config: Self = toml_error::read(&text).map_err(wrong)?;
+                warnings.extend(config.secrets().filter_map(|field| Warning::of(path, &metadata, field)));
+                (config, toml_error::read(&text).map_err(wrong)?)
+            }
+            None => Default::default(),
         };
-        // Read once as it stands, so that an error points into the file; then as a table to lay the
-        // environment over.
-        let config = parse(path.unwrap_or(Path::new("")), &text)?;
-        let mut config = env::over(config, toml::from_str(&text).unwrap_or_default(), variables)?;
+        let mut config = env::over(config, file, variables)?;
         if let Some(path) = &config.diagnosis.path {
-            config.diagnosis.rows = Some(read(path)?);
+            config.diagnosis.rows = Some(read(path)?.0);
         }
-        Ok(config)
+        // One that is missing is told where it is used.
+        let key = config.otlp.client_key.as_deref().and_then(|key| Some((key, key.metadata().ok()?)));
+        warnings.extend(key.and_then(|(path, metadata)| Warning::of(path, &metadata, "otlp.client_key")));
+        Ok((config, warnings))
+    }
+
+    /// Fields that hold a secret.
+    fn secrets(&self) -> impl Iterator<Item = &'static str> {
+        let hides = |url: &Option<Endpoint>| url.as_ref().is_some_and(Endpoint::holds_secret);
+        let fields = [
+            ("privacy.key", self.privacy.key.is_some()),
+            ("otlp.headers", !self.otlp.headers.is_empty()),
+            ("otlp.endpoint", hides(&self.otlp.endpoint)),
+            ("otlp.traces_endpoint", hides(&self.otlp.traces_endpoint)),
+        ];
+        fields.into_iter().filter_map(|(field, is_there)| is_there.then_some(field))
     }
 
     /// The engine's part.
@@ -288,7 +289,14 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let together = |error: &dyn fmt::Display| ConfigError::Together(error.to_string());
         self.privacy().map_err(|error| together(&error))?;
-        transfer::Rules::new(&self.engine().transfer).map_err(|error| together(&error))?;
+        transfer::Rules::new(&self.engine().transfer).map_err(|error| {
+            match (&error, &self.diagnosis.path) {
+                (transfer::ConfigError::Diagnosis(error), Some(path)) => {
+                    together(&format_args!("diagnosis.path: {}: {error}", path.display()))
+                }
+                _ => together(&error),
+            }
+        })?;
         match self.otlp.traces_url() {
             Some(url) if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) => {
                 Err(together(&format_args!("otlp.endpoint: {url}: does not begin with http:// or https://")))
@@ -307,49 +315,32 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
-    let read = || {
-        let mut text = String::new();
-        std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(std::io::Error::other(format!("longer than {} KiB", MOST_BYTES >> 10)));
-        }
-        Ok(text)
-    };
-    read().map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+fn read(path: &Path) -> Result<(String, Metadata), ConfigError> {
+    files::read_text(path, Config::MOST_BYTES)
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), error })
 }
 
-fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    let fail = |field: String, error: &toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or(text);
-        ConfigError::File {
-            path: path.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before.rsplit('\n').next().unwrap_or("").chars().count() + 1,
-            field,
-            message: discreet(error.message()),
-        }
-    };
-    let deserializer = toml::Deserializer::parse(text).map_err(|error| fail(String::new(), &error))?;
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let field = error.path().to_string();
-        fail(if field == "." { String::new() } else { field }, error.inner())
-    })
+/// What is no error, and yet not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A secret stands where everybody can read it.
+    #[error(
+        "{}: everybody on this host can read it, and it holds a secret ({field}): chmod o-r",
+        path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// The secret's field.
+        field: &'static str,
+    },
 }
 
-/// A complaint without the value that it is about, where that may be a secret put in the wrong place.
-fn discreet(message: &str) -> String {
-    for (before, after) in [("string \"", "\", expected"), ("unknown variant `", "`, expected")] {
-        if let (Some(from), Some(to)) = (message.find(before), message.rfind(after)) {
-            let value = from + before.len()..to;
-            let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/' | '.');
-            if message.get(value.clone()).is_some_and(|it| it.len() > 20 || !it.chars().all(harmless)) {
-                return format!("{}***{}", &message[..value.start], &message[to..]);
-            }
-        }
+impl Warning {
+    /// About a file that holds a secret.
+    fn of(path: &Path, metadata: &Metadata, field: &'static str) -> Option<Self> {
+        files::is_public(metadata).then(|| Self::Exposed { path: path.to_owned(), field })
     }
-    message.to_owned()
 }
 
 #[cfg(test)]
@@ -359,7 +350,8 @@ mod tests {
     fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Config::load(Some(file.path()), variables.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())))
+        let variables = variables.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()));
+        Config::load(Some(file.path()), variables).map(|(config, _)| config)
     }
 
     fn complaint(text: &str, variables: &[(&str, &str)]) -> String {
@@ -414,7 +406,92 @@ mod tests {
             }
         }
         let text = complaint("[otlp]\nprotocol = \"gprc\"", &[]);
-        assert!(text.contains("unknown variant `gprc`, expected `grpc` or `http/protobuf`"), "{text}");
+        assert!(
+            text.contains("2:12: otlp.protocol: unknown value, expected `grpc` or `http/protobuf`"),
+            "{text}"
+        );
+    }
+
+    /// Whatever stands in a field's place: a secret there is shown in no complaint.
+    #[test]
+    fn no_complaint_shows_a_value() {
+        let everything = "[privacy]\nkey = \"0123456789abcdef\"\n[jsonl]\npath = \"x\"\n[state]\npath = \"x\"\n[diagnosis]\npath = \
+                          \"x\"\n[otlp]\nendpoint = \"http://c\"\ntraces_endpoint = \"http://c\"\ncertificate = \"x\"\nclient_certificate = \
+                          \"x\"\nclient_key = \"x\"\nheaders = { a = \"b\" }\n[[trunk]]\nname = \"t\"\nhost = [\"*\"]\ncidr = [\"::/0\"]\n\
+                          header = [\"x\"]\nuser_agent = [\"x\"]\nexpect = \"refer\"\n";
+        let config: Config = toml::from_str(everything).unwrap();
+        let mut fields = 0;
+        for (section, keys) in toml::Table::try_from(&config).unwrap() {
+            let keys = keys.as_array().map_or(Some(&keys), |entries| entries.first());
+            for key in keys.unwrap().as_table().unwrap().keys() {
+                fields += 1;
+                let header = if section == "trunk" { "[[trunk]]".to_owned() } else { format!("[{section}]") };
+                for value in [
+                    "\"q5553331234\"",
+                    "5553331234",
+                    "555.3331234",
+                    "[\"q5553331234\"]",
+                    "{ key = 5553331234 }",
+                ] {
+                    let variable = format!("SIPOBS_{section}__{key}").to_uppercase();
+                    let results =
+                        [load(&format!("{header}\n{key} = {value}\n"), &[]), load("", &[(&variable, value)])];
+                    for error in results.into_iter().filter_map(Result::err).map(|error| error.to_string()) {
+                        // A file that is named and can't be read is named.
+                        let shown = error.contains("5553331234") || error.contains("555.333");
+                        assert!(
+                            !shown || key.ends_with("path") || error.contains("cannot be read"),
+                            "{section}.{key} = {value}: {error}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(fields > 60, "{fields} fields");
+    }
+
+    #[test]
+    fn a_key_of_digits_is_a_key() {
+        let variables =
+            [("SIPOBS_PRIVACY__KEY", "0x1234567890abcdef"), ("SIPOBS_OTLP__HEADERS__TOKEN", "12345678")];
+        let config = load("", &variables).unwrap();
+        assert_eq!(config.privacy.key.unwrap().expose(), "0x1234567890abcdef");
+        assert_eq!(config.otlp.headers["token"].expose(), "12345678");
+        let complaint = complaint("", &[("SIPOBS_OTLP__HEADERS", "12345678")]);
+        assert!(complaint.contains("a table of names and secrets"), "{complaint}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_that_everybody_can_read_draws_a_warning() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (file, key) = (dir.path().join("sipobs.toml"), dir.path().join("key.pem"));
+        let warnings = |text: &str, mode, variables: &[(&str, &str)]| -> Vec<String> {
+            for (file, text) in [(&file, text), (&key, "")] {
+                std::fs::write(file, text).unwrap();
+                std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            let variables = variables.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()));
+            let (_, warnings) = Config::load(Some(&file), variables).unwrap();
+            warnings.iter().map(ToString::to_string).collect()
+        };
+        let all = format!(
+            "[privacy]\nkey = \"q5ecret\"\n[otlp]\nheaders = {{ a = \"q5ecret\" }}\nendpoint = \"http://q5ecret@c\"\nclient_key = {key:?}\n"
+        );
+        let found = warnings(&all, 0o644, &[]);
+        for (warning, field) in
+            found.iter().zip(["privacy.key", "otlp.headers", "otlp.endpoint", "otlp.client_key"])
+        {
+            assert!(
+                warning.contains(field) && warning.contains("chmod o-r") && !warning.contains("q5"),
+                "{warning}"
+            );
+        }
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert_eq!(warnings(&all, 0o640, &[]), [""; 0]);
+        let nothing_secret = "[otlp]\nendpoint = \"http://c\"";
+        assert_eq!(warnings(nothing_secret, 0o644, &[("SIPOBS_PRIVACY__KEY", "q5ecret")]), [""; 0]);
     }
 
     #[test]
@@ -468,9 +545,19 @@ mod tests {
     #[test]
     fn a_variable_that_does_not_fit_is_named() {
         let text = complaint("", &[("SIPOBS_METRICS__LISTEN", "here")]);
-        assert!(text.starts_with("environment variable SIPOBS_METRICS__LISTEN: "), "{text}");
+        assert!(text.starts_with("environment variable SIPOBS_METRICS__LISTEN: not an IP address"), "{text}");
+        let config = load("", &[("SIPOBS_METRICS__LISTEN", "2001:db8::7:9464")]).unwrap();
+        assert_eq!(config.metrics.listen.to_string(), "[2001:db8::7]:9464");
         let text = complaint("", &[("SIPOBS_METRICS__PORT", "5")]);
         assert!(text.contains("SIPOBS_METRICS__PORT: unknown field `port`"), "{text}");
+    }
+
+    #[test]
+    fn a_name_may_look_like_a_number() {
+        let config = load("", &[("SIPOBS_OTLP__NODE", "101"), ("SIPOBS_OTLP__QUEUE", "5")]).unwrap();
+        assert_eq!((config.otlp.node.as_str(), config.otlp.queue), ("101", 5));
+        let text = complaint("", &[("SIPOBS_OTLP__QUEUE", "-1")]);
+        assert!(text.contains("SIPOBS_OTLP__QUEUE: invalid value: integer, expected"), "{text}");
     }
 
     #[test]
@@ -495,7 +582,7 @@ mod tests {
         assert_eq!(otlp.protocol, Protocol::HttpProtobuf);
         assert_eq!(otlp.headers["authorization"].expose(), "Bearer x");
         assert_eq!(otlp.headers["tenant"].expose(), "a");
-        assert_eq!(otlp.timeout_ms, 2500);
+        assert_eq!(otlp.timeout, Duration::from_millis(2500));
         assert_eq!(otlp.service_name, "right");
         assert_eq!(otlp.resource["deployment.environment.name"], "lab");
         assert!(!otlp.resource.contains_key("service.name"));

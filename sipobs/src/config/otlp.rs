@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
@@ -23,14 +25,16 @@ pub struct OtlpConfig {
     pub traces_endpoint: Option<Endpoint>,
     /// `grpc` or `http/protobuf`.
     pub protocol: Protocol,
-    /// Longest time for one request, in milliseconds.
-    pub timeout_ms: u64,
+    /// Longest time for one request.
+    #[serde(with = "crate::duration")]
+    pub timeout: Duration,
     /// Spans waiting at most; those beyond are dropped and counted.
     pub queue: usize,
     /// Spans in one request at most.
     pub batch: usize,
-    /// Longest time to hand over what is left when sipobs ends, in milliseconds.
-    pub flush_ms: u64,
+    /// Longest time to hand over what is left when sipobs ends.
+    #[serde(with = "crate::duration")]
+    pub flush: Duration,
     /// File of the authority that signed the collector's certificate (PEM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
@@ -46,6 +50,7 @@ pub struct OtlpConfig {
     /// a clash. The host name if empty.
     pub node: String,
     /// Headers of each request.
+    #[serde(deserialize_with = "super::secret::by_name")]
     pub headers: BTreeMap<String, Secret>,
     /// Further resource attributes.
     pub resource: BTreeMap<String, String>,
@@ -70,10 +75,10 @@ impl Default for OtlpConfig {
             endpoint: None,
             traces_endpoint: None,
             protocol: Protocol::default(),
-            timeout_ms: 10_000,
+            timeout: Duration::from_secs(10),
             queue: 16_384,
             batch: 512,
-            flush_ms: 5_000,
+            flush: Duration::from_secs(5),
             certificate: None,
             client_certificate: None,
             client_key: None,
@@ -135,6 +140,19 @@ impl Endpoint {
         &self.0
     }
 
+    /// Whether its host is an IP address, and no name to be resolved.
+    pub fn is_numeric(&self) -> bool {
+        let rest = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let host = authority.rsplit('@').next().unwrap_or(authority);
+        host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    }
+
+    /// Whether there is something in it that is not shown.
+    pub(super) fn holds_secret(&self) -> bool {
+        self.hide(&self.0) != self.0
+    }
+
     /// `text` without what is not shown of this address.
     pub fn hide(&self, text: &str) -> String {
         let from = self.0.find("://").map_or(0, |at| at + 3);
@@ -186,7 +204,7 @@ pub(super) fn variable(table: &mut Table, name: &str, value: &str) -> Result<(),
         "ENDPOINT" => ("traces_endpoint", value.into()),
         "PROTOCOL" => ("protocol", value.into()),
         "TIMEOUT" => match value.parse::<i64>() {
-            Ok(ms) if ms > 0 => ("timeout_ms", ms.into()),
+            Ok(ms) if ms > 0 => ("timeout", format!("{ms}ms").into()),
             _ => return Err("not a number of milliseconds".into()),
         },
         "CERTIFICATE" => ("certificate", value.into()),
@@ -266,6 +284,19 @@ mod tests {
             let endpoint = Some(Endpoint::new(url));
             let config = OtlpConfig { endpoint, protocol: Protocol::HttpProtobuf, ..OtlpConfig::default() };
             assert_eq!(config.traces_url().unwrap().expose(), traces);
+        }
+    }
+
+    #[test]
+    fn an_address_takes_no_resolver() {
+        for numeric in
+            ["http://127.0.0.1:4317", "https://me:x@[::1]:4317/v1?a", "192.0.2.1", "http://[2001:db8::1]/"]
+        {
+            assert!(Endpoint::new(numeric).is_numeric(), "{numeric}");
+        }
+        for name in ["http://localhost:4317", "https://127.0.0.1.example", "http://127.0.0.1@c:4317", "c", ""]
+        {
+            assert!(!Endpoint::new(name).is_numeric(), "{name}");
         }
     }
 

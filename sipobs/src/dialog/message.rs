@@ -92,7 +92,7 @@ impl Leg {
         // At a forking proxy only what goes back to the caller is the answer: a branch's failure is not.
         let relayed = self.is_relayed() && wire.dst.ip() != self.hosts.0;
         let invite = self.invite.as_mut()?;
-        invite.heard.first(wire.time);
+        invite.heard = true;
         if let Some(known) = invite.answer() {
             // A 2xx beats a failure (§16.7 step 5); nothing beats a 2xx.
             if known.status < 300 || !(200..300).contains(&status) {

@@ -28,7 +28,7 @@ pub(super) fn request(known: &mut Transactions, by: Side, cseq: CSeq, branch: Br
     if known.len() == KEPT {
         known.remove(0);
     }
-    known.push(Transaction { by, cseq, branch, copies: 1, status: 0 });
+    known.push(Transaction::new(by, cseq, branch));
     true
 }
 
@@ -45,7 +45,7 @@ pub(super) fn response(known: &mut Transactions, by: Side, cseq: CSeq, status: u
 
 /// How many copies of a request one hop has sent.
 pub(crate) fn copies(leg: &Leg, by: Side, cseq: CSeq) -> u32 {
-    let known = leg.transactions.iter().find(|known| known.by == by && known.cseq == cseq);
+    let known = leg.transactions.iter().find(|known| known.is(by, cseq));
     known.map_or(1, |known| u32::from(known.copies))
 }
 
@@ -55,7 +55,7 @@ pub(crate) const fn is_challenge(status: u16) -> bool {
 }
 
 fn find(known: &mut Transactions, by: Side, cseq: CSeq) -> Option<&mut Transaction> {
-    known.iter_mut().rev().find(|known| known.by == by && known.cseq == cseq)
+    known.iter_mut().rev().find(|known| known.is(by, cseq))
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ pub struct Jsonl<W: Write> {
 }
 
 impl<W: Write> Jsonl<W> {
+    /// What every line begins with.
+    pub const BEGINNING: &str = "{\"kind\":\"";
+
     /// Writes to `out`; early notices only if `notices`.
     pub fn new(out: W, notices: bool) -> Self {
         Self { out, buffer: Vec::with_capacity(BUFFER), rest: 0, notices }
@@ -131,6 +134,7 @@ mod tests {
         let text = lines(false, &[Output::Transfer(Box::new(samples::busy())), samples::notice()]);
         assert_eq!(text.lines().count(), 1, "a notice is not printed unless asked for");
         assert!(text.starts_with(r#"{"kind":"transfer","call_id":"#), "{text}");
+        assert!(text.starts_with(Jsonl::<Vec<u8>>::BEGINNING), "{text}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["outcome"], "busy");
         assert_eq!(value["quality"]["midcall"], 0);
@@ -152,7 +156,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             "{\"kind\":\"summary\",\"packets\":0,\"messages\":0,\"calls\":0,\"transfers\":{},\
-             \"not_understood\":{},\"lost\":{}}\n"
+             \"not_understood\":{},\"lost\":{},\"files\":[]}\n"
         );
     }
 

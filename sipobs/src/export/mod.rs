@@ -23,7 +23,7 @@ mod words;
 
 pub use jsonl::Jsonl;
 pub use style::{Look, clean};
-pub use summary::Summary;
+pub use summary::{ReadFile, Summary};
 pub use terminal::Terminal;
 
 /// Where outputs are written, one after another.

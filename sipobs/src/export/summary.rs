@@ -1,10 +1,13 @@
 //! The last line of an offline run: what was read, what was found, what was not understood and what was lost.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::record::{Method, Outcome, Output, ReferAbsent};
+use crate::timestamp::Timestamp;
 
 /// Totals of one run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,21 +22,56 @@ pub struct Summary {
     /// Settled attempts by outcome.
     pub transfers: BTreeMap<Outcome, u64>,
     /// What was seen and could not be read, by reason.
-    pub not_understood: BTreeMap<&'static str, u64>,
+    pub not_understood: BTreeMap<Cow<'static, str>, u64>,
     /// What was known to be there and not seen, by where it was lost.
     pub lost: BTreeMap<&'static str, u64>,
+    /// When the first call was let go of for want of memory although it was up: from then on a transfer may be missing, or
+    /// told without its call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evicted_since: Option<Timestamp>,
+    /// What each file held, in the order of the command line.
+    pub files: Vec<ReadFile>,
     /// Settled attempts by outcome and method, for the table.
     #[serde(skip)]
     pub by_method: BTreeMap<(Outcome, Method), u64>,
-    /// Answered calls of 10 s or more that ended without any transfer.
+    /// Answered calls that ended without any transfer, of those that are long enough to ask.
     #[serde(skip)]
     pub refer_absent: u64,
+    /// How long that is, in seconds.
+    #[serde(skip)]
+    pub min_call: Duration,
     /// Alerts raised.
     #[serde(skip)]
     pub alerts: u64,
 }
 
+/// What one file held.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReadFile {
+    /// The file as it was named, `-` for standard input.
+    pub name: String,
+    /// When its first frame was captured.
+    pub first: Option<Timestamp>,
+    /// When its last frame was.
+    pub last: Option<Timestamp>,
+    /// Frames read.
+    pub frames: u64,
+    /// SIP messages that these completed.
+    pub messages: u64,
+    /// Frames by link type.
+    pub link_types: BTreeMap<String, u64>,
+    /// Those of them that stayed closed, by link type or other reason.
+    pub unread: BTreeMap<String, u64>,
+    /// Why not all of it could be read.
+    pub error: Option<String>,
+}
+
 impl Summary {
+    /// Whether all that the files hold was read, whatever it was.
+    pub fn all_read(&self) -> bool {
+        self.files.iter().all(|file| file.error.is_none())
+    }
+
     /// Counts one output.
     pub fn count(&mut self, output: &Output) {
         match output {

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
 use super::words::{self, Tone};
 use super::{Sink, Summary, ladder};
@@ -206,8 +208,11 @@ fn totals(look: Look, summary: &Summary) -> String {
     let attempts: u64 = summary.transfers.values().sum();
     if attempts > 0 {
         table(look, summary, &mut out);
-    } else {
+    } else if summary.all_read() {
         look.paint(&mut out, BOLD, "No transfer was seen in this capture.\n");
+    } else {
+        let said = "Whether there was a transfer cannot be told: not all of the capture could be read.";
+        look.paragraph(&mut out, BAD.bold(), 0, said);
     }
     out.push('\n');
     let read = format!(
@@ -217,26 +222,39 @@ fn totals(look: Look, summary: &Summary) -> String {
         counted(summary.calls, "ended call"),
     );
     look.paragraph(&mut out, PLAIN, 0, &read);
+    for file in &summary.files {
+        if let Some(error) = &file.error {
+            look.paragraph(&mut out, BAD, 0, &clean(&format!("Not all of {} was read: {error}.", file.name)));
+        }
+    }
     if summary.refer_absent > 0 {
         let said = format!(
-            "{} of 10 s or more without any transfer.",
-            counted(summary.refer_absent, "answered call")
+            "{} of {} or more without any transfer.",
+            counted(summary.refer_absent, "answered call"),
+            humantime::format_duration(summary.min_call)
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
-    for (what, counts, style) in
-        [("Not understood", &summary.not_understood, DOUBT), ("Lost", &summary.lost, BAD)]
-    {
+    let not_understood = summary.not_understood.iter().map(|(name, &n)| (&**name, n)).collect::<Vec<_>>();
+    let lost = summary.lost.iter().map(|(name, &n)| (*name, n)).collect();
+    for (what, counts, style) in [("Not understood", not_understood, DOUBT), ("Lost", lost, BAD)] {
         let named: Vec<_> = counts
             .iter()
-            .filter(|&(_, &n)| n > 0)
-            .map(|(name, &n)| format!("{} {}", grouped(n), name.replace('_', " ")))
+            .filter(|&&(_, n)| n > 0)
+            .map(|&(name, n)| format!("{} {}", grouped(n), name.replace('_', " ")))
             .collect();
         if named.is_empty() {
             look.paragraph(&mut out, PLAIN, 0, &format!("{what}: nothing."));
         } else {
             look.paragraph(&mut out, style, 0, &format!("{what}: {}.", named.join(", ")));
         }
+    }
+    if let Some(since) = summary.evicted_since {
+        let said = format!(
+            "From {since} on there was not room for every call: transfers may be missing, or told without their \
+             calls. More memory helps: [limits] memory."
+        );
+        look.paragraph(&mut out, BAD, 0, &said);
     }
     out
 }
@@ -253,7 +271,7 @@ fn table(look: Look, summary: &Summary, out: &mut String) {
     }
     look.paint(out, BOLD, &head);
     out.push('\n');
-    look.paint(out, DIM, &"─".repeat(head.chars().count()));
+    look.paint(out, DIM, &"─".repeat(head.width()));
     out.push('\n');
     for &outcome in summary.transfers.keys() {
         let style = match words::tone(outcome) {
@@ -290,7 +308,12 @@ mod tests {
 
     fn shown(outputs: &[Output]) -> String {
         let mut bytes = Vec::new();
-        let mut summary = Summary { packets: 1204, messages: 96, ..Summary::default() };
+        let mut summary = Summary {
+            packets: 1204,
+            messages: 96,
+            min_call: std::time::Duration::from_secs(10),
+            ..Summary::default()
+        };
         let mut sink = Terminal::new(&mut bytes, Look::default(), false);
         for output in outputs {
             summary.count(output);

@@ -37,7 +37,7 @@ pub(crate) use when::When;
 
 /// What the tables around a leg need for it, about: its places by Call-ID, called number and caller, its timer, its
 /// node in the ledger, and what memory allocation adds. Held against what is really taken in `tests/budget.rs`.
-pub(crate) const OVERHEAD: usize = 272;
+pub(crate) const OVERHEAD: usize = 230;
 /// What one place in the index of legs needs.
 pub(crate) const PLACE: usize = 64;
 /// Legs under one Call-ID: B2BUAs that keep it, and hostile ones.
@@ -92,7 +92,7 @@ pub(crate) struct NewLeg<'a> {
 /// Whose share a leg counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Owner {
-    /// Its caller's: nobody else has said anything, or nobody who was heard before.
+    /// Its caller's: nobody else has said anything.
     Caller(IpAddr),
     /// That of the two hosts that hold it.
     Pair(Pair),
@@ -109,8 +109,10 @@ enum Class {
     Early,
     /// Its caller acknowledges an answer that was not seen, or only one side speaks of it.
     OneSided,
-    /// Up, between hosts of which no whole dialog was seen: all that is known of it can be sent from one forger.
+    /// Up, between hosts of which no whole dialog was seen: all that is known of it can be sent by one forger.
     Unproven,
+    /// It was up.
+    Ended,
     /// Up.
     Confirmed,
     /// Up, with a transfer under way.
@@ -125,7 +127,7 @@ impl Legs {
             by_call_id: HashTable::new(),
             hasher: Keyed::default(),
             born: 0,
-            ledger: Ledger::new(bytes, Class::Confirmed as u8),
+            ledger: Ledger::new(bytes, Class::Unproven as u8, Class::Ended as u8),
             pairs: Pairs::default(),
             surplus: None,
         }
@@ -137,8 +139,8 @@ impl Legs {
     }
 
     /// Bytes that they take up, and that they may take up.
-    pub(crate) const fn bytes(&self) -> (usize, usize) {
-        (self.ledger.bytes(), self.ledger.limit())
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        (self.ledger.bytes() + self.beside(), self.ledger.limit())
     }
 
     pub(crate) fn get(&self, id: LegId) -> Option<&Leg> {
@@ -268,16 +270,29 @@ impl Legs {
     }
 
     /// The leg to drop before the next message, and why.
-    pub(crate) fn crowded(&self) -> Option<(EvictionReason, LegId)> {
+    pub(crate) fn crowded(&mut self) -> Option<(EvictionReason, LegId)> {
         if let Some(id) = self.surplus.filter(|id| self.get(*id).is_some()) {
             return Some((EvictionReason::CallId, id));
         }
-        let (reason, slot) = self.ledger.crowded()?;
-        let reason = match reason {
-            Reason::Room => EvictionReason::Room,
-            Reason::Share => EvictionReason::Share,
-        };
-        Some((reason, self.slab.get(slot)?.id))
+        loop {
+            let (reason, slot) = self.ledger.crowded(self.beside())?;
+            let leg = self.slab.get(slot)?;
+            // Another leg may have shown since that its hosts are no forger's.
+            if class(leg) == Class::Unproven && self.pairs.is_proven(leg.pair()) {
+                self.settle(leg.id);
+                continue;
+            }
+            let reason = match reason {
+                Reason::Room => EvictionReason::Room,
+                Reason::Share => EvictionReason::Share,
+            };
+            return Some((reason, leg.id));
+        }
+    }
+
+    /// Bytes that are taken up beside the legs: every other leg of a flood may come from a host of its own.
+    fn beside(&self) -> usize {
+        self.pairs.bytes()
     }
 
     /// Forgets a leg.
@@ -405,8 +420,8 @@ fn standing(leg: &Leg) -> Standing<Owner> {
     let class = class(leg);
     let owner = match class {
         Class::Transferring => None,
-        Class::Confirmed => Some(Owner::Pair(leg.pair())),
-        Class::Unanswered | Class::Failed | Class::Early | Class::OneSided | Class::Unproven => {
+        Class::Unproven | Class::Ended | Class::Confirmed => Some(Owner::Pair(leg.pair())),
+        Class::Unanswered | Class::Failed | Class::Early | Class::OneSided => {
             Some(Owner::Caller(leg.hosts.0))
         }
     };
@@ -418,11 +433,12 @@ fn class(leg: &Leg) -> Class {
     if leg.is_confirmed_by_both() {
         return match () {
             () if leg.call.transferring => Class::Transferring,
-            () if leg.in_proven_pair => Class::Confirmed,
-            () => Class::Unproven,
+            () if !leg.in_proven_pair => Class::Unproven,
+            () if leg.bye.is_set() => Class::Ended,
+            () => Class::Confirmed,
         };
     }
-    let heard = leg.callee.heard || leg.invite.as_ref().is_some_and(|invite| invite.heard.is_set());
+    let heard = leg.callee.heard || leg.invite.as_ref().is_some_and(|invite| invite.heard);
     match () {
         () if leg.is_confirmed() => Class::OneSided,
         () if !heard => Class::Unanswered,
@@ -451,21 +467,4 @@ const fn half(hash: u64) -> u32 {
 const fn whole(half: u32) -> u64 {
     // An odd multiplier: the upper bits, which the table looks at first, depend on all of the half's.
     (half as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        eprintln!(
-            "Leg {} Rare {} Invite {} Call {} Ties {}",
-            size_of::<Leg>(),
-            size_of::<Rare>(),
-            size_of::<Invite>(),
-            size_of::<Call>(),
-            size_of::<Ties>()
-        );
-    }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::texts::{Text, Texts};
 use super::{LegId, Rare, Tag, When};
 use crate::record::{Dialect, Parties, Seen, Side};
-use crate::sip::{self, CSeq, Uri};
+use crate::sip::{self, CSeq, Method, Uri};
 use crate::slab::Slot;
 use crate::timestamp::Timestamp;
 use crate::trunk::TrunkId;
@@ -111,8 +111,8 @@ pub(crate) struct Invite {
     answer_status: u16,
     /// When that came.
     answer_time: When,
-    /// The first answer of any kind to the latest try.
-    pub(crate) heard: When,
+    /// An answer of any kind came to the latest try.
+    pub(crate) heard: bool,
     /// The first 18x of the latest try: the target's phone rings, or its network says so.
     pub(crate) ringing: When,
     pub(crate) acknowledged: When,
@@ -133,12 +133,14 @@ pub(crate) struct Branch(pub(crate) u32);
 /// A transaction inside a leg, as far as its copies must be told from new messages (RFC 3261 §17).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transaction {
-    pub(crate) cseq: CSeq,
+    /// Number and method of its CSeq.
+    number: u32,
+    method: Method,
     pub(crate) branch: Branch,
     pub(crate) copies: u16,
     /// The highest status of its answers; 0 before the first.
     pub(crate) status: u16,
-    pub(crate) by: Side,
+    by: Side,
 }
 
 /// What is kept of the call that a leg is, whatever becomes of it.
@@ -316,6 +318,13 @@ impl Leg {
         }
     }
 
+    /// Whether a CANCEL then looks like a ring timer's, not a caller's: those run for full five seconds (30 s, mostly)
+    /// from the first INVITE.
+    pub(crate) fn is_ring_timer(&self, cancelled: Timestamp) -> bool {
+        let ran = cancelled.since(self.started).as_millis();
+        ran >= 4900 && !(100..4900).contains(&(ran % 5000))
+    }
+
     /// Whether it was up before the capture began.
     pub(crate) fn midcall(&self) -> bool {
         self.origin == Origin::Midcall
@@ -396,6 +405,19 @@ impl Leg {
     }
 }
 
+impl Transaction {
+    /// The first copy of a request.
+    pub(crate) const fn new(by: Side, cseq: CSeq, branch: Branch) -> Self {
+        let CSeq { number, method } = cseq;
+        Self { number, method, branch, copies: 1, status: 0, by }
+    }
+
+    /// Whether it is that of a request with this CSeq, sent by that side.
+    pub(crate) fn is(&self, by: Side, cseq: CSeq) -> bool {
+        self.by == by && self.number == cseq.number && self.method == cseq.method
+    }
+}
+
 impl Invite {
     /// The first copy of the latest try: nothing was heard of it yet.
     pub(crate) fn new(number: u32, branch: Branch, tried: Timestamp, challenges: u8) -> Self {
@@ -405,7 +427,7 @@ impl Invite {
             tried,
             copies: 1,
             challenges,
-            heard: When::NEVER,
+            heard: false,
             provisional: 0,
             answer_status: 0,
             answer_time: When::NEVER,

@@ -1,13 +1,16 @@
 //! Finding the calls a leg could belong to without looking at all of them: from a hashed key to the legs that have it,
 //! the newest first.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use hashbrown::HashTable;
 
 use super::number_stats::NumberStats;
-use crate::leg::LegId;
+use super::state::ended;
+use crate::leg::{LegId, Legs};
+use crate::record::Side;
 use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
 
@@ -59,8 +62,6 @@ struct List {
     key: Key,
     dialing: Option<Slot>,
     calls: Option<Slot>,
-    /// How many calls there are.
-    len: u32,
     stats: Option<Slot>,
 }
 
@@ -86,6 +87,7 @@ impl Index {
     /// Puts a leg into the list of a key, unless it is the newest there already. `places` is the leg's own.
     pub(super) fn insert(
         &mut self,
+        legs: &Legs,
         places: &mut Option<Slot>,
         leg: LegId,
         key: Key,
@@ -102,45 +104,43 @@ impl Index {
         let place = self.places.insert(place);
         *places = Some(place);
         self.link(place);
+        self.count(legs, place);
     }
 
-    /// A leg that was dialing is a call as of `now`, in all its places.
-    pub(super) fn answered(&mut self, places: Option<Slot>, now: Timestamp) {
+    /// A leg that was dialing is a call, in all its places.
+    pub(super) fn answered(&mut self, legs: &Legs, places: Option<Slot>) {
         let mut next = places;
         while let Some((slot, place)) = next.and_then(|slot| Some((slot, self.places.get(slot)?))) {
             next = place.next;
             if place.dialing {
-                let (list, kind) = (place.list, place.kind);
                 self.unlink(slot);
                 if let Some(place) = self.places.get_mut(slot) {
                     place.dialing = false;
                 }
                 self.link(slot);
-                if kind == Kind::Called {
-                    self.stats_of(list, now).call_answered(now);
-                }
+                self.count(legs, slot);
             }
         }
     }
 
     /// A leg dials no more, and is no call.
-    pub(super) fn leave_dialing(&mut self, places: &mut Option<Slot>, now: Timestamp) {
-        self.retain(places, |place| !place.dialing, now);
+    pub(super) fn leave_dialing(&mut self, legs: &Legs, places: &mut Option<Slot>, now: Timestamp) {
+        self.retain(legs, places, |place| !place.dialing, now);
     }
 
     /// A call is not found by its numbers any more.
-    pub(super) fn leave_numbers(&mut self, places: &mut Option<Slot>, now: Timestamp) {
-        self.retain(places, |place| place.kind == Kind::Name, now);
+    pub(super) fn leave_numbers(&mut self, legs: &Legs, places: &mut Option<Slot>, now: Timestamp) {
+        self.retain(legs, places, |place| place.kind == Kind::Name, now);
     }
 
     /// A call is not found by what names it any more.
-    pub(super) fn leave_names(&mut self, places: &mut Option<Slot>, now: Timestamp) {
-        self.retain(places, |place| place.kind != Kind::Name, now);
+    pub(super) fn leave_names(&mut self, legs: &Legs, places: &mut Option<Slot>, now: Timestamp) {
+        self.retain(legs, places, |place| place.kind != Kind::Name, now);
     }
 
     /// Takes a leg out of every list.
-    pub(super) fn remove_all(&mut self, places: &mut Option<Slot>, now: Timestamp) {
-        self.retain(places, |_| false, now);
+    pub(super) fn remove_all(&mut self, legs: &Legs, places: &mut Option<Slot>, now: Timestamp) {
+        self.retain(legs, places, |_| false, now);
     }
 
     /// The slots of the calls of a key, the newest first.
@@ -155,52 +155,80 @@ impl Index {
 
     /// How many calls there are.
     pub(super) fn len(&self, key: Key) -> usize {
-        self.find(key).and_then(|list| self.lists.get(list)).map_or(0, |list| list.len as usize)
+        let Some(list) = self.find(key).and_then(|list| self.lists.get(list)) else { return 0 };
+        let stats = list.stats.and_then(|stats| self.stats.get(stats));
+        stats.map_or(usize::from(list.calls.is_some()), |stats| stats.calls as usize)
     }
 
-    /// What is usual for a number.
-    pub(super) fn stats(&self, key: Key) -> Option<&NumberStats> {
-        self.stats.get(self.lists.get(self.find(key)?)?.stats?)
+    /// What is usual for a number to which a call is, or was, known.
+    pub(super) fn stats(&self, legs: &Legs, key: Key) -> Option<Cow<'_, NumberStats>> {
+        let list = self.lists.get(self.find(key)?)?;
+        match list.stats {
+            Some(stats) => self.stats.get(stats).map(Cow::Borrowed),
+            None => self.only_call(legs, list).map(Cow::Owned),
+        }
     }
 
-    /// The same, to add to; `None` for a number to which no call is known.
-    pub(super) fn stats_mut(&mut self, key: Key) -> Option<&mut NumberStats> {
-        self.stats.get_mut(self.lists.get(self.find(key)?)?.stats?)
+    /// The same, to add to.
+    pub(super) fn stats_mut(&mut self, legs: &Legs, key: Key) -> Option<&mut NumberStats> {
+        let list = self.find(key)?;
+        self.stats_of(legs, list)
     }
 
-    /// What is usual for a number to which a call is known, from `now` on if nothing is known yet.
-    pub(super) fn stats_or_new(&mut self, key: Key, now: Timestamp) -> &mut NumberStats {
-        let list = self.list(key);
-        self.stats_of(list, now)
-    }
-
-    /// The numbers at which a leg can be found as a call.
-    pub(super) fn numbers(&self, places: Option<Slot>) -> impl Iterator<Item = Key> {
+    /// A call has ended: what is usual for its numbers is to know.
+    pub(super) fn ended(&mut self, places: Option<Slot>, now: Timestamp, side: Side) {
         let mut next = places;
-        let places = std::iter::from_fn(move || {
-            let place = self.places.get(next?)?;
+        while let Some(place) = next.and_then(|slot| self.places.get(slot)) {
             next = place.next;
-            Some(place)
-        });
-        places
-            .filter(|place| place.kind == Kind::Called && !place.dialing)
-            .filter_map(|place| self.lists.get(place.list))
-            .map(|list| list.key)
+            let stats = self.lists.get(place.list).and_then(|list| list.stats);
+            let is_call = place.kind == Kind::Called && !place.dialing;
+            if let Some(stats) = stats.filter(|_| is_call).and_then(|stats| self.stats.get_mut(stats)) {
+                stats.call_ended(now, side);
+            }
+        }
     }
 
-    fn stats_of(&mut self, list: Slot, now: Timestamp) -> &mut NumberStats {
-        let known = self.lists.get_mut(list).and_then(|list| list.stats.as_mut());
-        let stats = match known {
-            Some(stats) => *stats,
-            None => {
-                let stats = self.stats.insert(NumberStats::new(now));
-                if let Some(list) = self.lists.get_mut(list) {
-                    list.stats = Some(stats);
-                }
-                stats
-            }
+    /// A call is known at its number. The statistics of a number begin with its second: those of the only one are
+    /// the call's own.
+    fn count(&mut self, legs: &Legs, slot: Slot) {
+        let Some(&Place { leg, list, kind: Kind::Called, dialing: false, older, .. }) = self.places.get(slot)
+        else {
+            return;
         };
-        self.stats.get_mut(stats).expect("a list's statistics live as long as the list")
+        let known = self.lists.get(list).is_some_and(|list| list.stats.is_some());
+        let first = older.and_then(|older| self.places.get(older)).map(|place| place.leg);
+        if !known {
+            let Some(first) = first.and_then(|leg| legs.at(leg)).and_then(NumberStats::of_call) else {
+                return;
+            };
+            self.begin_stats(list, first);
+        }
+        let stats = self.lists.get(list).and_then(|list| self.stats.get_mut(list.stats?));
+        if let (Some(stats), Some(leg)) = (stats, legs.at(leg)) {
+            stats.add_call(leg);
+        }
+    }
+
+    /// The statistics of a list, begun with its only call where there are none yet.
+    fn stats_of(&mut self, legs: &Legs, list: Slot) -> Option<&mut NumberStats> {
+        let known = self.lists.get(list)?;
+        if known.stats.is_none() {
+            let stats = self.only_call(legs, known)?;
+            self.begin_stats(list, stats);
+        }
+        self.stats.get_mut(self.lists.get(list)?.stats?)
+    }
+
+    fn begin_stats(&mut self, list: Slot, stats: NumberStats) {
+        let stats = self.stats.insert(stats);
+        if let Some(list) = self.lists.get_mut(list) {
+            list.stats = Some(stats);
+        }
+    }
+
+    fn only_call(&self, legs: &Legs, list: &List) -> Option<NumberStats> {
+        let place = self.places.get(list.calls?).filter(|place| place.kind == Kind::Called)?;
+        legs.at(place.leg).and_then(NumberStats::of_call)
     }
 
     fn walk(&self, from: Option<Slot>) -> impl Iterator<Item = Slot> {
@@ -221,13 +249,19 @@ impl Index {
             return list;
         }
         let Self { lists, by_key, .. } = self;
-        let list = lists.insert(List { key, dialing: None, calls: None, len: 0, stats: None });
+        let list = lists.insert(List { key, dialing: None, calls: None, stats: None });
         by_key.insert_unique(key, list, |list| lists.get(*list).map_or(0, |list| list.key));
         list
     }
 
     /// Takes a leg out of the lists of all places that are not to be kept.
-    fn retain(&mut self, places: &mut Option<Slot>, keep: impl Fn(&Place) -> bool, now: Timestamp) {
+    fn retain(
+        &mut self,
+        legs: &Legs,
+        places: &mut Option<Slot>,
+        keep: impl Fn(&Place) -> bool,
+        now: Timestamp,
+    ) {
         // The place before the one that is looked at.
         let mut before = None;
         let mut next = *places;
@@ -242,9 +276,25 @@ impl Index {
                 Some(before) => before.next = next,
                 None => *places = next,
             }
+            self.uncount(legs, slot);
             self.unlink(slot);
             self.places.remove(slot);
             self.drop_if_empty(list, now);
+        }
+    }
+
+    /// A call is known no more at its number, which remembers it.
+    fn uncount(&mut self, legs: &Legs, slot: Slot) {
+        let Some(&Place { leg, list, kind: Kind::Called, dialing: false, .. }) = self.places.get(slot) else {
+            return;
+        };
+        let ended = legs.at(leg).is_some_and(|leg| ended(leg).is_some());
+        let now = legs.at(leg).map(|leg| leg.seen);
+        if let Some(stats) = self.stats_of(legs, list) {
+            stats.calls = stats.calls.saturating_sub(1);
+            if let Some(now) = now.filter(|_| !ended) {
+                stats.call_ended(now, Side::Caller);
+            }
         }
     }
 
@@ -252,7 +302,6 @@ impl Index {
     fn link(&mut self, slot: Slot) {
         let Some(place) = self.places.get(slot) else { return };
         let Some(list) = self.lists.get_mut(place.list) else { return };
-        list.len += u32::from(!place.dialing);
         let older = list.newest_mut(place.dialing).replace(slot);
         if let Some(place) = self.places.get_mut(slot) {
             (place.newer, place.older) = (None, older);
@@ -269,7 +318,6 @@ impl Index {
             older.newer = newer;
         }
         let Some(list) = self.lists.get_mut(list) else { return };
-        list.len -= u32::from(!dialing);
         match newer.and_then(|newer| self.places.get_mut(newer)) {
             Some(newer) => newer.older = older,
             None => *list.newest_mut(dialing) = older,

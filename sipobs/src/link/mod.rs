@@ -1,9 +1,9 @@
 //! Which call a second leg belongs to.
 //!
 //! A leg that begins while an answered call is up may be that call's second leg. Sometimes a header says so;
-//! where the platform copies none, host, number and time must do. [`evidence`] finds what ties the leg to calls as it
-//! begins, [`posterior`] weighs it together with what became of the legs, [`assign`] sees to it that no
-//! call gets two legs at once, and [`number_stats`], [`platform_stats`] and [`end_lag`] learn what is usual, since a
+//! where the platform copies none, host, number and time must do. `evidence` finds what ties the leg to calls as it
+//! begins, `posterior` weighs it together with what became of the legs, `assign` sees to it that no
+//! call gets two legs at once, and `number_stats`, `platform_stats` and `end_lag` learn what is usual, since a
 //! coincidence is worth only as much as it is rare.
 
 use std::collections::{BTreeSet, HashMap};
@@ -21,9 +21,9 @@ use self::platform_stats::PlatformStats;
 use self::second::Second;
 use self::state::{State, answered_at, ended, ended_at, over};
 use crate::leg::{Claim, Leg, LegId, Legs, Party, Refer};
-use crate::record::{Link, Side};
+use crate::record::Link;
 use crate::sip::{Message, Name};
-use crate::slab::{Slab, Slot};
+use crate::slab::Slab;
 use crate::timers::{Deadline, Timers};
 use crate::timestamp::Timestamp;
 
@@ -127,12 +127,11 @@ const MOST_PLATFORMS: usize = 256;
 impl Links {
     /// `gone`: for how long after a call's end a leg that belongs to it may go without a verdict.
     pub(crate) fn new(config: LinkConfig, gone: Duration) -> Self {
-        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Self {
             // The window in which ends are compared is the upper bound: see `end_lag::WINDOW`.
-            settle: seconds(config.settle_seconds.min(end_lag::WINDOW - 0.5)),
-            patience: seconds(config.patience_seconds),
-            after_end: seconds(config.after_end_seconds),
+            settle: config.settle.min(Duration::from_secs_f64(end_lag::WINDOW - 0.5)),
+            patience: config.patience,
+            after_end: config.after_end,
             gone,
             index: Index::default(),
             config,
@@ -224,19 +223,19 @@ impl Links {
     /// A call that is found by just the numbers that it was dialed by: both sides of it were heard.
     fn confirmed_as_dialed(&mut self, legs: &mut Legs, id: LegId) {
         let Some(leg) = legs.get_mut(id).filter(|leg| leg.is_confirmed_by_both()) else { return };
-        let Some(at) = answered_at(leg).filter(|_| leg.ties.plain && !leg.ties.numbered) else { return };
+        if answered_at(leg).is_none() || !leg.ties.plain || leg.ties.numbered {
+            return;
+        }
         leg.ties.numbered = true;
-        self.index.answered(leg.ties.places, at);
+        let places = leg.ties.places;
+        self.index.answered(legs, places);
     }
 
     /// It is up, if only one side says so: it is found by what names it, and by number only once it is
     /// [`Self::confirmed`].
     pub(crate) fn up(&mut self, legs: &mut Legs, id: LegId) {
-        let Some(leg) = legs.get_mut(id) else { return };
-        let Some(now) = answered_at(leg) else { return };
-        let mut places = leg.ties.places;
-        self.index.leave_dialing(&mut places, now);
-        leg.ties.places = places;
+        let Some(now) = legs.get(id).and_then(answered_at) else { return };
+        self.leave_dialing(legs, id, now);
         self.name(legs, id);
     }
 
@@ -245,7 +244,7 @@ impl Links {
         let Some(leg) = legs.get(id) else { return };
         let Some(at) = answered_at(leg).filter(|_| leg.ties.known && !leg.ties.numbered) else { return };
         let mut places = leg.ties.places;
-        self.index.leave_dialing(&mut places, at);
+        self.index.leave_dialing(legs, &mut places, at);
         let mut seen = SmallVec::<[index::Key; 4]>::new();
         for host in leg.callee_hosts() {
             for number in called(leg) {
@@ -254,18 +253,13 @@ impl Links {
                     continue;
                 }
                 seen.push(key);
-                self.index.insert(&mut places, id, key, Kind::Called, false);
-                let stats = self.index.stats_or_new(key, at);
-                stats.call_answered(at);
-                if let Some((ended, side)) = ended(leg) {
-                    stats.call_ended(ended, side);
-                }
+                self.index.insert(legs, &mut places, id, key, Kind::Called, false);
             }
             for caller in callers(leg, &self.config) {
                 let key = legs.hash_of(By::Caller(host, caller.tail()));
                 if !seen.contains(&key) {
                     seen.push(key);
-                    self.index.insert(&mut places, id, key, Kind::Caller, false);
+                    self.index.insert(legs, &mut places, id, key, Kind::Caller, false);
                 }
             }
         }
@@ -296,12 +290,7 @@ impl Links {
         let Some(leg) = legs.get(id) else { return };
         let Some((now, side)) = ended(leg).filter(|_| leg.ties.known) else { return };
         if leg.ties.numbered {
-            let numbers: SmallVec<[index::Key; 4]> = self.index.numbers(leg.ties.places).collect();
-            for number in numbers {
-                if let Some(stats) = self.index.stats_mut(number) {
-                    stats.call_ended(now, side);
-                }
-            }
+            self.index.ended(leg.ties.places, now, side);
         }
         timers.set(Deadline::Leave(id), None, now + self.after_end);
         self.finished(legs, timers, id, now);
@@ -334,13 +323,13 @@ impl Links {
     pub(crate) fn forget(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId) {
         self.release(legs, id);
         let Some(leg) = legs.get_mut(id) else { return };
-        let now = over(leg).map_or(leg.seen, |(over, _)| over);
+        let over = over(leg).map(|(over, _)| over);
         timers.cancel(Deadline::Leave(id), ended_at(leg).map(|ended| ended + self.after_end));
+        timers.cancel(Deadline::Learn(id), over.map(|over| self.learnt_at(over)));
+        let now = over.unwrap_or(leg.seen);
         let (mut places, second) = (leg.ties.places.take(), leg.ties.second.take());
         leg.ties.known = false;
-        let unended = leg.ties.numbered && ended(leg).is_none();
-        self.leave_numbers(&mut places, unended, now);
-        self.index.remove_all(&mut places, now);
+        self.index.remove_all(legs, &mut places, now);
         if let Some(second) = second {
             self.seconds.remove(second);
         }
@@ -442,20 +431,18 @@ impl Links {
     pub(crate) fn leave(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) {
         let Some(leg) = legs.get_mut(id) else { return };
         let mut places = leg.ties.places;
-        self.leave_numbers(&mut places, false, now);
-        leg.ties.places = places;
+        self.index.leave_numbers(legs, &mut places, now);
+        if let Some(leg) = legs.get_mut(id) {
+            leg.ties.places = places;
+        }
     }
 
-    fn leave_numbers(&mut self, places: &mut Option<Slot>, unended: bool, now: Timestamp) {
-        if unended {
-            let numbers: SmallVec<[index::Key; 4]> = self.index.numbers(*places).collect();
-            for number in numbers {
-                if let Some(stats) = self.index.stats_mut(number) {
-                    stats.call_ended(now, Side::Caller);
-                }
-            }
+    fn leave_dialing(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) {
+        let Some(mut places) = legs.get(id).map(|leg| leg.ties.places) else { return };
+        self.index.leave_dialing(legs, &mut places, now);
+        if let Some(leg) = legs.get_mut(id) {
+            leg.ties.places = places;
         }
-        self.index.leave_numbers(places, now);
     }
 
     /// From the first INVITE to the answer a leg may be what another forwards.
@@ -465,11 +452,11 @@ impl Links {
         for host in leg.callee_hosts() {
             if let Some(request) = &parties.request {
                 let key = legs.hash_of(By::Called(host, request.tail()));
-                self.index.insert(&mut places, id, key, Kind::Called, true);
+                self.index.insert(legs, &mut places, id, key, Kind::Called, true);
             }
             if let Some(from) = &parties.from {
                 let key = legs.hash_of(By::Caller(host, from.tail()));
-                self.index.insert(&mut places, id, key, Kind::Caller, true);
+                self.index.insert(legs, &mut places, id, key, Kind::Caller, true);
             }
         }
         if let Some(leg) = legs.get_mut(id) {
@@ -482,17 +469,18 @@ impl Links {
         let Some(leg) = legs.get(id) else { return };
         let Some(rare) = leg.rare() else { return };
         let mut places = leg.ties.places;
-        self.index.leave_names(&mut places, leg.seen);
+        self.index.leave_names(legs, &mut places, leg.seen);
         for header in &rare.headers {
             let key = legs.hash_of(By::Header(header.header, header.hash));
-            self.index.insert(&mut places, id, key, Kind::Name, false);
+            self.index.insert(legs, &mut places, id, key, Kind::Name, false);
         }
         for session in &rare.sessions {
-            self.index.insert(&mut places, id, legs.hash_of(By::Session(*session)), Kind::Name, false);
+            self.index.insert(legs, &mut places, id, legs.hash_of(By::Session(*session)), Kind::Name, false);
         }
         for refer in &rare.refers {
             if let Some(target) = &refer.target {
                 self.index.insert(
+                    legs,
                     &mut places,
                     id,
                     legs.hash_of(By::Target(target.tail())),
@@ -501,7 +489,14 @@ impl Links {
                 );
             }
             if let Some(replaces) = refer.replaces {
-                self.index.insert(&mut places, id, legs.hash_of(By::Replaces(replaces)), Kind::Name, false);
+                self.index.insert(
+                    legs,
+                    &mut places,
+                    id,
+                    legs.hash_of(By::Replaces(replaces)),
+                    Kind::Name,
+                    false,
+                );
             }
         }
         if let Some(leg) = legs.get_mut(id) {
@@ -511,10 +506,8 @@ impl Links {
 
     /// A possible second leg is over; its end will be compared with those of calls.
     fn finished(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId, now: Timestamp) {
-        let Some(leg) = legs.get_mut(id) else { return };
-        let (mut places, host) = (leg.ties.places, leg.hosts.0);
-        self.index.leave_dialing(&mut places, now);
-        leg.ties.places = places;
+        let Some(host) = legs.get(id).map(|leg| leg.hosts.0) else { return };
+        self.leave_dialing(legs, id, now);
         let Some((_, second)) = self.second(legs, id) else { return };
         if second.candidates.is_empty() {
             return;
@@ -524,19 +517,24 @@ impl Links {
             Some(Decision::No | Decision::Ambiguous { .. } | Decision::NotYet { .. }) | None => None,
         };
         self.over.insert((host, now, id));
-        // After the verdict, which is due at the same moment and shall not rest on itself.
-        timers.set(Deadline::Learn(id), None, now + self.settle + Duration::from_millis(1));
+        timers.set(Deadline::Learn(id), None, self.learnt_at(now));
         if let Some(call) = linked.and_then(|call| legs.get_mut(call)) {
             let claims = call.rare_mut().claims.iter_mut().filter(|claim| claim.by == id);
             claims.for_each(|claim| claim.until = Some(now));
         }
     }
 
+    /// When the end of a possible second leg that was over at `over` is learnt from: after the verdict, which is due a
+    /// moment earlier and shall not rest on itself.
+    fn learnt_at(&self, over: Timestamp) -> Timestamp {
+        over + self.settle + Duration::from_millis(1)
+    }
+
     /// A leg that shows a platform's number without any call to it.
     fn stray(&mut self, legs: &Legs, id: LegId, parties: &Parties, familiar: bool) {
         let (Some(leg), Some(from)) = (legs.get(id), &parties.from) else { return };
         let (host, key) = (leg.hosts.0, legs.hash_of(By::Called(leg.hosts.0, from.tail())));
-        let Some(stats) = self.index.stats_mut(key) else { return };
+        let Some(stats) = self.index.stats_mut(legs, key) else { return };
         let strays = stats.stray(leg.started);
         if let Some(platform) = self.platform_mut(host) {
             platform.share.learn(1.0, strays);

@@ -1,11 +1,15 @@
 //! One number of a platform: what is usual for it.
 
+use super::state::{answered_at, ended};
+use crate::leg::Leg;
 use crate::record::Side;
 use crate::timestamp::Timestamp;
 
 /// The rates of the calls to one number at one host, against which a coincidence is held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NumberStats {
+    /// Calls that are found by it: those that are up, and some that were.
+    pub(super) calls: u32,
     up: u32,
     changed: Timestamp,
     /// Seconds with and without any call up, and the sum of the seconds of all calls.
@@ -37,6 +41,7 @@ const MOST_SECONDS: f64 = 40_000.0;
 impl NumberStats {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
+            calls: 0,
             up: 0,
             changed: now,
             busy: 0.0,
@@ -46,6 +51,23 @@ impl NumberStats {
             share: Share::default(),
             strays: 0.0,
             emptied: now,
+        }
+    }
+
+    /// Those of a number to which this is the only call.
+    pub(super) fn of_call(leg: &Leg) -> Option<Self> {
+        let mut stats = Self::new(answered_at(leg)?);
+        stats.add_call(leg);
+        Some(stats)
+    }
+
+    /// A call is found by it now.
+    pub(super) fn add_call(&mut self, leg: &Leg) {
+        let Some(answered) = answered_at(leg) else { return };
+        self.calls += 1;
+        self.call_answered(answered);
+        if let Some((time, side)) = ended(leg) {
+            self.call_ended(time, side);
         }
     }
 

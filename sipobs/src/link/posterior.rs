@@ -5,6 +5,7 @@
 //! multiplied by how much likelier it makes what became of the candidates than if they had nothing to do with
 //! the leg ([`Links::likelihood`]); what is left after scaling to 1 is the confidence.
 
+use std::borrow::Cow;
 use std::ops::Bound;
 
 use super::assign::{Row, assign};
@@ -215,13 +216,15 @@ impl Links {
     fn weigh(&self, legs: &Legs, leg: &Leg, second: &Second, now: Timestamp) -> Weights {
         let direct = second.is_direct();
         let mut weights = self.prior_weights(legs, leg, second);
-        let own = self.own_number(legs, leg).and_then(|key| self.index.stats(key));
+        let own = self.own_number(legs, leg).and_then(|key| self.index.stats(legs, key));
         for (weight, candidate) in weights.calls.iter_mut().zip(&second.candidates) {
             // Whose call is named needs no circumstances; and a call may well end long before the leg that a
             // REFER in it asked for.
             if let (false, Some(call)) = (direct, legs.get(candidate.call)) {
-                let stats = own.unwrap_or_else(|| self.stats_of(legs, leg, call));
-                *weight *= self.likelihood(stats, leg, call, now);
+                *weight *= match &own {
+                    Some(stats) => self.likelihood(stats, leg, call, now),
+                    None => self.likelihood(&self.stats_of(legs, leg, call), leg, call, now),
+                };
             }
         }
         weights.scale();
@@ -254,7 +257,7 @@ impl Links {
         let base = if second.is_alone() { self.config.unrelated } else { self.config.unrelated_among };
         let platform = self.platforms.get(&leg.hosts.0);
         let above = platform.map_or(base, |platform| platform.share.unrelated(base));
-        let stats = self.own_number(legs, leg).and_then(|key| self.index.stats(key));
+        let stats = self.own_number(legs, leg).and_then(|key| self.index.stats(legs, key));
         let share = stats.map_or(above, |stats| stats.unrelated(above));
         let by_target = platform.map_or(1.0, |platform| platform.unrelated_by_target(second.familiar));
         let odds = share / (1.0 - share) * by_target;
@@ -267,9 +270,10 @@ impl Links {
     }
 
     /// What is usual for the number that was called.
-    fn stats_of(&self, legs: &Legs, leg: &Leg, call: &Leg) -> &NumberStats {
-        let stats = |number: Party| self.index.stats(legs.hash_of(By::Called(leg.hosts.0, number.tail())));
-        called(call).find_map(stats).unwrap_or(&self.unknown)
+    fn stats_of(&self, legs: &Legs, leg: &Leg, call: &Leg) -> Cow<'_, NumberStats> {
+        let stats =
+            |number: Party| self.index.stats(legs, legs.hash_of(By::Called(leg.hosts.0, number.tail())));
+        called(call).find_map(stats).unwrap_or(Cow::Borrowed(&self.unknown))
     }
 
     /// How many times likelier the fate of `call` is if `leg` is its second leg than if it is not.
@@ -348,7 +352,7 @@ impl Links {
                 platform.share.learn(unrelated, 1.0);
             }
         }
-        if let Some(stats) = number.and_then(|number| self.index.stats_mut(number)) {
+        if let Some(stats) = number.and_then(|number| self.index.stats_mut(legs, number)) {
             stats.learn(unrelated);
         }
     }

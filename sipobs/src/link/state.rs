@@ -58,14 +58,8 @@ pub(super) fn over(leg: &Leg) -> Option<(Timestamp, Close)> {
         State::Dialing | State::Answered { ended: None, .. } => None,
         State::Answered { ended: Some((at, Side::Caller)), .. } => Some((at, Close::Hangup)),
         State::Answered { ended: Some((at, Side::Callee)), .. } => Some((at, Close::TargetHangup)),
-        State::Failed { at, status: Some(487) } if rang_out(leg, at) => Some((at, Close::RangOut)),
+        State::Failed { at, status: Some(487) } if leg.is_ring_timer(at) => Some((at, Close::RangOut)),
         State::Failed { at, status: Some(487) } => Some((at, Close::Cancelled)),
         State::Failed { at, .. } => Some((at, Close::Refused)),
     }
-}
-
-/// Whether a CANCEL at `at` looks like a ring timer's, which run for full five seconds, not a caller's.
-fn rang_out(leg: &Leg, at: Timestamp) -> bool {
-    let odd = at.since(leg.started).as_millis() % 5000;
-    at.since(leg.started).as_secs() >= 4 && !(100..4900).contains(&odd)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::harness::{Ends, Harness};
 use super::*;
+use crate::record::Side;
 
 const TRUNK: u8 = 1;
 const PLATFORM: u8 = 2;

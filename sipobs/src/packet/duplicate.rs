@@ -42,7 +42,12 @@ impl Duplicates {
 
     /// Whether `packet` is a copy. Payloads that cannot be SIP are none of its business.
     pub(super) fn packet(&mut self, ip: Ip, packet: &Packet<'_>) -> bool {
-        let Transport::Udp { payload, .. } = packet.transport else { return false };
+        let payload = match packet.transport {
+            Transport::Udp { payload, .. } => payload,
+            // Wireshark exports a segment once for each message in it.
+            Transport::Exported { payload, .. } => payload,
+            Transport::Tcp { .. } => return false,
+        };
         if !payload.first().is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, b'\r' | b'\n'))
         {
             return false;

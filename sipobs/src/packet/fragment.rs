@@ -12,7 +12,6 @@ use super::ip::Fragment;
 use super::{Counters, Item};
 use crate::damage::Damage;
 use crate::steps::step;
-use crate::stream;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
 
@@ -253,7 +252,7 @@ impl Datagram {
     /// it nothing does; but media is sent in packets too small to be fragmented, so it rather is.
     fn may_be_sip(&self) -> bool {
         match self.pieces.get(&0) {
-            Some(first) => first.get(8..).is_some_and(stream::begins_like_sip),
+            Some(first) => first.get(8..).is_some_and(crate::sip::start_line::begins_like_sip),
             None => !self.discarded,
         }
     }

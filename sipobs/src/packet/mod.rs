@@ -19,7 +19,10 @@ mod duplicate;
 mod fragment;
 mod ip;
 mod link;
+mod pdu;
+mod pseudo;
 mod tunnel;
+mod wifi;
 
 /// A UDP datagram or TCP segment, whole.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +66,13 @@ pub enum Transport<'a> {
         /// Bytes of payload that the capture cut off.
         cut: u32,
     },
+    /// A message that a tool took out of a TCP or TLS connection; `cut` as for a datagram.
+    Exported {
+        /// The message.
+        payload: &'a [u8],
+        /// Whether bytes at its end are missing.
+        cut: bool,
+    },
 }
 
 /// What comes out of this stage.
@@ -84,20 +94,22 @@ pub struct Config {
     /// UDP ports of VXLAN tunnels to look into: those of the live capture's configuration.
     #[serde(skip)]
     pub vxlan_ports: Vec<u16>,
-    /// How long a fragment waits for the others, in milliseconds.
-    pub fragment_timeout_ms: u64,
-    /// A UDP packet or fragment that equals one seen no longer ago than this, in milliseconds, is a copy
+    /// How long a fragment waits for the others.
+    #[serde(with = "crate::duration")]
+    pub fragment_timeout: Duration,
+    /// A UDP packet or fragment that equals one seen no longer ago than this is a copy
     /// of it seen at another tap. 0: never.
-    pub copy_window_ms: u64,
+    #[serde(with = "crate::duration")]
+    pub copy_window: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_fragment_bytes: 16 << 20,
+            max_fragment_bytes: 8 << 20,
             vxlan_ports: vec![VXLAN_PORT, VXLAN_PORT_LINUX],
-            fragment_timeout_ms: 5_000,
-            copy_window_ms: 10,
+            fragment_timeout: Duration::from_secs(5),
+            copy_window: Duration::from_millis(10),
         }
     }
 }
@@ -146,6 +158,8 @@ enum Layer {
     Link(LinkType),
     EtherType(u16),
     Ip,
+    /// Tags, and what they are about.
+    Pdu,
     /// An IP payload of this protocol.
     Payload(u8, Ip),
 }
@@ -167,11 +181,8 @@ impl Packets {
     /// An empty stage.
     pub fn new(config: Config) -> Self {
         Self {
-            fragments: Fragments::new(
-                config.max_fragment_bytes,
-                Duration::from_millis(config.fragment_timeout_ms),
-            ),
-            duplicates: Duplicates::new(Duration::from_millis(config.copy_window_ms)),
+            fragments: Fragments::new(config.max_fragment_bytes, config.fragment_timeout),
+            duplicates: Duplicates::new(config.copy_window),
             vxlan_ports: config.vxlan_ports,
             counters: Counters::default(),
         }
@@ -246,6 +257,7 @@ fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
             return link::ether_type(kind, at).map(Under::More).map_err(|e| at.cut_or(e));
         }
         Layer::Ip => ip::header(at)?,
+        Layer::Pdu => return pdu::exported(at),
         Layer::Payload(protocol, ip) => match protocol {
             0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => ip::extension(protocol, ip, at)?,
             4 | 41 => return Ok(Under::More(At { layer: Layer::Ip, ..at })),
@@ -320,7 +332,23 @@ impl<'a> At<'a> {
     }
 
     fn u16(&self, at: usize) -> Option<u16> {
-        self.bytes.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        self.array(at).map(u16::from_be_bytes)
+    }
+
+    fn u16_le(&self, at: usize) -> Option<u16> {
+        self.array(at).map(u16::from_le_bytes)
+    }
+
+    fn u32(&self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_be_bytes)
+    }
+
+    fn u32_le(&self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.bytes.get(at..)?.first_chunk().copied()
     }
 
     /// Why a header that does not fit here was not understood.

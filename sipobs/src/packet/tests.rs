@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 
+mod links;
 mod property;
 use crate::frame::Direction;
 
@@ -80,7 +81,9 @@ impl Tap {
         let (out, damage) = (&mut self.out, &mut self.damage);
         let mut sink = |item: Item<'_>| match item {
             Item::Packet(p) => match p.transport {
-                Transport::Udp { payload, cut } => out.push((p.src, p.dst, payload.to_vec(), cut)),
+                Transport::Udp { payload, cut } | Transport::Exported { payload, cut } => {
+                    out.push((p.src, p.dst, payload.to_vec(), cut));
+                }
                 Transport::Tcp { payload, cut, .. } => out.push((p.src, p.dst, payload.to_vec(), cut > 0)),
             },
             Item::Damage(d) => damage.push(d),
@@ -481,7 +484,7 @@ fn copies_are_also_found_in_tunnels_and_fragments_and_can_be_kept() {
     }
     assert_eq!((tap.out.len(), tap.unused(Unused::OtherTap)), (1, 3));
 
-    let mut tap = Tap::with(LinkType::Raw, Config { copy_window_ms: 0, ..Config::default() });
+    let mut tap = Tap::with(LinkType::Raw, Config { copy_window: Duration::ZERO, ..Config::default() });
     tap.push(0, &inner);
     tap.push(0, &inner);
     assert_eq!(tap.out.len(), 2);

@@ -8,7 +8,7 @@ use super::steps_of;
 use crate::capture::file::Reader;
 use crate::frame::{Direction, Frame, LinkType};
 use crate::packet::{self, Packet, Packets, Transport};
-use crate::sip::{Message, Name, NameAddr, Params, Sipfrag, Uri, Via, sdp, typed};
+use crate::sip::{Message, Name, NameAddr, Params, Sipfrag, Uri, Via, sdp};
 use crate::stream::{self, Streams};
 use crate::timestamp::Timestamp;
 
@@ -35,7 +35,9 @@ fn read_all(bytes: &[u8]) -> usize {
     let _ = (message.bottom_via(), message.reasons().count(), message.warnings().count());
     let _ =
         (message.content_length(), message.body_of("application/sdp"), message.body_of("message/sipfrag"));
-    let _ = (sdp::Session::of(&message), Sipfrag::of(&message).is_ok(), typed(&message).is_some());
+    let _ = (sdp::Session::of(&message), Sipfrag::of(&message).is_ok());
+    #[cfg(feature = "typed")]
+    let _ = crate::sip::typed(&message);
     for name in [Name::Via, Name::Contact, Name::Route, Name::Require] {
         let _ = message.values(name).count();
     }
@@ -123,7 +125,10 @@ fn fragments() {
     ];
     for (what, order) in orders {
         linear(what, 20, |n| {
-            let mut packets = Packets::new(packet::Config { copy_window_ms: 0, ..packet::Config::default() });
+            let mut packets = Packets::new(packet::Config {
+                copy_window: std::time::Duration::ZERO,
+                ..packet::Config::default()
+            });
             let mut bytes = 0;
             for (number, at) in order(n).into_iter().enumerate() {
                 let piece = fragment(7, at, at + 1 < n, &[b'x'; 8]);
@@ -142,13 +147,34 @@ fn fragments() {
     });
 }
 
+#[test]
+fn headers_of_capturing_machines() {
+    for (link, start, unit) in [
+        (LinkType::UpperPdu, &b""[..], &[0, 30, 0, 0][..]),
+        (LinkType::UpperPdu, b"", &[0, 12, 0, 4, b's', b'i', b'p', 0]),
+        (LinkType::Nflog, &[2, 0, 0, 0], &[4, 0, 1, 0]),
+        (LinkType::Nflog, &[2, 0, 0, 0], &[0, 4, 0, 1]),
+        (LinkType::Erf, &[0x82; 16], &[0x80; 8]),
+    ] {
+        linear(&format!("{link}"), 3, |n| {
+            let bytes = [start, &unit.repeat(n)].concat();
+            frame(&mut Packets::new(packet::Config::default()), 0, link, &bytes);
+            bytes.len()
+        });
+    }
+}
+
 fn push(packets: &mut Packets, number: usize, bytes: &[u8]) {
+    frame(packets, number, LinkType::Raw, bytes);
+}
+
+fn frame(packets: &mut Packets, number: usize, link: LinkType, bytes: &[u8]) {
     let frame = Frame {
         time: Timestamp::from_nanos(0),
         number: number as u64 + 1,
         interface: 0,
         direction: Direction::Unknown,
-        link: LinkType::Raw,
+        link,
         wire_len: u32::try_from(bytes.len()).unwrap(),
         bytes,
     };

@@ -14,7 +14,7 @@ use memchr::memchr;
 
 use super::Counters;
 use super::length::{Length, LengthScan};
-use super::start_line::{
+use crate::sip::start_line::{
     MAX_START_LINE, is_header_like, is_start_line, is_sure_start_line, leading_line_ends,
     may_become_start_line,
 };

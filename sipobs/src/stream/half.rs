@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::framer::{Framer, Sink};
-use super::start_line::{begins_like_sip, find_start_line};
 use super::tcp::Segment;
 use super::{Config, Counters, Damage, Item, TransportKind, WireMessage};
+use crate::sip::start_line::{begins_like_sip, find_start_line};
 use crate::steps::step;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
@@ -197,7 +197,7 @@ impl Half {
             piece.counts = true;
             cx.counters.held += 1;
         }
-        self.deadline.get_or_insert(segment.time + cx.config.gap_timeout());
+        self.deadline.get_or_insert(segment.time + cx.config.gap_timeout);
         self.drain(segment.time, cx)?;
         while self.held_cost > cx.config.max_stream_bytes {
             self.gap(segment.time, cx)?;
@@ -302,7 +302,7 @@ impl Half {
             }
         }
         if moved {
-            self.deadline = (!self.held.is_empty()).then(|| now + cx.config.gap_timeout());
+            self.deadline = (!self.held.is_empty()).then(|| now + cx.config.gap_timeout);
         }
         Ok(())
     }

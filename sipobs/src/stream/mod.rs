@@ -21,10 +21,9 @@ mod books;
 mod framer;
 mod half;
 mod length;
-mod start_line;
 mod tcp;
 
-pub(crate) use start_line::begins_like_sip;
+use crate::sip::start_line::{self, begins_like_sip};
 
 /// One SIP message as it crossed the wire, whole, not yet understood. HEP, too, would join here.
 #[derive(Clone, Copy, Debug)]
@@ -76,31 +75,28 @@ pub struct Config {
     pub max_stream_bytes: usize,
     /// The largest SIP message, headers and body, on a stream.
     pub max_message_bytes: usize,
-    /// How long bytes wait for those before them, in milliseconds.
-    pub gap_timeout_ms: u64,
-    /// How long a SIP connection may be quiet before it is forgotten, in seconds.
-    pub idle_timeout_s: u64,
-    /// The same for a connection that has not said anything yet, in seconds.
-    pub handshake_timeout_s: u64,
+    /// How long bytes wait for those before them.
+    #[serde(with = "crate::duration")]
+    pub gap_timeout: Duration,
+    /// How long a SIP connection may be quiet before it is forgotten.
+    #[serde(with = "crate::duration")]
+    pub idle_timeout: Duration,
+    /// The same for a connection that has not said anything yet.
+    #[serde(with = "crate::duration")]
+    pub handshake_timeout: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             ports: BTreeSet::new(),
-            max_bytes: 64 << 20,
+            max_bytes: 24 << 20,
             max_stream_bytes: 256 << 10,
             max_message_bytes: 128 << 10,
-            gap_timeout_ms: 3_000,
-            idle_timeout_s: 900,
-            handshake_timeout_s: 60,
+            gap_timeout: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(900),
+            handshake_timeout: Duration::from_secs(60),
         }
-    }
-}
-
-impl Config {
-    fn gap_timeout(&self) -> Duration {
-        Duration::from_millis(self.gap_timeout_ms)
     }
 }
 
@@ -173,18 +169,15 @@ impl Streams {
         }
         match packet.transport {
             Transport::Udp { payload, cut } => {
-                let outcome = datagram(payload, cut, &mut self.counters);
-                match outcome {
-                    Ok((bytes, cut)) => {
+                match self.message(packet, TransportKind::Udp, payload, cut, sink) {
+                    Ok(behind) => {
                         self.counters.used += 1;
-                        self.counters.count_message(cut);
-                        let Packet { time, frame, src, dst, .. } = *packet;
-                        let transport = TransportKind::Udp;
-                        sink(Item::Message(WireMessage { time, frame, src, dst, transport, bytes, cut }));
+                        self.counters.datagram_tails += u64::from(!behind.is_empty());
                     }
                     Err(reason) => self.counters.unused.add(reason, 1),
                 }
             }
+            Transport::Exported { payload, cut } => self.exported(packet, payload, cut, sink),
             Transport::Tcp { seq, ack, syn, fin, rst, payload, cut } => {
                 let Packet { time, frame, src, dst, .. } = *packet;
                 let segment = Segment { time, frame, src, dst, seq, ack, syn, fin, rst, payload, cut };
@@ -210,6 +203,38 @@ impl Streams {
         self.tcp(sink, |tcp, around| tcp.finish(now, around));
     }
 
+    /// Takes a payload out of a TCP connection: the messages that came in one segment, one behind the other.
+    fn exported(&mut self, packet: &Packet<'_>, payload: &[u8], cut: bool, sink: &mut dyn FnMut(Item<'_>)) {
+        let (mut rest, mut found) = (payload, false);
+        let unused = loop {
+            match self.message(packet, TransportKind::Tcp, rest, cut, sink) {
+                Ok(behind) => (rest, found) = (behind, true),
+                Err(reason) => break reason,
+            }
+        };
+        if found {
+            self.counters.used += 1;
+        } else {
+            self.counters.unused.add(unused, 1);
+        }
+    }
+
+    /// Gives the message that a payload begins with; what is behind it.
+    fn message<'a>(
+        &mut self,
+        packet: &Packet<'_>,
+        transport: TransportKind,
+        payload: &'a [u8],
+        cut: bool,
+        sink: &mut dyn FnMut(Item<'_>),
+    ) -> Result<&'a [u8], Unused> {
+        let (bytes, behind, cut) = datagram(payload, cut, &mut self.counters)?;
+        self.counters.count_message(cut);
+        let Packet { time, frame, src, dst, .. } = *packet;
+        sink(Item::Message(WireMessage { time, frame, src, dst, transport, bytes, cut }));
+        Ok(behind)
+    }
+
     /// Lets the TCP table work, and counts the messages that it gives.
     fn tcp(
         &mut self,
@@ -233,9 +258,13 @@ impl Streams {
     }
 }
 
-/// The SIP message that a datagram holds, and whether its end is missing. A datagram is its own frame: a
-/// Content-Length that promises more than came is a lie, what lies behind it is discarded (RFC 3261 §18.3).
-fn datagram<'a>(payload: &'a [u8], cut: bool, counters: &mut Counters) -> Result<(&'a [u8], bool), Unused> {
+/// The SIP message that a datagram begins with, what is behind it, and whether the message's end is missing. A datagram
+/// is its own frame: a Content-Length that promises more than came is a lie (RFC 3261 §18.3).
+fn datagram<'a>(
+    payload: &'a [u8],
+    cut: bool,
+    counters: &mut Counters,
+) -> Result<(&'a [u8], &'a [u8], bool), Unused> {
     let bytes = &payload[start_line::leading_line_ends(payload)..];
     if bytes.iter().take(4).all(|byte| *byte == 0) {
         return Err(Unused::NoPayload);
@@ -243,23 +272,20 @@ fn datagram<'a>(payload: &'a [u8], cut: bool, counters: &mut Counters) -> Result
     if !begins_like_sip(bytes) {
         return Err(Unused::NotSip);
     }
-    let (Some(head), length) = length::headers(bytes) else { return Ok((bytes, cut)) };
+    let (Some(head), length) = length::headers(bytes) else { return Ok((bytes, &[], cut)) };
     let body = match length {
         Length::Bytes(n) => usize::try_from(n).unwrap_or(usize::MAX),
-        Length::Absent => return Ok((bytes, cut)),
+        Length::Absent => return Ok((bytes, &[], cut)),
         Length::Bad => {
             counters.bad_length += 1;
-            return Ok((bytes, cut));
+            return Ok((bytes, &[], cut));
         }
     };
-    match head.checked_add(body).and_then(|end| bytes.get(..end)) {
-        Some(message) => {
-            counters.datagram_tails += u64::from(message.len() < bytes.len());
-            Ok((message, false))
-        }
+    match head.checked_add(body).and_then(|end| bytes.split_at_checked(end)) {
+        Some((message, behind)) => Ok((message, behind, false)),
         None => {
             counters.incomplete += u64::from(!cut);
-            Ok((bytes, cut))
+            Ok((bytes, &[], cut))
         }
     }
 }

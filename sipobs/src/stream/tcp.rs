@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use super::books::{Books, Standing};
 use super::half::{Context, Foreign, Half};
-use super::start_line::find_start_line;
 use super::{Config, Counters, Damage, Item};
+use crate::sip::start_line::find_start_line;
 use crate::tally::Unused;
 use crate::timestamp::Timestamp;
 
@@ -354,9 +354,9 @@ impl Connection {
         if self.closed {
             LINGER
         } else if self.proven() {
-            Duration::from_secs(config.idle_timeout_s)
+            config.idle_timeout
         } else {
-            Duration::from_secs(config.handshake_timeout_s)
+            config.handshake_timeout
         }
     }
 

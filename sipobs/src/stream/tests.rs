@@ -314,6 +314,23 @@ fn what_the_other_end_acknowledges_will_not_be_sent_again() {
 }
 
 #[test]
+fn messages_exported_together_are_told_apart() {
+    let (a, b) = (message(0, 300), message(1, 0));
+    let mut ear = Ear::new();
+    let payload = &[&a[..], &b].concat()[..];
+    ear.packet(end(1, 5060), end(2, 5060), Transport::Exported { payload, cut: false });
+    assert_eq!(ear.out, [a.clone(), b]);
+    assert_eq!((ear.streams.counters.used, ear.streams.counters.datagram_tails), (1, 0));
+
+    // The capture cut the second; the first is whole.
+    let payload = &[&a[..], &a[..40]].concat()[..];
+    ear.packet(end(1, 5060), end(2, 5060), Transport::Exported { payload, cut: true });
+    assert_eq!((&ear.out[2..], &ear.cut[2..]), (&[a.clone(), a[..40].to_vec()][..], &[false, true][..]));
+    ear.packet(end(1, 5060), end(2, 5060), Transport::Exported { payload: b"HELLO", cut: false });
+    assert_eq!(ear.unused(Unused::NotSip), 1);
+}
+
+#[test]
 fn segments_that_the_capture_cut_are_gaps() {
     let (a, b) = (message(0, 300), message(1, 0));
     let mut ear = Ear::new();

@@ -143,5 +143,5 @@ fn end_of(leg: &Leg, now: Timestamp, config: &Config) -> Option<Timestamp> {
     // Cancelled or never heard of again: it ended when its transaction did.
     let invite = leg.invite.as_ref().filter(|_| !leg.answered.is_set())?;
     let gone = invite.cancelled.get().unwrap_or(invite.tried) + config.timers.transaction;
-    (gone <= now && (!invite.heard.is_set() || invite.cancelled.is_set())).then_some(gone)
+    (gone <= now && (!invite.heard || invite.cancelled.is_set())).then_some(gone)
 }

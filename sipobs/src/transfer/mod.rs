@@ -1,7 +1,7 @@
 //! Dialog events → transfer attempts, judged.
 //!
-//! [`dispatch`] brings every event to the attempts it concerns; each [`method`] has a folder of its own; [`settle`] gives
-//! verdicts, and [`call_record`] the records of ended calls. What they all work on is the [`stage`].
+//! `dispatch` brings every event to the attempts it concerns; each `method` has a folder of its own; `settle` gives
+//! verdicts, and `call_record` the records of ended calls. What they all work on is the `stage`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -299,11 +299,14 @@ impl Transfers {
         self.stage.legs.remove(id);
     }
 
-    /// A call that both sides said was up is evidence; so is a leg with a transfer under way.
+    /// A call that both sides said was up is evidence. Where a transfer is under way in it, more of it will come.
     fn note_evicted(&mut self, id: LegId, now: Timestamp) {
         let Some(leg) = self.stage.legs.get(id) else { return };
         let needed = self.stage.state_of(leg).is_some_and(state::CallState::is_needed);
-        if leg.is_confirmed_by_both() && !leg.bye.is_set() {
+        if !leg.is_confirmed_by_both() {
+            return;
+        }
+        if !leg.bye.is_set() {
             self.counts.evicted.answered += 1;
             self.counts.evicted.since.get_or_insert(now);
             let hosts = leg.hosts;

@@ -30,7 +30,7 @@ pub(super) struct Stage {
     pub(super) legs: Legs,
     pub(super) links: Links,
     pub(super) timers: Timers,
-    pub(super) attempts: BTreeMap<AttemptId, PendingAttempt>,
+    pub(super) attempts: BTreeMap<AttemptId, Box<PendingAttempt>>,
     pub(super) callers: Callers,
     /// Where outcomes are told that are told on dialogs of their own.
     pub(super) elsewhere: Elsewhere,
@@ -75,7 +75,7 @@ impl Stage {
             callers: Callers::new(config.limits.bytes),
             elsewhere: Elsewhere::default(),
             due: VecDeque::new(),
-            evicted: EvictedCalls::default(),
+            evicted: EvictedCalls::new(config.limits.bytes),
             calls: 0,
             ring_lost: 0,
             states: Slab::default(),
@@ -144,12 +144,12 @@ impl Stage {
         if let Some(call) = attempt.call.and_then(|call| self.legs.get_mut(call)) {
             call.call.transfers = call.call.transfers.saturating_add(1);
         }
-        self.attempts.insert(id, attempt);
+        self.attempts.insert(id, Box::new(attempt));
         id
     }
 
     /// Lets go of an attempt.
-    pub(super) fn close(&mut self, id: AttemptId) -> Option<PendingAttempt> {
+    pub(super) fn close(&mut self, id: AttemptId) -> Option<Box<PendingAttempt>> {
         let attempt = self.attempts.remove(&id)?;
         self.timers.cancel(Deadline::Attempt(id), attempt.due.get());
         let legs: SmallVec<[LegId; 4]> = attempt.all_legs().collect();
@@ -159,6 +159,7 @@ impl Stage {
                 state.serves = state.serves.filter(|serves| *serves != id);
             }
             self.note_transferring(leg);
+            self.charge(leg);
         }
         self.elsewhere.forget(id);
         Some(attempt)

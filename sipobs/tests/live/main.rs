@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use sipobs::capture::live::{Error, Event, Live};
 
+mod default_route;
 mod frames;
 mod lacking;
 mod programs;
 mod refusal;
+mod rings;
 mod tags;
 
 /// Whether this process may load programs. If not, says so, or fails where the gate asks for it.
@@ -41,13 +43,18 @@ fn alone<T: Send>(links: &[&str], work: impl FnOnce() -> T + Send) -> T {
                 std::io::Error::last_os_error()
             );
             for words in ["link set lo up"].iter().chain(links) {
-                let mut ip = std::process::Command::new("ip");
-                assert!(ip.args(words.split(' ')).status().unwrap().success(), "ip {words}");
+                ip(words);
             }
             work()
         });
         thread.join().unwrap()
     })
+}
+
+/// Carries out a command of ip(8) in this thread's namespace.
+fn ip(words: &str) {
+    let mut ip = std::process::Command::new("ip");
+    assert!(ip.args(words.split(' ')).status().unwrap().success(), "ip {words}");
 }
 
 /// Takes what comes until nothing does, and ends the capture. What was sent may be on its way for a while where

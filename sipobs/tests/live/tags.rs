@@ -69,11 +69,11 @@ fn a_tag_is_in_the_bytes_or_beside_them() {
         let (whole, without) = (tagged(tags), tagged(inner));
         for (mode, entrance, expected) in [
             // As sent; XDP comes before the kernel takes the tag out.
-            (Mode::Xdp, "near", [&whole, &whole]),
+            (Mode::Native, "near", [&whole, &whole]),
             (Mode::Generic, "near", [&whole, &whole]),
             (Mode::Tc, "near", [&whole, &without]),
             // As a bridge passes it on.
-            (Mode::Xdp, "feed", [&without, &without]),
+            (Mode::Native, "feed", [&without, &without]),
             (Mode::Generic, "feed", [&without, &without]),
             (Mode::Tc, "feed", [&without, &without]),
         ] {

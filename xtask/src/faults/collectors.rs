@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::inside;
+use super::inside::{self, NameServer};
 use super::peers::Peers;
 use super::subject::Subject;
 use super::{END, Ground, Seen, holds};
@@ -94,6 +94,26 @@ pub(super) fn failing(ground: &Ground) -> Result<Seen> {
     let (_, said) = subject.stop(0, END)?;
     holds(&said, &["HTTP status 503"])?;
     Ok(Seen::Passed(format!("{} spans delivered after two failures or more", after.made)))
+}
+
+/// A collector whose name server does not answer: the system asks it for many seconds.
+pub(super) fn nameless(ground: &Ground) -> Result<Seen> {
+    const FLUSH: Duration = Duration::from_millis(1000);
+    let lab = Ground::lab("collector-dns")?;
+    let names = NameServer::mute(&lab)?;
+    let plan = ground.plan(&lab).exporting(NameServer::URL);
+    let mut subject =
+        names.asked_by(plan.set("SIPOBS_OTLP__FLUSH_MS", FLUSH.as_millis().to_string())).start()?;
+    let peers = Peers::new(&lab)?;
+    transfers(&peers, "unheard")?;
+    subject.wait_count("sipobs_otlp_spans_waiting", &[], 1)?;
+    let start = Instant::now();
+    let (_, said) = subject.stop(1, END)?;
+    let took = start.elapsed();
+    // It takes two questions of five seconds.
+    ensure!(took < FLUSH + Duration::from_secs(3), "the end took {took:?}");
+    holds(&said, &["spans were not delivered"])?;
+    Ok(Seen::Passed(format!("exit 1 in {:.1} s", took.as_secs_f32())))
 }
 
 /// A call that ends in a transfer, and its verdict.

@@ -1,13 +1,16 @@
 //! What this process does inside a lab's namespaces: sockets, and a look at the programs on an interface.
 
+use std::fs;
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 
+use super::subject::Plan;
 use crate::children::output;
-use crate::lab::{AGENT_INTERFACE, Lab, Side};
+use crate::lab::{AGENT_INTERFACE, Lab, Side, address};
 
 /// A UDP socket at `address`.
 pub(crate) fn udp(lab: &Lab, side: Side, address: SocketAddrV4) -> Result<UdpSocket> {
@@ -17,6 +20,30 @@ pub(crate) fn udp(lab: &Lab, side: Side, address: SocketAddrV4) -> Result<UdpSoc
 /// A TCP listener at `address`.
 pub(crate) fn listen(lab: &Lab, side: Side, address: SocketAddrV4) -> Result<TcpListener> {
     lab.enter(side, move || TcpListener::bind(address).with_context(|| address.to_string()))
+}
+
+/// A name server that takes every question and answers none.
+pub(crate) struct NameServer {
+    resolv_conf: PathBuf,
+    _socket: UdpSocket,
+}
+
+impl NameServer {
+    /// A collector whose address only a name server could tell.
+    pub(crate) const URL: &str = "http://collector.example:4318";
+
+    pub(crate) fn mute(lab: &Lab) -> Result<Self> {
+        let at = SocketAddrV4::new(address(Side::Trunk, 2), 53);
+        let resolv_conf = lab.dir.join("resolv.conf");
+        fs::write(&resolv_conf, format!("nameserver {}\n", at.ip()))?;
+        Ok(Self { resolv_conf, _socket: udp(lab, Side::Trunk, at)? })
+    }
+
+    /// Lets the daemon ask it, in a file system of its own.
+    pub(crate) fn asked_by<'a>(&self, plan: Plan<'a>) -> Plan<'a> {
+        let bind = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        plan.behind(["unshare", "--mount", "sh", "-c", bind, &self.resolv_conf.display().to_string()])
+    }
 }
 
 /// The ids of the programs on one interface.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 use std::net::SocketAddrV4;
 
 use super::inside::{self, Programs};
@@ -69,6 +70,49 @@ pub(super) fn sigterm_without_collector(ground: &Ground) -> Result<Seen> {
     let (lost, made) = (numbers[numbers.len() - 6], numbers[numbers.len() - 5]);
     ensure!(lost > 0 && lost == made && numbers.last() == Some(&lost), "{line}");
     Ok(Seen::Passed(format!("exit 1 in {:.1} s, all {made} spans named as lost", took.as_secs_f32())))
+}
+
+/// What comes after SIGTERM, while a dead collector is waited for.
+pub(super) fn watches_to_the_end(ground: &Ground) -> Result<Seen> {
+    let lab = Ground::lab("ends-watching")?;
+    let plan = ground.plan(&lab).exporting("http://127.0.0.1:4999");
+    let mut subject = plan.set("SIPOBS_OTLP__FLUSH_MS", "4000").start()?;
+    let peers = Peers::new(&lab)?;
+    let early = peers.call("early")?;
+    early.refer()?;
+    early.transferred()?;
+    subject.wait("a span waits", END, |subject| {
+        Ok((subject.metrics()?.sum("sipobs_otlp_spans_waiting", &[])? > 0).then_some(()))
+    })?;
+    let before = subject.metrics()?.sum("sipobs_messages_total", &[])?;
+    subject.signal(Signal::TERM)?;
+    pause(Duration::from_millis(500))?;
+    let late = peers.call("late")?;
+    late.refer()?;
+    late.transferred()?;
+    // Its metrics are served until it is gone.
+    subject.wait_count("sipobs_messages_total", &[], before + 9)?;
+    ensure!(Programs::of(&lab)?.count() == 2, "detached before what waits was handed over");
+    let (status, lines, said) = subject.over(END)?;
+    ensure!(status.code() == Some(1), "sipobs ended with {status}:\n{said}");
+    let late = transfer_of(&lines, "late").context("a call placed meanwhile was missed")?;
+    ensure!(late["outcome"] == "succeeded", "it was settled as {}", late["outcome"]);
+
+    let mut subject = ground.plan(&lab).exporting("http://127.0.0.1:4999").start()?;
+    let call = peers.call("once more")?;
+    call.refer()?;
+    call.transferred()?;
+    subject.wait("a span waits", END, |subject| {
+        Ok((subject.metrics()?.sum("sipobs_otlp_spans_waiting", &[])? > 0).then_some(()))
+    })?;
+    subject.signal(Signal::TERM)?;
+    pause(Duration::from_millis(500))?;
+    let start = Instant::now();
+    subject.stop(1, END)?;
+    Ok(Seen::Passed(format!(
+        "a call placed meanwhile is judged; a second SIGTERM ends it in {:.1} s",
+        start.elapsed().as_secs_f32()
+    )))
 }
 
 /// Killed and started again, over and over.

@@ -11,13 +11,16 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::children::check_interrupt;
 use crate::daemon::Frames;
 use crate::lab::Lab;
+pub(crate) use inside::NameServer;
 pub(crate) use peers::Peers;
-use subject::Plan;
+pub(crate) use subject::Plan;
 
 mod books;
 mod collectors;
+mod files;
+mod hostile;
 mod identity;
-mod inside;
+pub(crate) mod inside;
 mod interfaces;
 mod life;
 mod machine;
@@ -25,6 +28,7 @@ mod peers;
 mod privilege;
 mod programs;
 mod reload;
+mod secrets;
 mod subject;
 
 /// The end of a daemon that has nothing to wait for; generous, as the machine may be busy.
@@ -43,18 +47,23 @@ const ROWS: &[Row] = &[
     ("shed", "a daemon started by root keeps no more than it needs", privilege::shed),
     ("sigterm", "open attempts are settled as unknown and their spans delivered", life::sigterm),
     ("sigterm-dead", "a dead collector does not hold up the end", life::sigterm_without_collector),
+    ("ends-watching", "what comes while it ends is not missed", life::watches_to_the_end),
     ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
     ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
     ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
     ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
+    ("config-map", "a configuration that changes is taken up, a faulty one is not", reload::config_map),
     ("hangup", "but is the end where it means that the terminal is gone", reload::hung_up),
     ("appears", "an interface that fits is followed as it comes and goes", interfaces::followed),
+    ("vanishes", "one that was named and goes is missed", interfaces::vanished),
+    ("default-route", "a default route is followed, whichever way it is made", interfaces::default_route),
     ("missing", "a named interface that is missing is an error", interfaces::missing),
     ("exclude", "exclude wins", interfaces::excluded),
     ("collector-late", "a collector that comes late gets every span", collectors::late),
     ("collector-slow", "a collector that does not answer costs the capture nothing", collectors::slow),
     ("collector-4xx", "what the collector refuses is dropped and counted", collectors::refusing),
     ("collector-5xx", "what the collector fails at is tried again", collectors::failing),
+    ("collector-dns", "a name that nobody resolves does not hold up the end", collectors::nameless),
     ("no-native-xdp", "a driver without XDP gets generic XDP", programs::generic),
     ("mtu-9001", "jumbo frames are seen whole", programs::jumbo),
     ("two-daemons", "another program is never displaced", programs::occupied),
@@ -70,6 +79,17 @@ const ROWS: &[Row] = &[
     ("disk-hangs", "a disk that hangs does not hold up the end", machine::disk_hangs),
     ("config", "a malformed configuration is pointed at", machine::malformed_config),
     ("port", "a port in use is named", machine::port_in_use),
+    ("idle", "1,100 idle connections do not end the capture, nor keep others out", hostile::idle),
+    ("slow-clients", "500 connections that dawdle are closed in time", hostile::slow),
+    ("rebinding", "on loopback it answers in no name but its own", hostile::rebinding),
+    ("few-files", "interfaces do not use up the files that all else takes", hostile::few_files),
+    ("housekeeping", "a look around that fails does not end the capture", hostile::housekeeping),
+    ("state-path", "what is no state file of ours is left as it is", files::state),
+    ("jsonl-path", "and what holds no records of ours", files::records),
+    ("config-path", "what is no file is not read, and does not hang the start", files::configuration),
+    ("foreign-file", "of a file that is not ours nothing is quoted", files::foreign),
+    ("closed", "the file system is closed, but for what a whole life takes", files::closed),
+    ("secrets", "no complaint shows a secret, and one that all can read is told", secrets::hidden),
 ];
 
 /// What the rows stand on.

@@ -89,6 +89,11 @@ impl Call<'_> {
                 .body("message/sipfrag;version=2.0", "SIP/2.0 200 OK\r\n")
         })?;
         self.answer(Side::Agent, 200, "OK", "NOTIFY", 2)?;
+        self.hang_up()
+    }
+
+    /// The agent ends the call.
+    pub(crate) fn hang_up(&self) -> Result<()> {
         self.request(Side::Agent, "BYE", 102, |sip| sip)?;
         self.answer(Side::Trunk, 200, "OK", "BYE", 102)
     }

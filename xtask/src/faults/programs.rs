@@ -26,7 +26,7 @@ pub(super) fn generic(ground: &Ground) -> Result<Seen> {
     let (_, said) = subject.stop(0, END)?;
     let why = "lo: generic XDP (native XDP: the driver does not have it)";
     holds(&said, &[why])?;
-    let said = ground.plan(&lab).arguments(&["-i", "lo", "--mode", "xdp"]).fails(3)?;
+    let said = ground.plan(&lab).arguments(&["-i", "lo", "--mode", "native"]).fails(3)?;
     holds(&said, &["interface lo: cannot attach: native XDP: the driver does not have it"])?;
     Ok(Seen::Passed(format!("{why}; exit 3 where only native will do")))
 }
@@ -79,7 +79,7 @@ pub(super) fn occupied(ground: &Ground) -> Result<Seen> {
     peers.call("again")?;
     first.wait_count("sipobs_messages_total", &[], 12)?;
     let said =
-        ground.plan(&lab).named("second", 9465).arguments(&["-i", "agent0", "--mode", "xdp"]).fails(3)?;
+        ground.plan(&lab).named("second", 9465).arguments(&["-i", "agent0", "--mode", "native"]).fails(3)?;
     holds(&said, &["agent0: cannot attach: native XDP: another XDP program is attached"])?;
     first.stop(0, END)?;
     Ok(Seen::Passed("the second takes tc, before the first one's; both see all 9 messages".into()))

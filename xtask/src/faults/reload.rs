@@ -1,7 +1,9 @@
 //! SIGHUP: another configuration while a call is up.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::{SocketAddrV4, UdpSocket};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use super::peers::Peers;
 use super::subject::Subject;
 use super::{END, Ground, Open, Seen, holds, inside};
+use crate::children::pause;
 use crate::daemon::transfer_of;
 use crate::lab::{AGENT_INTERFACE, Lab, Side, address};
 use crate::wire::{Sip, Trace, frames};
@@ -129,6 +132,62 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
     holds(&said, &["agent0: native XDP detached", "lo: "])?;
     let out_of_reach = if fenced { "nor one out of reach" } else { "no Landlock to keep one out of reach" };
     Ok(Seen::Passed(format!("the call across it is judged; six faulty ones change nothing, {out_of_reach}")))
+}
+
+/// A ConfigMap that changes under the daemon: nobody sends a signal.
+pub(super) fn config_map(ground: &Ground) -> Result<Seen> {
+    let lab = Ground::lab("config-map")?;
+    let folder = Open::new("config-map")?;
+    let map = ConfigMap { folder: folder.0.clone(), version: Cell::new(0) };
+    let every = "[reload]\nevery = \"1s\"\n";
+    map.fill(&format!("[capture]\ninterfaces = [\"agent0\"]\n{every}"))?;
+    symlink("..data/sipobs.toml", map.path())?;
+    let mut subject = ground.plan(&lab).arguments(&["-c", &map.path().display().to_string()]).start()?;
+    map.fill(&format!("[capture]\ninterfaces = [\"agent0\"]\nports = [\"sip\"]\n{every}"))?;
+    subject.wait_said(":3:10: capture.ports[0]: ")?;
+    pause(Duration::from_secs(4))?;
+    let refused = subject.said()?.matches("the configuration was not reloaded").count();
+    ensure!(refused == 1, "it says {refused} times that it is faulty");
+    map.fill(&format!("[capture]\ninterfaces = [\"agent0\"]\nports = [{OTHER_PORT}]\n{every}"))?;
+    subject.wait_said("configuration reloaded: capture.ports changed\n")?;
+    Elsewhere::new(&lab)?.send("elsewhere")?;
+    subject.wait_count("sipobs_messages_total", &[], 1)?;
+    map.fill("[capture]\ninterfaces = [\"agent0\"]\n[reload]\nevery = \"0s\"\n")?;
+    subject.wait_said("configuration reloaded: capture.ports, reload.every changed\n")?;
+    map.fill("[capture]\ninterfaces = [\"lo\"]\n")?;
+    pause(Duration::from_secs(4))?;
+    let reloads = subject.said()?.matches("configuration reloaded").count();
+    ensure!(reloads == 2, "{reloads} reloads, one of them after that was switched off");
+    subject.signal(Signal::HUP)?;
+    subject.wait_said("configuration reloaded: capture.interfaces, reload.every changed\n")?;
+    subject.stop(0, END)?;
+    Ok(Seen::Passed("taken up without a signal, until that is switched off".into()))
+}
+
+/// Files as kubelet lays them out: links through `..data`, which is swapped as a whole.
+struct ConfigMap {
+    folder: PathBuf,
+    version: Cell<u32>,
+}
+
+impl ConfigMap {
+    fn path(&self) -> PathBuf {
+        self.folder.join("sipobs.toml")
+    }
+
+    fn fill(&self, text: &str) -> Result<()> {
+        let at = |name: &str| self.folder.join(name);
+        let old = format!("..{}", self.version.get());
+        let new = format!("..{}", self.version.get() + 1);
+        fs::create_dir(at(&new))?;
+        fs::write(at(&new).join("sipobs.toml"), text)?;
+        symlink(&new, at("..data_tmp"))?;
+        fs::rename(at("..data_tmp"), at("..data"))?;
+        if self.version.replace(self.version.get() + 1) > 0 {
+            fs::remove_dir_all(at(&old))?;
+        }
+        Ok(())
+    }
 }
 
 /// A terminal that is closed under the daemon ends it, whichever of its streams go there: it must not stay behind alone.

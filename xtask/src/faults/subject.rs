@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -146,13 +146,18 @@ impl Subject<'_> {
     /// Waits until `/readyz` answers so.
     pub(crate) fn wait_ready(&mut self, status: u16, limit: Duration) -> Result<()> {
         self.wait(&format!("/readyz answers {status}"), limit, |subject| {
-            Ok((subject.ready()? == status).then_some(()))
+            Ok((subject.readiness()?.0 == status).then_some(()))
         })
     }
 
-    /// What `/readyz` answers now.
-    pub(crate) fn ready(&self) -> Result<u16> {
-        Ok(get(self.lab, &self.listen, "/readyz")?.0)
+    /// What `/readyz` answers now: status and text.
+    pub(crate) fn readiness(&self) -> Result<(u16, String)> {
+        get(self.lab, &self.listen, "/readyz")
+    }
+
+    /// What `/healthz` answers now.
+    pub(crate) fn alive(&self) -> Result<u16> {
+        Ok(get(self.lab, &self.listen, "/healthz")?.0)
     }
 
     /// Waits until it has said `text`.
@@ -214,12 +219,16 @@ impl Subject<'_> {
 
     /// Ends it in order: it must exit with `exit` within `limit`. Gives what it has found and said.
     pub(crate) fn stop(self, exit: i32, limit: Duration) -> Result<(Vec<Value>, String)> {
-        let mut subject = self;
-        subject.signal(Signal::TERM)?;
-        let status = subject.running.wait(limit)?;
-        let said = subject.said()?;
+        self.signal(Signal::TERM)?;
+        let (status, lines, said) = self.over(limit)?;
         ensure!(status.code() == Some(exit), "sipobs ended with {status}, not {exit}:\n{said}");
-        Ok((subject.lines()?, said))
+        Ok((lines, said))
+    }
+
+    /// Waits for the end that it was told to come to. Gives what it has found and said.
+    pub(crate) fn over(mut self, limit: Duration) -> Result<(ExitStatus, Vec<Value>, String)> {
+        let status = self.running.wait(limit)?;
+        Ok((status, self.lines()?, self.said()?))
     }
 
     /// Ends it without a word.

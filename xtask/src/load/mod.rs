@@ -11,6 +11,7 @@ use self::attack::Attack;
 use self::run::{Outcome, Pace, Plan, run as run_one};
 use crate::bench::machine;
 use crate::children::check_interrupt;
+use crate::live::RINGS;
 use crate::setup::{self, Need};
 use crate::traffic::{self, Mix};
 use crate::{daemon, root, scratch};
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// Genuine calls among them.
     #[arg(long, default_value_t = 1_000)]
     calls: usize,
+    /// Only through this kind of rings.
+    #[arg(long, value_name = "KIND", value_parser = RINGS)]
+    ring: Option<String>,
     /// Only these runs.
     #[arg(value_enum)]
     runs: Vec<Kind>,
@@ -70,10 +74,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{reason}");
     }
     let wanted = |kind: Kind| options.runs.is_empty() || options.runs.contains(&kind);
-    let mut report = format!("cargo xtask load\n\n{}", machine()?);
-    if wanted(Kind::Knee) {
-        knee(&sipobs, options.millions, options.from, &mut report)?;
-    }
     let attacks = [
         (
             Kind::Flood,
@@ -109,12 +109,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             },
         ),
     ];
-    for (_, attack) in attacks.iter().filter(|(kind, _)| wanted(*kind)) {
-        attack.run(&sipobs, options.calls, &mut report)?;
+    let mut report = format!("cargo xtask load\n\n{}", machine()?);
+    for ring in RINGS.into_iter().filter(|ring| options.ring.as_ref().is_none_or(|only| only == ring)) {
+        writeln!(report, "\n── through {}", if ring == "perf" { "perf rings" } else { "BPF ring buffers" })?;
+        if wanted(Kind::Knee) {
+            knee(&sipobs, ring, options, &mut report)?;
+        }
+        for (_, attack) in attacks.iter().filter(|(kind, _)| wanted(*kind)) {
+            attack.run(&sipobs, ring, options.calls, &mut report)?;
+        }
     }
     print!("{report}");
     if options.save {
-        ensure!(options.runs.is_empty(), "only the result of all runs is saved");
+        ensure!(options.runs.is_empty() && options.ring.is_none(), "only the result of all runs is saved");
         fs::write(root().join("xtask/load-results.txt"), report)?;
     }
     Ok(())
@@ -132,8 +139,8 @@ const BELOW: f64 = 0.9;
 const FRAMES_PER_CALL: f64 = 8.5;
 
 /// Calls at rates that grow until a frame is lost, and then many at a rate below that.
-fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<()> {
-    let count = times(1_000_000, millions);
+fn knee(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Result<()> {
+    let count = times(1_000_000, options.millions);
     let calls = times(count, 1.02 / FRAMES_PER_CALL);
     let capture = scratch("load/traffic")?.join("calls.pcap");
     traffic::write(Mix { calls, rate: 200.0, ..Mix::default() }, &capture, &capture.with_extension("truth"))?;
@@ -141,7 +148,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
     writeln!(report, "  {:>10} {:>10} {:>10} {:>10}", "messages/s", "sent", "delivered", "lost")?;
     let trial = |rate: u64, limit: u64| {
         let pace = Pace::Rate(rate, limit);
-        let plan = Plan { name: "knee", capture: &capture, agent: PLATFORM, pace, wanted: None };
+        let plan = Plan { name: "knee", ring, capture: &capture, agent: PLATFORM, pace, wanted: None };
         run_one(sipobs, &plan)
     };
     let mut row = |outcome: &Outcome| -> Result<()> {
@@ -150,7 +157,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
         println!("{line}");
         Ok(writeln!(report, "{line}")?)
     };
-    let (mut asked, mut best) = (from, 0);
+    let (mut asked, mut best) = (options.from, 0);
     let end = loop {
         check_interrupt()?;
         let outcome = trial(asked, asked * TRIAL)?;
@@ -164,7 +171,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
         best = outcome.rate;
         asked = times(asked, STEP);
     };
-    ensure!(best > 0, "frames are lost at {from} a second");
+    ensure!(best > 0, "frames are lost at {} a second", options.from);
     let long = trial(times(best, BELOW), count)?;
     row(&long)?;
     ensure!(long.frames.seen >= count, "the capture has only {} frames", long.frames.seen);

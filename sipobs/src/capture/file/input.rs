@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use super::unpack::Unpacked;
 use super::{Fault, MAX_FRAME};
 use crate::steps::step;
 
 /// Room for the largest frame with its block header and options, and to read ahead.
-const BUFFER: usize = 2 * MAX_FRAME;
+pub(super) const BUFFER: usize = 2 * MAX_FRAME;
 
 /// The window.
 pub(super) struct Input {
@@ -18,8 +19,11 @@ pub(super) struct Input {
     end: usize,
     /// The file offset of `buffer[start]`.
     offset: u64,
-    /// The source ended in the middle of a gzip stream.
+    /// What the source came out of, and whether that ended in its middle.
+    packing: &'static str,
     cut: bool,
+    /// What the source failed with. Told once somebody needs what is behind.
+    failed: Option<io::Error>,
 }
 
 /// A piece of the buffer. Good until the next call that reads.
@@ -30,8 +34,9 @@ pub(super) struct Span {
 }
 
 impl Input {
-    pub(super) fn new(source: Box<dyn Read + Send>) -> Self {
-        Self { source, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, offset: 0, cut: false }
+    pub(super) fn new(Unpacked { source, packing }: Unpacked) -> Self {
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Self { source, buffer, start: 0, end: 0, offset: 0, packing, cut: false, failed: None }
     }
 
     /// The offset of the next byte in the file.
@@ -45,26 +50,27 @@ impl Input {
 
     /// Whether the file ends here.
     pub(super) fn at_end(&mut self) -> Result<bool, Fault> {
-        if self.available(1)? > 0 {
+        if self.available(1) > 0 {
             return Ok(false);
         }
+        self.not_failed()?;
         if self.cut {
-            return Err(Fault::Truncated { offset: self.offset, field: "gzip stream", needed: 1, left: 0 });
+            return Err(Fault::Truncated { offset: self.offset, field: self.packing, needed: 1, left: 0 });
         }
         Ok(true)
     }
 
-    /// The next `N` bytes, left where they are.
-    pub(super) fn peek<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Fault> {
-        self.need(N, field)?;
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(&self.buffer[self.start..self.start + N]);
-        Ok(bytes)
+    /// The next `len` bytes, left where they are, or as many as there are before the end; no more than the buffer holds.
+    pub(super) fn ahead(&mut self, len: usize) -> &[u8] {
+        let len = self.available(len).min(len);
+        &self.buffer[self.start..self.start + len]
     }
 
     /// Takes the next `N` bytes.
     pub(super) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Fault> {
-        let bytes = self.peek(field)?;
+        self.need(N, field)?;
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.buffer[self.start..self.start + N]);
         self.advance(N);
         Ok(bytes)
     }
@@ -81,8 +87,9 @@ impl Input {
     pub(super) fn skip(&mut self, len: u64, field: &'static str) -> Result<(), Fault> {
         let (from, mut left) = (self.offset, len);
         while left > 0 {
-            let step = self.available(1)?.min(usize::try_from(left).unwrap_or(usize::MAX));
+            let step = self.available(1).min(usize::try_from(left).unwrap_or(usize::MAX));
             if step == 0 {
+                self.not_failed()?;
                 return Err(Fault::Truncated { offset: from, field, needed: len, left: len - left });
             }
             self.advance(step);
@@ -96,17 +103,26 @@ impl Input {
         self.offset += n as u64;
     }
 
-    fn need(&mut self, n: usize, field: &'static str) -> Result<(), Fault> {
-        let left = self.available(n)?;
+    /// Whether the next `n` bytes are there; no more than the buffer holds.
+    pub(super) fn need(&mut self, n: usize, field: &'static str) -> Result<(), Fault> {
+        let left = self.available(n);
         if left < n {
+            self.not_failed()?;
             let (needed, left) = (n as u64, left as u64);
             return Err(Fault::Truncated { offset: self.offset, field, needed, left });
         }
         Ok(())
     }
 
-    /// Reads until `n` bytes are there or the file ends; returns how many are there.
-    fn available(&mut self, n: usize) -> Result<usize, Fault> {
+    fn not_failed(&mut self) -> Result<(), Fault> {
+        match self.failed.take() {
+            Some(error) => Err(Fault::Read { offset: self.offset, error }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads until `n` bytes are there or the source ends; returns how many are there.
+    fn available(&mut self, n: usize) -> usize {
         debug_assert!(n <= BUFFER);
         if self.end - self.start < n && self.start + n > BUFFER {
             step(self.end - self.start);
@@ -116,7 +132,7 @@ impl Input {
         } else if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        while self.end - self.start < n {
+        while self.end - self.start < n && !self.cut && self.failed.is_none() {
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
                 Ok(got) => {
@@ -124,15 +140,12 @@ impl Input {
                     self.end += got;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A gzip stream that stops early: for the reader of the capture, the file is cut short.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.cut = true;
-                    break;
-                }
-                Err(error) => return Err(Fault::Read { offset: self.offset, error }),
+                // A packed stream that stops early: for the reader of the capture, the file is cut short.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.cut = true,
+                Err(error) => self.failed = Some(error),
             }
         }
-        Ok(self.end - self.start)
+        self.end - self.start
     }
 }
 

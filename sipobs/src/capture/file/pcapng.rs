@@ -2,7 +2,7 @@
 //! others are passed over.
 
 use super::input::{Input, Span};
-use super::{Direction, Fault, LinkType, MAX_FRAME, Record, link_type};
+use super::{Direction, Fault, LinkType, MAX_FRAME, Record};
 use crate::steps::step;
 use crate::timestamp::Timestamp;
 
@@ -28,7 +28,7 @@ pub(super) struct Section {
 
 #[derive(Clone, Copy, Debug)]
 struct Interface {
-    link: Option<LinkType>,
+    link: LinkType,
     snaplen: u32,
     resolution: Resolution,
     /// Seconds to add to every time (if_tsoffset).
@@ -139,7 +139,7 @@ impl Section {
             });
         }
         let mut interface = Interface {
-            link: link_type(u32::from(self.u16(body))),
+            link: LinkType::of(u32::from(self.u16(body))),
             snaplen: self.u32(&body[4..]),
             resolution: Resolution::Ten(6),
             offset: 0,

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{Cursor, Write};
 
 use super::*;
 
@@ -164,10 +164,207 @@ fn a_lying_length_is_an_error_not_an_allocation() {
 #[test]
 fn other_files_are_told_apart() {
     assert!(matches!(read(b"GET / HTTP/1.1".to_vec()).1, Some(Fault::Format { magic: 0x4745_5420 })));
-    let usb = ORDERS[0].pcap(0xa1b2_c3d4, 189, &[]);
-    assert!(matches!(read(usb).1, Some(Fault::LinkType { offset: 20, value: 189 })));
     let missing = Reader::open("no/such/file.pcap").unwrap_err();
     assert!(missing.to_string().starts_with("no/such/file.pcap: cannot be opened"));
+}
+
+#[test]
+fn files_of_others_are_named_with_what_reads_them() {
+    let said = |name: &str, bytes: &[u8]| {
+        Reader::from_read(name, None, Cursor::new(bytes.to_vec())).map(drop).unwrap_err().to_string()
+    };
+    assert_eq!(
+        said("a b.xz", b"\xfd7zXZ\0\0\0"),
+        "a b.xz: packed by xz: `xz -dc 'a b.xz' | sipobs pcap -` reads it"
+    );
+    assert!(said("x", b"BZh91AY").contains("`bzip2 -dc x | sipobs pcap -`"));
+    assert!(said("x", b"PK\x03\x04....").contains("`unzip -p x | sipobs pcap -`"));
+    assert_eq!(
+        said("-", b"GMBU\x01\x02...."),
+        "-: a Microsoft Network Monitor capture, which sipobs does not read: where Wireshark reads it, `editcap -F \
+         pcapng FILE OUT.pcapng` turns it into what sipobs reads, and where that can't, `tshark -r FILE -Y sip -U 'OSI \
+         layer 7' -w OUT.pcapng` takes out the SIP"
+    );
+    let snoop = [&b"snoop\0\0\0"[..], &[0, 0, 0, 2, 0, 0, 0, 8]].concat();
+    assert!(
+        said("x", &snoop).starts_with("x: a snoop capture of datalink type 8, which sipobs does not read")
+    );
+    assert!(
+        said("x", b"hello, world")
+            .starts_with("x: not a pcap, pcapng or snoop file (it starts with 0x68656c6c)")
+    );
+    assert_eq!(said("x", b""), "x: cut short at offset 0: 4 bytes of file header expected, 0 left");
+}
+
+#[test]
+fn records_that_others_changed_are_told_by_how_they_lie() {
+    // Kuznetzov's patch, with and without its own magic number; with CPU; Nokia's.
+    for (magic, more) in [(0xa1b2_c3d4, 8), (0xa1b2_cd34, 8), (0xa1b2_cd34, 12), (0xa1b2_c3d4, 4)] {
+        for order in ORDERS {
+            for count in [0, 1, 2, 5] {
+                let mut file = order.pcap(magic, 1, &[]);
+                for n in 0..count {
+                    file.extend(order.words(&[1_700_000_000 + n, 7, 60, 60]));
+                    file.extend(vec![1; more]);
+                    file.extend([u8::try_from(n).unwrap(); 60]);
+                }
+                let (frames, fault) = read(file.clone());
+                assert!(fault.is_none(), "{magic:#x} {more} {count}: {fault:?}");
+                let last: Vec<_> = frames.iter().map(|(_, _, bytes)| (bytes.len(), bytes[0])).collect();
+                let expected: Vec<_> = (0..count).map(|n| (60, u8::try_from(n).unwrap())).collect();
+                assert_eq!(last, expected, "{magic:#x} {more} {count}");
+
+                file.truncate(file.len() - 1);
+                assert!(matches!(read(file).1, Some(Fault::Truncated { .. })), "{magic:#x} {more} {count}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lengths_that_old_programs_swapped() {
+    let order = ORDERS[0];
+    let mut file = order.pcap(0xa1b2_c3d4, 1, &[]);
+    file[6] = 3;
+    file.extend(order.words(&[1, 0, 200, 4]));
+    file.extend(b"four");
+    file.extend(order.words(&[2, 0, 4, 200]));
+    file.extend(b"more");
+    let (frames, fault) = read(file);
+    assert!(fault.is_none(), "{fault:?}");
+    assert_eq!(frames.iter().map(|(_, _, bytes)| &bytes[..]).collect::<Vec<_>>(), [b"four", b"more"]);
+}
+
+/// A snoop file of these frames, each with so much padding behind it.
+fn snoop(datalink: u32, frames: &[&[u8]], padding: usize) -> Vec<u8> {
+    let order = Order { big: true };
+    let mut out = [&b"snoop\0\0\0"[..], &order.words(&[2, datalink])].concat();
+    for frame in frames {
+        let len = u32::try_from(frame.len()).unwrap();
+        let record = len + 24 + u32::try_from(padding).unwrap();
+        out.extend(order.words(&[len + 9, len, record, 0, 5, 6]));
+        out.extend(*frame);
+        out.extend(vec![0; padding]);
+    }
+    out
+}
+
+#[test]
+fn snoop_is_read_to_its_end_and_no_further() {
+    for (datalink, link) in [
+        (4, LinkType::Ethernet),
+        (0, LinkType::Ethernet),
+        (14, LinkType::Null),
+        (0x8000_0005, LinkType::Ipnet),
+    ] {
+        let file = snoop(datalink, &[b"one", b"", b"three"], 3);
+        let mut reader = Reader::from_read("test", None, Cursor::new(file.clone())).unwrap();
+        let frame = reader.next().unwrap().unwrap();
+        assert_eq!((frame.link, frame.bytes, frame.wire_len), (link, &b"one"[..], 12));
+        assert_eq!(frame.time.as_nanos(), 5_000_006_000);
+        for cut in 0..file.len() {
+            let (frames, fault) = read(file[..cut].to_vec());
+            assert!(frames.len() <= 3);
+            match fault {
+                Some(Fault::Truncated { offset, needed, left, .. }) => {
+                    assert!(offset + left == cut as u64 && needed > left, "{cut}: {offset} {needed} {left}");
+                }
+                Some(Fault::Format { .. }) => assert!(cut < 8),
+                None => assert!([16, 46, 73].contains(&cut), "{cut}"),
+                Some(other) => panic!("{cut}: {other}"),
+            }
+        }
+        let (frames, fault) = read(file);
+        assert_eq!((frames.len(), fault.is_none()), (3, true));
+        assert_eq!(frames[2], (Timestamp::from_nanos(5_000_006_000), 3, b"three".to_vec()));
+    }
+    let mut lie = snoop(4, &[b"one"], 0);
+    lie[16 + 11] = 26;
+    let fault = read(lie).1;
+    assert!(
+        matches!(fault, Some(Fault::Value { offset: 24, field: "record length", value: 26 })),
+        "{fault:?}"
+    );
+    let mut version = snoop(4, &[], 0);
+    version[11] = 9;
+    assert!(matches!(read(version).1, Some(Fault::Value { offset: 8, field: "version", value: 9 })));
+}
+
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+/// The streams that are read, and how they are packed.
+const PACKERS: [(&str, Pack); 3] = [
+    ("gzip stream", |bytes| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }),
+    ("zstd stream", |bytes| {
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        ruzstd::encoding::compress_to_vec(bytes, level)
+    }),
+    ("lz4 stream", |bytes| {
+        let info = lz4_flex::frame::FrameInfo::new().content_checksum(true);
+        let mut lz4 = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+        lz4.write_all(bytes).unwrap();
+        lz4.finish().unwrap()
+    }),
+];
+
+#[test]
+fn packed_files_are_read_wherever_their_streams_end() {
+    let noise: Vec<Vec<u8>> = (0..90_u64)
+        .map(|n| (0..700).map(|at| (((n * 7_919 + at) * 2_654_435_761) >> 13).to_le_bytes()[0]).collect())
+        .collect();
+    let records: Vec<_> = noise.iter().map(|bytes| (1, 0, &bytes[..])).collect();
+    let plain = ORDERS[0].pcap(0xa1b2_c3d4, 1, &records);
+    for (name, pack) in PACKERS {
+        let whole = pack(&plain);
+        let (frames, fault) = read(whole.clone());
+        assert!(fault.is_none(), "{name}: {fault:?}");
+        assert!(frames.iter().map(|(_, _, bytes)| bytes).eq(&noise), "{name}");
+        let two = [pack(&plain[..5_000]), pack(&plain[5_000..])].concat();
+        assert_eq!(read(two).0.len(), noise.len(), "{name}");
+
+        // What comes before a cut is given, and the cut is told.
+        for cut in (whole.len() - 40..whole.len()).chain((0..whole.len()).step_by(997)).skip(1) {
+            let (frames, fault) = read(whole[..cut].to_vec());
+            assert!(frames.iter().map(|(_, _, bytes)| bytes).eq(&noise[..frames.len()]), "{name}: {cut}");
+            assert!(matches!(fault, Some(Fault::Truncated { .. })), "{name}: {cut}: {fault:?}");
+        }
+        // So is what is damaged: the decompressor tells, or the checksum does.
+        let mut damaged = whole.clone();
+        let last = damaged.len() - if name == "gzip stream" { 6 } else { 2 };
+        damaged[last] ^= 0x40;
+        let (frames, fault) = read(damaged);
+        assert_eq!(frames.len(), noise.len(), "{name}");
+        assert!(matches!(fault, Some(Fault::Read { .. })), "{name}: {fault:?}");
+        // And what is behind the stream and is none.
+        let (frames, fault) = read([&whole[..], b"garbage!"].concat());
+        assert_eq!(frames.len(), noise.len(), "{name}");
+        assert!(matches!(fault, Some(Fault::Read { .. } | Fault::Truncated { .. })), "{name}: {fault:?}");
+    }
+}
+
+#[test]
+fn zstd_passes_over_what_is_to_be_skipped() {
+    let plain = ORDERS[0].pcap(0xa1b2_c3d4, 1, &[(1, 0, b"first"), (2, 0, b"second")]);
+    let pack = PACKERS[1].1;
+    let skipped = [&[0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+    let file = [&pack(&plain[..45])[..], &skipped, &pack(&plain[45..]), &skipped].concat();
+    let (frames, fault) = read(file.clone());
+    assert_eq!((frames.len(), fault.is_none()), (2, true), "{fault:?}");
+    let (frames, fault) = read(file[..file.len() - 1].to_vec());
+    assert_eq!(frames.len(), 2);
+    assert!(matches!(fault, Some(Fault::Truncated { field: "zstd stream", .. })), "{fault:?}");
+}
+
+#[test]
+fn a_window_beyond_the_limit_is_an_error_and_no_allocation() {
+    // A window of 3.75 TiB, no content size, one block that repeats a byte.
+    let bomb = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xff, 0xfb, 0xff, 0x0f, b'x'];
+    let fault = read(bomb.to_vec()).1;
+    assert!(matches!(fault, Some(Fault::Read { offset: 0, .. })), "{fault:?}");
 }
 
 #[test]
@@ -219,10 +416,14 @@ fn pcapng_sections_simple_packets_and_unknown_links() {
     .concat();
     let mut reader = Reader::from_read("test", None, Cursor::new(file)).unwrap();
     let frame = reader.next().unwrap().unwrap();
+    assert_eq!((frame.number, frame.bytes, frame.link), (1, &b"what?"[..], LinkType::Other(250)));
+    let frame = reader.next().unwrap().unwrap();
     assert_eq!((frame.number, frame.bytes, frame.wire_len), (2, &b"simp"[..], 9));
     assert_eq!(frame.time, Timestamp::from_nanos(1_000), "a simple packet has the time of the one before");
     assert!(reader.next().unwrap().is_none());
-    assert_eq!(reader.unsupported(), 1);
+    assert_eq!(reader.contents().unread().collect::<Vec<_>>(), [(LinkType::Other(250), 1)]);
+    assert_eq!(reader.contents().frames, 2);
+    assert_eq!(reader.contents().link_types.len(), 2);
 }
 
 #[test]

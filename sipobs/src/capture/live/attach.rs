@@ -11,7 +11,7 @@ use aya::programs::xdp::{Xdp, XdpLink, XdpMode};
 use aya::programs::{Program as AnyProgram, ProgramError};
 
 use super::error::{chain, errno, io_errno};
-use super::links::{self, Link};
+use super::interfaces::{Interface, Link, link_of};
 use super::probe;
 use super::{Attachment, Error, How, Mode, Outlook};
 
@@ -35,10 +35,11 @@ enum Hold {
 }
 
 /// What would be tried on an interface, without trying it: an attach may flap a link.
-pub(super) fn outlook(interface: &links::Interface, mode: Mode) -> Result<Outlook, Error> {
+pub(super) fn outlook(interface: &Interface, mode: Mode) -> Result<Outlook, Error> {
     let link = link(interface)?;
     let tried = |ways: &[How]| -> Vec<(How, Option<String>)> {
-        ways.iter().map(|&how| (how, obstacle(interface, how))).collect()
+        let barred = |how| withheld(interface, mode, how).or_else(|| obstacle(interface, how));
+        ways.iter().map(|&how| (how, barred(how))).collect()
     };
     let outlook = Outlook {
         ingress: tried(ways_in(mode, link)),
@@ -58,7 +59,7 @@ pub(super) fn outlook(interface: &links::Interface, mode: Mode) -> Result<Outloo
 }
 
 /// What is known to stand in the way; a driver says so only when tried.
-fn obstacle(interface: &links::Interface, how: How) -> Option<String> {
+fn obstacle(interface: &Interface, how: How) -> Option<String> {
     match how {
         How::NativeXdp | How::GenericXdp => {
             interface.xdp.map(|id| format!("another XDP program is attached (id {id})"))
@@ -68,17 +69,28 @@ fn obstacle(interface: &links::Interface, how: How) -> Option<String> {
     }
 }
 
+/// Why a way is left out that may well be open: `auto` takes no link down that the node can't do without.
+fn withheld(interface: &Interface, mode: Mode, how: How) -> Option<String> {
+    match (mode, how, &interface.xdp_resets) {
+        (Mode::Auto, How::NativeXdp, Some(driver)) if interface.uplink => Some(format!(
+            "not tried: a default route goes out here, and the driver {driver} resets its queues for it or is not known \
+             not to; mode = \"native\" tries it all the same"
+        )),
+        _ => None,
+    }
+}
+
 const NEEDS_TCX: &str = "needs Linux 6.6";
 
 /// Attaches both directions of an interface.
-pub(super) fn attach(
-    ebpf: &mut Ebpf,
-    interface: &links::Interface,
-    mode: Mode,
-) -> Result<[Attached; 2], Error> {
+pub(super) fn attach(ebpf: &mut Ebpf, interface: &Interface, mode: Mode) -> Result<[Attached; 2], Error> {
     let link = link(interface)?;
     let mut refused = Vec::new();
     for &how in ways_in(mode, link) {
+        if let Some(reason) = withheld(interface, mode, how) {
+            refused.push(format!("{how}: {reason}"));
+            continue;
+        }
         match try_way(ebpf, interface, link, how)? {
             Ok(link_in) => {
                 let ingress = attached(interface, how, refused, link_in);
@@ -94,8 +106,8 @@ pub(super) fn attach(
     Err(Error::Attach { interface: interface.name.clone(), refused })
 }
 
-fn link(interface: &links::Interface) -> Result<Link, Error> {
-    links::link_of(interface.link_layer).ok_or_else(|| Error::LinkLayer {
+fn link(interface: &Interface) -> Result<Link, Error> {
+    link_of(interface.link_layer).ok_or_else(|| Error::LinkLayer {
         interface: interface.name.clone(),
         link_layer: interface.link_layer,
     })
@@ -104,7 +116,7 @@ fn link(interface: &links::Interface) -> Result<Link, Error> {
 const fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Auto => "auto",
-        Mode::Xdp => "native XDP",
+        Mode::Native => "native XDP",
         Mode::Generic => "generic XDP",
         Mode::Tc => "tc",
     }
@@ -117,16 +129,16 @@ const fn ways_in(mode: Mode, link: Link) -> &'static [How] {
         (Mode::Auto, Link::Ethernet) => {
             &[How::NativeXdp, How::GenericXdp, How::TcxIngress, How::ClsactIngress]
         }
-        (Mode::Xdp, Link::Ethernet) => &[How::NativeXdp],
+        (Mode::Native, Link::Ethernet) => &[How::NativeXdp],
         (Mode::Generic, Link::Ethernet) => &[How::GenericXdp],
         (Mode::Tc, _) | (Mode::Auto, Link::Raw) => &[How::TcxIngress, How::ClsactIngress],
-        (Mode::Xdp | Mode::Generic, Link::Raw) => &[],
+        (Mode::Native | Mode::Generic, Link::Raw) => &[],
     }
 }
 
 const WAYS_OUT: [How; 2] = [How::TcxEgress, How::ClsactEgress];
 
-fn attach_egress(ebpf: &mut Ebpf, interface: &links::Interface, link: Link) -> Result<Attached, Error> {
+fn attach_egress(ebpf: &mut Ebpf, interface: &Interface, link: Link) -> Result<Attached, Error> {
     let mut refused = Vec::new();
     for how in WAYS_OUT {
         match try_way(ebpf, interface, link, how)? {
@@ -137,7 +149,7 @@ fn attach_egress(ebpf: &mut Ebpf, interface: &links::Interface, link: Link) -> R
     Err(Error::Attach { interface: interface.name.clone(), refused })
 }
 
-fn attached(interface: &links::Interface, how: How, refused: Vec<String>, link: Hold) -> Attached {
+fn attached(interface: &Interface, how: How, refused: Vec<String>, link: Hold) -> Attached {
     let attachment = Attachment { interface: interface.name.clone(), ifindex: interface.index, how, refused };
     Attached { attachment, _link: link }
 }
@@ -145,7 +157,7 @@ fn attached(interface: &links::Interface, how: How, refused: Vec<String>, link: 
 /// Tries one way. The inner result says why it does not go on this interface; the outer, why nothing will.
 fn try_way(
     ebpf: &mut Ebpf,
-    interface: &links::Interface,
+    interface: &Interface,
     link: Link,
     how: How,
 ) -> Result<Result<Hold, String>, Error> {
@@ -322,6 +334,33 @@ mod tests {
             if loads > failures { Ok(()) } else { Err(std::io::Error::from_raw_os_error(error).into()) }
         });
         (result, loads)
+    }
+
+    fn is_tried(interface: &Interface, mode: Mode) -> bool {
+        let outlook = outlook(interface, mode).unwrap();
+        outlook.ingress[0] == (How::NativeXdp, None)
+    }
+
+    #[test]
+    fn the_only_link_is_not_taken_down_unasked() {
+        let nic = Interface {
+            name: "eth0".into(),
+            link_layer: 1,
+            uplink: true,
+            xdp_resets: Some("ixgbe".into()),
+            ..Interface::default()
+        };
+        assert!(!is_tried(&nic, Mode::Auto));
+        assert!(is_tried(&nic, Mode::Native), "asked for");
+        assert!(is_tried(&Interface { uplink: false, ..nic.clone() }, Mode::Auto), "another one");
+        assert!(
+            is_tried(&Interface { xdp_resets: None, ..nic.clone() }, Mode::Auto),
+            "a driver that does not"
+        );
+        let outlook = outlook(&nic, Mode::Auto).unwrap();
+        let (how, reason) = &outlook.ingress[0];
+        assert!(*how == How::NativeXdp && reason.as_ref().unwrap().contains("the driver ixgbe resets"));
+        assert_eq!(outlook.ingress[1], (How::GenericXdp, None));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How programs are, would be, and were attached.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Interface;
@@ -47,7 +48,7 @@ pub enum How {
 
 impl How {
     /// A stable name for metrics and JSON.
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::NativeXdp => "xdp_native",
             Self::GenericXdp => "xdp_generic",
@@ -83,9 +84,20 @@ pub struct Outlook {
     pub egress: Vec<(How, Option<String>)>,
 }
 
-/// What happened to an interface that is meant.
+/// What is watched of all that is meant, by names of interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Both directions are.
+    pub watched: BTreeSet<String>,
+    /// They fit a pattern, and no program could be attached.
+    pub refused: BTreeSet<String>,
+    /// They are wanted by name, and are not there, or no program could be attached.
+    pub missing: BTreeSet<String>,
+}
+
+/// What happened to an interface that is meant, or to a ring.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum AttachEvent {
     /// A program is attached.
     Attached(Attachment),
     /// The interface is gone, or not meant any more; a program is not attached any more.
@@ -97,9 +109,16 @@ pub enum News {
         /// Why.
         reason: String,
     },
+    /// CPUs or interfaces could not be looked at.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// A CPU has come online whose ring is not as the others are: what there is to say of it.
+    Ring(String),
 }
 
-impl fmt::Display for News {
+impl fmt::Display for AttachEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attached(attachment) => attachment.fmt(f),
@@ -107,6 +126,8 @@ impl fmt::Display for News {
                 write!(f, "{}: {} detached", attachment.interface, attachment.how)
             }
             Self::Refused { reason, .. } => f.write_str(reason),
+            Self::Failed { reason } => write!(f, "{reason}: the capture goes on, and it is tried again"),
+            Self::Ring(note) => f.write_str(note),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Live capture: XDP (or tc) programs on the way in, tc programs on the way out, one perf ring for each CPU.
+//! Live capture: XDP (or tc) programs on the way in, tc programs on the way out, one ring for each CPU.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -29,16 +29,21 @@ mod account;
 mod attach;
 mod attachment;
 mod clock;
+mod descriptors;
+mod drivers;
 mod dry_run;
 mod error;
+mod interfaces;
 mod kernel_log;
-mod links;
 mod maps;
+mod netlink;
+mod nexthops;
 mod probe;
 mod ring;
+mod routes;
 mod select;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -46,28 +51,32 @@ pub use sipobs_common::{Counters, Failure, Hook, flags};
 
 pub use self::account::Account;
 use self::attach::{Attached, attach};
-pub use self::attachment::{Attachment, How, News, Outlook};
+pub use self::attachment::{AttachEvent, Attachment, Coverage, How, Outlook};
 use self::clock::{Clock, monotonic};
+pub use self::descriptors::raise_descriptor_limit;
 pub use self::dry_run::{DryRun, Program, Ran};
 pub use self::error::Error;
+pub use self::interfaces::Interface;
 use self::kernel_log::KernelLog;
-pub use self::links::Interface;
 pub use self::maps::unlimit_memlock;
 pub use self::probe::{Capability, Feature, Probe, probe, rings_need_sys_admin};
-use self::ring::{HOLD, Record, Rings};
+use self::ring::{HOLD, Renewed, Rings};
+pub use self::ring::{RingKind, RingsInUse};
 use self::select::Selection;
-pub use crate::capture::{Config, Mode};
+pub use crate::capture::{Config, Mode, RingChoice};
 use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
-/// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again.
+/// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again. Gives which
+/// rings there were.
 ///
 /// # Errors
 ///
 /// What would keep [`Live::open`] from capturing, but for the interfaces.
-pub fn rehearse(config: &Config) -> Result<(), Error> {
-    let (mut ebpf, _rings, _) = prepare(config)?;
-    attach::load_all(&mut ebpf)
+pub fn rehearse(config: &Config) -> Result<RingsInUse, Error> {
+    let (mut ebpf, rings) = prepare(config)?;
+    attach::load_all(&mut ebpf)?;
+    Ok(rings.in_use().clone())
 }
 
 /// What would be tried on each interface that is meant, or on every one that is up where none is named.
@@ -77,7 +86,7 @@ pub fn rehearse(config: &Config) -> Result<(), Error> {
 ///
 /// When a named interface is missing. An error in the list: every way is known to be barred there.
 pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
-    let interfaces = links::interfaces()?;
+    let interfaces = interfaces::list()?;
     let selection = Selection::new(config)?;
     if let Some(name) = selection.missing(&interfaces).next() {
         return Err(Error::NoInterface(name.to_owned()));
@@ -94,7 +103,8 @@ pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
 pub enum Event<'a> {
     /// One frame, in time order over all CPUs.
     Frame(Frame<'a>),
-    /// So many matched frames were lost at about this time because a ring was full.
+    /// So many matched frames were lost at about this time on their way from the programs: most often because a ring
+    /// was full.
     Lost {
         /// When the daemon came to know.
         time: Timestamp,
@@ -111,17 +121,27 @@ const LOOK_AROUND: Duration = Duration::from_millis(250);
 pub struct Live {
     config: Config,
     selection: Selection,
-    changes: links::Changes,
+    changes: netlink::Changes,
+    /// There was one that has not been seen to.
+    changed: bool,
+    /// What went wrong beside the capture, and when that was last told.
+    failures: u64,
+    complained: Option<Instant>,
     /// Dropped before the rings: nothing writes to them any more then.
     attached: Vec<Attached>,
-    /// Interfaces that are meant and could not be attached to: not to complain of each twice.
-    refused: BTreeSet<u32>,
-    news: Vec<News>,
+    /// Interfaces that are meant and could not be attached to, by index: not to complain of each twice.
+    refused: BTreeMap<u32, String>,
+    events: Vec<AttachEvent>,
     ebpf: Ebpf,
     rings: Rings,
+    /// CPUs that have a ring.
     cpus: Vec<u32>,
-    /// Frames that found no ring, or one that is off, by CPU number, as of the last look.
-    without_ring: Vec<u64>,
+    /// CPUs that are online and have none, and at how many looks it has failed.
+    ringless: BTreeMap<u32, u32>,
+    /// Frames that could not be handed over, by CPU number, as of the last look.
+    failed: Vec<[u64; Failure::COUNT]>,
+    /// Those of them that [`Event::Lost`] has told of.
+    lost: u64,
     clock: Clock,
     /// Frames handed over.
     frames: u64,
@@ -135,29 +155,35 @@ impl Live {
     /// Loads the programs, opens the rings and attaches, in that order: the first frame seen has a ring.
     pub fn open(config: &Config) -> Result<Self, Error> {
         check(config)?;
-        let (mut ebpf, rings, cpus) = prepare(config)?;
+        let (mut ebpf, rings) = prepare(config)?;
+        let cpus = rings.fds().map(|(cpu, _)| cpu).collect();
         let kernel_log = if config.kernel_log { Some(KernelLog::of(&mut ebpf)?) } else { None };
         let selection = Selection::new(config)?;
         // Watched before it is looked at: nothing goes by between.
-        let changes = links::Changes::watch()?;
+        let changes = netlink::Changes::watch()?;
         let mut live = Self {
             config: config.clone(),
             selection,
             changes,
+            changed: false,
+            failures: 0,
+            complained: None,
             attached: Vec::new(),
-            refused: BTreeSet::new(),
-            news: Vec::new(),
+            refused: BTreeMap::new(),
+            events: Vec::new(),
             ebpf,
             rings,
             cpus,
-            without_ring: Vec::new(),
+            ringless: BTreeMap::new(),
+            failed: Vec::new(),
+            lost: 0,
             clock: Clock::new(),
             frames: 0,
             last: Timestamp::from_nanos(i64::MIN),
             looked_around: now(),
             kernel_log,
         };
-        let interfaces = links::interfaces()?;
+        let interfaces = interfaces::list()?;
         if let Some(name) = live.selection.missing(&interfaces).next() {
             return Err(Error::NoInterface(name.to_owned()));
         }
@@ -181,13 +207,19 @@ impl Live {
         let start = now();
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            self.rings.wait(left.min(self.config.linger())).map_err(Error::Wait)?;
+            let wait = left.min(self.config.linger);
+            if let Err(error) = self.rings.wait(wait) {
+                self.tolerate(&Error::Wait(error));
+                // The rings are read all the same.
+                std::thread::sleep(wait);
+            }
             if self.looked_around.elapsed() >= LOOK_AROUND {
-                self.look_around()?;
+                self.look_around();
             }
             let moment = monotonic();
             self.clock.follow(moment);
             let (time, given) = self.drain(moment.saturating_sub(hold_nanos()), take);
+            self.tell_losses(time, take);
             if given || start.elapsed() >= timeout {
                 return Ok(time);
             }
@@ -201,16 +233,19 @@ impl Live {
         // A program that was running when its link went may still write: the kernel frees it only after
         // every CPU has passed through a quiescent state, which takes milliseconds.
         std::thread::sleep(Duration::from_millis(20));
-        Ok(self.drain(u64::MAX, take).0)
+        self.failed = maps::failed_by_cpu(&self.ebpf)?;
+        let (time, _) = self.drain(u64::MAX, take);
+        self.tell_losses(time, take);
+        Ok(time)
     }
 
     /// Goes by `config` from now on, as far as that goes while programs run: interfaces, exclude, ports,
-    /// `vxlan_ports`, `drop_methods`, `linger_ms`. What stays attached is not touched, and no frame of it missed.
+    /// `vxlan_ports`, `drop_methods`, `linger`. What stays attached is not touched, and no frame of it missed.
     ///
     /// # Errors
     ///
     /// When [`Self::open`] would not take it, or an interface newly named is missing; then nothing has changed. An
-    /// interface that can't be attached to is told in the news.
+    /// interface that can't be attached to is told by [`Self::attach_events`].
     pub fn reconfigure(&mut self, config: &Config) -> Result<(), Error> {
         check(config)?;
         maps::settings_of(config)?;
@@ -218,13 +253,13 @@ impl Live {
         // One that was there when it was first named may be gone meanwhile.
         let is_new = |name: &&str| self.config.interfaces.iter().all(|it| it != name);
         // Before anything changes: it may fail.
-        let interfaces = links::interfaces()?;
+        let interfaces = interfaces::list()?;
         if let Some(name) = selection.missing(&interfaces).find(is_new) {
             return Err(Error::NoInterface(name.to_owned()));
         }
         maps::tell(&mut self.ebpf, &self.config.ports, config)?;
-        let Config { mode, ring_bytes, kernel_log, .. } = self.config;
-        self.config = Config { mode, ring_bytes, kernel_log, ..config.clone() };
+        let Config { mode, ring, ring_bytes, kernel_log, .. } = self.config;
+        self.config = Config { mode, ring, ring_bytes, kernel_log, ..config.clone() };
         self.selection = selection;
         self.refused.clear();
         self.follow(&interfaces);
@@ -269,14 +304,28 @@ impl Live {
         self.attached.iter().map(|attached| &attached.attachment)
     }
 
-    /// What was attached, detached or refused since the last call.
-    pub fn news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
+    /// What is watched of all that is meant.
+    pub fn coverage(&self) -> Coverage {
+        let watched: BTreeSet<_> = self.attachments().map(|it| it.interface.clone()).collect();
+        let missing =
+            self.selection.wanted().filter(|name| !watched.contains(*name)).map(Into::into).collect();
+        let refused = self.refused.values().cloned().collect::<BTreeSet<_>>();
+        Coverage { refused: refused.difference(&missing).cloned().collect(), watched, missing }
     }
 
-    /// Bytes of each CPU's ring: less than configured where the process may not lock so much memory.
-    pub fn ring_bytes(&self) -> usize {
-        self.rings.bytes()
+    /// What was attached, detached or refused since the last call.
+    pub fn attach_events(&mut self) -> Vec<AttachEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// What went wrong so far beside the capture: looks at CPUs and interfaces, for the most part. Each is tried again.
+    pub const fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// Which rings frames come through.
+    pub const fn rings(&self) -> &RingsInUse {
+        self.rings.in_use()
     }
 
     /// How far the wall clock is ahead of frame times, in nanoseconds: more than a second means that it was
@@ -296,63 +345,107 @@ impl Live {
         let Self { rings, clock, frames, last, .. } = self;
         let horizon = clock.wall(until.min(monotonic()));
         let mut given = false;
-        rings.drain(until, &mut |record| {
+        rings.drain(until, &mut |header, bytes| {
             given = true;
-            match record {
-                Record::Frame(header, bytes) => {
-                    // Late by more than the hold: never seen, but time must not run back.
-                    *last = clock.wall(header.time).max(*last);
-                    *frames += 1;
-                    take(Event::Frame(Frame {
-                        time: *last,
-                        number: *frames,
-                        interface: header.ifindex,
-                        direction: match header.hook() {
-                            Some(Hook::Xdp | Hook::TcIngress) => Direction::Ingress,
-                            Some(Hook::TcEgress) => Direction::Egress,
-                            None => Direction::Unknown,
-                        },
-                        link: match header.flags & flags::RAW_IP {
-                            0 => LinkType::Ethernet,
-                            _ => LinkType::Raw,
-                        },
-                        wire_len: header.wire_len,
-                        bytes,
-                    }));
-                }
-                Record::Lost(frames) => take(Event::Lost { time: horizon.max(*last), frames }),
-            }
+            // Late by more than the hold: never seen, but time must not run back.
+            *last = clock.wall(header.time).max(*last);
+            *frames += 1;
+            take(Event::Frame(Frame {
+                time: *last,
+                number: *frames,
+                interface: header.ifindex,
+                direction: match header.hook() {
+                    Some(Hook::Xdp | Hook::TcIngress) => Direction::Ingress,
+                    Some(Hook::TcEgress) => Direction::Egress,
+                    None => Direction::Unknown,
+                },
+                link: match header.flags & flags::RAW_IP {
+                    0 => LinkType::Ethernet,
+                    _ => LinkType::Raw,
+                },
+                wire_len: header.wire_len,
+                bytes,
+            }));
         });
         *last = horizon.max(*last);
         (*last, given)
     }
 
-    /// Follows interfaces as they come and go, and opens rings for CPUs that came back: an event is switched
-    /// off with its CPU and stays so.
-    fn look_around(&mut self) -> Result<(), Error> {
-        self.looked_around = now();
-        if self.changes.any() {
-            self.follow(&links::interfaces()?);
+    /// Tells of what the last look has found to be lost, by the programs' own counters: not all rings tell.
+    fn tell_losses(&mut self, time: Timestamp, take: &mut dyn FnMut(Event<'_>)) {
+        let lost: u64 = self.failed.iter().flatten().sum();
+        if lost > self.lost {
+            take(Event::Lost { time, frames: lost - self.lost });
+            self.lost = lost;
         }
+    }
+
+    /// Follows interfaces as they come and go, and sees to the rings of CPUs that have come online.
+    ///
+    /// What fails is told in the events, and tried again at the next look: the capture goes on without it.
+    fn look_around(&mut self) {
+        self.looked_around = now();
+        for error in [self.look_at_interfaces(), self.look_at_cpus()].into_iter().filter_map(Result::err) {
+            self.tolerate(&error);
+        }
+    }
+
+    /// Counts what went wrong beside the capture, and tells of it once a minute.
+    fn tolerate(&mut self, error: &Error) {
+        self.failures += 1;
+        if self.complained.is_none_or(|last| last.elapsed() >= Duration::from_secs(60)) {
+            self.complained = Some(now());
+            self.events.push(AttachEvent::Failed { reason: error.to_string() });
+        }
+    }
+
+    fn look_at_interfaces(&mut self) -> Result<(), Error> {
+        // Remembered until it is seen to: it is told once.
+        self.changed |= self.changes.any();
+        if self.changed {
+            self.follow(&interfaces::list()?);
+            self.changed = false;
+        }
+        Ok(())
+    }
+
+    fn look_at_cpus(&mut self) -> Result<(), Error> {
         let cpus = online_cpus()?;
-        let off = maps::frames_without_ring(&self.ebpf)?;
+        let failed = maps::failed_by_cpu(&self.ebpf)?;
+        let kind = self.rings.in_use().kind;
+        self.ringless.retain(|cpu, _| cpus.contains(cpu));
         let mut with_ring = Vec::with_capacity(cpus.len());
         for cpu in cpus {
             // One that was away only between two looks is told by what its programs could not write.
-            let count = |counts: &[u64]| counts.get(cpu as usize).copied().unwrap_or(0);
-            if count(&off) > count(&self.without_ring) || !self.cpus.contains(&cpu) {
-                match open_ring(&mut self.ebpf, &mut self.rings, cpu, self.config.ring_bytes) {
-                    // Gone again, perhaps: it is tried anew at the next look, and what it loses is counted.
-                    Err(Error::Ring { .. }) => continue,
-                    opened => opened?,
+            let off = without_ring(&failed, cpu) > without_ring(&self.failed, cpu);
+            if off || !self.cpus.contains(&cpu) {
+                match self.rings.renew(cpu) {
+                    Ok(None) => {}
+                    Ok(Some(Renewed { fd, note })) => {
+                        maps::set_ring(&mut self.ebpf, kind, cpu, fd)?;
+                        self.events.extend(note.map(AttachEvent::Ring));
+                    }
+                    // Tried anew at the next look, and what is lost meanwhile is counted.
+                    Err(error) => {
+                        let news = self.no_ring(cpu, &error);
+                        self.events.extend(news);
+                        continue;
+                    }
                 }
             }
+            self.ringless.remove(&cpu);
             with_ring.push(cpu);
         }
         self.cpus = with_ring;
-        self.without_ring = off;
+        self.failed = failed;
         Ok(())
     }
+}
+
+/// Frames of `cpu` that found no ring, or one that is off.
+fn without_ring(failed: &[[u64; Failure::COUNT]], cpu: u32) -> u64 {
+    let of_cpu = failed.get(cpu as usize);
+    of_cpu.map_or(0, |by| by[Failure::NoRing as usize] + by[Failure::RingOff as usize])
 }
 
 impl Live {
@@ -365,28 +458,40 @@ impl Live {
         let (stay, gone): (Vec<_>, Vec<_>) =
             self.attached.drain(..).partition(|attached| is_meant(&attached.attachment));
         self.attached = stay;
-        self.news.extend(gone.into_iter().map(|attached| News::Detached(attached.attachment)));
-        self.refused.retain(|index| meant.iter().any(|interface| interface.index == *index));
+        self.events.extend(gone.into_iter().map(|attached| AttachEvent::Detached(attached.attachment)));
+        self.refused.retain(|index, _| meant.iter().any(|interface| interface.index == *index));
         for interface in meant {
             let is_attached = |attached: &Attached| attached.attachment.ifindex == interface.index;
-            if !self.refused.contains(&interface.index) && !self.attached.iter().any(is_attached) {
-                // Said in the news; the others go on.
+            if !self.refused.contains_key(&interface.index) && !self.attached.iter().any(is_attached) {
+                // Told as an event; the others go on.
                 let _ = self.attach(interface);
             }
         }
     }
 
+    /// What to say of a CPU that gets no ring: the first time may be the moment at which it goes again, or at which its
+    /// older ring still takes the memory.
+    fn no_ring(&mut self, cpu: u32, error: &Error) -> Option<AttachEvent> {
+        let failed = self.ringless.entry(cpu).or_default();
+        *failed = failed.saturating_add(1);
+        (*failed == 2).then(|| AttachEvent::Ring(format!("CPU {cpu} is online and has no ring: {error}")))
+    }
+
     fn attach(&mut self, interface: &Interface) -> Result<(), Error> {
-        match attach(&mut self.ebpf, interface, self.config.mode) {
+        let room = descriptors::check_room();
+        let room = room.map_err(|source| Error::System { what: "attaching programs", source });
+        match room.and_then(|()| attach(&mut self.ebpf, interface, self.config.mode)) {
             Ok(attached) => {
-                self.news.extend(attached.iter().map(|it| News::Attached(it.attachment.clone())));
+                self.events.extend(attached.iter().map(|it| AttachEvent::Attached(it.attachment.clone())));
                 self.attached.extend(attached);
                 Ok(())
             }
             Err(error) => {
-                self.refused.insert(interface.index);
-                self.news
-                    .push(News::Refused { interface: interface.name.clone(), reason: error.to_string() });
+                self.refused.insert(interface.index, interface.name.clone());
+                self.events.push(AttachEvent::Refused {
+                    interface: interface.name.clone(),
+                    reason: error.to_string(),
+                });
                 Err(error)
             }
         }
@@ -415,21 +520,16 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Maps and rings. The programs are loaded as they are attached: which ones depends on the interfaces.
-fn prepare(config: &Config) -> Result<(Ebpf, Rings, Vec<u32>), Error> {
+/// Rings and maps. The programs are loaded as they are attached: which ones depends on the interfaces.
+fn prepare(config: &Config) -> Result<(Ebpf, Rings), Error> {
     unlimit_memlock();
-    let mut ebpf = maps::load(config)?;
-    let mut rings = Rings::new();
-    let cpus = online_cpus()?;
-    for &cpu in &cpus {
-        open_ring(&mut ebpf, &mut rings, cpu, config.ring_bytes)?;
+    let rings = Rings::open(config, &online_cpus()?)?;
+    let kind = rings.in_use().kind;
+    let mut ebpf = maps::load(config, kind)?;
+    for (cpu, ring) in rings.fds() {
+        maps::set_ring(&mut ebpf, kind, cpu, ring)?;
     }
-    Ok((ebpf, rings, cpus))
-}
-
-fn open_ring(ebpf: &mut Ebpf, rings: &mut Rings, cpu: u32, bytes: usize) -> Result<(), Error> {
-    let ring = rings.open(cpu, bytes).map_err(|error| Error::ring(cpu, bytes, error))?;
-    maps::set_ring(ebpf, cpu, ring)
+    Ok((ebpf, rings))
 }
 
 fn online_cpus() -> Result<Vec<u32>, Error> {

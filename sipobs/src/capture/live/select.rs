@@ -2,7 +2,7 @@
 
 use regex_lite::Regex;
 
-use super::links::Interface;
+use super::interfaces::Interface;
 use super::{Config, Error};
 use crate::pattern::{Network, glob};
 
@@ -49,6 +49,18 @@ impl Selection {
     /// Whether the interface is meant by its name.
     pub(super) fn names(&self, interface: &Interface) -> bool {
         self.include.iter().any(|pattern| matches!(pattern, Pattern::Name(name) if *name == interface.name))
+    }
+
+    /// Names that are wanted, whether or not there is such an interface, and are not excluded.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.include.iter().filter_map(|pattern| match pattern {
+            Pattern::Name(name) => {
+                let so_named = Interface { name: name.clone(), ..Interface::default() };
+                let excluded = self.exclude.iter().any(|pattern| pattern.fits(&so_named));
+                (!excluded).then_some(name.as_str())
+            }
+            _ => None,
+        })
     }
 
     /// Names that none of `interfaces` has.
@@ -126,6 +138,16 @@ mod tests {
         assert_eq!(chosen(&["*"], &["eth?", "pods"]), ["lo"], "what can't be read fits no pattern");
         assert_eq!(chosen(&["ib0"], &[]), ["ib0"], "but has a name");
         assert_eq!(chosen(&["eth0"], &["eth0"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_is_wanted_though_nothing_has_it() {
+        let config = Config {
+            interfaces: ["eth7", "eth8", "eth9", "eth*", "pods"].map(Into::into).into(),
+            exclude: ["eth8", "/9$/", "pods", "10.0.0.0/8"].map(Into::into).into(),
+            ..Config::default()
+        };
+        assert_eq!(Selection::new(&config).unwrap().wanted().collect::<Vec<_>>(), ["eth7"]);
     }
 
     #[test]

@@ -27,9 +27,9 @@ pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, F
             (format!("{address} (metrics.listen)"), vec![address])
         }
     };
-    let (books, ailment) = ask(&addresses)
+    let (books, unwell) = ask(&addresses)
         .map_err(|error| Failure { exit: Exit::Capture, error: error.context(absent(&name)) })?;
-    let (text, exit) = report(&name, &books, ailment.as_deref());
+    let (text, exit) = report(&name, &books, unwell.as_deref());
     match written(io::stdout().write_all(text.as_bytes())) {
         Exit::Done => Ok(exit),
         failed => Ok(failed),
@@ -37,12 +37,12 @@ pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, F
 }
 
 /// What to print, and how to exit.
-fn report(name: &str, books: &Books, ailment: Option<&str>) -> (String, Exit) {
+fn report(name: &str, books: &Books, unwell: Option<&str>) -> (String, Exit) {
     let mut text = format!("{name}: {books}\n");
     let residuals = books.residuals();
     // A String takes everything.
-    if let Some(ailment) = ailment {
-        let _ = writeln!(text, "The daemon is NOT well, and these counts may be old: {ailment}.");
+    if let Some(unwell) = unwell {
+        let _ = writeln!(text, "The daemon is NOT well, and these counts may be old: {unwell}.");
     } else if residuals.is_empty() {
         text.push_str("Every frame, message, span and record is accounted for.\n");
         let gone = books.gone();
@@ -94,8 +94,8 @@ fn ask(addresses: &[SocketAddr]) -> anyhow::Result<(Books, Option<String>)> {
     let read = Exposition::parse(&text).and_then(|metrics| Books::of(&metrics));
     let books = read.context("its /metrics can not be understood")?;
     let (status, text) = fetch(addresses, "/healthz").context("its /healthz")?;
-    let ailment: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
-    Ok((books, (status != 200).then(|| clean(&ailment))))
+    let unwell: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+    Ok((books, (status != 200).then(|| clean(&unwell))))
 }
 
 /// Status and body of `path`, from the first of `addresses` that takes a connection.
@@ -187,9 +187,9 @@ mod tests {
         let ask = |text: &str, health: &str| {
             let metrics = format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}");
             let (address, server) = server(vec![metrics.into(), format!("HTTP/1.0 {health}").into()]);
-            let (books, ailment) = ask(&[address]).unwrap();
+            let (books, unwell) = ask(&[address]).unwrap();
             server.join().unwrap();
-            report("here", &books, ailment.as_deref())
+            report("here", &books, unwell.as_deref())
         };
         const WELL: &str = "200 OK\r\n\r\nok\n";
         let (text, exit) = ask(METRICS, WELL);

@@ -1,5 +1,5 @@
 //! The daemon: live capture before the engine, sinks behind it. Start and end, in order; what happens in
-//! between is in [`watch`].
+//! between is in [`capture_loop`].
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, channel};
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
-use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Jsonl, Look, Terminal};
@@ -18,29 +17,40 @@ use tokio::runtime::{Builder, Runtime};
 use super::run::{Format, Run};
 use super::spans::{Spans, WhenFull};
 use super::{Exit, Failure, note, say};
-use orders::{Hangups, Orders};
-use outlet::Outlet;
+use capture_loop::{CaptureLoop, Ended};
+use health::CaptureHealth;
+use queued_sink::QueuedSink;
+use records::Records;
+use reload::Files;
+use signals::{Sighup, Signals};
 use state::State;
-use vitals::Vitals;
-use watch::{Ended, Watch};
 
-mod orders;
-mod outlet;
+mod capture_loop;
+mod health;
 mod privilege;
+mod queued_sink;
+mod records;
+mod reload;
+mod signals;
 mod state;
-mod vitals;
-mod watch;
+mod syscalls;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
 
 /// Watches until a signal comes or capture fails.
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
+    let files = Files::new(args.file());
     let config = &args.config().map_err(Failure::usage)?;
-    privilege::shed(config, args.file());
+    privilege::drop_privileges(config.capture.ring);
+    // Before the file system is closed: the collector's certificates may be anywhere, and so may a file for records.
+    let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
+    let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
+    let spans = spans.map_err(Failure::usage)?;
+    privilege::restrict_filesystem(config, args.file());
     // Threads have what their parent has left: after that.
     let runtime = runtime().map_err(Failure::usage)?;
-    let hangups = Hangups::hold(&runtime).map_err(Failure::usage)?;
+    let hangups = Sighup::hold(&runtime).map_err(Failure::usage)?;
     // What can be wrong with the configuration comes first, then what needs privilege.
     let privacy = config.privacy().map_err(Failure::usage)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
@@ -48,66 +58,61 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     if let Some(ratio) = state.restored() {
         engine.restore_ratio(ratio);
     }
-    let spans = Spans::start(config, WhenFull::Drop).map_err(Failure::usage)?;
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let outlets = outlets(config, args.format(), args.look()).map_err(Failure::usage)?;
+    let sinks = sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
 
-    let vitals = Arc::new(Vitals::default());
+    let health = Arc::new(CaptureHealth::default());
     let server = runtime
-        .block_on(serve(config.metrics.listen, Arc::clone(&metrics), Arc::clone(&vitals) as _))
+        .block_on(serve(&config.metrics, Arc::clone(&metrics), Arc::clone(&health) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
-    let orders = Orders::listen(&runtime, hangups, args).map_err(Failure::usage)?;
+    let signals = Signals::listen(&runtime, hangups, args, files, config).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
-    if live.ring_bytes() < config.capture.ring_bytes {
-        note(format_args!(
-            "each CPU's ring has {} KiB, not the {} configured: this process may not lock more memory \
-             (RLIMIT_MEMLOCK)",
-            live.ring_bytes() >> 10,
-            config.capture.ring_bytes >> 10
-        ));
-    }
+    note(format_args!("{}", live.rings()));
 
     let config = config.clone();
-    let mut watch = Watch { config, live, engine, spans, outlets, metrics, vitals, state };
-    watch.tell_news();
+    let mut capture_loop = CaptureLoop { config, live, engine, spans, sinks, metrics, health, state };
+    capture_loop.report_attach_events();
     // Every series is there in the first answer.
-    watch.publish();
+    capture_loop.publish();
     runtime.spawn(server);
-    if watch.live.attachments().next().is_none() {
-        note(format_args!("no interface fits capture.interfaces yet; waiting for one"));
+    if capture_loop.live.attachments().next().is_none() {
+        note(format_args!("nothing to watch here: no interface fits capture.interfaces; waiting for one"));
     }
     service(&[NotifyState::Ready]);
     let (done, ended) = channel();
     let capture = thread::Builder::new()
         .name("capture".into())
         .spawn(move || {
-            let _ = done.send(watch.run(&orders));
+            let _ = done.send(capture_loop.run(&signals));
         })
         .map_err(Failure::usage)?;
     // The thread's end is a value, or nothing if it panicked.
     let ended = ended.recv();
-    service(&[NotifyState::Stopping]);
     let _ = capture.join();
     end(ended.map_err(|_| anyhow!("the capture ended unexpectedly")))
 }
 
-/// Waits for the sinks and says what was left undone.
+/// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
+/// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, last, spans, outlets, state, ratio } =
+    let Ended { failure, silence, last, spans, sinks, state, ratio } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
-    let mut exit = Exit::Done;
-    // Outlets go on writing meanwhile.
-    if let Some(mut spans) = spans {
-        spans.end();
-        last.iter().for_each(|output| spans.output(output));
-        if !spans.finish() {
-            exit = Exit::Partial;
-        }
-    }
-    let written = outlets.into_iter().map(|outlet| outlet.finish(&last, END));
-    for finished in written.chain(std::iter::once_with(|| state.finish(ratio, END))) {
-        if let Err(error) = finished {
+    let last = &last[..];
+    let (delivered, written) = thread::scope(|scope| {
+        let mut writing: Vec<_> =
+            sinks.into_iter().map(|sink| scope.spawn(move || sink.finish(last, END))).collect();
+        writing.push(scope.spawn(move || state.finish(ratio, END)));
+        let delivered = spans.is_none_or(|mut spans| {
+            spans.end(silence);
+            last.iter().for_each(|output| spans.output(output));
+            spans.finish()
+        });
+        (delivered, writing.into_iter().map(|sink| sink.join()).collect::<Vec<_>>())
+    });
+    let mut exit = if delivered { Exit::Done } else { Exit::Partial };
+    for finished in written {
+        if let Err(error) = finished.unwrap_or_else(|_| Err(anyhow!("an output ended unexpectedly"))) {
             say(&error);
             exit = Exit::Partial;
         }
@@ -144,26 +149,24 @@ fn service(states: &[NotifyState<'_>]) {
     }
 }
 
-fn outlets(config: &Config, format: Format, look: Look) -> anyhow::Result<Vec<Outlet>> {
-    let mut outlets = Vec::new();
-    let notices = config.jsonl.notices;
-    let on_stdout = config.jsonl.path.as_deref().is_some_and(|path| path.as_os_str() == "-");
+fn sinks(notices: bool, records: Records, format: Format, look: Look) -> anyhow::Result<Vec<QueuedSink>> {
+    let mut sinks = Vec::new();
     match format {
-        Format::Jsonl => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
+        Format::Jsonl => sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?),
         // Two forms on one stream would be neither.
-        _ if on_stdout => outlets.push(Outlet::start("print", stdout_jsonl(notices))?),
+        _ if matches!(records, Records::Stdout) => {
+            sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?);
+        }
         Format::Text => {
             let terminal = Terminal::new(std::io::stdout(), look, false);
-            outlets.push(Outlet::start("print", Box::new(terminal))?);
+            sinks.push(QueuedSink::start("print", Box::new(terminal))?);
         }
         Format::None => {}
     }
-    if let Some(path) = config.jsonl.path.as_deref().filter(|_| !on_stdout) {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        let file = file.with_context(|| format!("jsonl.path: cannot open {}", path.display()))?;
-        outlets.push(Outlet::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
+    if let Records::File(file) = records {
+        sinks.push(QueuedSink::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
     }
-    Ok(outlets)
+    Ok(sinks)
 }
 
 fn stdout_jsonl(notices: bool) -> Box<Jsonl<std::io::Stdout>> {

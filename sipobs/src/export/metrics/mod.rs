@@ -29,6 +29,8 @@ pub struct Metrics {
     attempts: Family<Labels, Counter>,
     ended: Family<Labels, Counter>,
     alerts: Family<Labels, Counter>,
+    /// Connections to the server that had to make way for others.
+    pushed_out: Counter,
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
@@ -80,10 +82,13 @@ impl Metrics {
         let attempts = family("transfer_attempts", "Settled transfer attempts");
         let ended = family("calls_ended", "Ended calls, and whether a REFER was absent");
         let alerts = family("alerts", "Alerts raised");
+        let pushed_out = Counter::default();
+        let help = "Connections to this server that were closed to make room for others";
+        registry.register("http_connections_pushed_out", help, pushed_out.clone());
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
 
-        let metrics = Self { registry, attempts, ended, alerts, snapshot };
+        let metrics = Self { registry, attempts, ended, alerts, pushed_out, snapshot };
         metrics.trunks(trunks);
         metrics
     }

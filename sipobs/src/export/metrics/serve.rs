@@ -1,18 +1,37 @@
 //! The daemon's HTTP server: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Whoever reaches it can't keep it from answering others: a connection carries one request, has little time, and
+//! makes way for newer ones; and however many scrape, the capture is asked for its counters a few times a second.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tower_service::Service as _;
 
+use self::connections::{Connections, Place};
+use self::host::Names;
 use super::Metrics;
+use crate::config::MetricsConfig;
+
+mod connections;
+mod host;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,109 +55,202 @@ pub trait Health: Send + Sync + 'static {
     /// Brings the counters up to date, if that can be had soon.
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// Why the process is not well, if so: it should be restarted.
-    fn ailment(&self) -> Option<&'static str>;
+    /// Says that the process is well, or why it should be restarted.
+    fn liveness(&self) -> Result<String, String>;
 
-    /// Why it does not capture (yet, or any more), if so.
-    fn absence(&self) -> Option<&'static str>;
+    /// Says that it does what it is meant to, or why not (yet, or any more).
+    fn readiness(&self) -> Result<String, String>;
 }
 
-/// Listens on `address` and serves until the returned future is dropped.
+/// Listens as configured and serves until the returned future is dropped.
 ///
 /// # Errors
 ///
 /// When the address can't be had.
 pub async fn serve(
-    address: SocketAddr,
+    config: &MetricsConfig,
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
-) -> Result<impl Future<Output = ()> + Send, ServeError> {
-    let listener =
-        tokio::net::TcpListener::bind(address).await.map_err(|error| ServeError { address, error })?;
-    let app = Router::new()
-        .route("/metrics", get(scrape))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .with_state((metrics, health));
-    Ok(async move {
-        // It ends only with an error of accept(2) that axum does not retry, and it retries all of them.
-        let _ = axum::serve(listener, app).await;
-    })
+) -> Result<impl Future<Output = ()> + Send + use<>, ServeError> {
+    let address = config.listen;
+    let listener = listen(address).map_err(|error| ServeError { address, error })?;
+    Ok(Arc::new(Server::new(config, metrics, health, Limits::default())).run(listener))
 }
 
-type Served = (Arc<Metrics>, Arc<dyn Health>);
+/// Connections that may wait to be accepted: the kernel drops those beyond, which then are tried again a second later,
+/// too late for a probe. It may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
-async fn scrape(State((metrics, health)): State<Served>) -> Response {
-    health.refresh().await;
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The time that others may take of ours.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// For a request's head, from the connection's beginning.
+    head: Duration,
+    /// For a whole connection: fresh counters may take 2 s, a Prometheus waits for 10.
+    whole: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(5), whole: Duration::from_secs(15) }
+    }
+}
+
+/// Bytes of a request's head at most.
+const HEAD_BYTES: usize = 16 << 10;
+
+/// After an error of accept(2) that is not one connection's.
+const BREATH: Duration = Duration::from_millis(100);
+
+struct Server {
+    names: Names,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    health: Arc<dyn Health>,
+    scrapes: Mutex<Scrape>,
+    connections: Arc<Connections>,
+}
+
+type Served = State<Arc<Server>>;
+
+impl Server {
+    fn new(config: &MetricsConfig, metrics: Arc<Metrics>, health: Arc<dyn Health>, limits: Limits) -> Self {
+        let names = Names::new(config.listen.ip(), &config.hosts);
+        let connections = Arc::new(Connections::new(metrics.pushed_out.clone()));
+        Self { names, limits, metrics, health, scrapes: Mutex::default(), connections }
+    }
+
+    async fn run(self: Arc<Self>, listener: TcpListener) {
+        let router = Router::new()
+            .route("/metrics", get(scrape))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .with_state(Arc::clone(&self));
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self
+                    .connections
+                    .admit(peer.ip(), |place| Arc::clone(&self).connection(stream, place, router.clone())),
+                // Of descriptors there is none left, which one of ours may give back.
+                Err(error) if !is_of_connection(&error) && !self.connections.push_out() => {
+                    sleep(BREATH).await;
+                }
+                Err(_) => {}
+            }
+            // A connection that has sent its request is served before the next one can take its place.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: Place, router: Router) {
+        let Ok(local) = stream.local_addr() else { return };
+        let (server, place) = (Arc::clone(&self), Arc::new(place));
+        let answer = |request| {
+            place.asked();
+            let (server, place, router) = (Arc::clone(&server), Arc::clone(&place), router.clone());
+            async move { Ok::<_, Infallible>(server.answer(request, local.ip(), place, router).await) }
+        };
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.limits.head);
+        http.keep_alive(false).half_close(true).max_buf_size(HEAD_BYTES);
+        let connection = http.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer));
+        // However it ends: the other side knows.
+        let _ = timeout(self.limits.whole, connection).await;
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        local: IpAddr,
+        place: Arc<Place>,
+        mut router: Router,
+    ) -> Response {
+        if let Some(status) = self.names.refuse(local, &request) {
+            return (status, NOT_OURS).into_response();
+        }
+        request.extensions_mut().insert(place);
+        match router.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+const NOT_OURS: &str =
+    "By loopback sipobs answers to localhost and loopback addresses, and to the names in metrics.hosts.\n";
+
+/// One connection failed, not the listener.
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn scrape(State(server): Served, Extension(place): Extension<Arc<Place>>) -> Response {
+    let (number, text) = server.scrape().await;
+    place.is_sent(number);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics.text()).into_response()
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-async fn healthz(State((_, health)): State<Served>) -> Response {
-    said(health.ailment())
+async fn healthz(State(server): Served) -> Response {
+    said(server.health.liveness())
 }
 
-async fn readyz(State((_, health)): State<Served>) -> Response {
-    said(health.ailment().or_else(|| health.absence()))
+async fn readyz(State(server): Served) -> Response {
+    said(server.health.liveness().and_then(|_| server.health.readiness()))
 }
 
-fn said(problem: Option<&'static str>) -> Response {
-    match problem {
-        None => (StatusCode::OK, "ok\n").into_response(),
-        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
+fn said(state: Result<String, String>) -> Response {
+    match state {
+        Ok(text) => (StatusCode::OK, format!("{text}\n")).into_response(),
+        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
+    }
+}
+
+/// The last scrape.
+#[derive(Debug, Default)]
+struct Scrape {
+    number: u64,
+    text: Bytes,
+    /// When its counters were asked for.
+    begun: Option<Instant>,
+    /// When the next one may begin.
+    next: Option<Instant>,
+}
+
+/// Least time from one scrape's beginning to the next one's; and so many times what writing it out took.
+const PACE: Duration = Duration::from_millis(100);
+const SHARE: u32 = 10;
+
+impl Server {
+    /// Counters from no earlier than now, and the scrape's number. Those who ask meanwhile share one.
+    async fn scrape(&self) -> (u64, Bytes) {
+        let asked = Instant::now();
+        let mut last = self.scrapes.lock().await;
+        if last.begun.is_some_and(|begun| begun >= asked) {
+            return (last.number, last.text.clone());
+        }
+        if let Some(next) = last.next {
+            sleep_until(next).await;
+        }
+        let begun = Instant::now();
+        // Before the wait, at which whoever asked may go.
+        last.next = Some(begun + PACE);
+        self.health.refresh().await;
+        let writing = Instant::now();
+        let text = Bytes::from(self.metrics.text());
+        let next = begun + PACE.max(writing.elapsed() * SHARE);
+        *last = Scrape { number: last.number + 1, text, begun: Some(begun), next: Some(next) };
+        (last.number, last.text.clone())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpStream;
-
-    use super::*;
-
-    struct Ready(bool);
-
-    impl Health for Ready {
-        fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-            Box::pin(async {})
-        }
-        fn ailment(&self) -> Option<&'static str> {
-            None
-        }
-        fn absence(&self) -> Option<&'static str> {
-            (!self.0).then_some("nothing is attached")
-        }
-    }
-
-    fn ask(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    #[test]
-    fn serves_and_says_when_the_port_is_taken() {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let start = |ready| serve(port, Arc::new(Metrics::new(["t"])), Arc::new(Ready(ready)));
-        let server = runtime.block_on(start(false)).map(|server| runtime.spawn(server)).unwrap();
-
-        assert!(ask(port, "/metrics").contains("sipobs_build_info{version="));
-        assert!(ask(port, "/healthz").starts_with("HTTP/1.0 200"));
-        let unready = ask(port, "/readyz");
-        assert!(
-            unready.starts_with("HTTP/1.0 503") && unready.ends_with("nothing is attached\n"),
-            "{unready}"
-        );
-
-        let error = runtime.block_on(start(true)).err().unwrap().to_string();
-        assert!(
-            error.contains(&format!("cannot listen on {port}")) && error.contains("--metrics"),
-            "{error}"
-        );
-        server.abort();
-    }
-}
+mod tests;

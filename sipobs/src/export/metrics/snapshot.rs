@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::engine;
 use crate::tally::Class;
+use crate::transfer;
 
 /// All stages' counters at one moment.
 #[derive(Clone, Debug, Default)]
@@ -18,18 +19,25 @@ pub struct Snapshot {
     pub hooks: Vec<HookCounts>,
     /// What is attached.
     pub attached: Vec<Attached>,
+    /// How many of the interfaces that are meant are watched, refused every program, or are missing though wanted by
+    /// name.
+    pub interfaces: Vec<(&'static str, usize)>,
     /// Frames that matched and had no way to us, by CPU and reason.
     pub lost_by_cpu: Vec<(u32, Vec<(&'static str, u64)>)>,
-    /// Frames of which the rings themselves said that there was no room for them.
-    pub lost_told: u64,
+    /// Frames of which the rings themselves said that there was no room for them, if such rings say so.
+    pub lost_told: Option<u64>,
     /// Frames read from the rings.
     pub frames: u64,
     /// Records in the rings that could not be read.
     pub damaged: u64,
     /// Frames in the rings that are not read yet.
     pub in_rings: u64,
+    /// What kind the rings are.
+    pub ring_kind: &'static str,
     /// Bytes of each CPU's ring.
-    pub ring_bytes: usize,
+    pub ring_bytes: u64,
+    /// Bytes of memory that all rings take.
+    pub ring_memory: u64,
     /// Seconds by which the wall clock has been stepped since frames are timed.
     pub clock_error: f64,
     /// The engine's.
@@ -40,6 +48,8 @@ pub struct Snapshot {
     pub sinks: Vec<SinkCounts>,
     /// Writes of the state file that failed.
     pub state_failures: u64,
+    /// Looks at CPUs and interfaces that failed.
+    pub housekeeping_failures: u64,
 }
 
 /// One hook's counters: `seen = passed + matched`, `matched = delivered + lost`.
@@ -140,6 +150,11 @@ impl Collector for Collected {
             "state_write_failures",
             "Writes of the state file that failed",
             [(vec![], snapshot.state_failures)],
+        )?;
+        out.counter(
+            "housekeeping_failures",
+            "Looks at CPUs and interfaces that failed; each is tried again",
+            [(vec![], snapshot.housekeeping_failures)],
         )
     }
 }
@@ -212,8 +227,8 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
     )?;
     out.counter(
         "capture_ring_frames_lost",
-        "Those of them that the rings told of: no more than found the ring full",
-        [(vec![], snapshot.lost_told)],
+        "Those of them that perf rings told of: no more than found the ring full",
+        snapshot.lost_told.map(|frames| (vec![], frames)),
     )?;
     out.counter("capture_frames_read", "Frames read from the rings", [(vec![], snapshot.frames)])?;
     out.counter("capture_frames_damaged", "Records that could not be read", [(vec![], snapshot.damaged)])?;
@@ -229,8 +244,17 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
         "Programs attached, and how",
         attached.map(|a| (vec![("interface", a.interface.as_str()), ("how", a.how)], 1.0)),
     )?;
-    #[allow(clippy::cast_precision_loss, reason = "a size in bytes, far below 2^53")]
-    out.gauge("capture_ring_bytes", "Bytes of one CPU's ring", [(vec![], snapshot.ring_bytes as f64)])?;
+    #[allow(clippy::cast_precision_loss, reason = "as many interfaces as a node has")]
+    out.gauge(
+        "capture_interfaces",
+        "Interfaces that are meant: watched, refusing every program, or missing though wanted by name",
+        snapshot.interfaces.iter().map(|(state, n)| (vec![("state", *state)], *n as f64)),
+    )?;
+    let kind = || vec![("kind", snapshot.ring_kind)];
+    #[allow(clippy::cast_precision_loss, reason = "sizes in bytes, far below 2^53")]
+    let (bytes, memory) = (snapshot.ring_bytes as f64, snapshot.ring_memory as f64);
+    out.gauge("capture_ring_bytes", "Bytes of one CPU's ring, perf or ringbuf", [(kind(), bytes)])?;
+    out.gauge("capture_ring_memory_bytes", "Bytes that all CPUs' rings take", [(kind(), memory)])?;
     out.gauge(
         "capture_clock_step_seconds",
         "How far the wall clock was stepped away from frame times",
@@ -273,14 +297,13 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         ("calls", "host_share", calls.host_share),
         ("calls", "call_id", calls.call_id),
         ("callers", "room", counters.callers_evicted),
-        ("links", "room", counters.links.evicted),
-        ("links", "undecided", counters.links.passed_over),
     ];
     out.counter(
         "evicted",
         "What a table let go of to stay within its memory, and how much of that for one host's share",
         evictions.map(|(table, reason, n)| (vec![("table", table), ("reason", reason)], n)),
     )?;
+    fullness(&counters.calls, out)?;
     let named = |label, counts: std::collections::BTreeMap<&'static str, u64>| {
         counts.into_iter().map(move |(name, n)| (vec![(label, name)], n))
     };
@@ -290,6 +313,16 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         named("reason", counters.not_understood_with_zeros()),
     )?;
     out.counter("evidence_lost", "What is known to be missing", named("where", counters.lost_with_zeros()))
+}
+
+/// How full the table of calls is, which the memory is for.
+#[allow(clippy::cast_precision_loss, reason = "no more than fit in memory")]
+fn fullness(calls: &transfer::Fullness, out: &mut Encoder<'_>) -> fmt::Result {
+    let of = |n: u64| [(vec![], n as f64)];
+    out.gauge("calls_known", "Legs known, those included that ended a moment ago", of(calls.legs))?;
+    out.gauge("attempts_open", "Transfer attempts under way", of(calls.attempts))?;
+    out.gauge("calls_memory_bytes", "Bytes that legs and attempts take up", of(calls.bytes))?;
+    out.gauge("calls_memory_limit_bytes", "Bytes that they may take up", of(calls.limit))
 }
 
 /// Where every frame the engine took has ended: `frames read = the sum of fates`, at any moment.

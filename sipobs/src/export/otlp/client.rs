@@ -20,6 +20,10 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use super::OtlpError;
 use super::queue::{Answer, Deliver};
 use crate::config::{OtlpConfig, Protocol};
+use crate::files;
+
+/// Of a file with certificates: all authorities that a system trusts take less.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// One exporter and what is needed to read its answers.
 pub(super) struct Client {
@@ -35,7 +39,7 @@ impl Client {
         // reqwest is built without a choice of its own; if another part of the program has chosen, well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = Tls::read(config)?;
-        let timeout = Duration::from_millis(config.timeout_ms);
+        let timeout = config.timeout;
         let (mut exporter, status) = match config.protocol {
             Protocol::Grpc => (grpc(config, url, timeout, &tls)?, None),
             Protocol::HttpProtobuf => {
@@ -197,11 +201,12 @@ impl Tls {
     fn read(config: &OtlpConfig) -> Result<Self, OtlpError> {
         let read = |field: &'static str, path: Option<&Path>| {
             path.map(|path| {
-                std::fs::read(path).map_err(|error| OtlpError::File {
+                let bytes = files::read(path, MOST_BYTES).map_err(|error| OtlpError::File {
                     field,
                     path: path.display().to_string(),
                     reason: error.to_string(),
-                })
+                });
+                bytes.map(|(bytes, _)| bytes)
             })
             .transpose()
         };

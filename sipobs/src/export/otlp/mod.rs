@@ -15,7 +15,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::config::OtlpConfig;
 use crate::record::Output;
@@ -67,11 +67,13 @@ pub struct Otlp {
     spans: Spans,
     sender: mpsc::Sender<SpanData>,
     counters: Arc<Counters>,
-    deadline: watch::Sender<Option<Instant>>,
+    end: watch::Sender<queue::End>,
     task: JoinHandle<()>,
     runtime: Handle,
     flush: Duration,
     when_full: WhenFull,
+    /// At the end: the longest wait for the next sign of life from the collector.
+    silence: Duration,
 }
 
 impl Otlp {
@@ -91,19 +93,20 @@ impl Otlp {
         let client = client::Client::new(config, url)?;
         drop(entered);
         let (sender, receiver) = mpsc::channel(config.queue.max(1));
-        let (deadline, stop) = watch::channel(None);
+        let (end, heard) = watch::channel(queue::End::Far);
         let counters = Arc::new(Counters::default());
-        let queue = queue::Queue::new(receiver, stop, Arc::clone(&counters), config.batch.max(1));
+        let queue = queue::Queue::new(receiver, heard, Arc::clone(&counters), config.batch.max(1));
         let task = runtime.spawn(queue.run(client));
         Ok(Self {
             spans: Spans::new(node(config)),
             sender,
             counters,
-            deadline,
+            end,
             task,
             runtime: runtime.clone(),
-            flush: Duration::from_millis(config.flush_ms),
+            flush: config.flush,
             when_full,
+            silence: config.flush,
         })
     }
 
@@ -123,11 +126,31 @@ impl Otlp {
         }
     }
 
-    /// Nothing is captured any more: from now on waits for room whatever [`WhenFull`] says, until the time that a
-    /// flush may take has passed.
-    pub fn end(&mut self) {
-        if self.deadline.borrow().is_none() {
-            self.deadline.send_replace(Some(Instant::now() + self.flush));
+    /// The end is near: what waits is tried again at once, and then every now and then.
+    pub fn hurry(&mut self) {
+        self.end.send_if_modified(|end| {
+            let is_far = *end == queue::End::Far;
+            if is_far {
+                *end = queue::End::Near;
+            }
+            is_far
+        });
+    }
+
+    /// No output comes any more but the last: from now on waits for room whatever [`WhenFull`] says, until the time
+    /// that a flush may take has passed, or the collector has taken nothing for as long as `silence`.
+    pub fn end(&mut self, silence: Duration) {
+        self.silence = silence.min(self.flush);
+        if self.deadline().is_none() {
+            let within = if silence.is_zero() { Duration::ZERO } else { self.flush };
+            self.end.send_replace(queue::End::At(Instant::now() + within));
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match *self.end.borrow() {
+            queue::End::Far | queue::End::Near => None,
+            queue::End::At(at) => Some(at),
         }
     }
 
@@ -143,10 +166,21 @@ impl Otlp {
         for span in unfinished {
             self.queue(span);
         }
-        self.end();
-        let Self { sender, task, runtime, counters, deadline: _deadline, .. } = self;
+        self.end(self.silence);
+        let Self { sender, mut task, runtime, counters, end, silence, .. } = self;
         drop(sender);
-        let _ = runtime.block_on(task);
+        runtime.block_on(async {
+            let mut before = counters.handed_over();
+            while timeout(silence, &mut task).await.is_err() {
+                let now = counters.handed_over();
+                if now == before {
+                    end.send_replace(queue::End::At(Instant::now()));
+                    let _ = task.await;
+                    return;
+                }
+                before = now;
+            }
+        });
         counters
     }
 
@@ -167,8 +201,8 @@ impl Otlp {
 
     /// How long a span may wait for room.
     fn patience(&self) -> Duration {
-        match (*self.deadline.borrow(), self.when_full) {
-            (Some(deadline), _) => deadline.saturating_duration_since(Instant::now()),
+        match (self.deadline(), self.when_full) {
+            (Some(deadline), _) => deadline.saturating_duration_since(Instant::now()).min(self.silence),
             (None, WhenFull::Wait) => self.flush,
             (None, WhenFull::Drop) => Duration::ZERO,
         }

@@ -1,6 +1,7 @@
 //! The queue between the capture and the collector: batches, retries with back-off, an end within a bound.
 
-use std::future::Future;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -79,6 +80,12 @@ impl Counters {
     /// Spans that wait in the queue or for an answer.
     pub fn waiting(&self) -> u64 {
         self.lock().waiting()
+    }
+
+    /// Spans that have left the queue one way or the other, in the order in which they were put in.
+    pub fn handed_over(&self) -> u64 {
+        let Books { acknowledged, drops, .. } = self.books();
+        acknowledged + drops.rejected + drops.gave_up + drops.shutdown
     }
 
     /// Spans made.
@@ -181,32 +188,44 @@ pub(super) trait Deliver {
 /// The receiving end.
 pub(super) struct Queue {
     receiver: mpsc::Receiver<SpanData>,
-    deadline: watch::Receiver<Option<Instant>>,
+    end: watch::Receiver<End>,
     counters: Arc<Counters>,
     batch: usize,
+}
+
+/// How near the end is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// Not in sight.
+    #[default]
+    Far,
+    /// It waits for what is in the queue: no try is put off for long.
+    Near,
+    /// What is not delivered by then is not.
+    At(Instant),
 }
 
 impl Queue {
     pub(super) fn new(
         receiver: mpsc::Receiver<SpanData>,
-        deadline: watch::Receiver<Option<Instant>>,
+        end: watch::Receiver<End>,
         counters: Arc<Counters>,
         batch: usize,
     ) -> Self {
-        Self { receiver, deadline, counters, batch }
+        Self { receiver, end, counters, batch }
     }
 
-    /// Delivers until the sender is gone and the queue empty, or the deadline, once set, has passed.
+    /// Delivers until the sender is gone and the queue empty, or the end, once set, has come.
     pub(super) async fn run(mut self, to: impl Deliver) {
         let mut batch = Vec::with_capacity(self.batch);
-        let mut expired = expired(self.deadline.clone());
+        let mut over = over(self.end.clone());
         while self.receiver.recv_many(&mut batch, self.batch).await > 0 {
             self.counters.taken_up(batch.len());
             tokio::select! {
                 // A last answer that is already there counts.
                 biased;
-                () = deliver(&to, &batch, &self.counters) => batch.clear(),
-                () = &mut expired => {
+                () = deliver(&to, &batch, &self.counters, &mut self.end) => batch.clear(),
+                () = &mut over => {
                     self.receiver.close();
                     let mut left = batch.len();
                     // Also those that are being put in at this moment.
@@ -223,7 +242,7 @@ impl Queue {
 }
 
 /// Tries until the batch is settled one way or the other, and counts it.
-async fn deliver(to: &impl Deliver, batch: &[SpanData], counters: &Counters) {
+async fn deliver(to: &impl Deliver, batch: &[SpanData], counters: &Counters, end: &mut watch::Receiver<End>) {
     let (start, mut wait) = (Instant::now(), FIRST_WAIT);
     loop {
         match to.deliver(batch.to_vec()).await {
@@ -239,21 +258,43 @@ async fn deliver(to: &impl Deliver, batch: &[SpanData], counters: &Counters) {
         if start.elapsed() >= GIVE_UP_AFTER {
             return counters.dropped(Reason::GaveUp, batch.len());
         }
-        sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        wait = pause(wait, end).await;
     }
 }
 
-/// Ends when a deadline has been set and has passed.
-fn expired(mut deadline: watch::Receiver<Option<Instant>>) -> std::pin::Pin<Box<impl Future<Output = ()>>> {
+/// Waits before the next try, and gives how long to wait before the one after it. Once the end is near, not for long.
+async fn pause(wait: Duration, end: &mut watch::Receiver<End>) -> Duration {
+    if *end.borrow() != End::Far {
+        sleep(wait.min(FIRST_WAIT)).await;
+        return FIRST_WAIT;
+    }
+    tokio::select! {
+        () = sleep(wait) => (wait * 2).min(LONGEST_WAIT),
+        // Also when nobody is left to say so: then the end is there.
+        _ = end.wait_for(|end| *end != End::Far) => FIRST_WAIT,
+    }
+}
+
+/// Ends when the end has come, or everybody who might say when it does is gone.
+fn over(mut end: watch::Receiver<End>) -> Pin<Box<impl Future<Output = ()>>> {
     Box::pin(async move {
-        let at = match deadline.wait_for(Option::is_some).await {
-            Ok(at) => *at,
-            Err(_) => None,
-        };
-        // Without one, the sink is gone without a shutdown: nobody waits for the rest.
-        if let Some(at) = at {
-            sleep_until(at).await;
+        loop {
+            let now = *end.borrow_and_update();
+            let at = async {
+                match now {
+                    End::At(at) => sleep_until(at).await,
+                    End::Far | End::Near => pending().await,
+                }
+            };
+            tokio::select! {
+                () = at => return,
+                changed = end.changed() => match (changed, now) {
+                    (Ok(()), _) => {}
+                    (Err(_), End::At(at)) => return sleep_until(at).await,
+                    // Gone without a shutdown: nobody waits for the rest.
+                    (Err(_), End::Far | End::Near) => return,
+                },
+            }
         }
     })
 }
@@ -288,17 +329,17 @@ mod tests {
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let (sender, receiver) = mpsc::channel(spans);
-            let (stop, deadline) = watch::channel(None);
+            let (stop, end) = watch::channel(End::Far);
             let counters = Arc::new(Counters::default());
             let span = Spans::new("n".into()).of(&samples::call()).remove(0);
             for _ in 0..spans {
                 counters.made();
                 sender.try_send(span.clone()).unwrap();
             }
-            stop.send_replace(Some(Instant::now() + bound));
+            stop.send_replace(End::At(Instant::now() + bound));
             drop(sender);
             let script = Script(Mutex::new(answers.to_vec()));
-            Queue::new(receiver, deadline, Arc::clone(&counters), 4).run(&script).await;
+            Queue::new(receiver, end, Arc::clone(&counters), 4).run(&script).await;
             assert_eq!(counters.books().residual(), 0, "{:?}", counters.books());
             assert_eq!(counters.waiting(), 0);
             counters
@@ -335,5 +376,44 @@ mod tests {
     fn a_batch_that_nobody_takes_makes_room() {
         let counters = settle(&[away()], 4, GIVE_UP_AFTER * 2);
         assert_eq!(counters.drops(), Drops { gave_up: 4, ..Drops::default() });
+    }
+
+    #[test]
+    fn once_the_end_is_near_no_try_is_put_off() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (stop, mut end) = watch::channel(End::Far);
+            let start = Instant::now();
+            assert_eq!(pause(LONGEST_WAIT, &mut end).await, LONGEST_WAIT);
+            assert!(start.elapsed() >= LONGEST_WAIT);
+            let near = async {
+                sleep(FIRST_WAIT).await;
+                stop.send_replace(End::Near);
+            };
+            let start = Instant::now();
+            let (next, ()) = tokio::join!(pause(LONGEST_WAIT, &mut end), near);
+            assert_eq!((next, pause(next, &mut end).await), (FIRST_WAIT, FIRST_WAIT));
+            assert!(start.elapsed() < FIRST_WAIT * 3, "{:?}", start.elapsed());
+        });
+    }
+
+    #[test]
+    fn an_end_that_is_brought_forward_comes_then() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (stop, end) = watch::channel(End::At(Instant::now() + GIVE_UP_AFTER));
+            let start = Instant::now();
+            let sooner = async {
+                sleep(FIRST_WAIT).await;
+                stop.send_replace(End::At(Instant::now()));
+            };
+            tokio::join!(over(end), sooner);
+            assert!(start.elapsed() < FIRST_WAIT * 2, "{:?}", start.elapsed());
+            let (stop, end) = watch::channel(End::Near);
+            drop(stop);
+            over(end).await;
+        });
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::record::{Answered, ByeFrom, Diagnosis, Dialect, Evidence, Method, Outcome};
 use crate::sip::Q850;
+use crate::toml_error;
 
 mod table;
 #[cfg(test)]
@@ -87,21 +88,18 @@ fn read(text: &str, embedded: bool) -> Result<Vec<Checked>, DiagnosisError> {
         #[serde(default)]
         row: Vec<toml::Table>,
     }
-    let file: File =
-        toml::from_str(text).map_err(|error| DiagnosisError::Form(error.to_string().trim().to_owned()))?;
+    let file: File = toml_error::read(text).map_err(|error| DiagnosisError::Form(error.to_string()))?;
     if file.row.len() > MAX_ROWS {
         return Err(DiagnosisError::Form(format!("more than {MAX_ROWS} rows")));
     }
     let mut rows = Vec::new();
     for (position, table) in file.row.into_iter().enumerate() {
-        let code = table.get("code").and_then(toml::Value::as_str).unwrap_or("no code").to_owned();
+        let code = table.get("code").and_then(toml::Value::as_str).filter(|code| table::is_code(code));
+        let code = code.unwrap_or("no code").to_owned();
         let wrong = |problem| DiagnosisError::Row { row: position + 1, code: code.clone(), problem };
         let no_condition =
             table.get("when").and_then(toml::Value::as_table).is_some_and(toml::Table::is_empty);
-        let row: table::Row = table.try_into().map_err(|error: toml::de::Error| {
-            let problem = error.to_string();
-            wrong(problem.split_whitespace().collect::<Vec<_>>().join(" "))
-        })?;
+        let row: table::Row = toml_error::read_table(table).map_err(wrong)?;
         if no_condition {
             return Err(wrong("when: give at least one condition".to_owned()));
         }
@@ -119,7 +117,7 @@ fn read(text: &str, embedded: bool) -> Result<Vec<Checked>, DiagnosisError> {
 /// Why a diagnosis table can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiagnosisError {
-    /// Not TOML, or not a list of `[[row]]`.
+    /// Not TOML, or not a list of `[[row]]`: line, column, and what is wrong.
     #[error("diagnosis table: {0}")]
     Form(String),
     /// A row that makes no sense.
@@ -127,7 +125,7 @@ pub enum DiagnosisError {
     Row {
         /// Position in the file, from 1.
         row: usize,
-        /// Its code.
+        /// Its code, if it may be one.
         code: String,
         /// The field, and what is wrong with it.
         problem: String,

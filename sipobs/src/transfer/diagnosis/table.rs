@@ -141,8 +141,7 @@ impl When {
 impl Row {
     /// What is wrong with the row, if anything: the field, and the problem.
     pub(super) fn problem(&self) -> Option<(&'static str, &'static str)> {
-        let bad_code = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') || !c.is_ascii();
-        if self.code.is_empty() || self.code.len() > 64 || self.code.contains(bad_code) {
+        if !is_code(&self.code) {
             return Some(("code", "must be 1 to 64 of a-z, 0-9 and _"));
         }
         for (field, text) in [("cause", &self.cause), ("check", &self.check), ("because", &self.because)] {
@@ -174,6 +173,12 @@ impl Row {
             _ => None,
         }
     }
+}
+
+/// Whether it may be the code of a row.
+pub(super) fn is_code(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 impl HeaderWhen {

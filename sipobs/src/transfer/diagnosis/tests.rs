@@ -383,3 +383,20 @@ fn errors_name_row_and_field() {
     assert!(Diagnoses::new(Some("[[rows]]")).unwrap_err().to_string().contains("rows"));
     assert!(Diagnoses::new(Some("= 5")).is_err());
 }
+
+/// Another file than was meant, perhaps.
+#[test]
+fn errors_quote_nothing_of_the_file() {
+    for text in [
+        "root:$6$q5ecret:19000:0:99999:7:::\n",
+        "token = \"q5ecret\"\n",
+        "\"root:q5ecret\" = 1\n",
+        "[[row]]\ncode = \"the q5ecret\"\n",
+        "[[row]]\ncode = \"c\"\nrank = \"q5ecret\"\n",
+        "row = \"q5ecret\"\n",
+        "row = [\"q5ecret\"]\n",
+    ] {
+        let error = Diagnoses::new(Some(text)).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("q5ecret"), "{text:?}: {error:?}");
+    }
+}

@@ -48,8 +48,8 @@ pub(in crate::transfer) fn on_bye(stage: &mut Stage, heard: Heard<'_>) {
 pub(in crate::transfer) fn on_bye_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
     let answer = Answer::of(heard.wire, heard.message, status);
     for id in stage.open_in(heard.event.leg) {
-        if let Some(PendingAttempt { machine: Machine::Handover(handover), .. }) = stage.attempts.get_mut(&id)
-        {
+        let attempt = stage.attempts.get_mut(&id);
+        if let Some(Machine::Handover(handover)) = attempt.map(|attempt| &mut attempt.machine) {
             handover.answer.get_or_insert_with(|| answer.clone());
         }
     }

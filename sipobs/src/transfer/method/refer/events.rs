@@ -130,8 +130,10 @@ fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
 pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
     let Heard { event, wire, message, .. } = heard;
     for id in stage.open_in(event.leg) {
-        let owns = |attempt: &&mut PendingAttempt| attempt.owns(event.leg, event.by, event.cseq);
-        let Some(attempt) = stage.attempts.get_mut(&id).filter(owns) else { continue };
+        let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
+        if !attempt.owns(event.leg, event.by, event.cseq) {
+            continue;
+        }
         if status >= 300 {
             attempt.headers = facts::telling(message);
         }

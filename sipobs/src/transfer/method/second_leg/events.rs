@@ -170,7 +170,7 @@ fn dies_away(stage: &Stage, leg: LegId) -> Option<Death> {
         Some(answer) if is_challenge(answer.status) => {
             Some(Death { at: answer.time, known: answer.time + transaction, status: Some(answer.status) })
         }
-        None if !invite.heard.is_set() => {
+        None if !invite.heard => {
             let at = invite.tried + transaction;
             Some(Death { at, known: at, status: None })
         }
@@ -215,7 +215,7 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
 /// The attempt under way for the REFER with this number in that call.
 fn refer_attempt(stage: &Stage, call: LegId, number: u32) -> Option<AttemptId> {
     stage.open_in(call).into_iter().rev().find(|id| {
-        let refer = stage.attempts.get(id).and_then(PendingAttempt::refer);
+        let refer = stage.attempts.get(id).and_then(|attempt| attempt.refer());
         refer.is_some_and(|refer| refer.numbers.contains(&number))
     })
 }

@@ -127,13 +127,6 @@ fn answered(leg: &Leg, invite: &Invite, answer: Final, context: Context, timers:
     }
 }
 
-/// Whether a CANCEL at `time` looks like a ring timer's: those run for full five seconds (30 s, mostly) from the
-/// first INVITE.
-pub(super) fn is_ring_timer(time: Timestamp, leg: &Leg) -> bool {
-    let ran = time.since(leg.started).as_millis();
-    ran >= 4900 && !(100..4900).contains(&(ran % 5000))
-}
-
 impl State {
     fn of(leg: &Leg, invite: &Invite) -> Self {
         // A BYE before the answer takes an early dialog down like a CANCEL (RFC 3261 §15).
@@ -148,7 +141,7 @@ impl State {
                 Self::Acknowledged(leg.answered.get().unwrap_or(invite.tried))
             }
             (None, Some(time)) => Self::Cancelled(time, None),
-            (None, None) if !invite.heard.is_set() => Self::Dialing,
+            (None, None) if !invite.heard => Self::Dialing,
             (None, None) => Self::Proceeding,
         }
     }

@@ -48,7 +48,7 @@ impl Method for SecondLeg {
 
     fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
         let invite = known.target_leg().and_then(|leg| leg.invite.as_ref());
-        facts.heard = invite.is_some_and(|invite| invite.heard.is_set());
+        facts.heard = invite.is_some_and(|invite| invite.heard);
     }
 
     /// A call and a leg that outlived one another, on hold as long as both were up: somebody was consulted, and nobody
@@ -121,7 +121,7 @@ fn ends(known: Known<'_>) -> Option<[Option<Timestamp>; 2]> {
 /// timer explains that: of all those calls it is then likely the one.
 fn left_just_before(known: Known<'_>, leg: &Leg) -> bool {
     let cancelled = leg.invite.as_ref().and_then(|invite| invite.cancelled.get());
-    let Some(cancelled) = cancelled.filter(|time| !invite::is_ring_timer(*time, leg)) else { return false };
+    let Some(cancelled) = cancelled.filter(|time| !leg.is_ring_timer(*time)) else { return false };
     let byes = known.attempt.candidates.iter().filter_map(|call| known.stage.legs.get(*call)?.ended());
     byes.into_iter().any(|(bye, side)| {
         side == Side::Caller && bye <= cancelled && cancelled.since(bye) <= known.timers().abandoned

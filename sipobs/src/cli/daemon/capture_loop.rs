@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipobs::capture::live::{Error, Event, Failure, Hook, Live};
+use sd_notify::NotifyState;
+use sipobs::capture::live::{Coverage, Error, Event, Failure, Hook, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
@@ -12,16 +13,25 @@ use sipobs::stream::Damage;
 use sipobs::timestamp::Timestamp;
 use sipobs::transfer::ratio::RatioState;
 
-use super::now;
-use super::orders::{Order, Orders, Reload};
-use super::outlet::Outlet;
+use super::health::CaptureHealth;
+use super::queued_sink::QueuedSink;
+use super::reload::Reload;
+use super::signals::{Request, Signals};
 use super::state::State;
-use super::vitals::Vitals;
+use super::{now, service};
 use crate::cli::note;
 use crate::cli::spans::Spans;
 
 /// The longest wait for frames: how soon a signal or a scrape is seen to.
 const POLL: Duration = Duration::from_millis(50);
+
+/// The longest that sinks may take to write what waits, while capture goes on. Spans have a bound of their own
+/// (`otlp.flush`).
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// Once nothing is captured any more, the longest wait for a sign of life from the collector: whoever comes next, in a
+/// rollout, attaches only when this process is gone.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// How often the kernel is asked for what it could not deliver.
 const LOSSES: Duration = Duration::from_millis(250);
@@ -30,15 +40,15 @@ const LOSSES: Duration = Duration::from_millis(250);
 const STEP: i64 = 1_000_000_000;
 
 /// Everything the capture thread owns.
-pub(super) struct Watch {
+pub(super) struct CaptureLoop {
     /// What is in force.
     pub(super) config: Config,
     pub(super) live: Live,
     pub(super) engine: Engine,
     pub(super) spans: Option<Spans>,
-    pub(super) outlets: Vec<Outlet>,
+    pub(super) sinks: Vec<QueuedSink>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) health: Arc<CaptureHealth>,
     pub(super) state: State,
 }
 
@@ -46,37 +56,73 @@ pub(super) struct Watch {
 pub(super) struct Ended {
     /// Why, unless it was asked to.
     pub(super) failure: Option<Error>,
+    /// The longest wait for a sign of life from the collector.
+    pub(super) silence: Duration,
     /// What was said of all that was still open. The sinks do not have it yet.
     pub(super) last: Vec<Arc<Output>>,
     pub(super) spans: Option<Spans>,
-    pub(super) outlets: Vec<Outlet>,
+    pub(super) sinks: Vec<QueuedSink>,
     pub(super) state: State,
     /// What is to be kept for the next start.
     pub(super) ratio: RatioState,
 }
 
-impl Watch {
-    /// Watches until told to stop or capture fails; then detaches, drains, and settles what is open.
-    pub(super) fn run(mut self, orders: &Orders) -> Ended {
-        self.vitals.captures(true);
-        let mut rounds = Rounds::default();
-        let failure = loop {
-            match orders.next() {
-                Some(Order::Stop) => break None,
-                Some(Order::Reload(reload)) => self.reload(*reload),
-                None => {}
-            }
-            match self.poll() {
-                Ok(now) => self.round(now, &mut rounds),
-                Err(error) => break Some(error),
-            }
+impl CaptureLoop {
+    /// Watches until told to stop or capture fails; hands over what waits while it still watches; then detaches,
+    /// drains, and settles what is open.
+    pub(super) fn run(mut self, signals: &Signals) -> Ended {
+        self.health.captures(true);
+        let mut seen = Housekeeping::default();
+        let over = self.watch(signals, &mut seen).and_then(|()| self.hand_over(signals, &mut seen));
+        self.health.captures(false);
+        // Where capture fails no successor waits, and nothing has been handed over yet.
+        let (failure, silence) = match over {
+            Ok(silence) => (None, silence),
+            Err(error) => (Some(error), self.config.otlp.flush),
         };
-        self.vitals.captures(false);
-        let failure = self.finish(&mut rounds).err().or(failure);
+        let failure = self.finish(&mut seen).err().or(failure);
         let last = outputs(&mut self.engine, &self.metrics).collect();
         self.publish();
-        let Self { engine, spans, outlets, state, .. } = self;
-        Ended { failure, last, spans, outlets, state, ratio: engine.transfers().ratio_state() }
+        let Self { engine, spans, sinks, state, .. } = self;
+        Ended { failure, silence, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
+    }
+
+    fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<(), Error> {
+        loop {
+            match signals.next() {
+                Some(Request::Stop) => return Ok(()),
+                Some(Request::Reload(reload)) => self.reload(*reload),
+                None => {}
+            }
+            let now = self.poll()?;
+            self.housekeeping(now, seen);
+        }
+    }
+
+    /// Watches on while spans and records that wait are handed over, so that nothing is missed meanwhile, for as long
+    /// as that may take. A second request to stop cuts it short. Gives how long to wait for the collector afterwards:
+    /// one that has not taken what waited gets no more time.
+    fn hand_over(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Duration, Error> {
+        service(&[NotifyState::Stopping]);
+        let start = now();
+        let flush = self.config.otlp.flush;
+        let goal = self.spans.as_mut().map_or(0, |spans| {
+            spans.hurry();
+            let (waiting, before) = spans.waiting();
+            before + waiting
+        });
+        loop {
+            let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
+            let behind = self.sinks.iter_mut().map(QueuedSink::has_caught_up).filter(|it| !it).count();
+            let hurried = matches!(signals.next(), Some(Request::Stop));
+            let took = start.elapsed();
+            if hurried || (spans_taken || took >= flush) && (behind == 0 || took >= HAND_OVER) {
+                self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
+                return Ok(if spans_taken { SILENCE } else { Duration::ZERO });
+            }
+            let now = self.poll()?;
+            self.housekeeping(now, seen);
+        }
     }
 
     /// One wait for frames, and what they lead to.
@@ -89,20 +135,20 @@ impl Watch {
     }
 
     /// What is to be seen to between waits.
-    fn round(&mut self, now: Timestamp, rounds: &mut Rounds) {
-        self.vitals.beat();
-        if rounds.losses_due() {
-            self.count_losses(now, rounds);
-            self.follow_clock(rounds);
-            self.tell_of_collector(rounds);
+    fn housekeeping(&mut self, now: Timestamp, seen: &mut Housekeeping) {
+        self.health.beat();
+        if seen.losses_due() {
+            self.count_losses(now, seen);
+            self.follow_clock(seen);
+            self.tell_of_collector(seen);
             self.live.log();
-            self.tell_news();
+            self.report_attach_events();
         }
         self.state.keep(|| self.engine.transfers().ratio_state());
-        if let Some(asked) = self.vitals.asked()
+        if let Some(asked) = self.health.asked()
             && self.publish()
         {
-            self.vitals.answered(asked);
+            self.health.answered(asked);
         }
     }
 
@@ -115,22 +161,22 @@ impl Watch {
             self.metrics.trunks(self.engine.transfers().trunks());
             self.config.adopt(&config)
         });
-        self.tell_news();
+        self.report_attach_events();
         let _ = done.send(result);
     }
 
     /// Frames that matched and could not be handed over: every kind, as the kernel counts them, whichever of
     /// them the rings tell of.
-    fn count_losses(&mut self, now: Timestamp, rounds: &mut Rounds) {
+    fn count_losses(&mut self, now: Timestamp, seen: &mut Housekeeping) {
         let Ok(hooks) = self.live.counters() else { return };
         let lost = hooks.iter().map(|(_, counters)| counters.lost()).sum::<u64>() + self.live.damaged();
-        let new = lost.saturating_sub(rounds.lost);
+        let new = lost.saturating_sub(seen.lost);
         if new == 0 {
             return;
         }
-        rounds.lost = lost;
+        seen.lost = lost;
         self.engine.damage(now, Damage::RingLost(new));
-        if rounds.complaints.is_due() {
+        if seen.complaints.is_due() {
             note(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
             ));
@@ -138,32 +184,32 @@ impl Watch {
     }
 
     /// A collector that is away or refuses: the spans' end would be too late to hear of it.
-    fn tell_of_collector(&self, rounds: &mut Rounds) {
+    fn tell_of_collector(&self, seen: &mut Housekeeping) {
         let Some(spans) = &self.spans else { return };
         let (failed, sentence) = spans.failures();
-        if failed > rounds.failed_requests && rounds.collector.is_due() {
-            rounds.failed_requests = failed;
+        if failed > seen.failed_requests && seen.collector.is_due() {
+            seen.failed_requests = failed;
             note(format_args!("{}", sentence()));
         }
     }
 
     /// What became of the interfaces.
-    pub(super) fn tell_news(&mut self) {
-        for news in self.live.news() {
-            note(format_args!("{news}"));
+    pub(super) fn report_attach_events(&mut self) {
+        for event in self.live.attach_events() {
+            note(format_args!("{event}"));
         }
-        self.vitals.attached(self.live.attachments().next().is_some());
+        self.health.covers(self.live.coverage());
     }
 
     /// A step of the wall clock: frame times follow when no timer runs, so that none fires early or hangs.
-    fn follow_clock(&mut self, rounds: &mut Rounds) {
+    fn follow_clock(&mut self, seen: &mut Housekeeping) {
         let error = self.live.clock_error();
         if error.abs() < STEP {
-            rounds.stepped = false;
+            seen.stepped = false;
             return;
         }
-        if !rounds.stepped {
-            rounds.stepped = true;
+        if !seen.stepped {
+            seen.stepped = true;
             #[allow(clippy::cast_precision_loss, reason = "for a person")]
             let seconds = error as f64 / 1e9;
             note(format_args!(
@@ -172,27 +218,27 @@ impl Watch {
         }
         if self.engine.poll_timeout().is_none() {
             self.live.adopt_wall_clock();
-            rounds.stepped = false;
+            seen.stepped = false;
         }
     }
 
     /// Detaches, hands over what the rings still hold, and settles all that is open as it stands.
-    fn finish(&mut self, rounds: &mut Rounds) -> Result<(), Error> {
+    fn finish(&mut self, seen: &mut Housekeeping) -> Result<(), Error> {
         let Self { live, engine, .. } = self;
         let now = live.finish(&mut |event| take(engine, event))?;
-        self.count_losses(now, rounds);
+        self.count_losses(now, seen);
         self.engine.finish(now);
         Ok(())
     }
 
     fn drain(&mut self) {
-        let Self { engine, metrics, spans, outlets, .. } = self;
+        let Self { engine, metrics, spans, sinks, .. } = self;
         for output in outputs(engine, metrics) {
             if let Some(spans) = spans {
                 spans.output(&output);
             }
-            for outlet in outlets.iter_mut() {
-                outlet.output(&output);
+            for sink in sinks.iter_mut() {
+                sink.output(&output);
             }
         }
     }
@@ -203,7 +249,7 @@ impl Watch {
         let account = match self.live.account() {
             Ok(account) => account,
             Err(error) => {
-                if self.vitals.counts(false) {
+                if self.health.counts(false) {
                     note(format_args!(
                         "the kernel's counters cannot be read, those of /metrics are old: {error}"
                     ));
@@ -211,28 +257,33 @@ impl Watch {
                 return false;
             }
         };
-        if self.vitals.counts(true) {
+        if self.health.counts(true) {
             note(format_args!("the kernel's counters can be read again"));
         }
+        let rings = self.live.rings();
         self.metrics.publish(Snapshot {
             hooks: account.hooks.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
             attached: self
                 .live
                 .attachments()
-                .map(|a| Attached { interface: a.interface.clone(), how: a.how.name() })
+                .map(|a| Attached { interface: a.interface.clone(), how: a.how.as_str() })
                 .collect(),
+            interfaces: interface_counts(&self.live.coverage()),
             lost_by_cpu: account.failed.iter().map(|(cpu, failed)| (*cpu, by_reason(failed))).collect(),
             lost_told: account.told,
             frames: account.read,
             damaged: account.damaged,
             in_rings: account.in_rings,
-            ring_bytes: self.live.ring_bytes(),
+            ring_kind: rings.kind.name(),
+            ring_bytes: rings.bytes as u64,
+            ring_memory: rings.memory,
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
             spans: self.spans.as_ref().and_then(Spans::counts),
-            sinks: self.outlets.iter().map(Outlet::counts).collect(),
+            sinks: self.sinks.iter().map(QueuedSink::counts).collect(),
             state_failures: self.state.failures(),
+            housekeeping_failures: self.live.failures(),
         });
         true
     }
@@ -249,6 +300,11 @@ fn take(engine: &mut Engine, event: Event<'_>) {
         // Counted from the kernel's own counters, which know more kinds of loss.
         Event::Lost { .. } => {}
     }
+}
+
+fn interface_counts(coverage: &Coverage) -> Vec<(&'static str, usize)> {
+    let Coverage { watched, refused, missing } = coverage;
+    vec![("watched", watched.len()), ("refused", refused.len()), ("missing", missing.len())]
 }
 
 fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCounts {
@@ -276,9 +332,9 @@ fn by_reason(failed: &[u64; Failure::COUNT]) -> Vec<(&'static str, u64)> {
     Failure::ALL.map(|failure| (failure.name(), failed[failure as usize])).to_vec()
 }
 
-/// What the rounds remember of one another.
+/// What one round of housekeeping leaves to the next.
 #[derive(Default)]
-struct Rounds {
+struct Housekeeping {
     /// Frames lost as of the last look.
     lost: u64,
     stepped: bool,
@@ -289,7 +345,7 @@ struct Rounds {
     collector: Complaints,
 }
 
-impl Rounds {
+impl Housekeeping {
     fn losses_due(&mut self) -> bool {
         let now = now();
         let due = self.looked.is_none_or(|looked| now.duration_since(looked) >= LOSSES);

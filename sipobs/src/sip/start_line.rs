@@ -3,10 +3,10 @@
 
 use memchr::{memchr, memmem, memrchr};
 
-use crate::sip::Method;
+use super::Method;
 
 /// Longer than any start line in use; a stream that goes on without a line end is not SIP.
-pub(super) const MAX_START_LINE: usize = 8_192;
+pub(crate) const MAX_START_LINE: usize = 8_192;
 
 /// Longer than any method name.
 const MAX_METHOD: usize = 64;
@@ -23,12 +23,12 @@ pub(crate) fn begins_like_sip(payload: &[u8]) -> bool {
 }
 
 /// How many CR and LF bytes `bytes` begin with.
-pub(super) fn leading_line_ends(bytes: &[u8]) -> usize {
+pub(crate) fn leading_line_ends(bytes: &[u8]) -> usize {
     bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len())
 }
 
 /// Whether `line`, without its LF, is a request line or a status line.
-pub(super) fn is_start_line(line: &[u8]) -> bool {
+pub(crate) fn is_start_line(line: &[u8]) -> bool {
     if !is_text(line) {
         return false;
     }
@@ -52,7 +52,7 @@ pub(super) fn is_start_line(line: &[u8]) -> bool {
 /// Whether `line`, found in the midst of a stream, is a start line beyond doubt. Its first bytes may be
 /// missing, so its method must be a known one; and a status line in a body without a line end may run into
 /// the request behind it.
-pub(super) fn is_sure_start_line(line: &[u8]) -> bool {
+pub(crate) fn is_sure_start_line(line: &[u8]) -> bool {
     if !is_start_line(line) {
         return false;
     }
@@ -65,7 +65,7 @@ pub(super) fn is_sure_start_line(line: &[u8]) -> bool {
 }
 
 /// Where in a part of a stream the first start line begins, if a whole one is in it.
-pub(super) fn find_start_line(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn find_start_line(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(hit) = memmem::find(&bytes[from..], b"SIP/2.0") {
         let start = memrchr(b'\n', &bytes[from..from + hit]).map_or(from, |end| from + end + 1);
@@ -79,7 +79,7 @@ pub(super) fn find_start_line(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether `line`, of which bytes from `checked` on are new, may yet become a start line.
-pub(super) fn may_become_start_line(line: &[u8], checked: usize) -> bool {
+pub(crate) fn may_become_start_line(line: &[u8], checked: usize) -> bool {
     if line.len() > MAX_START_LINE || !is_text(&line[checked..]) {
         return false;
     }
@@ -102,7 +102,7 @@ fn is_text(line: &[u8]) -> bool {
 }
 
 /// Whether `line` begins with a header name and a colon (RFC 3261 §7.3.1, with space before the colon).
-pub(super) fn is_header_like(line: &[u8]) -> bool {
+pub(crate) fn is_header_like(line: &[u8]) -> bool {
     let name = method_len(line);
     name > 0 && line[name..].trim_ascii_start().first() == Some(&b':')
 }

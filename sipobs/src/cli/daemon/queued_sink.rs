@@ -21,49 +21,64 @@ const QUEUE: usize = 4096;
 const CROWDED: u64 = QUEUE as u64 / 2;
 
 /// The sink's near end.
-pub(super) struct Outlet {
+pub(super) struct QueuedSink {
     name: &'static str,
     queue: SyncSender<Arc<Output>>,
-    books: Arc<Books>,
+    counts: Arc<SharedCounts>,
     result: Receiver<io::Result<()>>,
+    /// Whether it was seen to have written all that it had taken.
+    caught_up: bool,
+    /// Whether it had its time for that, and was not.
+    stuck: bool,
 }
 
-impl Outlet {
+impl QueuedSink {
     /// Starts to write to `sink` what will come.
     pub(super) fn start(name: &'static str, sink: Box<dyn Sink + Send>) -> anyhow::Result<Self> {
         let (queue, outputs) = sync_channel(QUEUE);
         let (done, result) = sync_channel(1);
-        let books = Arc::new(Books(Mutex::new(SinkCounts { sink: name, ..SinkCounts::default() })));
-        let kept = Arc::clone(&books);
+        let counts = Arc::new(SharedCounts(Mutex::new(SinkCounts { sink: name, ..SinkCounts::default() })));
+        let kept = Arc::clone(&counts);
         thread::Builder::new()
             .name(name.into())
             .spawn(move || {
                 let _ = done.send(write(name, sink, &outputs, &kept));
             })
             .with_context(|| format!("cannot start the output {name}"))?;
-        Ok(Self { name, queue, books, result })
+        Ok(Self { name, queue, counts, result, caught_up: false, stuck: false })
     }
 
     /// Takes one output, or drops and counts it when too many wait.
     pub(super) fn output(&mut self, output: &Arc<Output>) {
-        let crowded = self.books.taken() > CROWDED && output.is_one_sided();
+        let crowded = self.counts.taken() > CROWDED && output.is_one_sided();
         if crowded || self.queue.try_send(Arc::clone(output)).is_err() {
-            self.books.dropped();
+            self.counts.dropped();
         }
     }
 
     /// What has become of all it took.
     pub(super) fn counts(&self) -> SinkCounts {
-        *self.books.lock()
+        *self.counts.lock()
+    }
+
+    /// Whether it has written all that it had taken, now or at an earlier look: more may come all the while.
+    pub(super) fn has_caught_up(&mut self) -> bool {
+        self.caught_up |= self.counts().waiting == 0;
+        self.caught_up
+    }
+
+    /// It had all the time it may have: if it has not caught up, it will not be waited for again.
+    pub(super) fn give_up_if_stuck(&mut self) {
+        self.stuck = !self.has_caught_up();
     }
 
     /// Takes the `last` outputs and waits until all is written, at most for `limit`.
     pub(super) fn finish(self, last: &[Arc<Output>], limit: Duration) -> anyhow::Result<()> {
-        let end = now() + limit;
+        let end = now() + if self.stuck { Duration::ZERO } else { limit };
         for output in last {
-            self.books.taken();
+            self.counts.taken();
             if send_by(&self.queue, Arc::clone(output), end).is_err() {
-                self.books.dropped();
+                self.counts.dropped();
             }
         }
         drop(self.queue);
@@ -76,9 +91,9 @@ impl Outlet {
 }
 
 /// Every output is in exactly one of the counts.
-struct Books(Mutex<SinkCounts>);
+struct SharedCounts(Mutex<SinkCounts>);
 
-impl Books {
+impl SharedCounts {
     /// One is about to be queued. Gives how many wait, that one included.
     fn taken(&self) -> u64 {
         let mut counts = self.lock();
@@ -110,14 +125,14 @@ fn write(
     name: &'static str,
     mut sink: Box<dyn Sink + Send>,
     outputs: &Receiver<Arc<Output>>,
-    books: &Books,
+    counts: &SharedCounts,
 ) -> io::Result<()> {
     let mut last = Ok(());
     for output in outputs {
         let result = sink.output(&output).and_then(|()| sink.flush());
         match &result {
-            Ok(()) => books.written(),
-            Err(_) => books.dropped(),
+            Ok(()) => counts.written(),
+            Err(_) => counts.dropped(),
         }
         if let Err(error) = &result {
             if last.is_ok() {
@@ -126,7 +141,7 @@ fn write(
             if error.kind() == io::ErrorKind::BrokenPipe {
                 // Its reader has seen enough; the other outputs go on.
                 for _ in outputs {
-                    books.dropped();
+                    counts.dropped();
                 }
                 return Ok(());
             }
@@ -142,7 +157,7 @@ mod tests {
 
     use super::*;
     use sipobs::export::Summary;
-    use sipobs::record::{Alert, AlertKind, Method, Notice, Outcome};
+    use sipobs::record::{Alert, AlertKind, Method, Notice, Outcome, Parties};
     use sipobs::timestamp::Timestamp;
 
     /// Longer than any test here takes.
@@ -179,7 +194,7 @@ mod tests {
             method: Method::Refer,
             time: Timestamp::default(),
             outcome: Outcome::Unknown,
-            parties: Vec::new(),
+            parties: Parties::NONE,
         })))
     }
 
@@ -192,54 +207,81 @@ mod tests {
             message: String::new(),
             verdict: None,
             call_id: None,
-            parties: Vec::new(),
+            parties: Parties::NONE,
         })))
     }
 
     type Written = Arc<Mutex<Vec<bool>>>;
 
-    fn gated() -> (Outlet, Sender<()>, Receiver<()>, Written) {
+    fn gated() -> (QueuedSink, Sender<()>, Receiver<()>, Written) {
         let ((open, gate), (arrived, arrivals), written) = (channel(), channel(), Written::default());
         let sink = Gate { open: gate, arrived, written: Arc::clone(&written) };
-        (Outlet::start("test", Box::new(sink)).unwrap(), open, arrivals, written)
+        (QueuedSink::start("test", Box::new(sink)).unwrap(), open, arrivals, written)
     }
 
     #[test]
     fn what_rests_on_one_side_alone_makes_way() {
-        let (mut outlet, open, _arrivals, written) = gated();
+        let (mut queued, open, _arrivals, written) = gated();
         let (one_sided, alert) = (one_sided(), alert());
         for _ in 0..QUEUE {
-            outlet.output(&one_sided);
+            queued.output(&one_sided);
         }
         for _ in 0..QUEUE / 4 {
-            outlet.output(&alert);
+            queued.output(&alert);
         }
-        assert_eq!(outlet.counts().dropped, QUEUE as u64 - CROWDED);
+        assert_eq!(queued.counts().dropped, QUEUE as u64 - CROWDED);
         drop(open);
-        outlet.finish(&[], LIMIT).unwrap();
+        queued.finish(&[], LIMIT).unwrap();
         assert_eq!(written.lock().unwrap().iter().filter(|one_sided| !**one_sided).count(), QUEUE / 4);
     }
 
     #[test]
     fn the_last_outputs_wait_for_room() {
-        let (outlet, open, _arrivals, written) = gated();
+        let (queued, open, _arrivals, written) = gated();
         let last = vec![one_sided(); 3 * QUEUE];
         drop(open);
-        outlet.finish(&last, LIMIT).unwrap();
+        queued.finish(&last, LIMIT).unwrap();
         assert_eq!(written.lock().unwrap().len(), 3 * QUEUE);
     }
 
     #[test]
     fn what_finds_no_room_at_the_end_is_counted() {
-        let (mut outlet, _open, arrivals, _) = gated();
-        outlet.output(&one_sided());
+        let (mut queued, _open, arrivals, _) = gated();
+        queued.output(&one_sided());
         arrivals.recv().unwrap();
-        let books = Arc::clone(&outlet.books);
+        let counts = Arc::clone(&queued.counts);
         let last = vec![one_sided(); 3 * QUEUE];
-        let error = outlet.finish(&last, Duration::ZERO).unwrap_err().to_string();
+        let error = queued.finish(&last, Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("the output test takes no more"), "{error}");
-        let SinkCounts { taken, waiting, dropped, .. } = *books.lock();
+        let SinkCounts { taken, waiting, dropped, .. } = *counts.lock();
         // The one that is being written has left the queue.
         assert_eq!((taken, waiting, dropped), (3 * QUEUE as u64 + 1, QUEUE as u64 + 1, 2 * QUEUE as u64));
+    }
+
+    #[test]
+    fn one_that_had_caught_up_is_waited_for_whatever_comes_then() {
+        let (mut queued, open, arrivals, written) = gated();
+        queued.output(&one_sided());
+        assert!(!queued.has_caught_up());
+        arrivals.recv().unwrap();
+        open.send(()).unwrap();
+        while !queued.has_caught_up() {
+            thread::yield_now();
+        }
+        queued.output(&alert());
+        queued.give_up_if_stuck();
+        drop(open);
+        queued.finish(&[one_sided()], LIMIT).unwrap();
+        assert_eq!(written.lock().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn one_that_is_stuck_is_not_waited_for_again() {
+        let (mut queued, _open, arrivals, _) = gated();
+        queued.output(&one_sided());
+        arrivals.recv().unwrap();
+        queued.give_up_if_stuck();
+        let error = queued.finish(&[one_sided()], LIMIT).unwrap_err().to_string();
+        assert!(error.contains("the output test takes no more"), "{error}");
     }
 }

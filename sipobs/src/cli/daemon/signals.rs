@@ -1,0 +1,88 @@
+//! What signals ask for. SIGINT and SIGTERM: the end. SIGHUP: the configuration is read anew ([`reload`]).
+
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use anyhow::Context as _;
+use sipobs::config::Config;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::reload::{self, Files, Reload};
+use crate::cli::run::Run;
+
+/// What the capture thread is to do.
+pub(super) enum Request {
+    Stop,
+    Reload(Box<Reload>),
+}
+
+/// What signals have asked for, in their order.
+pub(super) struct Signals(Receiver<Request>);
+
+/// SIGHUPs from the start on.
+pub(super) struct Sighup {
+    signal: Signal,
+    /// Which streams were a terminal.
+    at_start: [bool; 3],
+}
+
+impl Sighup {
+    /// None ends the process from here on. What they ask for waits for [`Signals::listen`].
+    pub(super) fn hold(runtime: &Runtime) -> anyhow::Result<Self> {
+        Ok(Self { signal: listen(runtime, SignalKind::hangup())?, at_start: terminals() })
+    }
+}
+
+fn listen(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
+    let _entered = runtime.enter();
+    signal(kind).context("cannot listen for signals")
+}
+
+impl Signals {
+    /// Listens for signals from here on, and for `hangups`; `args` say where the configuration is, of which `config` was
+    /// read from `files`.
+    pub(super) fn listen(
+        runtime: &Runtime,
+        hangups: Sighup,
+        args: &Run,
+        files: Files,
+        config: &Config,
+    ) -> anyhow::Result<Self> {
+        let mut interrupt = listen(runtime, SignalKind::interrupt())?;
+        let mut terminate = listen(runtime, SignalKind::terminate())?;
+        let (requests, receiver) = channel();
+        let reload = reload::start(args.clone(), files, config, requests.clone())?;
+        let Sighup { signal: mut hangups, at_start } = hangups;
+        runtime.spawn(async move {
+            loop {
+                let stop = tokio::select! {
+                    _ = interrupt.recv() => true,
+                    _ = terminate.recv() => true,
+                    // A terminal that was closed under us says so by the same signal.
+                    _ = hangups.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
+                };
+                let heard = if stop { requests.send(Request::Stop).is_ok() } else { reload.send(()).is_ok() };
+                if !heard {
+                    return;
+                }
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    /// The next one, if there is one.
+    pub(super) fn next(&self) -> Option<Request> {
+        match self.0.try_recv() {
+            Ok(request) => Some(request),
+            Err(TryRecvError::Empty) => None,
+            // The senders live in the runtime: gone means that the end has begun.
+            Err(TryRecvError::Disconnected) => Some(Request::Stop),
+        }
+    }
+}
+
+/// Which of standard input, output and error are a terminal: others may be redirected.
+fn terminals() -> [bool; 3] {
+    [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()]
+}

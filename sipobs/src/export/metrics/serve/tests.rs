@@ -1,0 +1,208 @@
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::runtime::Runtime;
+
+use super::*;
+
+/// Longer than any answer takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For tests that wait for the end of it.
+const HASTY: Limits = Limits { head: Duration::from_millis(300), whole: Duration::from_millis(1500) };
+
+#[derive(Default)]
+struct Daemon {
+    ready: bool,
+    refreshed: AtomicU32,
+}
+
+impl Health for Daemon {
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.refreshed.fetch_add(1, Ordering::Relaxed);
+        // As long as the capture thread may take to come round.
+        Box::pin(sleep(Duration::from_millis(50)))
+    }
+    fn liveness(&self) -> Result<String, String> {
+        Ok("ok".into())
+    }
+    fn readiness(&self) -> Result<String, String> {
+        if self.ready { Ok("ok".into()) } else { Err("nothing is attached".into()) }
+    }
+}
+
+struct Started {
+    address: SocketAddr,
+    daemon: Arc<Daemon>,
+    connections: Arc<Connections>,
+    _runtime: Runtime,
+}
+
+/// As the daemon starts it: one thread does it all.
+fn start(limits: Limits, metrics: Metrics) -> Started {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let daemon = Arc::new(Daemon::default());
+    let config = MetricsConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..MetricsConfig::default() };
+    let server = Arc::new(Server::new(&config, Arc::new(metrics), Arc::clone(&daemon) as _, limits));
+    let connections = Arc::clone(&server.connections);
+    let listener = runtime.block_on(async { listen(config.listen) }).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(server.run(listener));
+    Started { address, daemon, connections, _runtime: runtime }
+}
+
+impl Started {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn send(&self, request: &str) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    /// What comes back, up to the end of the connection.
+    fn ask(&self, request: &str) -> String {
+        let mut answer = String::new();
+        let _ = self.send(request).read_to_string(&mut answer);
+        answer
+    }
+
+    fn is_well(&self) -> bool {
+        self.ask("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").starts_with("HTTP/1.1 200")
+    }
+}
+
+/// Whether the other side has closed it.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 1024]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn serves_and_says_when_the_port_is_taken() {
+    let server = start(Limits::default(), Metrics::new(["t"]));
+    assert!(server.ask("GET /metrics HTTP/1.0\r\n\r\n").contains("sipobs_build_info{version="));
+    assert!(server.ask("GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200"));
+    let unready = server.ask("GET /readyz HTTP/1.0\r\n\r\n");
+    assert!(unready.starts_with("HTTP/1.0 503") && unready.ends_with("nothing is attached\n"), "{unready}");
+
+    let config = MetricsConfig { listen: server.address, ..MetricsConfig::default() };
+    let again = serve(&config, Arc::new(Metrics::new([])), Arc::<Daemon>::default());
+    let error = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(again);
+    let error = error.err().unwrap().to_string();
+    let port = server.address;
+    assert!(error.contains(&format!("cannot listen on {port}")) && error.contains("--metrics"), "{error}");
+}
+
+#[test]
+fn idle_connections_make_way() {
+    let server = start(Limits { head: PATIENCE, whole: PATIENCE }, Metrics::new([]));
+    let mut idle: Vec<_> = (0..400).map(|_| server.connect()).collect();
+    assert!(server.is_well());
+    let scrape = server.ask("GET /metrics HTTP/1.0\r\n\r\n");
+    let pushed_out =
+        scrape.lines().find_map(|line| line.strip_prefix("sipobs_http_connections_pushed_out_total "));
+    assert!(pushed_out.is_some_and(|count| count.parse::<u32>().unwrap() >= 380), "{scrape}");
+    assert!(idle[..380].iter_mut().all(is_closed));
+}
+
+#[test]
+fn slow_connections_are_closed_in_time() {
+    let server = start(HASTY, Metrics::new([]));
+    for beginning in ["", "G", "GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] {
+        let mut slow = server.send(beginning);
+        // More now and then does not help.
+        let mut more = slow.try_clone().unwrap();
+        let writer = std::thread::spawn(move || {
+            while more.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert!(is_closed(&mut slow) || is_closed(&mut slow), "{beginning:?}");
+        drop(slow);
+        writer.join().unwrap();
+    }
+    // A body that does not come; an answer that nobody reads.
+    let posted =
+        server.ask("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\nx");
+    assert!(posted.starts_with("HTTP/1.1 405"), "{posted}");
+    let trunks: Vec<String> = (0..400).map(|number| format!("trunk{number}")).collect();
+    let large = start(HASTY, Metrics::new(trunks.iter().map(String::as_str)));
+    let _unread = large.send("GET /metrics HTTP/1.0\r\n\r\n");
+    let begun = Instant::now();
+    while large.connections.open() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it does not come");
+    }
+    while large.connections.open() > 0 {
+        assert!(begun.elapsed() < PATIENCE, "it does not go");
+        std::thread::sleep(HASTY.head);
+    }
+    assert!(large.is_well());
+}
+
+#[test]
+fn a_connection_carries_one_request() {
+    let server = start(Limits::default(), Metrics::new([]));
+    let one = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n";
+    let answer = server.ask(&one.repeat(50));
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[test]
+fn a_client_that_has_said_all_is_answered() {
+    let server = start(Limits::default(), Metrics::new([]));
+    let mut stream = server.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let server = start(Limits::default(), Metrics::new([]));
+    let huge = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let many = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: x\r\n".repeat(2000));
+    let foreign = "GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned();
+    let twice = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n".to_owned();
+    let absolute = "GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned();
+    for (request, status) in [
+        (huge, "431"),
+        (many, "431"),
+        (foreign, "421"),
+        (twice, "400"),
+        (absolute, "421"),
+        ("\r\n\0\x16".into(), "400"),
+    ] {
+        let answer = server.ask(&request);
+        let head: String = request.chars().take(60).collect();
+        // What is sent on after an answer may cost the answer: then the connection is just gone.
+        assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")), "{head:?}: {answer}");
+        assert!(!answer.contains("sipobs_") && !answer.contains("evil"), "{answer}");
+    }
+    assert!(server.is_well());
+}
+
+#[test]
+fn who_scrapes_at_the_same_time_shares_a_scrape() {
+    let server = start(Limits::default(), Metrics::new([]));
+    let begun = Instant::now();
+    for _ in 0..5 {
+        let scrapes: Vec<_> = (0..15).map(|_| server.send("GET /metrics HTTP/1.0\r\n\r\n")).collect();
+        for mut scrape in scrapes {
+            let mut text = String::new();
+            scrape.read_to_string(&mut text).unwrap();
+            assert!(text.ends_with("# EOF\n"), "{text}");
+        }
+    }
+    let most = begun.elapsed().as_millis() / PACE.as_millis() + 1;
+    let refreshed = server.daemon.refreshed.load(Ordering::Relaxed);
+    assert!((5..=most).contains(&u128::from(refreshed)), "{refreshed} of 75, {most} at most");
+}
