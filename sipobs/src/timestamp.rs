@@ -5,6 +5,7 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
 
 /// A moment in nanoseconds since the Unix epoch, as the capture recorded it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,44 +64,30 @@ impl Serialize for Timestamp {
     }
 }
 
-/// `1970-01-01T00:00:00.000000Z`. Every `i64` of nanoseconds lies within the years 1677 to 2262.
+/// `1970-01-01T00:00:00.000000Z`.
 type Rfc3339 = [u8; 27];
 
 impl Timestamp {
-    /// Written by hand, for every record holds several of them: a date library takes thirty times as many
-    /// instructions, more than all else that is printed of a call. The test has it agree with one.
+    /// Only the calendar is the library's. Every record holds several timestamps: its formatter took 3 % of the
+    /// instructions of a whole run, eight times as many as this.
     fn rfc3339(self) -> Rfc3339 {
-        const A_SECOND: i64 = 1_000_000;
-        const A_DAY: i64 = 24 * 60 * 60 * A_SECOND;
-        let micros = self.0.div_euclid(1_000);
-        let (year, month, day) = date(micros.div_euclid(A_DAY));
-        let (second, fraction) = (micros.rem_euclid(A_DAY) / A_SECOND, micros.rem_euclid(A_SECOND));
+        const A_SECOND: i64 = 1_000_000_000;
+        let (seconds, nanos) = (self.0.div_euclid(A_SECOND), self.0.rem_euclid(A_SECOND));
+        let moment = OffsetDateTime::from_unix_timestamp(seconds)
+            .expect("every i64 of nanoseconds lies within the years 1677 to 2262");
+        let (date, time) = (moment.date(), moment.time());
+        let (year, month, day) = date.to_calendar_date();
+        let (hour, minute, second) = time.as_hms();
         let mut out = *b"0000-00-00T00:00:00.000000Z";
-        write(&mut out[..4], year);
-        write(&mut out[5..7], month);
-        write(&mut out[8..10], day);
-        write(&mut out[11..13], second / 3600);
-        write(&mut out[14..16], second / 60 % 60);
-        write(&mut out[17..19], second % 60);
-        write(&mut out[20..26], fraction);
+        write(&mut out[..4], year.into());
+        write(&mut out[5..7], u8::from(month).into());
+        write(&mut out[8..10], day.into());
+        write(&mut out[11..13], hour.into());
+        write(&mut out[14..16], minute.into());
+        write(&mut out[17..19], second.into());
+        write(&mut out[20..26], nanos / 1_000);
         out
     }
-}
-
-/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
-fn date(days: i64) -> (i64, i64, i64) {
-    // Leap days repeat every 400 years, of 146,097 days. With March as the first month a leap day is the last of its
-    // year, and months but for that have 153 days in five. 0000-03-01 lies 719,468 days before 1970.
-    let days = days + 719_468;
-    let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    // Without the leap days that went before it: every 4 years but not every 100.
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    // January and February belong to the year before as it is counted here.
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (400 * cycle + year + next, month, day)
 }
 
 /// Writes `number` with as many digits as there is room for.

@@ -83,6 +83,8 @@ impl std::fmt::Debug for Party {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn party(user: &str) -> Party {
@@ -109,5 +111,16 @@ mod tests {
         assert_eq!(Party::of_uri(b"<sip:h.example:5060>"), Some(party("h.example")));
         assert_eq!(Party::of_uri(b"tel:510-555-0100"), Some(party("5105550100")));
         assert_eq!(Party::of_uri(b"nonsense"), None);
+    }
+
+    proptest! {
+        /// Digits if there are three and more and nothing but separators between them, else the user as it is.
+        #[test]
+        fn a_number_is_its_digits(user in "[0-9+.() -]{0,30}[a-z#0-9]{0,2}") {
+            let digits: Vec<u8> = user.bytes().filter(|byte| !b"+-.() ".contains(byte)).collect();
+            let number = digits.len() >= 3 && digits.iter().all(u8::is_ascii_digit);
+            let expected = if number { &digits[..] } else { user.as_bytes() };
+            prop_assert_eq!(Party::new(user.as_bytes()).map(|party| party.0.to_vec()).unwrap_or_default(), expected);
+        }
     }
 }

@@ -108,9 +108,11 @@ impl Privacy {
 
     /// A Call-ID: only digits that are a party's number.
     pub(super) fn key<'a>(&self, text: &'a str, known: &Known) -> Cow<'a, str> {
-        if !known.may_be_in(text) {
-            return text.into();
-        }
+        if known.may_be_in(text) { self.read_key(text, known).into() } else { text.into() }
+    }
+
+    /// As [`Self::key`], without a look whether there is such a number.
+    pub(super) fn read_key(&self, text: &str, known: &Known) -> String {
         let mut out = String::with_capacity(text.len());
         let mut place = Place::start_of(text);
         while place.at < text.len() {
@@ -123,7 +125,7 @@ impl Privacy {
                 }
             }
         }
-        out.into()
+        out
     }
 
     /// Masks the parties' numbers in `number`, to the end of its last group, and nothing else.

@@ -185,3 +185,22 @@ pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
 fn is_blank(line: &[u8]) -> bool {
     matches!(line, b"\r\n" | b"\n" | b"\r")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_name_is_found_however_late_it_comes() {
+        for before in [0, 1, 39, 40, 253, 254, 255, 256, 300, MAX_HEADERS - 3] {
+            let bytes = ["X-A: 1\r\n".repeat(before), "X-B: 2\r\nTo: 3\r\nt: 4\r\n\r\n".to_owned()].concat();
+            let (headers, rest) = Headers::index(bytes.as_bytes());
+            assert!(headers.ended && !headers.capped && rest.is_empty(), "{before}");
+            assert!(headers.named(Name::To).eq([b"3", b"4"]), "{before}");
+            assert_eq!(headers.other("x-b"), Some(&b"2"[..]), "{before}");
+            assert_eq!(headers.called(&"X-B".into()), Some(&b"2"[..]), "{before}");
+            assert_eq!(headers.called(&"TO".into()), Some(&b"3"[..]), "{before}");
+            assert_eq!(headers.named(Name::From).next(), None, "{before}");
+        }
+    }
+}

@@ -64,8 +64,8 @@ impl<'a> Uri<'a> {
             }
             None => (None, rest),
         };
-        let (rest, headers) = cut(rest, memchr(b'?', rest));
-        let (hostport, params) = cut_keeping(rest, memchr(b';', rest));
+        let (hostport, rest) = cut_keeping(rest, memchr2(b';', b'?', rest));
+        let (params, headers) = cut(rest, memchr(b'?', rest));
         let (host, port) = host_port(hostport)?;
         Some(Self { scheme, user, host, port, params: Params::new(params), headers })
     }
@@ -212,6 +212,8 @@ fn cut_keeping(text: &[u8], at: Option<usize>) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn uri(text: &str) -> Uri<'_> {
@@ -276,6 +278,19 @@ mod tests {
             ["", "sip", "sip:", "sip:@", "sip:a@", "sip:a@h:99999", "sip:a@h:x", "sip:[::1", ":a@b", "tel:"]
         {
             assert_eq!(Uri::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// Headers begin at the first `?`, parameters at the first `;` before that.
+        #[test]
+        fn what_follows_the_host_is_cut_in_order(rest in "[h;?=&:1]{0,16}") {
+            let (before, headers) = rest.split_once('?').unwrap_or((&rest, ""));
+            let (hostport, params) = before.split_at(before.find(';').unwrap_or(before.len()));
+            let expected = host_port(hostport.as_bytes()).map(|host| (host, Params::new(params.as_bytes()), headers.as_bytes()));
+            let text = format!("sip:a@{rest}");
+            let uri = Uri::parse(text.as_bytes());
+            prop_assert_eq!(uri.map(|uri| ((uri.host, uri.port), uri.params, uri.headers())), expected, "{}", text);
         }
     }
 }

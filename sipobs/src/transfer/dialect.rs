@@ -13,22 +13,32 @@ pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dial
 
 /// By the name that it gives itself.
 fn by_agent(agent: &[u8]) -> Option<Dialect> {
-    const PRODUCTS: [(&str, Dialect); 5] = [
-        ("livekit", Dialect::LiveKit),
-        ("twilio", Dialect::Twilio),
-        ("telnyx", Dialect::Telnyx),
-        ("freeswitch", Dialect::FreeSwitch),
-        ("asterisk", Dialect::Asterisk),
+    const fn product(word: &str, dialect: Dialect) -> (&str, u32, Dialect) {
+        (word, letters(word.as_bytes()), dialect)
+    }
+    const PRODUCTS: [(&str, u32, Dialect); 5] = [
+        product("livekit", Dialect::LiveKit),
+        product("twilio", Dialect::Twilio),
+        product("telnyx", Dialect::Telnyx),
+        product("freeswitch", Dialect::FreeSwitch),
+        product("asterisk", Dialect::Asterisk),
     ];
     // Most agents lack a letter of each, and need not be searched.
     let has = letters(agent);
-    let named = |word: &str| letters(word.as_bytes()) & !has == 0 && contains(agent, word);
-    PRODUCTS.into_iter().find(|(word, _)| named(word)).map(|(_, dialect)| dialect)
+    let named = |(word, needs, _): &(&str, u32, Dialect)| needs & !has == 0 && contains(agent, word);
+    PRODUCTS.into_iter().find(named).map(|(.., dialect)| dialect)
 }
 
 /// Which letters there are in a text, in any case: a bit for each.
-fn letters(text: &[u8]) -> u32 {
-    text.iter().filter(|byte| byte.is_ascii_alphabetic()).fold(0, |bits, byte| bits | 1 << (byte & 0x1f))
+const fn letters(text: &[u8]) -> u32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < text.len() {
+        if text[at].is_ascii_alphabetic() {
+            bits |= 1 << (text[at] & 0x1f);
+        }
+        at += 1;
+    }
+    bits
 }
 
 /// By headers of its own.
@@ -64,6 +74,8 @@ fn contains(text: &[u8], word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn dialect(headers: &str) -> Option<Dialect> {
@@ -84,5 +96,20 @@ mod tests {
         let sdp = "Content-Type: application/sdp\r\n\r\nv=0\r\no=- 1 1 IN IP4 h\r\ns=LiveKit\r\n";
         assert_eq!(dialect(sdp), Some(Dialect::LiveKit));
         assert_eq!(dialect("User-Agent: baresip\r\nX: y\r\nTo: <sip:a@h>;tag=SCL_short\r\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_is_found_wherever_its_name_is(
+            before in "[a-zA-Z0-9 /@é]{0,12}",
+            name in prop::sample::select(vec!["LiveKit", "twilio", "TELNYX", "FreeSWITCH", "Asterisk", "Asterix", ""]),
+            after in "[a-z .]{0,12}",
+        ) {
+            let agent = format!("{before}{name}{after}");
+            let lower = agent.to_ascii_lowercase();
+            let expected = ["livekit", "twilio", "telnyx", "freeswitch", "asterisk"].into_iter().find(|name| lower.contains(name));
+            let found = by_agent(agent.as_bytes()).map(|dialect| format!("{dialect:?}").to_ascii_lowercase());
+            prop_assert_eq!(found.as_deref(), expected, "{}", agent);
+        }
     }
 }
