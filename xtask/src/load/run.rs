@@ -30,6 +30,8 @@ pub(super) struct Wanted<'a> {
     pub(super) attempts: usize,
     /// What is in their Call-IDs, and in no others.
     pub(super) mark: &'a str,
+    /// Some may never come.
+    pub(super) may_miss: bool,
 }
 
 /// How fast.
@@ -49,6 +51,8 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
     /// The most memory that the daemon had resident, in KiB.
     pub(super) peak_kib: u64,
+    /// CPU seconds that the daemon used from the first frame to the last verdict and span.
+    pub(super) cpu: f64,
     /// At the end, when all verdicts were given.
     pub(super) metrics: Metrics,
     /// What was said of the wanted.
@@ -59,21 +63,33 @@ pub(super) struct Outcome {
     pub(super) others: (usize, usize),
 }
 
+impl Outcome {
+    /// CPU seconds that the daemon used for a million frames.
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    pub(super) fn cpu_a_million(&self) -> f64 {
+        self.cpu * 1e6 / self.frames.seen as f64
+    }
+}
+
 /// Sends, waits for the verdicts, and closes the books, each with residual 0.
 pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let lab = Lab::for_replay(&crate::scratch(&format!("load/{}", plan.name))?)?;
     let collector = plan.wanted.as_ref().map(|_| Collector::start(&lab)).transpose()?;
     let daemon = Daemon::start(&lab, sipobs, collector.as_ref().map(|_| Collector::GRPC), false)?;
-    let before = lab.packets()?;
+    let (before, cpu) = (lab.packets()?, daemon.cpu_seconds()?);
     let (sent, seconds) = send(&lab, plan)?;
     let after = lab.packets()?;
     let wire = (after.0 - before.0) + (after.1 - before.1);
     ensure!(wire == sent, "{sent} frames were sent and {wire} crossed the wire");
 
     caught_up(&lab, &daemon)?;
-    if let Some(Wanted { attempts, mark, .. }) = plan.wanted {
-        daemon.wait_settled(attempts, mark, VERDICTS)?;
+    if let Some(Wanted { attempts, mark, may_miss }) = plan.wanted {
+        daemon
+            .wait_settled(attempts, mark, VERDICTS)
+            .or_else(|error| if may_miss { Ok(()) } else { Err(error) })?;
+        exported(&lab, &daemon)?;
     }
+    let cpu = daemon.cpu_seconds()? - cpu;
     let metrics = daemon.metrics(&lab)?;
     let frames = Frames::accounted(&metrics)?;
     ensure!(frames.seen == wire, "{wire} frames crossed the wire and the programs saw {}", frames.seen);
@@ -82,8 +98,17 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let peak_kib = daemon.peak_kib().context("the daemon's memory can't be read")?;
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rate = (sent as f64 / seconds) as u64;
-    let mut outcome =
-        Outcome { frames, rate, seconds, peak_kib, metrics, lines: Vec::new(), spans: 0, others: (0, 0) };
+    let mut outcome = Outcome {
+        frames,
+        rate,
+        seconds,
+        peak_kib,
+        cpu,
+        metrics,
+        lines: Vec::new(),
+        spans: 0,
+        others: (0, 0),
+    };
     let (Some(Wanted { mark, .. }), Some(collector)) = (&plan.wanted, collector) else {
         daemon.stop()?;
         return Ok(outcome);
@@ -124,6 +149,13 @@ fn send(lab: &Lab, plan: &Plan<'_>) -> Result<(u64, f64)> {
         .collect();
     let number = |index: usize| words.get(index).copied().unwrap_or_default();
     Ok((number(0).parse().context("packets")?, number(6).parse().context("seconds")?))
+}
+
+/// Waits until no span is on its way any more.
+fn exported(lab: &Lab, daemon: &Daemon) -> Result<()> {
+    wait_for("every span is exported", Duration::from_secs(60), || {
+        Ok((daemon.metrics(lab)?.sum("sipobs_otlp_spans_waiting", &[])? == 0).then_some(()))
+    })
 }
 
 /// Waits until the daemon has read all that was delivered.

@@ -128,6 +128,11 @@ const TRUNK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 79, 0, 1), 5060)
 const PLATFORM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 79, 0, 2), 5060);
 const CARRIER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 79, 0, 3), 5060);
 
+/// The platform's network, and how the Call-IDs of its calls from the trunk end.
+pub(crate) const AGENT: &str = "10.79.0.2/32";
+/// See [`AGENT`].
+pub(crate) const MARK: &str = "@10.79.0.1";
+
 /// When a call is answered, when its transfer begins, and when that is over, in seconds from its INVITE.
 const ANSWERED: f64 = 1.0;
 const TRANSFER: f64 = 10.0;
