@@ -1,4 +1,4 @@
-//! What stands before every frame in the perf ring.
+//! What stands before every frame in a ring.
 
 use crate::Hook;
 

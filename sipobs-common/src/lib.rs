@@ -4,6 +4,7 @@
 
 mod counters;
 mod frame;
+pub mod ring;
 mod settings;
 
 pub use counters::{Counters, Failure, Hook};

@@ -6,12 +6,15 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use sipobs_common::MAX_CAPTURE;
 
 /// A frame at a hook.
 pub trait Frame {
     /// Whether tunnelled frames are looked into. The verifier follows every way through the headers, and
     /// twice as many of them are more than it has patience for where each byte is read in place.
     const TUNNELS: bool = true;
+    /// The most bytes that [`Self::copy`] takes.
+    const MOST_COPIED: u32 = MAX_CAPTURE;
     /// The context as the helpers want it.
     fn context(&self) -> *mut c_void;
     /// Its length in bytes.
@@ -22,6 +25,12 @@ pub trait Frame {
     fn vlan(&self) -> Option<u32>;
     /// Its bytes from `at`, if it has so many.
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
+    /// Copies its first `len` bytes to `to`. Returns 0, or a negative errno.
+    ///
+    /// # Safety
+    ///
+    /// `to` has room for `ROOM` bytes, and `len` lies between 1 and that, as the verifier can see.
+    unsafe fn copy<const ROOM: u32>(&self, to: *mut u8, len: u32) -> i64;
 }
 
 /// An XDP frame that may lie in several buffers. The helpers spare the program pointer arithmetic, which
@@ -62,6 +71,12 @@ impl Frame for XdpFrags {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn copy<const ROOM: u32>(&self, to: *mut u8, len: u32) -> i64 {
+        // SAFETY: as the caller says.
+        unsafe { bpf_xdp_load_bytes(self.0, 0, to.cast(), len) }
+    }
 }
 
 /// An XDP frame in one buffer, read in place.
@@ -69,6 +84,8 @@ pub struct XdpLinear(pub *mut xdp_md);
 
 impl Frame for XdpLinear {
     const TUNNELS: bool = false;
+    // What an XDP program of such kernels is given fits a page, of 4 KiB in most.
+    const MOST_COPIED: u32 = 4 * 1024;
 
     #[inline(always)]
     fn context(&self) -> *mut c_void {
@@ -108,7 +125,35 @@ impl Frame for XdpLinear {
             Some((start as *const [u8; N]).read_unaligned())
         }
     }
+
+    #[inline(always)]
+    unsafe fn copy<const ROOM: u32>(&self, to: *mut u8, len: u32) -> i64 {
+        // Opaque, so that each step is held against a number: older verifiers do not see that `len` is no more.
+        let (words, bytes) = (black_box(len), black_box(len));
+        let mut at = 0;
+        while at + WORD <= ROOM && at + WORD <= words {
+            let Some(word) = self.read::<{ WORD as usize }>(at) else { return FAULT };
+            // SAFETY: below `ROOM`.
+            unsafe { to.add(at as usize).cast::<[u8; WORD as usize]>().write_unaligned(word) };
+            at += WORD;
+        }
+        for behind in 0..WORD - 1 {
+            let at = at + behind;
+            if at >= ROOM || at >= bytes {
+                return 0;
+            }
+            let Some([byte]) = self.read(at) else { return FAULT };
+            // SAFETY: below `ROOM`.
+            unsafe { to.add(at as usize).write(byte) };
+        }
+        0
+    }
 }
+
+/// Bytes that are copied at once where no helper does it.
+const WORD: u32 = 8;
+/// EFAULT, as the helpers return it.
+const FAULT: i64 = -14;
 
 /// A frame in a socket buffer.
 pub struct Skb(pub *mut __sk_buff);
@@ -147,5 +192,11 @@ impl Frame for Skb {
                 _ => None,
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn copy<const ROOM: u32>(&self, to: *mut u8, len: u32) -> i64 {
+        // SAFETY: as the caller says.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), 0, to.cast(), len) }
     }
 }

@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod deliver;
 mod frame;
 mod maps;
 mod observe;

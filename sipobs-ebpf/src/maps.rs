@@ -1,12 +1,25 @@
 //! The maps, by the names the daemon knows them by.
 
-use aya_ebpf::macros::map;
+use aya_ebpf::Global;
+use aya_ebpf::btf_maps::{ArrayOfMaps, RingBuf};
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, PerfEventByteArray};
-use sipobs_common::{Counters, FRAGMENTED_DATAGRAMS, FragmentKey, Hook, PORT_WORDS, Settings, port_bit};
+use sipobs_common::{
+    Counters, FRAGMENTED_DATAGRAMS, FragmentKey, Hook, PORT_WORDS, Settings, port_bit, ring,
+};
 
-/// Frames for the daemon, one ring for each CPU.
+/// Which of the two maps below holds the rings: set before a program is loaded, so that the verifier leaves the
+/// other way out of it.
+#[unsafe(no_mangle)]
+pub static RING: Global<u32> = Global::new(ring::PERF);
+
+/// Frames for the daemon: one perf ring for each CPU.
 #[map]
 pub static FRAMES: PerfEventByteArray = PerfEventByteArray::new(0);
+
+/// The same, one BPF ring buffer for each CPU. The daemon sets how many there are and how large.
+#[btf_map]
+pub static RINGBUFS: ArrayOfMaps<RingBuf<(), { ring::TEMPLATE_BYTES }>, 1> = ArrayOfMaps::new();
 
 /// One set of counters for each [`Hook`].
 #[map]

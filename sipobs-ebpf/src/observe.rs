@@ -1,15 +1,13 @@
 //! From a frame to its counter and, if it is SIP, to the ring.
 
 use core::hint::black_box;
-use core::ptr;
 
-use aya_ebpf::bindings::BPF_F_CURRENT_CPU;
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_perf_event_output};
 use aya_log_ebpf::warn;
-use sipobs_common::{Counters, Failure, FrameHeader, Hook, MAX_CAPTURE, flags};
+use sipobs_common::{Counters, Failure, Hook};
 
+use crate::deliver::deliver;
 use crate::frame::Frame;
-use crate::maps::{FRAMES, counters};
+use crate::maps::counters;
 use crate::parse::{Link, Verdict, judge};
 
 /// Looks at one frame. Every path through here adds to exactly the counters that the equations of
@@ -62,47 +60,4 @@ fn refuse(counters: &mut Counters, hook: Hook, result: i64) {
     }
     // Off unless the configuration asks for it: then the verifier leaves it out of the program.
     warn!((), "hook {}: a frame could not be handed over: error {}", hook as u32, result);
-}
-
-/// Writes header and frame to this CPU's ring; says what the helper returned and whether the frame was cut.
-#[inline(always)]
-fn deliver<F: Frame>(frame: &F, hook: Hook, link: Link, marks: u32) -> (i64, bool) {
-    let wire_len = frame.len();
-    let truncated = wire_len > MAX_CAPTURE;
-    let captured_len = if truncated { MAX_CAPTURE } else { wire_len };
-    let mut marks = marks;
-    if truncated {
-        marks |= flags::TRUNCATED;
-    }
-    if matches!(link, Link::Raw) {
-        marks |= flags::RAW_IP;
-    }
-    let mut vlan_tci = 0;
-    if let Some(tci) = frame.vlan() {
-        marks |= flags::VLAN;
-        vlan_tci = tci;
-    }
-    let mut header = FrameHeader {
-        // SAFETY: the helper takes nothing and always succeeds.
-        time: unsafe { bpf_ktime_get_ns() },
-        ifindex: frame.ifindex(),
-        hook: hook as u32,
-        flags: marks,
-        wire_len,
-        captured_len,
-        vlan_tci,
-    };
-    // The helper appends as many bytes of the frame as the upper half of the flags says.
-    let flags = (u64::from(captured_len) << 32) | u64::from(BPF_F_CURRENT_CPU as u32);
-    // SAFETY: the map is a perf event array, and the header has the size that is given.
-    let result = unsafe {
-        bpf_perf_event_output(
-            frame.context(),
-            (&raw const FRAMES).cast_mut().cast(),
-            flags,
-            ptr::from_mut(&mut header).cast(),
-            FrameHeader::SIZE as u64,
-        )
-    };
-    (result, truncated)
 }

@@ -1,21 +1,22 @@
 //! What the kernel programs cost for one frame, by the kernel's own test run: warm caches, so live costs more.
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has failed")]
 
-use sipobs::capture::live::{Config, DryRun, Program, Ran};
+use sipobs::capture::live::{Config, DryRun, Program, Ran, RingChoice};
 
 /// Frames in a row; so many of the largest kind fit a ring.
 const RUNS: u32 = 2000;
 const ROUNDS: usize = 15;
 
 fn main() {
-    let config =
-        Config { ring_bytes: 8 << 20, drop_methods: vec!["OPTIONS".to_owned()], ..Config::default() };
-    let mut programs = match DryRun::new(&config) {
-        Ok(programs) => programs,
-        Err(error) => {
-            eprintln!("cannot measure: {error}");
-            std::process::exit(3);
-        }
+    let programs = [RingChoice::Perf, RingChoice::Ringbuf].map(|ring| {
+        let drop_methods = vec!["OPTIONS".to_owned()];
+        DryRun::new(&Config { ring, ring_bytes: 8 << 20, drop_methods, ..Config::default() })
+    });
+    let [Ok(mut perf), Ok(mut ringbuf)] = programs else {
+        let errors: Vec<String> =
+            programs.into_iter().filter_map(Result::err).map(|it| it.to_string()).collect();
+        eprintln!("cannot measure: {}", errors.join("; "));
+        std::process::exit(3);
     };
     println!("{:34} {:>6} {:>10} {:>10}", "ns a frame", "XDP", "tc ingress", "tc egress");
     let invite = message("INVITE sip:bob@example.com SIP/2.0\r\n");
@@ -28,14 +29,21 @@ fn main() {
             ethernet(0x0800, &ipv4(17, &udp(5060, &message("OPTIONS sip:a SIP/2.0\r\n")))),
             false,
         ),
-        ("INVITE to the ring, UDP", ethernet(0x0800, &ipv4(17, &udp(5060, &invite))), true),
-        ("INVITE to the ring, TCP", ethernet(0x0800, &ipv4(6, &tcp(5060, &invite))), true),
+        ("INVITE to the perf ring, UDP", ethernet(0x0800, &ipv4(17, &udp(5060, &invite))), true),
+        ("INVITE to the perf ring, TCP", ethernet(0x0800, &ipv4(6, &tcp(5060, &invite))), true),
     ];
     for (name, frame, delivered) in kinds {
-        let cost = [Program::Xdp, Program::TcIngress, Program::TcEgress]
-            .map(|program| measure(&mut programs, program, &frame, delivered));
-        println!("{name:34} {:6} {:10} {:10}", cost[0], cost[1], cost[2]);
+        row(&mut perf, name, &frame, delivered);
+        if delivered {
+            row(&mut ringbuf, &name.replace("perf ring", "BPF ring buffer"), &frame, delivered);
+        }
     }
+}
+
+fn row(programs: &mut DryRun, name: &str, frame: &[u8], delivered: bool) {
+    let cost = [Program::Xdp, Program::TcIngress, Program::TcEgress]
+        .map(|program| measure(programs, program, frame, delivered));
+    println!("{name:34} {:6} {:10} {:10}", cost[0], cost[1], cost[2]);
 }
 
 /// The median of several rounds, each of which must have handed over all frames or none.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::calls::{self, Story};
@@ -62,18 +62,35 @@ pub(crate) fn from_file(sipobs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replays the shipped capture through XDP and tc: the transfers must be those that the file reader finds.
+/// Replays the shipped capture through XDP and tc, and through each kind of rings: the transfers must be those that
+/// the file reader finds.
 pub(crate) fn replayed(sipobs: &Path) -> Result<()> {
+    let from_file = read_capture(sipobs, &recording::shipped())?;
+    // A daemon mostly waits for its verdicts.
+    std::thread::scope(|scope| {
+        let replays = RINGS.map(|ring| {
+            let from_file = &from_file;
+            scope.spawn(move || replayed_through(ring, sipobs, from_file).context(ring))
+        });
+        replays.into_iter().try_for_each(|replay| replay.join().map_err(|_| anyhow!("a replay panicked"))?)
+    })
+}
+
+/// The kinds of rings.
+pub(crate) const RINGS: [&str; 2] = ["perf", "ringbuf"];
+
+fn replayed_through(ring: &'static str, sipobs: &Path, from_file: &[Value]) -> Result<()> {
     let capture = recording::shipped();
-    let from_file = read_capture(sipobs, &capture)?;
-    let lab = Lab::for_replay(&crate::scratch("test-replay")?)?;
-    let daemon = Daemon::start(&lab, sipobs, None, false)?;
+    let lab = Lab::for_replay(&crate::scratch(&format!("test-replay-{ring}"))?)?;
+    let daemon = Daemon::start_with(&lab, sipobs, &["--ring", ring], false)?;
     let before = Count::take(&lab, &daemon)?;
     recording::replay(&lab, &capture)?;
     let after = Count::take(&lab, &daemon)?;
-    nothing_lost(&before, &after, &daemon.metrics(&lab)?)?;
-    daemon.wait_settled(transfers(&from_file), "", SETTLE_LIMIT)?;
-    same_transfers(&daemon.stop()?, &from_file).context("replayed, and from the file")
+    let metrics = daemon.metrics(&lab)?;
+    nothing_lost(&before, &after, &metrics)?;
+    ensure!(metrics.sum("sipobs_capture_ring_bytes", &[&format!("kind=\"{ring}\"")])? > 0, "another ring");
+    daemon.wait_settled(transfers(from_file), "", SETTLE_LIMIT)?;
+    same_transfers(&daemon.stop()?, from_file).context("replayed, and from the file")
 }
 
 /// Ladders replayed at once: each has a daemon of its own, which mostly waits.

@@ -20,14 +20,17 @@ pub struct Config {
     pub ports: Vec<u16>,
     /// How to see received frames.
     pub mode: Mode,
-    /// Bytes of each CPU's ring; rounded up to a power of two of pages.
+    /// What carries frames from the kernel.
+    pub ring: RingChoice,
+    /// Bytes of each CPU's ring; rounded up to a power of two of pages. Less where the process may not have so much.
     pub ring_bytes: usize,
     /// UDP ports of VXLAN tunnels to look into (at most two).
     pub vxlan_ports: Vec<u16>,
     /// Requests not to deliver over UDP: any of `OPTIONS`, `REGISTER`, `PUBLISH`. Their answers still come.
     pub drop_methods: Vec<String>,
-    /// Milliseconds that a lone message may wait in its ring.
-    pub linger_ms: u32,
+    /// How long a lone message may wait in its ring.
+    #[serde(with = "crate::duration")]
+    pub linger: Duration,
     /// Let the kernel programs log what they could not hand over, one line each, to standard error.
     pub kernel_log: bool,
 }
@@ -50,11 +53,17 @@ pub enum Mode {
     Tc,
 }
 
-impl Config {
-    /// How long a lone message may wait in its ring.
-    pub fn linger(&self) -> Duration {
-        Duration::from_millis(u64::from(self.linger_ms))
-    }
+/// What carries frames from the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RingChoice {
+    /// Perf rings; where `perf_event_open` is forbidden, BPF ring buffers.
+    #[default]
+    Auto,
+    /// Perf rings or an error.
+    Perf,
+    /// BPF ring buffers or an error.
+    Ringbuf,
 }
 
 impl Default for Config {
@@ -64,10 +73,11 @@ impl Default for Config {
             exclude: Vec::new(),
             ports: vec![SIP_PORT],
             mode: Mode::Auto,
+            ring: RingChoice::Auto,
             ring_bytes: 4 << 20,
             vxlan_ports: vec![VXLAN_PORT, VXLAN_PORT_LINUX],
             drop_methods: Vec::new(),
-            linger_ms: 20,
+            linger: Duration::from_millis(20),
             kernel_log: false,
         }
     }

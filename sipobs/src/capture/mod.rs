@@ -1,4 +1,4 @@
-//! Where frames come from: the kernel's perf rings or a capture file. The only module that knows of aya,
+//! Where frames come from: the kernel's rings or a capture file. The only module that knows of aya,
 //! of files and of clocks.
 
 mod config;
@@ -6,4 +6,4 @@ pub mod file;
 #[cfg(all(feature = "live", target_os = "linux"))]
 pub mod live;
 
-pub use config::{Config, Mode};
+pub use config::{Config, Mode, RingChoice};

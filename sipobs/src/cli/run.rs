@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use sipobs::capture::Mode;
+use sipobs::capture::{Mode, RingChoice};
 use sipobs::config::socket_address;
 #[cfg(all(feature = "live", target_os = "linux"))]
 use sipobs::{config::Config, export::Look};
@@ -46,6 +46,9 @@ pub(super) struct Run {
     /// How to see received packets
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
+    /// What carries frames from the kernel
+    #[arg(long, value_name = "KIND", value_enum)]
+    ring: Option<RingChoice>,
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
@@ -93,6 +96,9 @@ impl Run {
         if let Some(mode) = self.mode {
             config.capture.mode = mode;
         }
+        if let Some(ring) = self.ring {
+            config.capture.ring = ring;
+        }
         if let Some(address) = self.metrics {
             config.metrics.listen = address;
         }
@@ -120,7 +126,8 @@ impl Run {
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // What is wrong with the arguments is said first: it would be wrong in any build.
-    let _ = (&args.interface, &args.exclude, &args.port, args.mode, args.metrics, args.format, args.color);
+    let Run { interface, exclude, port, mode, ring, metrics, format, color, settings: _ } = args;
+    let _ = (interface, exclude, port, mode, ring, metrics, format, color);
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
 use super::words::{self, Tone};
 use super::{Sink, Summary, ladder};
@@ -197,10 +199,6 @@ fn raised(look: Look, alert: &Alert) -> String {
     out
 }
 
-/// The methods that get a column, in the order of their columns.
-const METHODS: [Method; 5] =
-    [Method::Refer, Method::Invite, Method::Redirect, Method::Also, Method::ReferBye];
-
 fn totals(look: Look, summary: &Summary) -> String {
     let mut out = String::new();
     let attempts: u64 = summary.transfers.values().sum();
@@ -229,7 +227,7 @@ fn totals(look: Look, summary: &Summary) -> String {
         let said = format!(
             "{} of {} s or more without any transfer.",
             counted(summary.refer_absent, "answered call"),
-            summary.min_call_s
+            summary.min_call.as_secs_f64()
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
@@ -260,7 +258,7 @@ fn totals(look: Look, summary: &Summary) -> String {
 /// Outcomes down, methods across; only those that occurred.
 fn table(look: Look, summary: &Summary, out: &mut String) {
     let columns: Vec<Method> =
-        METHODS.into_iter().filter(|m| summary.by_method.keys().any(|(_, seen)| seen == m)).collect();
+        Method::ALL.iter().copied().filter(|m| summary.by_method.keys().any(|(_, seen)| seen == m)).collect();
     let of = |outcome: Outcome, method: Method| summary.by_method.get(&(outcome, method)).copied();
 
     let mut head = format!("{:<24}", "Outcome");
@@ -269,7 +267,7 @@ fn table(look: Look, summary: &Summary, out: &mut String) {
     }
     look.paint(out, BOLD, &head);
     out.push('\n');
-    look.paint(out, DIM, &"─".repeat(head.chars().count()));
+    look.paint(out, DIM, &"─".repeat(head.width()));
     out.push('\n');
     for &outcome in summary.transfers.keys() {
         let style = match words::tone(outcome) {
@@ -306,7 +304,12 @@ mod tests {
 
     fn shown(outputs: &[Output]) -> String {
         let mut bytes = Vec::new();
-        let mut summary = Summary { packets: 1204, messages: 96, min_call_s: 10, ..Summary::default() };
+        let mut summary = Summary {
+            packets: 1204,
+            messages: 96,
+            min_call: std::time::Duration::from_secs(10),
+            ..Summary::default()
+        };
         let mut sink = Terminal::new(&mut bytes, Look::default(), false);
         for output in outputs {
             summary.count(output);

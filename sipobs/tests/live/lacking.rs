@@ -118,19 +118,6 @@ fn xdp_and_tcx() {
 }
 
 #[test]
-fn perf_events() {
-    if !may_run("perf_events") {
-        return;
-    }
-    let refuse = |error: i32| move |call: Call| matches!(call, Call::PerfEventOpen).then_some(error);
-    let error = capture(refuse(libc::ENOSYS), true).unwrap_err().to_string();
-    assert_eq!(error, "perf ring of CPU 0, 1048576 bytes: Function not implemented (os error 38)");
-    // Nothing is missing: somebody forbids it.
-    let error = capture(refuse(libc::EPERM), true).unwrap_err().to_string();
-    assert!(error.starts_with("opening perf rings: not permitted; "), "{error}");
-}
-
-#[test]
 fn bpf() {
     if !may_run("bpf") {
         return;

@@ -13,6 +13,7 @@ mod frames;
 mod lacking;
 mod programs;
 mod refusal;
+mod rings;
 mod tags;
 
 /// Whether this process may load programs. If not, says so, or fails where the gate asks for it.

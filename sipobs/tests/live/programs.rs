@@ -2,7 +2,7 @@
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use sipobs::capture::live::{Config, Counters, DryRun, Program, Ran, flags};
+use sipobs::capture::live::{Config, Counters, DryRun, Program, Ran, RingChoice, flags};
 
 use crate::frames::{
     ACK, FIN, INVITE, IPV4, IPV6, Part, RST, SYN, TCP, UDP, ethernet, ipv4, ipv6, ipv6_fragment, plain, tcp,
@@ -25,22 +25,40 @@ enum Expect {
 }
 use Expect::{KeepAlive, Malformed, Match, Noise, Other};
 
+/// All programs, with each kind of rings.
+struct Programs([(RingChoice, DryRun); 2]);
+
+impl Programs {
+    fn new(config: &Config) -> Self {
+        Self([RingChoice::Perf, RingChoice::Ringbuf].map(|ring| {
+            let config = Config { ring, ring_bytes: config.ring_bytes.min(1 << 20), ..config.clone() };
+            (ring, DryRun::new(&config).unwrap())
+        }))
+    }
+}
+
 /// One set for all tests: the verifier takes seconds for it.
-fn programs() -> MutexGuard<'static, DryRun> {
-    static PROGRAMS: LazyLock<Mutex<DryRun>> = LazyLock::new(|| {
-        Mutex::new(DryRun::new(&Config { ring_bytes: 1 << 20, ..Config::default() }).unwrap())
-    });
+fn programs() -> MutexGuard<'static, Programs> {
+    static PROGRAMS: LazyLock<Mutex<Programs>> =
+        LazyLock::new(|| Mutex::new(Programs::new(&Config::default())));
     PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the frame through `program` and checks counters, verdict and bytes.
-fn expect(run: &mut DryRun, program: Program, what: &str, frame: &[u8], expected: Expect) {
-    let ran = run.run(program, frame, 1).unwrap_or_else(|error| panic!("{program:?}, {what}: {error}"));
-    let name = format!("{program:?}, {what}: {:?}", ran.counted);
+/// Runs the frame through `program` with each kind of rings and checks counters, verdict and bytes.
+fn expect(programs: &mut Programs, program: Program, what: &str, frame: &[u8], expected: Expect) {
+    for (ring, run) in &mut programs.0 {
+        let ran = run.run(program, frame, 1);
+        let ran = ran.unwrap_or_else(|error| panic!("{program:?}, {ring:?}, {what}: {error}"));
+        check(&ran, program, &format!("{program:?}, {ring:?}, {what}"), frame, expected);
+    }
+}
+
+fn check(ran: &Ran, program: Program, name: &str, frame: &[u8], expected: Expect) {
+    let name = format!("{name}: {:?}", ran.counted);
     assert_eq!(ran.returned, passes(program), "{name}: the packet must pass");
     assert_eq!((ran.counted.seen, ran.counted.residual()), (1, 0), "{name}");
     assert_eq!(ran.counted.matched, ran.counted.delivered, "{name}: the ring is not full");
-    assert_eq!(verdict(&ran), expected, "{name}");
+    assert_eq!(verdict(ran), expected, "{name}");
     if let Match(_) = expected {
         let (_, wire_len, bytes) = &ran.delivered[0];
         assert_eq!((*wire_len as usize, &bytes[..]), (frame.len(), frame), "{name}: the very frame");
@@ -184,8 +202,8 @@ fn ports() {
         let frame = ethernet(&[], IPV4, &ipv4(&[], TCP, WHOLE, &tcp(source, destination, ACK, INVITE)));
         expect_all(&what, &frame, expected);
     }
-    let config = Config { ports: vec![1, 63, 64, 65_535], ring_bytes: 1 << 20, ..Config::default() };
-    let mut run = DryRun::new(&config).unwrap();
+    let config = Config { ports: vec![1, 63, 64, 65_535], ..Config::default() };
+    let mut run = Programs::new(&config);
     for (port, expected) in
         [(1, Match(0)), (63, Match(0)), (64, Match(0)), (65_535, Match(0)), (5060, Other), (62, Other)]
     {
@@ -227,12 +245,8 @@ fn methods_are_dropped_only_when_asked_for() {
     let options = plain(b"OPTIONS sip:a SIP/2.0\r\n\r\n");
     let register = plain(b"REGISTER sip:a SIP/2.0\r\n\r\n");
     expect_all("OPTIONS", &options, Match(0));
-    let config = Config {
-        drop_methods: vec!["OPTIONS".into(), "PUBLISH".into()],
-        ring_bytes: 1 << 20,
-        ..Config::default()
-    };
-    let mut run = DryRun::new(&config).unwrap();
+    let config = Config { drop_methods: vec!["OPTIONS".into(), "PUBLISH".into()], ..Config::default() };
+    let mut run = Programs::new(&config);
     for program in PROGRAMS {
         expect(&mut run, program, "OPTIONS", &options, Noise);
         expect(&mut run, program, "PUBLISH", &plain(b"PUBLISH sip:a SIP/2.0\r\n\r\n"), Noise);
@@ -297,8 +311,8 @@ fn tunnels() {
     );
     expect_all("VXLAN in VXLAN", &outer(4789, &vxlan(&outer(4789, &vxlan(&inner)))), Other);
     expect_all("no VXLAN header", &outer(4789, &[0; 60]), Other);
-    let config = Config { vxlan_ports: vec![], ring_bytes: 1 << 20, ..Config::default() };
-    let mut run = DryRun::new(&config).unwrap();
+    let config = Config { vxlan_ports: vec![], ..Config::default() };
+    let mut run = Programs::new(&config);
     expect(&mut run, Program::Xdp, "VXLAN switched off", &outer(4789, &vxlan(&inner)), Other);
 }
 
@@ -316,15 +330,18 @@ fn truncated() {
     let mut run = programs();
     for frame in &frames {
         for len in 14..frame.len() {
-            for program in PROGRAMS {
+            let all = PROGRAMS.into_iter().flat_map(|program| [(program, 0), (program, 1)]);
+            for (program, ring) in all {
+                let (ring, run) = &mut run.0[ring];
                 let ran = run.run(program, &frame[..len], 1);
                 let Ok(ran) = ran else {
                     // tc's test run refuses an IP packet shorter than its header by itself.
                     assert!(matches!(program, Program::TcIngress | Program::TcEgress) && len < 14 + 40);
                     continue;
                 };
-                assert_eq!(ran.returned, passes(program), "{program:?}, {len} bytes");
-                assert_eq!((ran.counted.seen, ran.counted.residual()), (1, 0), "{program:?}, {len} bytes");
+                assert_eq!(ran.returned, passes(program), "{program:?}, {ring:?}, {len} bytes");
+                let counted = (ran.counted.seen, ran.counted.residual());
+                assert_eq!(counted, (1, 0), "{program:?}, {ring:?}, {len} bytes");
             }
         }
     }
@@ -335,7 +352,6 @@ fn large_frames() {
     if !may_run("large_frames") {
         return;
     }
-    const CAP: usize = 60 * 1024;
     let mut run = programs();
     for (len, programs) in [
         (3_000, &PROGRAMS[..]),
@@ -346,18 +362,49 @@ fn large_frames() {
     ] {
         let frame = ethernet(&[], IPV4, &ipv4(&[], TCP, WHOLE, &tcp(40_000, 5060, ACK, &vec![b'x'; len])));
         for &program in programs {
-            let ran = match run.run(program, &frame, 1) {
-                Ok(ran) => ran,
-                // Test runs of socket buffers hold no more than a page.
-                Err(_) if program != Program::Xdp && len > 3_000 => continue,
-                Err(error) => panic!("{program:?}, {len} bytes: {error}"),
-            };
-            assert_eq!((ran.counted.delivered, ran.counted.residual()), (1, 0), "{program:?}, {len}");
-            let (marks, wire_len, bytes) = &ran.delivered[0];
-            let cut = frame.len() > CAP;
-            assert_eq!(*wire_len as usize, frame.len());
-            assert_eq!(bytes[..], frame[..frame.len().min(CAP)], "{program:?}, {len} bytes");
-            assert_eq!((marks & flags::TRUNCATED != 0, ran.counted.truncated), (cut, u64::from(cut)));
+            for (ring, run) in &mut run.0 {
+                one_large_frame(run, program, &frame, &format!("{program:?}, {ring:?}, {len} bytes"));
+            }
+        }
+    }
+}
+
+const CAP: usize = 60 * 1024;
+
+fn one_large_frame(run: &mut DryRun, program: Program, frame: &[u8], what: &str) {
+    let ran = match run.run(program, frame, 1) {
+        Ok(ran) => ran,
+        // Test runs of socket buffers hold no more than a page.
+        Err(_) if program != Program::Xdp && frame.len() > 3_100 => return,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    assert_eq!((ran.counted.delivered, ran.counted.residual()), (1, 0), "{what}");
+    let (marks, wire_len, bytes) = &ran.delivered[0];
+    let cut = frame.len() > CAP;
+    assert_eq!(*wire_len as usize, frame.len());
+    assert_eq!(bytes[..], frame[..frame.len().min(CAP)], "{what}");
+    assert_eq!((marks & flags::TRUNCATED != 0, ran.counted.truncated), (cut, u64::from(cut)), "{what}");
+}
+
+/// Records of ring buffers have room by classes: each frame comes whole, on both sides of every border.
+#[test]
+fn every_length_comes_whole() {
+    if !may_run("every_length_comes_whole") {
+        return;
+    }
+    const HEADERS: usize = 14 + 20 + 8;
+    let mut run = programs();
+    let short = 43..2_100;
+    let long = [4_095, 4_096, 4_097, 4_098, 16_383, 16_384, 16_385, 16_386, CAP - 1, CAP];
+    for len in short.chain(long) {
+        let payload: Vec<u8> = (0x40..=0xfb).cycle().take(len - HEADERS).collect();
+        let frame = plain(&payload);
+        let fits_a_page = len < 3_500;
+        for program in PROGRAMS.into_iter().filter(|program| *program == Program::Xdp || fits_a_page) {
+            // A short one is a keep-alive.
+            if len > HEADERS + 20 {
+                expect(&mut run, program, &format!("{len} bytes"), &frame, Match(0));
+            }
         }
     }
 }
@@ -382,14 +429,15 @@ fn a_full_ring_is_counted() {
     if !may_run("a_full_ring_is_counted") {
         return;
     }
-    let mut run = DryRun::new(&Config { ring_bytes: 128 << 10, ..Config::default() }).unwrap();
+    let mut run = Programs::new(&Config { ring_bytes: 128 << 10, ..Config::default() });
     let frame = plain(&[b'x'; 1000]);
-    for program in PROGRAMS {
+    for (program, ring) in PROGRAMS.into_iter().flat_map(|program| [(program, 0), (program, 1)]) {
+        let (ring, run) = &mut run.0[ring];
         let ran = run.run(program, &frame, 1000).unwrap();
-        let counted = ran.counted;
-        assert_eq!((counted.seen, counted.matched, counted.residual()), (1000, 1000, 0), "{program:?}");
-        assert!(counted.failed[0] > 800, "{program:?}: {counted:?}");
-        assert_eq!(counted.lost(), counted.failed[0], "{program:?}: for want of room and nothing else");
-        assert_eq!(counted.delivered, ran.delivered.len() as u64, "{program:?}");
+        let (what, counted) = (format!("{program:?}, {ring:?}"), ran.counted);
+        assert_eq!((counted.seen, counted.matched, counted.residual()), (1000, 1000, 0), "{what}");
+        assert!(counted.failed[0] > 800, "{what}: {counted:?}");
+        assert_eq!(counted.lost(), counted.failed[0], "{what}: for want of room and nothing else");
+        assert_eq!(counted.delivered, ran.delivered.len() as u64, "{what}");
     }
 }

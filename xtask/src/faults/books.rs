@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use super::identity::pinned;
 use super::peers::Peers;
 use super::{END, Ground, Seen, holds};
 use crate::lab::Lab;
+use crate::live::RINGS;
 
 /// Nobody listens there.
 const COLLECTOR: &str = "http://127.0.0.1:4900";
@@ -26,10 +27,18 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
         &["no sipobs daemon answers at 127.0.0.1:9464 (metrics.listen)", "refused", "--live HOST:PORT"],
     )?;
 
-    let plan = ground.plan(&lab).exporting(COLLECTOR).set("SIPOBS_CAPTURE__RING_BYTES", "131072");
-    let mut subject = plan.set("SIPOBS_OTLP__FLUSH_MS", "100").start()?;
+    let looks = RINGS.map(|ring| even_with(ring, ground, &lab).context(ring));
+    let looks: usize = looks.into_iter().sum::<Result<_>>()?;
+    Ok(Seen::Passed(format!("{looks} times under traffic, and after a ring ran over")))
+}
+
+/// Gives how often the books were looked at.
+fn even_with(ring: &str, ground: &Ground, lab: &Lab) -> Result<usize> {
+    let plan = ground.plan(lab).exporting(COLLECTOR).set("SIPOBS_CAPTURE__RING_BYTES", "131072");
+    let plan = plan.set("SIPOBS_CAPTURE__RING", ring);
+    let mut subject = plan.set("SIPOBS_OTLP__FLUSH", "100ms").start()?;
     let first = subject.metrics()?;
-    let peers = Peers::new(&lab)?;
+    let peers = Peers::new(lab)?;
     let looks = beside(
         |over, looked| {
             // However slow the machine is: there are looks while it goes on.
@@ -42,7 +51,7 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
             }
             Ok(())
         },
-        || look(ground, &lab, 0),
+        || look(ground, lab, 0),
     )?;
     subject.wait_count("sipobs_outputs_written_total", &["sink=\"jsonl\""], 1)?;
 
@@ -55,7 +64,7 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
     subject.wait_count("sipobs_capture_frames_lost_total", &["reason=\"ring_full\""], 1)?;
     let last = subject.wait_count("sipobs_evidence_lost_total", &["where=\"ring\""], 1)?;
     ensure!(last.born_since(&first).is_empty(), "not there from the start: {:?}", last.born_since(&first));
-    let said = look(ground, &lab, 0)?;
+    let said = look(ground, lab, 0)?;
     holds(
         &said,
         &[
@@ -68,7 +77,7 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
         ],
     )?;
     subject.stop(1, END)?;
-    Ok(Seen::Passed(format!("{} times under traffic, and after a ring ran over", looks.len() + 1)))
+    Ok(looks.len() + 1)
 }
 
 /// What `sipobs check --live` says to a user without privileges.

@@ -14,6 +14,7 @@ use super::{END, Frames, Ground, Seen, books};
 use crate::children::run;
 use crate::daemon::transfer_of;
 use crate::lab::Lab;
+use crate::live::RINGS;
 use crate::recording;
 
 /// Passes over the shipped capture.
@@ -51,8 +52,14 @@ pub(super) fn load(ground: &Ground) -> Result<Seen> {
 /// The smallest ring, and a daemon that stands still while it runs over: the verdict of the attempt whose end
 /// was lost says so.
 pub(super) fn overflow(ground: &Ground) -> Result<Seen> {
+    let seen = RINGS.map(|ring| overflow_of(ring, ground).context(ring));
+    Ok(Seen::Passed(seen.into_iter().collect::<Result<Vec<_>>>()?.join("; ")))
+}
+
+fn overflow_of(ring: &str, ground: &Ground) -> Result<String> {
     let lab = Ground::lab("overflow")?;
-    let mut subject = ground.plan(&lab).set("SIPOBS_CAPTURE__RING_BYTES", "131072").start()?;
+    let plan = ground.plan(&lab).set("SIPOBS_CAPTURE__RING_BYTES", "131072");
+    let mut subject = plan.set("SIPOBS_CAPTURE__RING", ring).start()?;
     let peers = Peers::new(&lab)?;
     // All on one CPU: it is its ring that overflows, so that what comes last is lost.
     let metrics = pinned(0, || {
@@ -65,8 +72,8 @@ pub(super) fn overflow(ground: &Ground) -> Result<Seen> {
         sent?;
         subject.wait_count("sipobs_capture_frames_lost_total", &["reason=\"ring_full\""], 1)
     })?;
-    let ring = metrics.sum("sipobs_capture_ring_bytes", &[])?;
-    ensure!(ring == 131_072, "the ring has {ring} bytes");
+    let bytes = metrics.sum("sipobs_capture_ring_bytes", &[])?;
+    ensure!(bytes == 131_072, "the ring has {bytes} bytes");
     let frames = settled(&mut subject)?;
     let matched = 5 + 3000 + 4;
     ensure!(frames.delivered + frames.lost == matched, "{matched} messages were sent: {frames:?}");
@@ -75,10 +82,10 @@ pub(super) fn overflow(ground: &Ground) -> Result<Seen> {
     let transfer = transfer_of(&lines, "open").context("the attempt was not settled")?;
     ensure!(transfer["outcome"] == "unknown", "it was settled as {}", transfer["outcome"]);
     ensure!(transfer["quality"]["ring_lost"].as_u64() > Some(0), "quality is {}", transfer["quality"]);
-    Ok(Seen::Passed(format!(
-        "{matched} matched = {} read + {} lost; the verdict is unknown and says why",
-        frames.delivered, frames.lost
-    )))
+    let Frames { delivered, lost, .. } = frames;
+    Ok(format!(
+        "{ring}: {matched} matched = {delivered} read + {lost} lost, the verdict is unknown and says why"
+    ))
 }
 
 /// Killed under load, and started again.

@@ -14,6 +14,7 @@ use super::peers::Peers;
 use super::{END, Frames, Ground, Seen, holds};
 use crate::children::{output, pause, wait_for};
 use crate::lab::{AGENT_INTERFACE, Side};
+use crate::live::RINGS;
 
 /// The last CPU goes and comes back. It goes for all of the machine, hence only where it is asked for.
 pub(super) fn cpu(ground: &Ground) -> Result<Seen> {
@@ -28,18 +29,25 @@ pub(super) fn cpu(ground: &Ground) -> Result<Seen> {
     if number == 0 || !switch.exists() {
         return Ok(Seen::Skipped("no CPU here can be taken offline".into()));
     }
-    let lab = Ground::lab("cpu")?;
-    let peers = Peers::new(&lab)?;
-    let mut subject = ground.plan(&lab).start()?;
-    pinned(number, || peers.flood(10))?;
-    subject.wait_count("sipobs_messages_total", &[], 10)?;
     let off = Offline(switch);
     if let Err(error) = fs::write(&off.0, "0") {
         return Ok(Seen::Skipped(format!("{}: {error}", off.0.display())));
     }
+    let seen = RINGS.map(|ring| cpu_of(ring, ground, number, &off).context(ring));
+    Ok(Seen::Passed(seen.into_iter().collect::<Result<Vec<_>>>()?.join("; ")))
+}
+
+fn cpu_of(ring: &str, ground: &Ground, number: usize, off: &Offline) -> Result<String> {
+    fs::write(&off.0, "1")?;
+    let lab = Ground::lab("cpu")?;
+    let peers = Peers::new(&lab)?;
+    let mut subject = ground.plan(&lab).set("SIPOBS_CAPTURE__RING", ring).start()?;
+    pinned(number, || peers.flood(10))?;
+    subject.wait_count("sipobs_messages_total", &[], 10)?;
+    fs::write(&off.0, "0")?;
     pinned(0, || peers.flood(10))?;
     subject.wait_count("sipobs_messages_total", &[], 20)?;
-    drop(off);
+    fs::write(&off.0, "1")?;
     // Away for less than a look around, or for more: at the latest when it could not write, its ring is anew.
     pinned(number, || peers.flood(10))?;
     pause(Duration::from_millis(1500))?;
@@ -48,7 +56,7 @@ pub(super) fn cpu(ground: &Ground) -> Result<Seen> {
     let frames = Frames::accounted(&metrics)?;
     ensure!(frames.delivered + frames.lost == 40, "40 messages were sent: {frames:?}");
     subject.stop(0, END)?;
-    Ok(Seen::Passed(format!("CPU {number} is read again: {frames:?}")))
+    Ok(format!("{ring}: CPU {number} is read again: {frames:?}"))
 }
 
 /// A CPU that comes back when this is dropped.
@@ -76,7 +84,7 @@ pub(super) fn clock(ground: &Ground) -> Result<Seen> {
     ];
     // The library reads from within the daemon, which is why something of the daemon's own is in the same folder.
     let plan = ground.plan(&lab).impatient().set("SIPOBS_STATE__PATH", lab.dir.join("state.json"));
-    let plan = plan.set("SIPOBS_TIMERS__ENDED", "1");
+    let plan = plan.set("SIPOBS_TIMERS__ENDED", "1s");
     let mut subject = plan.behind([&["env".to_owned()], &environment[..]].concat()).start()?;
     let peers = Peers::new(&lab)?;
     for (round, (offset, words)) in
@@ -168,7 +176,7 @@ pub(super) fn disk_full(ground: &Ground) -> Result<Seen> {
     let mount =
         "mount -t tmpfs -o size=64k none \"$0\" && ! head -c 1M /dev/zero 2>&- >\"$0/full\" && exec \"$@\"";
     let plan = ground.plan(&lab).impatient().behind(["bash", "-c", mount, &disk.display().to_string()]);
-    let plan = plan.set("SIPOBS_STATE__PATH", disk.join("state.json")).set("SIPOBS_STATE__EVERY_S", "1");
+    let plan = plan.set("SIPOBS_STATE__PATH", disk.join("state.json")).set("SIPOBS_STATE__EVERY", "1s");
     let mut subject = plan.set("SIPOBS_JSONL__PATH", disk.join("records.jsonl")).start()?;
     let peers = Peers::new(&lab)?;
     let transfer = |id: &str| -> Result<()> {
@@ -214,7 +222,7 @@ pub(super) fn disk_hangs(ground: &Ground) -> Result<Seen> {
     output(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]))?;
     let hanging = ["env".to_owned(), format!("LD_PRELOAD={}", library.display())];
     let plan = ground.plan(&lab).set("SIPOBS_STATE__PATH", lab.dir.join("state.json")).behind(hanging);
-    let subject = plan.set("SIPOBS_STATE__EVERY_S", "1").start()?;
+    let subject = plan.set("SIPOBS_STATE__EVERY", "1s").start()?;
     pause(Duration::from_millis(2500))?;
     let start = Instant::now();
     let (_, said) = subject.stop(1, END)?;

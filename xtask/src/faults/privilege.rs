@@ -10,24 +10,21 @@ use super::{END, Ground, Open, Seen, holds};
 
 /// As setpriv(1) and as the daemon call them, with their numbers (linux/capability.h).
 const NEEDED: [(&str, &str, u32); 3] =
-    [("bpf", "CAP_BPF", 39), ("net_admin", "CAP_NET_ADMIN", 12), ("perfmon", "CAP_PERFMON", 38)];
+    [("bpf", "CAP_BPF", 39), ("net_admin", "CAP_NET_ADMIN", 12), ("perfmon", "CAP_PERFMON", PERFMON)];
+const PERFMON: u32 = 38;
 /// For larger rings, where root has it to give.
 const IPC_LOCK: u32 = 14;
-/// For any ring, where [`rings_need_sys_admin`].
+/// For perf rings, where [`perf_needs_sys_admin`].
 const SYS_ADMIN: u32 = 21;
 
-/// As a user without any other right: with all three it captures; with one missing, it says which.
+/// As a user without any other right: with all three it captures; with one missing, it says which. Without CAP_PERFMON
+/// there are no perf rings, but others.
 pub(super) fn capabilities(ground: &Ground) -> Result<Seen> {
     for name in ["perf_event_paranoid", "unprivileged_bpf_disabled"] {
         let value = knob(name)?;
         if value < 1 {
             return Ok(Seen::Skipped(format!("kernel.{name} is {value}: less is needed than elsewhere")));
         }
-    }
-    if rings_need_sys_admin()? {
-        return Ok(Seen::Skipped(
-            "kernel.perf_event_paranoid is above 2: more is needed than elsewhere".into(),
-        ));
     }
     let lab = Ground::lab("capabilities")?;
     let open = Open::new("capabilities")?;
@@ -45,7 +42,8 @@ pub(super) fn capabilities(ground: &Ground) -> Result<Seen> {
     subject.stop(0, END)?;
     holds(&plan(None).arguments(&["-i", "agent0"]).checks(0)?, &["This machine can capture."])?;
 
-    for (name, capability, _) in NEEDED {
+    let [needed @ .., (perfmon, ..)] = NEEDED;
+    for (name, capability, _) in needed {
         let said = plan(Some(name)).fails(3)?;
         holds(&said, &["cannot capture: ", &format!("not permitted; missing {capability}\n")])?;
         let said = plan(Some(name)).checks(3)?;
@@ -56,7 +54,21 @@ pub(super) fn capabilities(ground: &Ground) -> Result<Seen> {
             ensure!(!problems.contains(other), "{other} was there:\n{problems}");
         }
     }
-    Ok(Seen::Passed("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and not one more; each named when missing".into()))
+    let missing = if perf_needs_sys_admin()? { "and CAP_SYS_ADMIN missing" } else { "missing CAP_PERFMON" };
+    let mut subject = plan(Some(perfmon)).start()?;
+    subject.wait_said("no perf rings: not permitted: ")?;
+    subject.wait_said(missing)?;
+    kept(&subject, three() & !(1 << PERFMON))?;
+    subject.stop(0, END)?;
+    let said = plan(Some(perfmon)).set("SIPOBS_CAPTURE__RING", "perf").fails(3)?;
+    holds(
+        &said,
+        &["cannot capture: opening perf rings: not permitted: ", missing, "capture.ring = \"auto\""],
+    )?;
+    Ok(Seen::Passed(
+        "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and not one more; each named when missing, the last replaced"
+            .into(),
+    ))
 }
 
 /// Started by root, it gives up the rest by itself.
@@ -64,7 +76,7 @@ pub(super) fn shed(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("shed")?;
     let subject = ground.plan(&lab).start()?;
     let ours = field(&fs::read_to_string("/proc/self/status")?, "CapEff")?;
-    let admin = if rings_need_sys_admin()? { 1 << SYS_ADMIN } else { 0 };
+    let admin = if perf_needs_sys_admin()? { 1 << SYS_ADMIN } else { 0 };
     let all = three() | ours & (1 << IPC_LOCK | admin);
     let threads = kept(&subject, all)?;
     let (_, said) = subject.stop(0, END)?;
@@ -73,7 +85,7 @@ pub(super) fn shed(ground: &Ground) -> Result<Seen> {
 }
 
 /// Debian's and Ubuntu's kernels have such a level, and start with it.
-fn rings_need_sys_admin() -> Result<bool> {
+fn perf_needs_sys_admin() -> Result<bool> {
     Ok(knob("perf_event_paranoid")? > 2)
 }
 

@@ -26,35 +26,36 @@ done </modules/order
 for which in all default; do echo 1 >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done
 /host/ip link set lo up
 
-/host/sipobs check >/tmp/check 2>&1
-say check /tmp/check
+# three USER WORDS…: with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and those of $also, and no other.
+three() {
+    caps="-all,+bpf,+net_admin,+perfmon$also"
+    user=$1
+    shift
+    exec /host/setpriv --reuid="$user" --inh-caps="$caps" --ambient-caps="$caps" --bounding-set="$caps" "$@"
+}
+paranoid() { echo "$1" >/proc/sys/kernel/perf_event_paranoid; }
+chmod 1777 /tmp
 
-# With the three capabilities alone, at the level this kernel starts with and at Linux's own highest.
-level=$(cat /proc/sys/kernel/perf_event_paranoid)
-for tried in $level 2; do
-    echo "$tried" >/proc/sys/kernel/perf_event_paranoid
+# MEMLOCK ALSO PARANOID: which rings there are.
+while read -r memlock also paranoid; do
+    paranoid "$paranoid"
+    line="$memlock $also $paranoid"
+    [ "$also" != - ] || also=
     (
-        ulimit -l unlimited
-        exec /host/setpriv --bounding-set=-all,+bpf,+net_admin,+perfmon /host/sipobs check -i lo
-    ) >/tmp/few 2>&1
-    echo "$tried $? $(tail -n 1 /tmp/few)" >/tmp/privilege
-    say privilege /tmp/privilege
-    say few /tmp/few
-done
-echo "$level" >/proc/sys/kernel/perf_event_paranoid
+        ulimit -l "$memlock"
+        three 0 /host/sipobs check -i lo
+    ) >/tmp/check 2>&1
+    status=$?
+    rings=$(grep '^  yes .*, one for each of ' /tmp/check)
+    echo "$line $status ${rings:-$(tail -n 1 /tmp/check)}" >/tmp/setting
+    say setting /tmp/setting
+done </settings
+also=
 
-# NAME MODE WATCHED OTHER: what is written to the one interface comes out of the other.
-port=9464
-while read -r name mode watched other; do
-    [ -d "/sys/class/net/$watched" ] || /host/ip link add "$watched" type veth peer name "$other"
-    # The frames carry the addresses of the interfaces they were recorded on.
-    for interface in "$watched" "$other"; do /host/ip link set "$interface" promisc on up; done
-    SIPOBS_JSONL__PATH=/tmp/$name.jsonl /host/sipobs run -i "$watched" --mode "$mode" --format none \
-        --metrics 127.0.0.1:$port >/tmp/$name.log 2>&1 &
-    echo $! >/tmp/$name.pid
-    echo $port >/tmp/$name.port
-    port=$((port + 1))
-done </ways
+# A CPU that comes later.
+online() { echo "$1" >"/sys/devices/system/cpu/cpu$late/online"; }
+late=$(cat /late 2>/dev/null)
+[ -z "$late" ] || online 0
 
 # alive NAME: whether its sipobs runs. One that has ended and was not waited for has no program any more.
 alive() { [ -e "/proc/$(cat /tmp/$1.pid)/exe" ]; }
@@ -70,9 +71,38 @@ ready() {
     return 1
 }
 
-while read -r name mode watched other; do
+# NAME MODE WATCHED OTHER PARANOID USER: what is written to the one interface comes out of the other.
+port=9464
+while read -r name mode watched other paranoid user; do
+    [ -d "/sys/class/net/$watched" ] || /host/ip link add "$watched" type veth peer name "$other"
+    # The frames carry the addresses of the interfaces they were recorded on.
+    for interface in "$watched" "$other"; do /host/ip link set "$interface" promisc on up; done
+    paranoid "$paranoid"
+    set -- /host/sipobs run -i "$watched" --mode "$mode" --format none --metrics 127.0.0.1:$port
+    (
+        export SIPOBS_JSONL__PATH=/tmp/$name.jsonl
+        [ "$user" != all ] || exec "$@"
+        ulimit -l 8192
+        three "$user" "$@"
+    ) >/tmp/$name.log 2>&1 &
+    echo $! >/tmp/$name.pid
+    echo $port >/tmp/$name.port
+    port=$((port + 1))
+    ready "$name"
+done </ways
+
+on=
+if [ -n "$late" ]; then
+    # A ring is opened then, too.
+    paranoid 2
+    online 1
+    # Seen at the next look for changes.
+    sleep 2
+    on="taskset $(printf %x $((1 << late)))"
+fi
+while read -r name mode watched other paranoid user; do
     ready "$name" || continue
-    /host/tcpreplay --quiet --timer nano --intf1 "$watched" --intf2 "$other" --cachefile /directions.cache \
+    $on /host/tcpreplay --quiet --timer nano --intf1 "$watched" --intf2 "$other" --cachefile /directions.cache \
         /capture.pcap >/tmp/$name.replay 2>&1 &
     echo $! >>/tmp/replays
 done </ways
@@ -82,7 +112,7 @@ for pid in $(cat /tmp/replays 2>/dev/null); do wait "$pid"; done
 tries=60
 while [ $tries -gt 0 ]; do
     open=
-    while read -r name mode watched other; do
+    while read -r name rest; do
         alive "$name" || continue
         [ "$(grep -c '"kind":"transfer"' /tmp/$name.jsonl 2>/dev/null)" = "$(cat /expected)" ] || open=yes
     done </ways
@@ -91,7 +121,7 @@ while [ $tries -gt 0 ]; do
     tries=$((tries - 1))
 done
 
-while read -r name mode watched other; do
+while read -r name rest; do
     wget -q -O /tmp/$name.metrics "http://127.0.0.1:$(cat /tmp/$name.port)/metrics" 2>/dev/null
     pid=$(cat /tmp/$name.pid)
     kill "$pid" 2>/dev/null

@@ -38,13 +38,14 @@ pub(super) struct Attack<'a> {
 
 impl Attack<'_> {
     /// Sends it with genuine calls in between and a collector behind the daemon, and tells what came of it.
-    pub(super) fn run(&self, sipobs: &Path, report: &mut String) -> Result<()> {
+    pub(super) fn run(&self, sipobs: &Path, ring: &str, report: &mut String) -> Result<()> {
         let calls = Calls::spread(self.stories, self.calls, self.seconds)?;
         sound(sipobs, &calls)?;
         println!("{} {} in {} s", self.count, self.what, self.seconds);
         let capture = self.capture(&calls)?;
         let plan = Plan {
             name: self.name,
+            ring,
             capture: &capture,
             agent: genuine::AGENT,
             pace: Pace::Own,

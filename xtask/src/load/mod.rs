@@ -11,6 +11,7 @@ use self::attack::Attack;
 use self::run::{Outcome, Pace, Plan, Wanted, run as run_one};
 use crate::bench::machine;
 use crate::children::check_interrupt;
+use crate::live::RINGS;
 use crate::setup::{self, Need};
 use crate::traffic::dense::{self, Dense};
 use crate::traffic::{self, Mix};
@@ -47,6 +48,9 @@ pub(crate) struct Options {
     /// Genuine calls among them; a fifth of them among calls that are set up.
     #[arg(long, default_value_t = 1_000)]
     calls: usize,
+    /// Only through this kind of rings.
+    #[arg(long, value_name = "KIND", value_parser = RINGS)]
+    ring: Option<String>,
     /// Only these runs.
     #[arg(value_enum)]
     runs: Vec<Kind>,
@@ -81,19 +85,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{reason}");
     }
     let wanted = |kind: Kind| options.runs.is_empty() || options.runs.contains(&kind);
+    let attacks = attacks(options);
     let mut report = format!("cargo xtask load\n\n{}", machine()?);
-    if wanted(Kind::Knee) {
-        knee(&sipobs, options.millions, options.from, &mut report)?;
-    }
-    if wanted(Kind::Cost) {
-        cost(&sipobs, options, &mut report)?;
-    }
-    for (_, attack) in attacks(options).iter().filter(|(kind, _)| wanted(*kind)) {
-        attack.run(&sipobs, &mut report)?;
+    for ring in RINGS.into_iter().filter(|ring| options.ring.as_ref().is_none_or(|only| only == ring)) {
+        writeln!(report, "\n── through {}", if ring == "perf" { "perf rings" } else { "BPF ring buffers" })?;
+        if wanted(Kind::Knee) {
+            knee(&sipobs, ring, options, &mut report)?;
+        }
+        if wanted(Kind::Cost) {
+            cost(&sipobs, ring, options, &mut report)?;
+        }
+        for (_, attack) in attacks.iter().filter(|(kind, _)| wanted(*kind)) {
+            attack.run(&sipobs, ring, &mut report)?;
+        }
     }
     print!("{report}");
     if options.save {
-        ensure!(options.runs.is_empty(), "only the result of all runs is saved");
+        ensure!(options.runs.is_empty() && options.ring.is_none(), "only the result of all runs is saved");
         fs::write(root().join("xtask/load-results.txt"), report)?;
     }
     Ok(())
@@ -164,8 +172,8 @@ const BELOW: f64 = 0.9;
 const FRAMES_PER_CALL: f64 = 8.5;
 
 /// Calls at rates that grow until a frame is lost, and then many at a rate below that.
-fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<()> {
-    let count = times(1_000_000, millions);
+fn knee(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Result<()> {
+    let count = times(1_000_000, options.millions);
     let calls = times(count, 1.02 / FRAMES_PER_CALL);
     let capture = scratch("load/traffic")?.join("calls.pcap");
     traffic::write(Mix { calls, rate: 200.0, ..Mix::default() }, &capture, &capture.with_extension("truth"))?;
@@ -177,7 +185,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
     )?;
     let trial = |rate: u64, limit: u64| {
         let pace = Pace::Rate(rate, limit);
-        let plan = Plan { name: "knee", capture: &capture, agent: PLATFORM, pace, wanted: None };
+        let plan = Plan { name: "knee", ring, capture: &capture, agent: PLATFORM, pace, wanted: None };
         run_one(sipobs, &plan)
     };
     let mut row = |outcome: &Outcome| -> Result<()> {
@@ -190,7 +198,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
         println!("{line}");
         Ok(writeln!(report, "{line}")?)
     };
-    let (mut asked, mut best) = (from, 0);
+    let (mut asked, mut best) = (options.from, 0);
     let end = loop {
         check_interrupt()?;
         let outcome = trial(asked, asked * TRIAL)?;
@@ -204,7 +212,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
         best = outcome.rate;
         asked = times(asked, STEP);
     };
-    ensure!(best > 0, "frames are lost at {from} a second");
+    ensure!(best > 0, "frames are lost at {} a second", options.from);
     let long = trial(times(best, BELOW), count)?;
     row(&long)?;
     ensure!(long.frames.seen >= count, "the capture has only {} frames", long.frames.seen);
@@ -222,7 +230,7 @@ fn knee(sipobs: &Path, millions: f64, from: u64, report: &mut String) -> Result<
 }
 
 /// Dense calls at one rate, with a collector behind the daemon: every verdict, and every span.
-fn cost(sipobs: &Path, options: &Options, report: &mut String) -> Result<()> {
+fn cost(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Result<()> {
     // One of ten calls is transferred, which takes six messages more than the seven of every call.
     let shape = Dense { calls: times(1_000_000, options.cost_millions / 7.6), ..Dense::default() };
     let attempts = usize::try_from(shape.transfers())?;
@@ -230,6 +238,7 @@ fn cost(sipobs: &Path, options: &Options, report: &mut String) -> Result<()> {
     shape.write(&capture)?;
     let plan = Plan {
         name: "cost",
+        ring,
         capture: &capture,
         agent: dense::AGENT,
         pace: Pace::Rate(options.cost_rate, u64::MAX),

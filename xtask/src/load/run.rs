@@ -17,6 +17,8 @@ use crate::recording::replayer_at;
 pub(super) struct Plan<'a> {
     /// Names the run's folder.
     pub(super) name: &'a str,
+    /// The kind of rings.
+    pub(super) ring: &'a str,
     pub(super) capture: &'a Path,
     /// The agent's address or network: what comes from there leaves by the agent's end.
     pub(super) agent: &'a str,
@@ -75,7 +77,11 @@ impl Outcome {
 pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let lab = Lab::for_replay(&crate::scratch(&format!("load/{}", plan.name))?)?;
     let collector = plan.wanted.as_ref().map(|_| Collector::start(&lab)).transpose()?;
-    let daemon = Daemon::start(&lab, sipobs, collector.as_ref().map(|_| Collector::GRPC), false)?;
+    let mut arguments = vec!["--ring", plan.ring];
+    if collector.is_some() {
+        arguments.extend(["--otlp", Collector::GRPC]);
+    }
+    let daemon = Daemon::start_with(&lab, sipobs, &arguments, false)?;
     let (before, cpu) = (lab.packets()?, daemon.cpu_seconds()?);
     let (sent, seconds) = send(&lab, plan)?;
     let after = lab.packets()?;

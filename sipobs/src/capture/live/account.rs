@@ -11,7 +11,7 @@ use aya::Ebpf;
 use sipobs_common::{Counters, Failure, Hook};
 
 use super::Error;
-use super::maps::{OfCpu, counters_of_cpus};
+use super::maps::{self, OfCpu, counters_of_cpus};
 use super::ring::Rings;
 
 /// Frames by what became of them, at one moment:
@@ -33,9 +33,9 @@ pub struct Account {
     pub damaged: u64,
     /// Frames in the rings that are not read yet, counted there.
     pub in_rings: u64,
-    /// Lost frames that the rings have told of: some of those for which a ring was full, once it is read to its
-    /// end.
-    pub told: u64,
+    /// Lost frames that perf rings have told of: some of those for which a ring was full, once it is read to its
+    /// end. BPF ring buffers tell of none.
+    pub told: Option<u64>,
 }
 
 /// Readings in a row, at first without a pause: a program takes a microsecond or two. Under a flood most accounts
@@ -113,9 +113,7 @@ fn sums(cpus: &[OfCpu]) -> [(Hook, Counters); 3] {
 }
 
 fn failed(cpus: &[OfCpu], rings: &[(u32, u64)]) -> Vec<(u32, [u64; Failure::COUNT])> {
-    let of =
-        |hooks: &OfCpu| Failure::ALL.map(|failure| hooks.iter().map(|it| it.failed[failure as usize]).sum());
-    let all = (0..).zip(cpus).map(|(cpu, hooks)| (cpu, of(hooks)));
+    let all = (0..).zip(cpus).map(|(cpu, hooks)| (cpu, maps::failed(hooks)));
     let has_ring = |cpu: u32| rings.iter().any(|(of, _)| *of == cpu);
     all.filter(|(cpu, failed)| has_ring(*cpu) || failed.iter().any(|frames: &u64| *frames > 0)).collect()
 }

@@ -95,7 +95,7 @@ pub struct Coverage {
     pub missing: BTreeSet<String>,
 }
 
-/// What happened to an interface that is meant.
+/// What happened to an interface that is meant, or to a ring.
 #[derive(Clone, Debug)]
 pub enum AttachEvent {
     /// A program is attached.
@@ -114,6 +114,8 @@ pub enum AttachEvent {
         /// Why.
         reason: String,
     },
+    /// A CPU has come online whose ring is not as the others are: what there is to say of it.
+    Ring(String),
 }
 
 impl fmt::Display for AttachEvent {
@@ -125,6 +127,7 @@ impl fmt::Display for AttachEvent {
             }
             Self::Refused { reason, .. } => f.write_str(reason),
             Self::Failed { reason } => write!(f, "{reason}: the capture goes on, and it is tried again"),
+            Self::Ring(note) => f.write_str(note),
         }
     }
 }

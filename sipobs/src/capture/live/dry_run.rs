@@ -6,7 +6,7 @@ use aya::Ebpf;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 
 use super::error::chain;
-use super::ring::{Record, Rings};
+use super::ring::Rings;
 use super::{Config, Counters, Error, Hook, attach, maps, prepare};
 
 /// The programs, loaded and with rings of their own.
@@ -67,7 +67,7 @@ impl Program {
 impl DryRun {
     /// Sets up the programs as [`super::Live::open`] does; `config` names no interface.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let (ebpf, rings, _) = prepare(config)?;
+        let (ebpf, rings) = prepare(config)?;
         Ok(Self { ebpf, rings })
     }
 
@@ -85,10 +85,8 @@ impl DryRun {
         };
         let result = result.map_err(|error| Error::Program { program: name, reason: chain(&error) })?;
         let mut delivered = Vec::new();
-        self.rings.drain(u64::MAX, &mut |record| {
-            if let Record::Frame(header, bytes) = record {
-                delivered.push((header.flags, header.wire_len, bytes.to_vec()));
-            }
+        self.rings.drain(u64::MAX, &mut |header, bytes| {
+            delivered.push((header.flags, header.wire_len, bytes.to_vec()));
         });
         Ok(Ran {
             returned: result.return_value.cast_signed(),

@@ -58,13 +58,14 @@ pub enum Error {
         /// Each way tried, with the reason it did not go.
         refused: Vec<String>,
     },
-    /// A CPU's ring could not be opened.
-    #[error("perf ring of CPU {cpu}, {bytes} bytes: {source}")]
+    /// There are no perf rings, and the configuration wants no other.
+    #[error("opening perf rings: {0}; capture.ring = \"auto\" takes BPF ring buffers where there are none")]
+    PerfRings(String),
+    /// The programs could not be given a CPU's ring.
+    #[error("ring of CPU {cpu}: {source}")]
     Ring {
         /// The CPU.
         cpu: u32,
-        /// The ring's size.
-        bytes: usize,
         /// The system's answer.
         source: io::Error,
     },
@@ -122,21 +123,6 @@ impl Error {
             other => chain(other),
         };
         Self::Program { program, reason }
-    }
-
-    pub(super) fn ring(cpu: u32, bytes: usize, error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => Self::Capability {
-                action: "opening perf rings",
-                missing: match probe::missing(&["CAP_SYS_ADMIN"]) {
-                    missing if !missing.is_empty() && probe::rings_need_sys_admin() => {
-                        vec!["CAP_SYS_ADMIN, or sysctl kernel.perf_event_paranoid=2"]
-                    }
-                    _ => probe::missing(&["CAP_PERFMON"]),
-                },
-            },
-            _ => Self::Ring { cpu, bytes, source: error },
-        }
     }
 }
 

@@ -5,24 +5,24 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::maps::{Array, Map, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
-use sipobs_common::{Counters, Failure, Hook, PORT_WORDS, Settings, noise, port_bit};
+use sipobs_common::{Counters, Failure, Hook, PORT_WORDS, Settings, noise, port_bit, ring};
 
+use super::ring::RingKind;
 use super::{Config, Error, probe};
 
 /// The programs as `build.rs` built them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipobs.bpf.o"));
 
-/// Lets this process lock as much memory as it may: before Linux 5.11 maps and programs count against
-/// RLIMIT_MEMLOCK, whose usual 64 KiB hold none of ours. Only CAP_SYS_RESOURCE, which capture does not need
-/// otherwise, goes beyond the hard limit: called before it is given up. Does nothing on later kernels.
+/// Lets this process lock as much memory as it may: perf rings count against RLIMIT_MEMLOCK, and before Linux 5.11
+/// maps and programs do, of which its usual 64 KiB hold none of ours. For these, also beyond the hard limit: that
+/// takes CAP_SYS_RESOURCE, which capture does not need otherwise. Called before it is given up.
 pub fn unlimit_memlock() {
-    if probe::kernel_is_at_least(5, 11) {
-        return;
-    }
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the pointers are to whole `rlimit`s, read or written during the calls only.
     unsafe {
-        if libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) == 0 {
+        if !probe::kernel_is_at_least(5, 11)
+            && libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) == 0
+        {
             return;
         }
         let mut limit = unlimited;
@@ -34,10 +34,19 @@ pub fn unlimit_memlock() {
     }
 }
 
-/// Creates the maps and tells the programs what to look for. No program is in the kernel yet.
-pub(super) fn load(config: &Config) -> Result<Ebpf, Error> {
+/// Creates the maps and tells the programs which rings they write to and what to look for. No program is in the
+/// kernel yet.
+pub(super) fn load(config: &Config, rings: RingKind) -> Result<Ebpf, Error> {
     let level = if config.kernel_log { log::Level::Warn as u8 } else { 0 };
-    let mut ebpf = EbpfLoader::new().override_global("AYA_LOG_LEVEL", &level, true).load(OBJECT)?;
+    let (number, cpus) = match rings {
+        RingKind::Perf => (ring::PERF, 1),
+        RingKind::Ringbuf => (ring::RINGBUF, possible_cpus()?),
+    };
+    let mut ebpf = EbpfLoader::new()
+        .override_global("AYA_LOG_LEVEL", &level, true)
+        .override_global("RING", &number, true)
+        .map_max_entries("RINGBUFS", cpus)
+        .load(OBJECT)?;
     tell(&mut ebpf, &[], config)?;
     Ok(ebpf)
 }
@@ -87,7 +96,7 @@ pub(super) fn settings_of(config: &Config) -> Result<Settings, Error> {
 
 /// Puts a CPU's ring into its slot. aya does so only for rings it opened itself, and those wake their reader
 /// for every record.
-pub(super) fn set_ring(ebpf: &mut Ebpf, cpu: u32, ring: BorrowedFd<'_>) -> Result<(), Error> {
+pub(super) fn set_ring(ebpf: &mut Ebpf, kind: RingKind, cpu: u32, ring: BorrowedFd<'_>) -> Result<(), Error> {
     const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
     /// The part of `union bpf_attr` (linux/bpf.h) this command reads.
     #[repr(C)]
@@ -99,8 +108,12 @@ pub(super) fn set_ring(ebpf: &mut Ebpf, cpu: u32, ring: BorrowedFd<'_>) -> Resul
         flags: u64,
     }
 
-    let Map::PerfEventArray(data) = map_mut(ebpf, "FRAMES")? else {
-        return Err(Error::Maps("FRAMES is no perf event array".to_owned()));
+    let name = match kind {
+        RingKind::Perf => "FRAMES",
+        RingKind::Ringbuf => "RINGBUFS",
+    };
+    let (Map::PerfEventArray(data) | Map::ArrayOfMaps(data)) = map_mut(ebpf, name)? else {
+        return Err(Error::Maps(format!("{name} does not hold rings")));
     };
     let ring = ring.as_raw_fd();
     let update = Update {
@@ -110,11 +123,11 @@ pub(super) fn set_ring(ebpf: &mut Ebpf, cpu: u32, ring: BorrowedFd<'_>) -> Resul
         value: (&raw const ring).addr() as u64,
         flags: 0,
     };
-    // SAFETY: key and value are a u32 and a descriptor, as this map type wants, and live until the return.
+    // SAFETY: key and value are a u32 and a descriptor, as either map wants, and live until the return.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const update, size_of::<Update>()) };
     if result < 0 {
-        return Err(Error::Ring { cpu, bytes: 0, source: io::Error::last_os_error() });
+        return Err(Error::Ring { cpu, source: io::Error::last_os_error() });
     }
     Ok(())
 }
@@ -153,12 +166,20 @@ pub(super) fn counters_of_cpus(ebpf: &Ebpf) -> Result<Vec<OfCpu>, Error> {
     Ok(cpus)
 }
 
-/// Frames that found no ring, or one that is off, by CPU number, over all hooks.
-pub(super) fn frames_without_ring(ebpf: &Ebpf) -> Result<Vec<u64>, Error> {
-    let without = |counters: &Counters| {
-        counters.failed[Failure::NoRing as usize] + counters.failed[Failure::RingOff as usize]
-    };
-    Ok(counters_of_cpus(ebpf)?.iter().map(|hooks| hooks.iter().map(without).sum()).collect())
+/// Frames that could not be handed over, by CPU number, over all hooks.
+pub(super) fn failed_by_cpu(ebpf: &Ebpf) -> Result<Vec<[u64; Failure::COUNT]>, Error> {
+    Ok(counters_of_cpus(ebpf)?.iter().map(failed).collect())
+}
+
+/// A CPU's frames that could not be handed over, over all hooks.
+pub(super) fn failed(hooks: &OfCpu) -> [u64; Failure::COUNT] {
+    Failure::ALL.map(|failure| hooks.iter().map(|counters| counters.failed[failure as usize]).sum())
+}
+
+/// How many CPUs there may ever be: a map has a slot for each.
+fn possible_cpus() -> Result<u32, Error> {
+    let cpus = aya::util::nr_cpus().map_err(|(what, source)| Error::System { what, source })?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
 }
 
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {

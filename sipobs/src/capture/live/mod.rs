@@ -1,4 +1,4 @@
-//! Live capture: XDP (or tc) programs on the way in, tc programs on the way out, one perf ring for each CPU.
+//! Live capture: XDP (or tc) programs on the way in, tc programs on the way out, one ring for each CPU.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -60,20 +60,23 @@ pub use self::interfaces::Interface;
 use self::kernel_log::KernelLog;
 pub use self::maps::unlimit_memlock;
 pub use self::probe::{Capability, Feature, Probe, probe, rings_need_sys_admin};
-use self::ring::{HOLD, Record, Rings};
+use self::ring::{HOLD, Renewed, Rings};
+pub use self::ring::{RingKind, RingsInUse};
 use self::select::Selection;
-pub use crate::capture::{Config, Mode};
+pub use crate::capture::{Config, Mode, RingChoice};
 use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
-/// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again.
+/// Sets up maps, programs and rings as [`Live::open`] does, attaches nothing, and takes all down again. Gives which
+/// rings there were.
 ///
 /// # Errors
 ///
 /// What would keep [`Live::open`] from capturing, but for the interfaces.
-pub fn rehearse(config: &Config) -> Result<(), Error> {
-    let (mut ebpf, _rings, _) = prepare(config)?;
-    attach::load_all(&mut ebpf)
+pub fn rehearse(config: &Config) -> Result<RingsInUse, Error> {
+    let (mut ebpf, rings) = prepare(config)?;
+    attach::load_all(&mut ebpf)?;
+    Ok(rings.in_use().clone())
 }
 
 /// What would be tried on each interface that is meant, or on every one that is up where none is named.
@@ -100,7 +103,8 @@ pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
 pub enum Event<'a> {
     /// One frame, in time order over all CPUs.
     Frame(Frame<'a>),
-    /// So many matched frames were lost at about this time because a ring was full.
+    /// So many matched frames were lost at about this time on their way from the programs: most often because a ring
+    /// was full.
     Lost {
         /// When the daemon came to know.
         time: Timestamp,
@@ -130,9 +134,14 @@ pub struct Live {
     events: Vec<AttachEvent>,
     ebpf: Ebpf,
     rings: Rings,
+    /// CPUs that have a ring.
     cpus: Vec<u32>,
-    /// Frames that found no ring, or one that is off, by CPU number, as of the last look.
-    without_ring: Vec<u64>,
+    /// CPUs that are online and have none, and at how many looks it has failed.
+    ringless: BTreeMap<u32, u32>,
+    /// Frames that could not be handed over, by CPU number, as of the last look.
+    failed: Vec<[u64; Failure::COUNT]>,
+    /// Those of them that [`Event::Lost`] has told of.
+    lost: u64,
     clock: Clock,
     /// Frames handed over.
     frames: u64,
@@ -146,7 +155,8 @@ impl Live {
     /// Loads the programs, opens the rings and attaches, in that order: the first frame seen has a ring.
     pub fn open(config: &Config) -> Result<Self, Error> {
         check(config)?;
-        let (mut ebpf, rings, cpus) = prepare(config)?;
+        let (mut ebpf, rings) = prepare(config)?;
+        let cpus = rings.fds().map(|(cpu, _)| cpu).collect();
         let kernel_log = if config.kernel_log { Some(KernelLog::of(&mut ebpf)?) } else { None };
         let selection = Selection::new(config)?;
         // Watched before it is looked at: nothing goes by between.
@@ -164,7 +174,9 @@ impl Live {
             ebpf,
             rings,
             cpus,
-            without_ring: Vec::new(),
+            ringless: BTreeMap::new(),
+            failed: Vec::new(),
+            lost: 0,
             clock: Clock::new(),
             frames: 0,
             last: Timestamp::from_nanos(i64::MIN),
@@ -195,7 +207,7 @@ impl Live {
         let start = now();
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            let wait = left.min(self.config.linger());
+            let wait = left.min(self.config.linger);
             if let Err(error) = self.rings.wait(wait) {
                 self.tolerate(&Error::Wait(error));
                 // The rings are read all the same.
@@ -207,6 +219,7 @@ impl Live {
             let moment = monotonic();
             self.clock.follow(moment);
             let (time, given) = self.drain(moment.saturating_sub(hold_nanos()), take);
+            self.tell_losses(time, take);
             if given || start.elapsed() >= timeout {
                 return Ok(time);
             }
@@ -220,11 +233,14 @@ impl Live {
         // A program that was running when its link went may still write: the kernel frees it only after
         // every CPU has passed through a quiescent state, which takes milliseconds.
         std::thread::sleep(Duration::from_millis(20));
-        Ok(self.drain(u64::MAX, take).0)
+        self.failed = maps::failed_by_cpu(&self.ebpf)?;
+        let (time, _) = self.drain(u64::MAX, take);
+        self.tell_losses(time, take);
+        Ok(time)
     }
 
     /// Goes by `config` from now on, as far as that goes while programs run: interfaces, exclude, ports,
-    /// `vxlan_ports`, `drop_methods`, `linger_ms`. What stays attached is not touched, and no frame of it missed.
+    /// `vxlan_ports`, `drop_methods`, `linger`. What stays attached is not touched, and no frame of it missed.
     ///
     /// # Errors
     ///
@@ -242,8 +258,8 @@ impl Live {
             return Err(Error::NoInterface(name.to_owned()));
         }
         maps::tell(&mut self.ebpf, &self.config.ports, config)?;
-        let Config { mode, ring_bytes, kernel_log, .. } = self.config;
-        self.config = Config { mode, ring_bytes, kernel_log, ..config.clone() };
+        let Config { mode, ring, ring_bytes, kernel_log, .. } = self.config;
+        self.config = Config { mode, ring, ring_bytes, kernel_log, ..config.clone() };
         self.selection = selection;
         self.refused.clear();
         self.follow(&interfaces);
@@ -307,9 +323,9 @@ impl Live {
         self.failures
     }
 
-    /// Bytes of each CPU's ring: less than configured where the process may not lock so much memory.
-    pub fn ring_bytes(&self) -> usize {
-        self.rings.bytes()
+    /// Which rings frames come through.
+    pub const fn rings(&self) -> &RingsInUse {
+        self.rings.in_use()
     }
 
     /// How far the wall clock is ahead of frame times, in nanoseconds: more than a second means that it was
@@ -329,39 +345,42 @@ impl Live {
         let Self { rings, clock, frames, last, .. } = self;
         let horizon = clock.wall(until.min(monotonic()));
         let mut given = false;
-        rings.drain(until, &mut |record| {
+        rings.drain(until, &mut |header, bytes| {
             given = true;
-            match record {
-                Record::Frame(header, bytes) => {
-                    // Late by more than the hold: never seen, but time must not run back.
-                    *last = clock.wall(header.time).max(*last);
-                    *frames += 1;
-                    take(Event::Frame(Frame {
-                        time: *last,
-                        number: *frames,
-                        interface: header.ifindex,
-                        direction: match header.hook() {
-                            Some(Hook::Xdp | Hook::TcIngress) => Direction::Ingress,
-                            Some(Hook::TcEgress) => Direction::Egress,
-                            None => Direction::Unknown,
-                        },
-                        link: match header.flags & flags::RAW_IP {
-                            0 => LinkType::Ethernet,
-                            _ => LinkType::Raw,
-                        },
-                        wire_len: header.wire_len,
-                        bytes,
-                    }));
-                }
-                Record::Lost(frames) => take(Event::Lost { time: horizon.max(*last), frames }),
-            }
+            // Late by more than the hold: never seen, but time must not run back.
+            *last = clock.wall(header.time).max(*last);
+            *frames += 1;
+            take(Event::Frame(Frame {
+                time: *last,
+                number: *frames,
+                interface: header.ifindex,
+                direction: match header.hook() {
+                    Some(Hook::Xdp | Hook::TcIngress) => Direction::Ingress,
+                    Some(Hook::TcEgress) => Direction::Egress,
+                    None => Direction::Unknown,
+                },
+                link: match header.flags & flags::RAW_IP {
+                    0 => LinkType::Ethernet,
+                    _ => LinkType::Raw,
+                },
+                wire_len: header.wire_len,
+                bytes,
+            }));
         });
         *last = horizon.max(*last);
         (*last, given)
     }
 
-    /// Follows interfaces as they come and go, and opens rings for CPUs that came back: an event is switched
-    /// off with its CPU and stays so.
+    /// Tells of what the last look has found to be lost, by the programs' own counters: not all rings tell.
+    fn tell_losses(&mut self, time: Timestamp, take: &mut dyn FnMut(Event<'_>)) {
+        let lost: u64 = self.failed.iter().flatten().sum();
+        if lost > self.lost {
+            take(Event::Lost { time, frames: lost - self.lost });
+            self.lost = lost;
+        }
+    }
+
+    /// Follows interfaces as they come and go, and sees to the rings of CPUs that have come online.
     ///
     /// What fails is told in the events, and tried again at the next look: the capture goes on without it.
     fn look_around(&mut self) {
@@ -392,24 +411,41 @@ impl Live {
 
     fn look_at_cpus(&mut self) -> Result<(), Error> {
         let cpus = online_cpus()?;
-        let off = maps::frames_without_ring(&self.ebpf)?;
+        let failed = maps::failed_by_cpu(&self.ebpf)?;
+        let kind = self.rings.in_use().kind;
+        self.ringless.retain(|cpu, _| cpus.contains(cpu));
         let mut with_ring = Vec::with_capacity(cpus.len());
         for cpu in cpus {
             // One that was away only between two looks is told by what its programs could not write.
-            let count = |counts: &[u64]| counts.get(cpu as usize).copied().unwrap_or(0);
-            if count(&off) > count(&self.without_ring) || !self.cpus.contains(&cpu) {
-                match open_ring(&mut self.ebpf, &mut self.rings, cpu, self.config.ring_bytes) {
-                    // Gone again, perhaps: it is tried anew at the next look, and what it loses is counted.
-                    Err(Error::Ring { .. }) => continue,
-                    opened => opened?,
+            let off = without_ring(&failed, cpu) > without_ring(&self.failed, cpu);
+            if off || !self.cpus.contains(&cpu) {
+                match self.rings.renew(cpu) {
+                    Ok(None) => {}
+                    Ok(Some(Renewed { fd, note })) => {
+                        maps::set_ring(&mut self.ebpf, kind, cpu, fd)?;
+                        self.events.extend(note.map(AttachEvent::Ring));
+                    }
+                    // Tried anew at the next look, and what is lost meanwhile is counted.
+                    Err(error) => {
+                        let news = self.no_ring(cpu, &error);
+                        self.events.extend(news);
+                        continue;
+                    }
                 }
             }
+            self.ringless.remove(&cpu);
             with_ring.push(cpu);
         }
         self.cpus = with_ring;
-        self.without_ring = off;
+        self.failed = failed;
         Ok(())
     }
+}
+
+/// Frames of `cpu` that found no ring, or one that is off.
+fn without_ring(failed: &[[u64; Failure::COUNT]], cpu: u32) -> u64 {
+    let of_cpu = failed.get(cpu as usize);
+    of_cpu.map_or(0, |by| by[Failure::NoRing as usize] + by[Failure::RingOff as usize])
 }
 
 impl Live {
@@ -431,6 +467,14 @@ impl Live {
                 let _ = self.attach(interface);
             }
         }
+    }
+
+    /// What to say of a CPU that gets no ring: the first time may be the moment at which it goes again, or at which its
+    /// older ring still takes the memory.
+    fn no_ring(&mut self, cpu: u32, error: &Error) -> Option<AttachEvent> {
+        let failed = self.ringless.entry(cpu).or_default();
+        *failed = failed.saturating_add(1);
+        (*failed == 2).then(|| AttachEvent::Ring(format!("CPU {cpu} is online and has no ring: {error}")))
     }
 
     fn attach(&mut self, interface: &Interface) -> Result<(), Error> {
@@ -476,21 +520,16 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Maps and rings. The programs are loaded as they are attached: which ones depends on the interfaces.
-fn prepare(config: &Config) -> Result<(Ebpf, Rings, Vec<u32>), Error> {
+/// Rings and maps. The programs are loaded as they are attached: which ones depends on the interfaces.
+fn prepare(config: &Config) -> Result<(Ebpf, Rings), Error> {
     unlimit_memlock();
-    let mut ebpf = maps::load(config)?;
-    let mut rings = Rings::new();
-    let cpus = online_cpus()?;
-    for &cpu in &cpus {
-        open_ring(&mut ebpf, &mut rings, cpu, config.ring_bytes)?;
+    let rings = Rings::open(config, &online_cpus()?)?;
+    let kind = rings.in_use().kind;
+    let mut ebpf = maps::load(config, kind)?;
+    for (cpu, ring) in rings.fds() {
+        maps::set_ring(&mut ebpf, kind, cpu, ring)?;
     }
-    Ok((ebpf, rings, cpus))
-}
-
-fn open_ring(ebpf: &mut Ebpf, rings: &mut Rings, cpu: u32, bytes: usize) -> Result<(), Error> {
-    let ring = rings.open(cpu, bytes).map_err(|error| Error::ring(cpu, bytes, error))?;
-    maps::set_ring(ebpf, cpu, ring)
+    Ok((ebpf, rings))
 }
 
 fn online_cpus() -> Result<Vec<u32>, Error> {

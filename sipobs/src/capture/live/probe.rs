@@ -9,10 +9,11 @@ use super::Error;
 use super::interfaces::{self, Interface};
 
 /// The capabilities live capture uses, with their numbers (`linux/capability.h`) and what for.
-const CAPABILITIES: [(&str, u32, &str); 4] = [
+const CAPABILITIES: [(&str, u32, &str); 5] = [
     ("CAP_BPF", 39, "load programs, create maps"),
     ("CAP_NET_ADMIN", 12, "attach programs to interfaces"),
-    ("CAP_PERFMON", 38, "open the rings, and programs without Spectre hardening"),
+    ("CAP_PERFMON", 38, "open perf rings, and programs without Spectre hardening"),
+    ("CAP_IPC_LOCK", 14, "perf rings beyond the limit on locked memory"),
     ("CAP_SYS_ADMIN", 21, "stands in for CAP_BPF and CAP_PERFMON on any kernel"),
 ];
 
@@ -25,8 +26,8 @@ pub struct Probe {
     pub features: Vec<Feature>,
     /// The capabilities that matter, and whether they are effective.
     pub capabilities: Vec<Capability>,
-    /// `kernel.perf_event_paranoid`: above 0, rings need CAP_PERFMON, above 2 CAP_SYS_ADMIN. None where it cannot be
-    /// read.
+    /// `kernel.perf_event_paranoid`: above 0, perf rings need CAP_PERFMON, above 2 CAP_SYS_ADMIN. None where it cannot
+    /// be read.
     pub perf_event_paranoid: Option<i32>,
     /// CPUs online: each gets a ring.
     pub cpus: usize,
@@ -112,7 +113,8 @@ impl fmt::Display for Probe {
         if let Some(level) = self.perf_event_paranoid.filter(|level| *level > UPSTREAM_PARANOID) {
             writeln!(
                 f,
-                "  kernel.perf_event_paranoid is {level}: rings need CAP_SYS_ADMIN, or it lowered to 2"
+                "  kernel.perf_event_paranoid is {level}: perf rings need CAP_SYS_ADMIN, or it lowered to 2; BPF ring \
+                 buffers do not"
             )?;
         }
         writeln!(f, "interfaces")?;
@@ -148,19 +150,20 @@ pub(super) fn missing(wanted: &[&'static str]) -> Vec<&'static str> {
         |name: &str| CAPABILITIES.iter().any(|(known, bit, _)| *known == name && effective >> bit & 1 != 0);
     // CAP_SYS_ADMIN stands in for the two that were split from it.
     let admin = has("CAP_SYS_ADMIN");
-    wanted.iter().copied().filter(|name| !(has(name) || admin && *name != "CAP_NET_ADMIN")).collect()
+    let stood_in = |name: &str| admin && matches!(name, "CAP_BPF" | "CAP_PERFMON");
+    wanted.iter().copied().filter(|name| !(has(name) || stood_in(name))).collect()
 }
 
 /// The highest level of `kernel.perf_event_paranoid` that Linux itself knows.
 const UPSTREAM_PARANOID: i32 = 2;
 
-/// Whether only CAP_SYS_ADMIN opens rings here. Debian's and Ubuntu's kernels have a level above Linux's own, and
+/// Whether only CAP_SYS_ADMIN opens perf rings here. Debian's and Ubuntu's kernels have a level above Linux's own, and
 /// start with it, at which they do not look at CAP_PERFMON.
 pub fn rings_need_sys_admin() -> bool {
     perf_event_paranoid().is_some_and(|level| level > UPSTREAM_PARANOID)
 }
 
-fn perf_event_paranoid() -> Option<i32> {
+pub(super) fn perf_event_paranoid() -> Option<i32> {
     read_trimmed("/proc/sys/kernel/perf_event_paranoid")?.parse().ok()
 }
 

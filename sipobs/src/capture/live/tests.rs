@@ -6,10 +6,10 @@ use aya::programs::Program;
 use caps::{CapSet, Capability, CapsHashSet};
 
 use super::ring::Rings;
-use super::{Config, Error, attach, maps, probe, rings_need_sys_admin};
+use super::{Config, Error, RingChoice, RingKind, attach, maps, probe, rings_need_sys_admin};
 
 /// With CAP_PERFMON the verifier lets pass what leaks kernel addresses or might be guessed at by speculation; without
-/// it, it does not. The programs need none of that, only the rings need it; but for the XDP program of kernels before
+/// it, it does not. The programs need none of that, only perf rings need it; but for the XDP program of kernels before
 /// 5.18, which reads frames in place, and where there is no other way.
 #[test]
 fn programs_load_with_and_without_perfmon() {
@@ -19,7 +19,7 @@ fn programs_load_with_and_without_perfmon() {
         println!("SKIPPED: loading eBPF programs needs root");
         return;
     }
-    let rings_need_it = probe().unwrap().perf_event_paranoid.is_none_or(|level| level > 0);
+    let perf_needs_it = probe().unwrap().perf_event_paranoid.is_none_or(|level| level > 0);
     for perfmon in [true, false] {
         // Capabilities are a thread's own.
         let thread = std::thread::spawn(move || {
@@ -29,20 +29,28 @@ fn programs_load_with_and_without_perfmon() {
             }
             caps::set(None, CapSet::Effective, &held).unwrap();
             caps::set(None, CapSet::Permitted, &held).unwrap();
-            let ring = Rings::new().open(0, 64 << 10).map(|_| ());
+            let open = |ring| Rings::open(&Config { ring, ring_bytes: 64 << 10, ..Config::default() }, &[0]);
             // Above 2 it depends on whose kernel it is: Debian's and Ubuntu's refuse, Linux itself knows no more than 2.
             if !perfmon || !rings_need_sys_admin() {
-                assert_eq!(
-                    ring.is_ok(),
-                    perfmon || !rings_need_it,
-                    "CAP_PERFMON {perfmon}: the ring: {ring:?}"
-                );
+                let perf = open(RingChoice::Perf).map(|_| ());
+                assert_eq!(perf.is_ok(), perfmon || !perf_needs_it, "CAP_PERFMON {perfmon}: {perf:?}");
+                let missing =
+                    "opening perf rings: not permitted: missing CAP_PERFMON; capture.ring = \"auto\" ";
+                assert!(perf.is_ok() || perf.unwrap_err().to_string().starts_with(missing));
             }
-            let (loaded, refused) = load_each();
-            assert_eq!(loaded.len() + refused.len(), 6, "programs in the object: {loaded:?}, {refused:?}");
-            let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
-            let expected: &[&str] = if perfmon { &[] } else { &["sipobs_xdp_linear"] };
-            assert_eq!(names, expected, "CAP_PERFMON {perfmon}: {refused:#?}");
+            open(RingChoice::Ringbuf).unwrap();
+            open(RingChoice::Auto).unwrap();
+            for kind in [RingKind::Perf, RingKind::Ringbuf] {
+                let (loaded, refused) = load_each(kind);
+                assert_eq!(
+                    loaded.len() + refused.len(),
+                    6,
+                    "programs in the object: {loaded:?}, {refused:?}"
+                );
+                let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
+                let expected: &[&str] = if perfmon { &[] } else { &["sipobs_xdp_linear"] };
+                assert_eq!(names, expected, "CAP_PERFMON {perfmon}, {kind:?}: {refused:#?}");
+            }
         });
         thread.join().unwrap();
     }
@@ -50,8 +58,8 @@ fn programs_load_with_and_without_perfmon() {
 
 /// Loads every program of the object, also those that this kernel would not need. Gives the names of those that were
 /// loaded, and of those that were not, with what the verifier says.
-fn load_each() -> (Vec<String>, Vec<(String, String)>) {
-    let mut ebpf = maps::load(&Config::default()).unwrap();
+fn load_each(rings: RingKind) -> (Vec<String>, Vec<(String, String)>) {
+    let mut ebpf = maps::load(&Config::default(), rings).unwrap();
     let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
     let (mut loaded, mut refused) = (Vec::new(), Vec::new());
     for name in names {

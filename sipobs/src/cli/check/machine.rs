@@ -13,7 +13,10 @@ pub(super) fn check(config: &Config) -> Result<Exit, Failure> {
     let mut text = machine.to_string();
     let mut problems = Vec::new();
     match rehearse(config) {
-        Ok(()) => text.push_str("programs\n  yes all load, and every CPU has a ring\n"),
+        Ok(rings) => {
+            // A String takes everything.
+            let _ = writeln!(text, "programs\n  yes all load\nrings\n  yes {rings}");
+        }
         Err(error) => problems.push(error.to_string()),
     }
 
@@ -38,7 +41,6 @@ pub(super) fn check(config: &Config) -> Result<Exit, Failure> {
         problems => {
             text.push_str("\nThis machine can not capture so:\n");
             for problem in problems {
-                // A String takes everything.
                 let _ = writeln!(text, "  {problem}");
             }
         }

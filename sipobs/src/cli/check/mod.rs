@@ -1,7 +1,7 @@
 //! `sipobs check`: whether this machine can capture, or whether a running daemon has lost anything.
 
 use clap::Args;
-use sipobs::capture::Mode;
+use sipobs::capture::{Mode, RingChoice};
 
 use super::{Exit, Failure, Settings};
 
@@ -34,9 +34,12 @@ pub(super) struct Check {
     /// How received packets are to be seen
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
+    /// What is to carry frames from the kernel
+    #[arg(long, value_name = "KIND", value_enum)]
+    ring: Option<RingChoice>,
     /// Account for all that a running daemon has seen, as its /metrics tell; it is asked at metrics.listen of
     /// the configuration unless an address is given
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["interface", "mode"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["interface", "mode", "ring"])]
     live: Option<Option<String>>,
     #[command(flatten)]
     settings: Settings,
@@ -53,6 +56,9 @@ pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
         if let Some(mode) = args.mode {
             config.mode = mode;
         }
+        if let Some(ring) = args.ring {
+            config.ring = ring;
+        }
         if !args.interface.is_empty() {
             config.interfaces.clone_from(&args.interface);
         }
@@ -60,7 +66,7 @@ pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
     }
     #[cfg(not(all(feature = "live", target_os = "linux")))]
     {
-        let _ = (&args.interface, args.mode);
+        let _ = (&args.interface, args.mode, args.ring);
         Err(super::run::without_live())
     }
 }

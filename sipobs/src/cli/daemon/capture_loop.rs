@@ -26,7 +26,7 @@ use crate::cli::spans::Spans;
 const POLL: Duration = Duration::from_millis(50);
 
 /// The longest that sinks may take to write what waits, while capture goes on. Spans have a bound of their own
-/// (`otlp.flush_ms`).
+/// (`otlp.flush`).
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// Once nothing is captured any more, the longest wait for a sign of life from the collector: whoever comes next, in a
@@ -78,7 +78,7 @@ impl CaptureLoop {
         // Where capture fails no successor waits, and nothing has been handed over yet.
         let (failure, silence) = match over {
             Ok(silence) => (None, silence),
-            Err(error) => (Some(error), Duration::from_millis(self.config.otlp.flush_ms)),
+            Err(error) => (Some(error), self.config.otlp.flush),
         };
         let failure = self.finish(&mut seen).err().or(failure);
         let last = outputs(&mut self.engine, &self.metrics).collect();
@@ -105,7 +105,7 @@ impl CaptureLoop {
     fn hand_over(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Duration, Error> {
         service(&[NotifyState::Stopping]);
         let start = now();
-        let flush = Duration::from_millis(self.config.otlp.flush_ms);
+        let flush = self.config.otlp.flush;
         let goal = self.spans.as_mut().map_or(0, |spans| {
             spans.hurry();
             let (waiting, before) = spans.waiting();
@@ -260,6 +260,7 @@ impl CaptureLoop {
         if self.health.counts(true) {
             note(format_args!("the kernel's counters can be read again"));
         }
+        let rings = self.live.rings();
         self.metrics.publish(Snapshot {
             hooks: account.hooks.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
             attached: self
@@ -273,7 +274,9 @@ impl CaptureLoop {
             frames: account.read,
             damaged: account.damaged,
             in_rings: account.in_rings,
-            ring_bytes: self.live.ring_bytes(),
+            ring_kind: rings.kind.name(),
+            ring_bytes: rings.bytes as u64,
+            ring_memory: rings.memory,
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),

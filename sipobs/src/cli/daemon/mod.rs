@@ -42,7 +42,7 @@ const END: Duration = Duration::from_secs(5);
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let files = Files::new(args.file());
     let config = &args.config().map_err(Failure::usage)?;
-    privilege::drop_privileges();
+    privilege::drop_privileges(config.capture.ring);
     // Before the file system is closed: the collector's certificates may be anywhere, and so may a file for records.
     let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
@@ -68,14 +68,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let signals = Signals::listen(&runtime, hangups, args, files, config).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
-    if live.ring_bytes() < config.capture.ring_bytes {
-        note(format_args!(
-            "each CPU's ring has {} KiB, not the {} configured: this process may not lock more memory \
-             (RLIMIT_MEMLOCK)",
-            live.ring_bytes() >> 10,
-            config.capture.ring_bytes >> 10
-        ));
-    }
+    note(format_args!("{}", live.rings()));
 
     let config = config.clone();
     let mut capture_loop = CaptureLoop { config, live, engine, spans, sinks, metrics, health, state };

@@ -8,6 +8,7 @@ use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
 };
+use sipobs::capture::RingChoice;
 use sipobs::capture::live::{raise_descriptor_limit, rings_need_sys_admin, unlimit_memlock};
 use sipobs::config::Config;
 
@@ -18,12 +19,15 @@ use crate::cli::note;
 const KEPT: [Capability; 4] =
     [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_IPC_LOCK];
 
-/// What every thread reads of the system: which CPUs there are, the kernel's types, and its settings. The kernel
-/// forgets rules about /proc with the entries that it caches of it: after the start nothing there counts as readable.
-const SYSTEM: [&str; 4] = [
+/// What every thread reads of the system: which CPUs there are, the kernel's types, its settings, and how much memory
+/// this process has pinned. The kernel forgets rules about /proc with the entries that it caches of it: after the start
+/// nothing there counts as readable.
+const SYSTEM: [&str; 6] = [
     "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/possible",
+    "/sys/devices/system/cpu/present",
     "/sys/kernel/btf/vmlinux",
+    "/proc/self/status",
     "/proc/sys/kernel",
 ];
 
@@ -71,10 +75,10 @@ const ABI: ABI = ABI::V5;
 
 /// Gives up what no thread needs. Called before any is started, as all of this is a thread's and its children's. What
 /// the kernel does not offer is left out, and said.
-pub(super) fn drop_privileges() {
+pub(super) fn drop_privileges(ring: RingChoice) {
     unlimit_memlock();
     raise_descriptor_limit();
-    if let Err(error) = drop_capabilities() {
+    if let Err(error) = drop_capabilities(ring) {
         note(format_args!("capabilities that are not used could not be given up: {error}"));
     }
     if let Err(error) = syscalls::forbid() {
@@ -82,11 +86,11 @@ pub(super) fn drop_privileges() {
     }
 }
 
-fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
+fn drop_capabilities(ring: RingChoice) -> Result<(), caps::errors::CapsError> {
     let permitted = caps::read(None, CapSet::Permitted)?;
     let mut kept: CapsHashSet = KEPT.into_iter().collect();
     // Until the end: a CPU that comes online gets its ring then.
-    if rings_need_sys_admin() {
+    if ring != RingChoice::Ringbuf && rings_need_sys_admin() {
         kept.insert(Capability::CAP_SYS_ADMIN);
     }
     kept.retain(|capability| permitted.contains(capability));

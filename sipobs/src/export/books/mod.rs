@@ -198,12 +198,13 @@ fn kernel(metrics: &Exposition) -> Result<Book, ExpositionError> {
             Part { reasons: Some(failed), ..Part::new("lost, by error and CPU", lost) },
         ],
     });
-    let told = metrics.sum("sipobs_capture_ring_frames_lost_total", &[])?;
-    let remarks = if lost > 0 {
-        vec![format!("the rings' own notes tell of {} lost so far", grouped(told))]
-    } else {
-        vec![]
-    };
+    const TOLD: &str = "sipobs_capture_ring_frames_lost_total";
+    let mut remarks = Vec::new();
+    // BPF ring buffers tell of none.
+    if lost > 0 && metrics.has(TOLD) {
+        let told = grouped(metrics.sum(TOLD, &[])?);
+        remarks.push(format!("the rings' own notes tell of {told} lost so far"));
+    }
     Ok(Book { name: "kernel", accounts, remarks, gone: vec![(lost, "frames on their way from the kernel")] })
 }
 

@@ -24,16 +24,20 @@ pub struct Snapshot {
     pub interfaces: Vec<(&'static str, usize)>,
     /// Frames that matched and had no way to us, by CPU and reason.
     pub lost_by_cpu: Vec<(u32, Vec<(&'static str, u64)>)>,
-    /// Frames of which the rings themselves said that there was no room for them.
-    pub lost_told: u64,
+    /// Frames of which the rings themselves said that there was no room for them, if such rings say so.
+    pub lost_told: Option<u64>,
     /// Frames read from the rings.
     pub frames: u64,
     /// Records in the rings that could not be read.
     pub damaged: u64,
     /// Frames in the rings that are not read yet.
     pub in_rings: u64,
+    /// What kind the rings are.
+    pub ring_kind: &'static str,
     /// Bytes of each CPU's ring.
-    pub ring_bytes: usize,
+    pub ring_bytes: u64,
+    /// Bytes of memory that all rings take.
+    pub ring_memory: u64,
     /// Seconds by which the wall clock has been stepped since frames are timed.
     pub clock_error: f64,
     /// The engine's.
@@ -223,8 +227,8 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
     )?;
     out.counter(
         "capture_ring_frames_lost",
-        "Those of them that the rings told of: no more than found the ring full",
-        [(vec![], snapshot.lost_told)],
+        "Those of them that perf rings told of: no more than found the ring full",
+        snapshot.lost_told.map(|frames| (vec![], frames)),
     )?;
     out.counter("capture_frames_read", "Frames read from the rings", [(vec![], snapshot.frames)])?;
     out.counter("capture_frames_damaged", "Records that could not be read", [(vec![], snapshot.damaged)])?;
@@ -246,8 +250,11 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
         "Interfaces that are meant: watched, refusing every program, or missing though wanted by name",
         snapshot.interfaces.iter().map(|(state, n)| (vec![("state", *state)], *n as f64)),
     )?;
-    #[allow(clippy::cast_precision_loss, reason = "a size in bytes, far below 2^53")]
-    out.gauge("capture_ring_bytes", "Bytes of one CPU's ring", [(vec![], snapshot.ring_bytes as f64)])?;
+    let kind = || vec![("kind", snapshot.ring_kind)];
+    #[allow(clippy::cast_precision_loss, reason = "sizes in bytes, far below 2^53")]
+    let (bytes, memory) = (snapshot.ring_bytes as f64, snapshot.ring_memory as f64);
+    out.gauge("capture_ring_bytes", "Bytes of one CPU's ring, perf or ringbuf", [(kind(), bytes)])?;
+    out.gauge("capture_ring_memory_bytes", "Bytes that all CPUs' rings take", [(kind(), memory)])?;
     out.gauge(
         "capture_clock_step_seconds",
         "How far the wall clock was stepped away from frame times",
