@@ -309,25 +309,41 @@ fn set_up(n: u64) -> [String; 3] {
     ]
 }
 
+/// A million calls up at once fit into 900 MiB, tables and all.
+#[test]
+fn a_million_calls_are_up_at_once() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    const UP: u64 = if cfg!(debug_assertions) { 20_000 } else { 1_000_000 };
+    set_up_all(UP, (900 << 20) * UP / 1_000_000);
+}
+
+/// So many ordinary calls up at once, none let go of, within so many bytes.
+fn set_up_all(up: u64, limit: u64) -> (Engine, Messages) {
+    let mut engine = engine(&format!("[privacy]\nmask = \"full\"\n[limits]\nmemory = {limit}"));
+    let before = in_use();
+    let mut messages = Messages::default();
+    for call in 0..up {
+        messages.set_up(&mut engine, call, call * 100);
+    }
+    assert!(engine.poll_output().is_none());
+    let taken = in_use() - before;
+    let fullness = engine.transfers().fullness();
+    let [bytes, accounted] = [taken as u64 / up, fullness.bytes / up];
+    eprintln!("{bytes} bytes a call that is up, {accounted} of them accounted for, with {up} calls up");
+    assert_eq!(fullness.legs, up, "{fullness:?}, {bytes}");
+    assert!(engine.counters().lost().is_empty(), "{:?}", engine.counters().lost());
+    assert!(taken as u64 <= limit, "{taken} bytes of {limit}");
+    assert!(bytes <= 900, "{bytes}");
+    assert!(bytes.abs_diff(accounted) <= bytes / 8, "{bytes} taken, {accounted} accounted for");
+    (engine, messages)
+}
+
 /// What an ordinary call takes: how much memory while it is up, and how many allocations from its INVITE to its end.
 #[test]
 fn an_ordinary_call_takes_little() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     const UP: u64 = if cfg!(debug_assertions) { 20_000 } else { 300_000 };
-    let mut engine = engine("[privacy]\nmask = \"full\"");
-    let before = in_use();
-    let mut messages = Messages::default();
-    for call in 0..UP {
-        messages.set_up(&mut engine, call, call * 100);
-    }
-    assert!(engine.poll_output().is_none());
-    let bytes = (in_use() - before) / usize::try_from(UP).unwrap();
-    let fullness = engine.transfers().fullness();
-    assert_eq!(fullness.legs, UP, "{fullness:?}, {bytes}");
-    let accounted = usize::try_from(fullness.bytes / UP).unwrap();
-    eprintln!("{bytes} bytes a call that is up, {accounted} of them accounted for, with {UP} calls up");
-    assert!(bytes <= 900, "{bytes}");
-    assert!(bytes.abs_diff(accounted) <= bytes / 8, "{bytes} taken, {accounted} accounted for");
+    let (mut engine, mut messages) = set_up_all(UP, 256 << 20);
 
     // Tables that have grown once need not grow again.
     for call in 0..UP / 2 {
