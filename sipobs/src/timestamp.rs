@@ -119,7 +119,7 @@ mod tests {
             "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z"
         );
         let check = |nanos: i64| {
-            let moment = time::OffsetDateTime::from_unix_timestamp_nanos(nanos.into()).unwrap();
+            let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos.into()).unwrap();
             assert_eq!(Timestamp(nanos).to_string(), moment.format(format).unwrap(), "{nanos}");
         };
         // Every day that there is, at a time of its own.

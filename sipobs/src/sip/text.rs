@@ -504,7 +504,7 @@ mod tests {
 
         #[test]
         fn a_line_reads_as_its_characters(bytes in prop::collection::vec(prop_oneof![8 => b' '..=b'~', 1 => any::<u8>()], 0..70)) {
-            let text = String::from_utf8_lossy(&bytes);
+            let text = lossy(&bytes);
             let seen = text.chars().filter(|c| !is_invisible(*c));
             let blank: String = seen.map(|c| if c.is_control() { ' ' } else { c }).collect();
             let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
