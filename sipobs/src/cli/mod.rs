@@ -17,6 +17,11 @@ mod pcap;
 mod run;
 mod spans;
 
+#[cfg(all(feature = "live", target_os = "linux"))]
+use daemon::run as watch;
+#[cfg(not(all(feature = "live", target_os = "linux")))]
+use run::refuse as watch;
+
 /// How sipobs ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
@@ -162,7 +167,7 @@ impl Colour {
 pub(crate) fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Pcap(command) => pcap::pcap(&command),
-        Command::Run(command) => run::run(&command),
+        Command::Run(command) => watch(&command),
         Command::Check(command) => check::check(&command),
         Command::Config(settings) => config(&settings),
     };

@@ -311,7 +311,9 @@ impl Leg {
 
     /// Adds the users of From, To and the request-URI.
     pub(crate) fn add_parties(&self, parties: &mut Parties) {
-        for uri in [self.uri(Side::Caller), self.uri(Side::Callee), self.request()] {
+        let (from, to, request) = (self.uri(Side::Caller), self.uri(Side::Callee), self.request());
+        // Mostly the request is for whom To names.
+        for uri in [from, to].into_iter().chain(Some(request).filter(|request| *request != to)) {
             if let Some(user) = Uri::parse(uri).as_ref().and_then(Uri::user_part) {
                 parties.add(&sip::lossy(&user));
             }

@@ -85,7 +85,7 @@ fn start_lines_and_phrases() {
 
 /// `text` with the numbers of one party in it, as the outputs' sentences are masked.
 fn sentence(text: &str, party: &str) -> String {
-    Privacy::default().sentence(text, &Known::of(&parties(&[party]), &[]))
+    Privacy::default().sentence(text, &Known::of(&parties(&[party]), &[])).into_owned()
 }
 
 fn answered(status: &str) -> Known {

@@ -7,16 +7,38 @@ use crate::sip::{Message, Name, sdp};
 
 /// The product that a message with these tags in From and To shows.
 pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
-    let agent = message.header(Name::UserAgent).or_else(|| message.header(Name::Server));
-    let named = |word: &str| agent.is_some_and(|agent| contains(agent, word));
-    match () {
-        () if named("livekit") => Some(Dialect::LiveKit),
-        () if named("twilio") => Some(Dialect::Twilio),
-        () if named("telnyx") => Some(Dialect::Telnyx),
-        () if named("freeswitch") => Some(Dialect::FreeSwitch),
-        () if named("asterisk") => Some(Dialect::Asterisk),
-        () => by_headers(message).or_else(|| livekit(message, tags)),
+    let agent = message.header(Name::UserAgent).or_else(|| message.header(Name::Server)).unwrap_or_default();
+    by_agent(agent).or_else(|| by_headers(message)).or_else(|| livekit(message, tags))
+}
+
+/// By the name that it gives itself.
+fn by_agent(agent: &[u8]) -> Option<Dialect> {
+    const fn product(word: &str, dialect: Dialect) -> (&str, u32, Dialect) {
+        (word, letters(word.as_bytes()), dialect)
     }
+    const PRODUCTS: [(&str, u32, Dialect); 5] = [
+        product("livekit", Dialect::LiveKit),
+        product("twilio", Dialect::Twilio),
+        product("telnyx", Dialect::Telnyx),
+        product("freeswitch", Dialect::FreeSwitch),
+        product("asterisk", Dialect::Asterisk),
+    ];
+    // Most agents lack a letter of each, and need not be searched.
+    let has = letters(agent);
+    let named = |(word, needs, _): &(&str, u32, Dialect)| needs & !has == 0 && contains(agent, word);
+    PRODUCTS.into_iter().find(named).map(|(.., dialect)| dialect)
+}
+
+/// Which letters there are in a text, in any case: a bit for each.
+const fn letters(text: &[u8]) -> u32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < text.len() {
+        if text[at].is_ascii_alphabetic() {
+            bits |= 1 << (text[at] & 0x1f);
+        }
+        at += 1;
+    }
+    bits
 }
 
 /// By headers of its own.
@@ -35,7 +57,8 @@ fn by_headers(message: &Message<'_>) -> Option<Dialect> {
 fn livekit(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
     let named = || {
         // Most bodies are no such, and need not be read for it.
-        memmem::find(message.body(), b"s=LiveKit").is_some()
+        !message.after_headers().is_empty()
+            && memmem::find(message.body(), b"s=LiveKit").is_some()
             && sdp::Session::of(message).is_some_and(|session| session.name == b"LiveKit")
     };
     (tags.into_iter().flatten().any(crate::leg::is_livekit) || named()).then_some(Dialect::LiveKit)
@@ -51,6 +74,8 @@ fn contains(text: &[u8], word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn dialect(headers: &str) -> Option<Dialect> {
@@ -71,5 +96,20 @@ mod tests {
         let sdp = "Content-Type: application/sdp\r\n\r\nv=0\r\no=- 1 1 IN IP4 h\r\ns=LiveKit\r\n";
         assert_eq!(dialect(sdp), Some(Dialect::LiveKit));
         assert_eq!(dialect("User-Agent: baresip\r\nX: y\r\nTo: <sip:a@h>;tag=SCL_short\r\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_is_found_wherever_its_name_is(
+            before in "[a-zA-Z0-9 /@é]{0,12}",
+            name in prop::sample::select(vec!["LiveKit", "twilio", "TELNYX", "FreeSWITCH", "Asterisk", "Asterix", ""]),
+            after in "[a-z .]{0,12}",
+        ) {
+            let agent = format!("{before}{name}{after}");
+            let lower = agent.to_ascii_lowercase();
+            let expected = ["livekit", "twilio", "telnyx", "freeswitch", "asterisk"].into_iter().find(|name| lower.contains(name));
+            let found = by_agent(agent.as_bytes()).map(|dialect| format!("{dialect:?}").to_ascii_lowercase());
+            prop_assert_eq!(found.as_deref(), expected, "{}", agent);
+        }
     }
 }

@@ -232,13 +232,4 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"));
     }
-
-    #[test]
-    fn outcome_names_are_the_contracts() {
-        let of = |outcome| name(&outcome);
-        use crate::record::{Method, Outcome};
-        assert_eq!(of(Outcome::Succeeded), OUTCOMES[0]);
-        assert_eq!(of(Outcome::Unknown), OUTCOMES[16]);
-        assert_eq!(name(&Method::Refer), "refer");
-    }
 }
