@@ -5,18 +5,33 @@ use memchr::{memchr2_iter, memmem};
 use crate::record::Dialect;
 use crate::sip::{Message, Name, sdp};
 
+/// Words in User-Agent or Server, in lower case.
+const NAMES: [(&str, Dialect); 7] = [
+    ("livekit", Dialect::LiveKit),
+    ("twilio", Dialect::Twilio),
+    ("telnyx", Dialect::Telnyx),
+    ("freeswitch", Dialect::FreeSwitch),
+    ("asterisk", Dialect::Asterisk),
+    ("fritz!", Dialect::FritzBox),
+    ("microsoft.pstnhub", Dialect::Teams),
+];
+
+/// The same of proxies.
+const PROXIES: [&str; 4] = ["kamailio", "opensips", "openser", "sip express router"];
+
 /// The product that a message with these tags in From and To shows.
 pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
     let agent = message.header(Name::UserAgent).or_else(|| message.header(Name::Server));
-    let named = |word: &str| agent.is_some_and(|agent| contains(agent, word));
-    match () {
-        () if named("livekit") => Some(Dialect::LiveKit),
-        () if named("twilio") => Some(Dialect::Twilio),
-        () if named("telnyx") => Some(Dialect::Telnyx),
-        () if named("freeswitch") => Some(Dialect::FreeSwitch),
-        () if named("asterisk") => Some(Dialect::Asterisk),
-        () => by_headers(message).or_else(|| livekit(message, tags)),
-    }
+    let named = agent.and_then(|agent| NAMES.iter().find(|(word, _)| contains(agent, word)));
+    named.map(|(_, dialect)| *dialect).or_else(|| by_headers(message)).or_else(|| livekit(message, tags))
+}
+
+/// Whether an answer is a proxy's own: by the name in its Server, or by the Warning that the family of SIP Express Router
+/// adds to what it says itself.
+pub(super) fn is_proxys_own(answer: &Message<'_>) -> bool {
+    let server = answer.header(Name::Server).or_else(|| answer.header(Name::UserAgent));
+    server.is_some_and(|server| PROXIES.iter().any(|word| contains(server, word)))
+        || answer.header(Name::Warning).is_some_and(|warning| contains(warning, "noisy feedback tells"))
 }
 
 /// By headers of its own.
@@ -67,9 +82,22 @@ mod tests {
         assert_eq!(dialect("X-FS-Support: update_display\r\n"), Some(Dialect::FreeSwitch));
         assert_eq!(dialect("X-Telnyx-Session-ID: 7\r\n"), Some(Dialect::Telnyx));
         assert_eq!(dialect("User-Agent: LiveKit\r\n"), Some(Dialect::LiveKit));
+        assert_eq!(dialect("User-Agent: AVM FRITZ!Box 7490\r\n"), Some(Dialect::FritzBox));
+        assert_eq!(dialect("USER-AGENT: Microsoft.PSTNHub.SIPProxy v.1\r\n"), Some(Dialect::Teams));
         assert_eq!(dialect("To: <sip:a@h>;tag=SCL_WRFAVq3dnEMn\r\n"), Some(Dialect::LiveKit));
         let sdp = "Content-Type: application/sdp\r\n\r\nv=0\r\no=- 1 1 IN IP4 h\r\ns=LiveKit\r\n";
         assert_eq!(dialect(sdp), Some(Dialect::LiveKit));
         assert_eq!(dialect("User-Agent: baresip\r\nX: y\r\nTo: <sip:a@h>;tag=SCL_short\r\n"), None);
+    }
+
+    #[test]
+    fn a_proxy_speaks_for_itself() {
+        let own = |headers: &str| {
+            let text = format!("SIP/2.0 404 Not Found\r\n{headers}\r\n");
+            is_proxys_own(&Message::parse(text.as_bytes()).unwrap())
+        };
+        assert!(own("Server: kamailio (5.6.3 (x86_64/linux))\r\n"));
+        assert!(own("Warning: 392 192.0.2.1:5060 \"Noisy feedback tells: pid=7\"\r\n"));
+        assert!(!own("Server: Asterisk PBX 22\r\nWarning: 399 h \"no route\"\r\n") && !own(""));
     }
 }
