@@ -14,6 +14,7 @@ pub mod capture;
 pub mod config;
 pub mod damage;
 pub mod dialog;
+mod duration;
 pub mod engine;
 mod eviction;
 pub mod export;

@@ -2,43 +2,26 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// A network, IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
-    address: u128,
-    mask: u128,
-}
+pub(crate) struct Network(IpNet);
 
 impl Network {
     /// `192.0.2.0/24`, or one address.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (address, length) = match text.trim().split_once('/') {
-            Some((address, length)) => (address, Some(length.parse::<u32>().ok()?)),
-            None => (text.trim(), None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        // An IPv4 network is kept as the IPv4-mapped part of the IPv6 space, so that one compare does.
-        let length = match (address, length) {
-            (IpAddr::V4(_), None | Some(32)) => 128,
-            (IpAddr::V4(_), Some(length @ 0..32)) => 96 + length,
-            (IpAddr::V6(_), None) => 128,
-            (IpAddr::V6(_), Some(length @ 0..=128)) => length,
-            _ => return None,
-        };
-        let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-        Some(Self { address: bits(address) & mask, mask })
+        let text = text.trim();
+        text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok().map(Self)
     }
 
-    /// Whether `address` is in it.
+    /// Whether `address` is in it. To both, an IPv4 address is the same as its IPv6 form (RFC 4291 §2.5.5.2).
     pub(crate) fn contains(self, address: IpAddr) -> bool {
-        bits(address) & self.mask == self.address
-    }
-}
-
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
+        let other_form = match address {
+            IpAddr::V4(v4) => IpAddr::V6(v4.to_ipv6_mapped()),
+            IpAddr::V6(_) => address.to_canonical(),
+        };
+        self.0.contains(&address) || self.0.contains(&other_form)
     }
 }
 

@@ -32,6 +32,7 @@ fn read(path: &Path) -> Said {
         engine.frame(&frame);
     }
     engine.finish(last);
+    assert_eq!(engine.poll_timeout(), None, "{}: something was left", path.display());
     let mut said = Said { attempts: vec![], calls: vec![], alerts: 0 };
     while let Some(output) = engine.poll_output() {
         match output {

@@ -76,7 +76,7 @@ pub(crate) fn kubernetes() -> Result<()> {
     Ok(())
 }
 
-/// What waits is handed over for 5 s at most (`otlp.flush_ms`, and the same for records), and the last of it again.
+/// What waits is handed over for 5 s at most (`otlp.flush`, and the same for records), and the last of it again.
 const LONGEST_END: u64 = 10;
 
 /// The Dockerfile and the compose file: every file, stage and volume they name is there.

@@ -353,6 +353,21 @@ fn nightlies() -> impl Iterator<Item = PathBuf> {
         .map(|toolchain| toolchain.path())
 }
 
+/// The cargo that builds the standard library with what it builds, as [`Need::Live`] sees to.
+pub(crate) fn cargo_for_bare_targets() -> Command {
+    if nightly_with_sources() {
+        let mut command = Command::new("rustup");
+        command.args(["run", "nightly", "cargo"]).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+        return command;
+    }
+    // By path: rustup's proxies of the same names usually come first on PATH.
+    let mut command = Command::new("/usr/bin/cargo");
+    command.env("CARGO", "/usr/bin/cargo").env("RUSTC", "/usr/bin/rustc");
+    // A release compiler takes `-Z` only so.
+    command.env("RUSTC_BOOTSTRAP", "1");
+    command
+}
+
 fn debian_rust() -> bool {
     Path::new("/usr/bin/cargo").exists()
         && Path::new("/usr/bin/rustc").exists()

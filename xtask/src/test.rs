@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     ("clippy", "clippy, without and with live capture", clippy),
     ("unit", "unit, golden and property tests, and the kernel programs on given frames", unit),
     ("fuzz", "every fuzz target on its seeds, and on new inputs for a moment", fuzz_shortly),
+    ("pure", "the engine builds where there is no system to ask: for wasm32-unknown-unknown", pure),
     ("docs", "documentation builds without a warning", docs),
     ("deploy", "rules, manifests and example configurations", deploy_files),
     ("capture", "the shipped capture of the lab's calls is judged right", shipped),
@@ -152,6 +153,17 @@ fn fuzz_shortly() -> Result<Verdict> {
         return Ok(Verdict::Skipped(reason));
     }
     fuzz::short(FUZZ_SECONDS)?;
+    Ok(Verdict::Passed)
+}
+
+/// Without its default features the library does no I/O and reads no clock, so it needs no system.
+fn pure() -> Result<Verdict> {
+    let mut build = setup::cargo_for_bare_targets();
+    build.args(["build", "--locked", "-Zbuild-std=std,panic_abort", "--target", "wasm32-unknown-unknown"]);
+    build.args(["--package", "sipobs", "--lib", "--no-default-features"]);
+    // A folder of its own: this is another compiler than the rest is built with.
+    build.arg("--target-dir").arg(root().join("target/pure")).current_dir(root());
+    run_command(&mut build, CARGO_LIMIT)?;
     Ok(Verdict::Passed)
 }
 

@@ -28,8 +28,9 @@ pub struct Config {
     pub vxlan_ports: Vec<u16>,
     /// Requests not to deliver over UDP: any of `OPTIONS`, `REGISTER`, `PUBLISH`. Their answers still come.
     pub drop_methods: Vec<String>,
-    /// Milliseconds that a lone message may wait in its ring.
-    pub linger_ms: u32,
+    /// How long a lone message may wait in its ring.
+    #[serde(with = "crate::duration")]
+    pub linger: Duration,
     /// Let the kernel programs log what they could not hand over, one line each, to standard error.
     pub kernel_log: bool,
 }
@@ -65,13 +66,6 @@ pub enum RingChoice {
     Ringbuf,
 }
 
-impl Config {
-    /// How long a lone message may wait in its ring.
-    pub fn linger(&self) -> Duration {
-        Duration::from_millis(u64::from(self.linger_ms))
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -83,7 +77,7 @@ impl Default for Config {
             ring_bytes: 4 << 20,
             vxlan_ports: vec![VXLAN_PORT, VXLAN_PORT_LINUX],
             drop_methods: Vec::new(),
-            linger_ms: 20,
+            linger: Duration::from_millis(20),
             kernel_log: false,
         }
     }

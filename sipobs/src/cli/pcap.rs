@@ -77,7 +77,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
         engine: Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?)
             .map_err(Failure::usage)?,
         spans: Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?,
-        summary: Summary { min_call_s: config.absent.min_call_s, ..Summary::default() },
+        summary: Summary { min_call: config.absent.min_call, ..Summary::default() },
         progress: Show::new(),
         last: Timestamp::default(),
     };

@@ -25,7 +25,7 @@ impl Config {
         to.ports.clone_from(&from.ports);
         to.vxlan_ports.clone_from(&from.vxlan_ports);
         to.drop_methods.clone_from(&from.drop_methods);
-        to.linger_ms = from.linger_ms;
+        to.linger = from.linger;
         self.trunk.clone_from(&new.trunk);
         self.diagnosis.clone_from(&new.diagnosis);
         self.reload.clone_from(&new.reload);

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::renamed::with_new_name;
 use super::{Config, ConfigError, otlp};
 use crate::toml_error::without_content;
 
@@ -46,7 +47,8 @@ pub(super) fn over(
 fn first_that_fits(readings: Vec<Result<Table, String>>) -> Result<(Config, Table), String> {
     let mut results = readings.into_iter().map(|file| {
         let file = file?;
-        let config = Config::deserialize(file.clone()).map_err(|error| without_content(error.message()))?;
+        let config = Config::deserialize(file.clone())
+            .map_err(|error| with_new_name(without_content(error.message())))?;
         Ok((config, file))
     });
     let first = results.next().unwrap_or_else(|| Err(String::new()));

@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::Metadata;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,7 @@ mod change;
 mod env;
 mod limits;
 mod otlp;
+mod renamed;
 mod secret;
 
 pub use address::socket_address;
@@ -135,14 +137,15 @@ pub struct DiagnosisConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReloadConfig {
-    /// Seconds between two looks at the configuration file and the causes. What has changed, and is the same at the next
+    /// The time between two looks at the configuration file and the causes. What has changed, and is the same at the next
     /// look, is taken up. 0: not looked at.
-    pub every_s: u32,
+    #[serde(with = "crate::duration")]
+    pub every: Duration,
 }
 
 impl Default for ReloadConfig {
     fn default() -> Self {
-        Self { every_s: 5 }
+        Self { every: Duration::from_secs(5) }
     }
 }
 
@@ -153,13 +156,14 @@ pub struct StateConfig {
     /// The file. Without one, every start learns anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Seconds between two writes.
-    pub every_s: u32,
+    /// The time between two writes.
+    #[serde(with = "crate::duration")]
+    pub every: Duration,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { path: None, every_s: 60 }
+        Self { path: None, every: Duration::from_secs(60) }
     }
 }
 
@@ -213,7 +217,10 @@ impl Config {
         let (config, file) = match path {
             Some(path) => {
                 let (text, metadata) = read(path)?;
-                let wrong = |error| ConfigError::File { path: path.to_owned(), error };
+                let wrong = |error: TomlError| {
+                    let message = renamed::with_new_name(error.message);
+                    ConfigError::File { path: path.to_owned(), error: TomlError { message, ..error } }
+                };
                 // Read once as it stands, so that an error points into the file; then as a table to lay the
                 // environment over.
                 let config: Self = toml_error::read(&text).map_err(wrong)?;
@@ -575,7 +582,7 @@ mod tests {
         assert_eq!(otlp.protocol, Protocol::HttpProtobuf);
         assert_eq!(otlp.headers["authorization"].expose(), "Bearer x");
         assert_eq!(otlp.headers["tenant"].expose(), "a");
-        assert_eq!(otlp.timeout_ms, 2500);
+        assert_eq!(otlp.timeout, Duration::from_millis(2500));
         assert_eq!(otlp.service_name, "right");
         assert_eq!(otlp.resource["deployment.environment.name"], "lab");
         assert!(!otlp.resource.contains_key("service.name"));

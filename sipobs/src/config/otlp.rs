@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
@@ -24,14 +25,16 @@ pub struct OtlpConfig {
     pub traces_endpoint: Option<Endpoint>,
     /// `grpc` or `http/protobuf`.
     pub protocol: Protocol,
-    /// Longest time for one request, in milliseconds.
-    pub timeout_ms: u64,
+    /// Longest time for one request.
+    #[serde(with = "crate::duration")]
+    pub timeout: Duration,
     /// Spans waiting at most; those beyond are dropped and counted.
     pub queue: usize,
     /// Spans in one request at most.
     pub batch: usize,
-    /// Longest time to hand over what is left when sipobs ends, in milliseconds.
-    pub flush_ms: u64,
+    /// Longest time to hand over what is left when sipobs ends.
+    #[serde(with = "crate::duration")]
+    pub flush: Duration,
     /// File of the authority that signed the collector's certificate (PEM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
@@ -72,10 +75,10 @@ impl Default for OtlpConfig {
             endpoint: None,
             traces_endpoint: None,
             protocol: Protocol::default(),
-            timeout_ms: 10_000,
+            timeout: Duration::from_secs(10),
             queue: 16_384,
             batch: 512,
-            flush_ms: 5_000,
+            flush: Duration::from_secs(5),
             certificate: None,
             client_certificate: None,
             client_key: None,
@@ -201,7 +204,7 @@ pub(super) fn variable(table: &mut Table, name: &str, value: &str) -> Result<(),
         "ENDPOINT" => ("traces_endpoint", value.into()),
         "PROTOCOL" => ("protocol", value.into()),
         "TIMEOUT" => match value.parse::<i64>() {
-            Ok(ms) if ms > 0 => ("timeout_ms", ms.into()),
+            Ok(ms) if ms > 0 => ("timeout", format!("{ms}ms").into()),
             _ => return Err("not a number of milliseconds".into()),
         },
         "CERTIFICATE" => ("certificate", value.into()),

@@ -1,6 +1,6 @@
 //! Messages → transactions and dialogs (RFC 3261 §12, §17).
 //!
-//! [`take`] turns each message into at most one [`DialogEvent`]: copies, whether retransmitted or shown again by
+//! `take` turns each message into at most one `DialogEvent`: copies, whether retransmitted or shown again by
 //! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, INFO, PRACK, …), which
 //! touch no table.
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anstyle::Style;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::style::{BAD, BOLD, CONSULTATION, DIM, DOUBT, GOOD, Look, PLAIN, TARGET, shorten};
 use super::words::start_line;
@@ -91,7 +92,7 @@ impl Columns {
         let mut heads = Row::default();
         for (party, &at) in parties.iter().zip(&self.at) {
             let name = party.name(self.spacing - 2);
-            let start = (at + 1).saturating_sub(name.chars().count().div_ceil(2)).max(1);
+            let start = (at + 1).saturating_sub(name.width().div_ceil(2)).max(1);
             heads.write(start, BOLD, &name);
         }
         heads.end(look, out);
@@ -133,7 +134,7 @@ impl Columns {
         let label = shorten(&label, right - left - 8);
         row.write(left + 3, PLAIN, " ");
         row.write(left + 4, status_style(status), &label);
-        row.write(left + 4 + label.chars().count(), PLAIN, " ");
+        row.write(left + 4 + label.width(), PLAIN, " ");
         row
     }
 }
@@ -145,7 +146,7 @@ fn list(look: Look, lines: &[LadderLine], out: &mut String) {
         let ends = format!("{} → {}", line.from, line.to);
         row.write(GUTTER, leg_style(line.leg), &ends);
         let (label, status) = label(line);
-        let at = GUTTER + ends.chars().count() + 2;
+        let at = GUTTER + ends.width() + 2;
         row.write(at, status_style(status), &shorten(&label, look.width.saturating_sub(at).max(8)));
         row.end(look, out);
     }
@@ -200,23 +201,41 @@ fn status_style(status: Option<u16>) -> Style {
 
 /// A line of characters, each with its style.
 #[derive(Default)]
-struct Row(Vec<(char, Style)>);
+struct Row(Vec<Cell>);
+
+/// One column: a character with what combines with it, or nothing behind a character that takes two columns.
+#[derive(Clone, Debug)]
+struct Cell {
+    text: String,
+    style: Style,
+}
 
 impl Row {
-    fn write(&mut self, at: usize, style: Style, text: &str) {
-        for (offset, c) in text.chars().enumerate() {
-            let at = at + offset;
-            if self.0.len() <= at {
-                self.0.resize(at + 1, (' ', PLAIN));
+    fn write(&mut self, mut at: usize, style: Style, text: &str) {
+        for c in text.chars() {
+            let width = c.width().unwrap_or(0);
+            if self.0.len() < at + width {
+                self.0.resize(at + width, Cell { text: ' '.into(), style: PLAIN });
             }
-            self.0[at] = (c, style);
+            match &mut self.0[..at + width] {
+                [.., last] if width == 0 => last.text.push(c),
+                cells => {
+                    for cell in cells.iter_mut().skip(at) {
+                        *cell = Cell { text: String::new(), style };
+                    }
+                    if let Some(first) = cells.get_mut(at) {
+                        first.text.push(c);
+                    }
+                }
+            }
+            at += width;
         }
     }
 
     fn end(self, look: Look, out: &mut String) {
-        for run in self.0.chunk_by(|a, b| a.1 == b.1) {
-            let text: String = run.iter().map(|&(c, _)| c).collect();
-            look.paint(out, run[0].1, &text);
+        for run in self.0.chunk_by(|a, b| a.style == b.style) {
+            let text: String = run.iter().map(|cell| cell.text.as_str()).collect();
+            look.paint(out, run[0].style, &text);
         }
         out.truncate(out.trim_end_matches(' ').len());
         out.push('\n');
@@ -245,7 +264,7 @@ mod tests {
         for attempt in [samples::busy(), samples::second_leg()] {
             for width in [60, 80, 120, 200] {
                 let text = draw(Look { width, colour: false }, &attempt.messages);
-                let broadest = text.lines().map(|l| l.chars().count()).max().unwrap();
+                let broadest = text.lines().map(|l| l.width()).max().unwrap();
                 assert!(broadest <= width, "{broadest} > {width}:\n{text}");
             }
         }

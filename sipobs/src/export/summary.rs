@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -38,7 +39,7 @@ pub struct Summary {
     pub refer_absent: u64,
     /// How long that is, in seconds.
     #[serde(skip)]
-    pub min_call_s: u64,
+    pub min_call: Duration,
     /// Alerts raised.
     #[serde(skip)]
     pub alerts: u64,

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
 use super::words::{self, Tone};
 use super::{Sink, Summary, ladder};
@@ -227,9 +229,9 @@ fn totals(look: Look, summary: &Summary) -> String {
     }
     if summary.refer_absent > 0 {
         let said = format!(
-            "{} of {} s or more without any transfer.",
+            "{} of {} or more without any transfer.",
             counted(summary.refer_absent, "answered call"),
-            summary.min_call_s
+            humantime::format_duration(summary.min_call)
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
@@ -269,7 +271,7 @@ fn table(look: Look, summary: &Summary, out: &mut String) {
     }
     look.paint(out, BOLD, &head);
     out.push('\n');
-    look.paint(out, DIM, &"─".repeat(head.chars().count()));
+    look.paint(out, DIM, &"─".repeat(head.width()));
     out.push('\n');
     for &outcome in summary.transfers.keys() {
         let style = match words::tone(outcome) {
@@ -306,7 +308,12 @@ mod tests {
 
     fn shown(outputs: &[Output]) -> String {
         let mut bytes = Vec::new();
-        let mut summary = Summary { packets: 1204, messages: 96, min_call_s: 10, ..Summary::default() };
+        let mut summary = Summary {
+            packets: 1204,
+            messages: 96,
+            min_call: std::time::Duration::from_secs(10),
+            ..Summary::default()
+        };
         let mut sink = Terminal::new(&mut bytes, Look::default(), false);
         for output in outputs {
             summary.count(output);

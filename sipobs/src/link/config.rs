@@ -1,5 +1,7 @@
 //! The linker's settings: which headers tie legs, what each tie weighs, how long to wait.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Settings of leg linking; every field has a default.
@@ -21,12 +23,15 @@ pub struct LinkConfig {
     pub unrelated: f64,
     /// The same while several are up.
     pub unrelated_among: f64,
-    /// For how many seconds after its end a call can still get a second leg.
-    pub after_end_seconds: f64,
-    /// How many seconds after a leg's end the other's end is waited for. Less than 8.
-    pub settle_seconds: f64,
-    /// A leg that is up gets its verdict after this many seconds, if neither leg has ended by then.
-    pub patience_seconds: f64,
+    /// How long after its end a call can still get a second leg.
+    #[serde(with = "crate::duration")]
+    pub after_end: Duration,
+    /// How long after a leg's end the other's end is waited for. Less than 8 s.
+    #[serde(with = "crate::duration")]
+    pub settle: Duration,
+    /// A leg that is up gets its verdict after this time, if neither leg has ended by then.
+    #[serde(with = "crate::duration")]
+    pub patience: Duration,
     /// Most calls weighed for one second leg: the latest.
     pub max_candidates: usize,
 }
@@ -116,9 +121,9 @@ impl Default for LinkConfig {
             unrelated_at: 0.8,
             unrelated: 0.015,
             unrelated_among: 0.1,
-            after_end_seconds: 5.0,
-            settle_seconds: 7.0,
-            patience_seconds: 180.0,
+            after_end: Duration::from_secs(5),
+            settle: Duration::from_secs(7),
+            patience: Duration::from_secs(180),
             max_candidates: 256,
         }
     }

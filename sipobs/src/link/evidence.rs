@@ -297,7 +297,7 @@ impl<'a> Search<'a> {
             return;
         }
         let age = ended_at(leg).map_or(0.0, |ended| seconds(ended, own.started));
-        if age <= self.known.config.after_end_seconds && fits(leg) {
+        if age <= self.known.config.after_end.as_secs_f64() && fits(leg) {
             self.tie(leg, evidence, None);
         }
     }

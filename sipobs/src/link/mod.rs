@@ -1,9 +1,9 @@
 //! Which call a second leg belongs to.
 //!
 //! A leg that begins while an answered call is up may be that call's second leg. Sometimes a header says so;
-//! where the platform copies none, host, number and time must do. [`evidence`] finds what ties the leg to calls as it
-//! begins, [`posterior`] weighs it together with what became of the legs, [`assign`] sees to it that no
-//! call gets two legs at once, and [`number_stats`], [`platform_stats`] and [`end_lag`] learn what is usual, since a
+//! where the platform copies none, host, number and time must do. `evidence` finds what ties the leg to calls as it
+//! begins, `posterior` weighs it together with what became of the legs, `assign` sees to it that no
+//! call gets two legs at once, and `number_stats`, `platform_stats` and `end_lag` learn what is usual, since a
 //! coincidence is worth only as much as it is rare.
 
 use std::collections::{BTreeSet, HashMap};
@@ -127,12 +127,11 @@ const MOST_PLATFORMS: usize = 256;
 impl Links {
     /// `gone`: for how long after a call's end a leg that belongs to it may go without a verdict.
     pub(crate) fn new(config: LinkConfig, gone: Duration) -> Self {
-        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Self {
             // The window in which ends are compared is the upper bound: see `end_lag::WINDOW`.
-            settle: seconds(config.settle_seconds.min(end_lag::WINDOW - 0.5)),
-            patience: seconds(config.patience_seconds),
-            after_end: seconds(config.after_end_seconds),
+            settle: config.settle.min(Duration::from_secs_f64(end_lag::WINDOW - 0.5)),
+            patience: config.patience,
+            after_end: config.after_end,
             gone,
             index: Index::default(),
             config,
@@ -324,8 +323,10 @@ impl Links {
     pub(crate) fn forget(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId) {
         self.release(legs, id);
         let Some(leg) = legs.get_mut(id) else { return };
-        let now = over(leg).map_or(leg.seen, |(over, _)| over);
+        let over = over(leg).map(|(over, _)| over);
         timers.cancel(Deadline::Leave(id), ended_at(leg).map(|ended| ended + self.after_end));
+        timers.cancel(Deadline::Learn(id), over.map(|over| self.learnt_at(over)));
+        let now = over.unwrap_or(leg.seen);
         let (mut places, second) = (leg.ties.places.take(), leg.ties.second.take());
         leg.ties.known = false;
         self.index.remove_all(legs, &mut places, now);
@@ -516,12 +517,17 @@ impl Links {
             Some(Decision::No | Decision::Ambiguous { .. } | Decision::NotYet { .. }) | None => None,
         };
         self.over.insert((host, now, id));
-        // After the verdict, which is due at the same moment and shall not rest on itself.
-        timers.set(Deadline::Learn(id), None, now + self.settle + Duration::from_millis(1));
+        timers.set(Deadline::Learn(id), None, self.learnt_at(now));
         if let Some(call) = linked.and_then(|call| legs.get_mut(call)) {
             let claims = call.rare_mut().claims.iter_mut().filter(|claim| claim.by == id);
             claims.for_each(|claim| claim.until = Some(now));
         }
+    }
+
+    /// When the end of a possible second leg that was over at `over` is learnt from: after the verdict, which is due a
+    /// moment earlier and shall not rest on itself.
+    fn learnt_at(&self, over: Timestamp) -> Timestamp {
+        over + self.settle + Duration::from_millis(1)
     }
 
     /// A leg that shows a platform's number without any call to it.

@@ -94,11 +94,13 @@ pub struct Config {
     /// UDP ports of VXLAN tunnels to look into: those of the live capture's configuration.
     #[serde(skip)]
     pub vxlan_ports: Vec<u16>,
-    /// How long a fragment waits for the others, in milliseconds.
-    pub fragment_timeout_ms: u64,
-    /// A UDP packet or fragment that equals one seen no longer ago than this, in milliseconds, is a copy
+    /// How long a fragment waits for the others.
+    #[serde(with = "crate::duration")]
+    pub fragment_timeout: Duration,
+    /// A UDP packet or fragment that equals one seen no longer ago than this is a copy
     /// of it seen at another tap. 0: never.
-    pub copy_window_ms: u64,
+    #[serde(with = "crate::duration")]
+    pub copy_window: Duration,
 }
 
 impl Default for Config {
@@ -106,8 +108,8 @@ impl Default for Config {
         Self {
             max_fragment_bytes: 8 << 20,
             vxlan_ports: vec![VXLAN_PORT, VXLAN_PORT_LINUX],
-            fragment_timeout_ms: 5_000,
-            copy_window_ms: 10,
+            fragment_timeout: Duration::from_secs(5),
+            copy_window: Duration::from_millis(10),
         }
     }
 }
@@ -179,11 +181,8 @@ impl Packets {
     /// An empty stage.
     pub fn new(config: Config) -> Self {
         Self {
-            fragments: Fragments::new(
-                config.max_fragment_bytes,
-                Duration::from_millis(config.fragment_timeout_ms),
-            ),
-            duplicates: Duplicates::new(Duration::from_millis(config.copy_window_ms)),
+            fragments: Fragments::new(config.max_fragment_bytes, config.fragment_timeout),
+            duplicates: Duplicates::new(config.copy_window),
             vxlan_ports: config.vxlan_ports,
             counters: Counters::default(),
         }

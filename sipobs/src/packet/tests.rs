@@ -484,7 +484,7 @@ fn copies_are_also_found_in_tunnels_and_fragments_and_can_be_kept() {
     }
     assert_eq!((tap.out.len(), tap.unused(Unused::OtherTap)), (1, 3));
 
-    let mut tap = Tap::with(LinkType::Raw, Config { copy_window_ms: 0, ..Config::default() });
+    let mut tap = Tap::with(LinkType::Raw, Config { copy_window: Duration::ZERO, ..Config::default() });
     tap.push(0, &inner);
     tap.push(0, &inner);
     assert_eq!(tap.out.len(), 2);

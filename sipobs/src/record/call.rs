@@ -38,7 +38,7 @@ pub struct Call {
     pub parties: Parties,
 }
 
-/// The REFER-absent BYE, in levels. Only a fact; alerts are [`Alert`]s.
+/// The REFER-absent BYE, in levels. Only a fact; alerts are [`super::Alert`]s.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "refer_absent", rename_all = "snake_case")]
 pub enum ReferAbsent {

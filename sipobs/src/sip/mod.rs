@@ -20,6 +20,7 @@ mod sipfrag;
 pub(crate) mod start_line;
 mod status;
 mod text;
+#[cfg(feature = "typed")]
 mod typed;
 mod uri;
 mod via;
@@ -37,6 +38,7 @@ pub use sipfrag::{Sipfrag, SipfragError};
 pub use status::standard_phrase;
 pub use text::{Params, line, lossy, percent_decode, unescape};
 pub(crate) use text::{brief, is_invisible};
+#[cfg(feature = "typed")]
 pub use typed::typed;
 pub use uri::{Number, Scheme, Uri};
 pub use via::Via;

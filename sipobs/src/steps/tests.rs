@@ -8,7 +8,7 @@ use super::steps_of;
 use crate::capture::file::Reader;
 use crate::frame::{Direction, Frame, LinkType};
 use crate::packet::{self, Packet, Packets, Transport};
-use crate::sip::{Message, Name, NameAddr, Params, Sipfrag, Uri, Via, sdp, typed};
+use crate::sip::{Message, Name, NameAddr, Params, Sipfrag, Uri, Via, sdp};
 use crate::stream::{self, Streams};
 use crate::timestamp::Timestamp;
 
@@ -35,7 +35,9 @@ fn read_all(bytes: &[u8]) -> usize {
     let _ = (message.bottom_via(), message.reasons().count(), message.warnings().count());
     let _ =
         (message.content_length(), message.body_of("application/sdp"), message.body_of("message/sipfrag"));
-    let _ = (sdp::Session::of(&message), Sipfrag::of(&message).is_ok(), typed(&message).is_some());
+    let _ = (sdp::Session::of(&message), Sipfrag::of(&message).is_ok());
+    #[cfg(feature = "typed")]
+    let _ = crate::sip::typed(&message);
     for name in [Name::Via, Name::Contact, Name::Route, Name::Require] {
         let _ = message.values(name).count();
     }
@@ -123,7 +125,10 @@ fn fragments() {
     ];
     for (what, order) in orders {
         linear(what, 20, |n| {
-            let mut packets = Packets::new(packet::Config { copy_window_ms: 0, ..packet::Config::default() });
+            let mut packets = Packets::new(packet::Config {
+                copy_window: std::time::Duration::ZERO,
+                ..packet::Config::default()
+            });
             let mut bytes = 0;
             for (number, at) in order(n).into_iter().enumerate() {
                 let piece = fragment(7, at, at + 1 < n, &[b'x'; 8]);

@@ -197,7 +197,7 @@ impl Half {
             piece.counts = true;
             cx.counters.held += 1;
         }
-        self.deadline.get_or_insert(segment.time + cx.config.gap_timeout());
+        self.deadline.get_or_insert(segment.time + cx.config.gap_timeout);
         self.drain(segment.time, cx)?;
         while self.held_cost > cx.config.max_stream_bytes {
             self.gap(segment.time, cx)?;
@@ -302,7 +302,7 @@ impl Half {
             }
         }
         if moved {
-            self.deadline = (!self.held.is_empty()).then(|| now + cx.config.gap_timeout());
+            self.deadline = (!self.held.is_empty()).then(|| now + cx.config.gap_timeout);
         }
         Ok(())
     }

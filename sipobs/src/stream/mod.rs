@@ -75,12 +75,15 @@ pub struct Config {
     pub max_stream_bytes: usize,
     /// The largest SIP message, headers and body, on a stream.
     pub max_message_bytes: usize,
-    /// How long bytes wait for those before them, in milliseconds.
-    pub gap_timeout_ms: u64,
-    /// How long a SIP connection may be quiet before it is forgotten, in seconds.
-    pub idle_timeout_s: u64,
-    /// The same for a connection that has not said anything yet, in seconds.
-    pub handshake_timeout_s: u64,
+    /// How long bytes wait for those before them.
+    #[serde(with = "crate::duration")]
+    pub gap_timeout: Duration,
+    /// How long a SIP connection may be quiet before it is forgotten.
+    #[serde(with = "crate::duration")]
+    pub idle_timeout: Duration,
+    /// The same for a connection that has not said anything yet.
+    #[serde(with = "crate::duration")]
+    pub handshake_timeout: Duration,
 }
 
 impl Default for Config {
@@ -90,16 +93,10 @@ impl Default for Config {
             max_bytes: 24 << 20,
             max_stream_bytes: 256 << 10,
             max_message_bytes: 128 << 10,
-            gap_timeout_ms: 3_000,
-            idle_timeout_s: 900,
-            handshake_timeout_s: 60,
+            gap_timeout: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(900),
+            handshake_timeout: Duration::from_secs(60),
         }
-    }
-}
-
-impl Config {
-    fn gap_timeout(&self) -> Duration {
-        Duration::from_millis(self.gap_timeout_ms)
     }
 }
 

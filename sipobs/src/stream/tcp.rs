@@ -354,9 +354,9 @@ impl Connection {
         if self.closed {
             LINGER
         } else if self.proven() {
-            Duration::from_secs(config.idle_timeout_s)
+            config.idle_timeout
         } else {
-            Duration::from_secs(config.handshake_timeout_s)
+            config.handshake_timeout
         }
     }
 

@@ -14,12 +14,15 @@ use crate::timestamp::Timestamp;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AbsentConfig {
-    /// Answered calls shorter than this, in seconds, say nothing.
-    pub min_call_s: u64,
-    /// A second leg counts from this many seconds before the BYE …
-    pub before_bye_s: u64,
-    /// … to this many after it.
-    pub after_bye_s: u64,
+    /// Answered calls shorter than this say nothing.
+    #[serde(with = "crate::duration")]
+    pub min_call: Duration,
+    /// A second leg counts from so long before the BYE …
+    #[serde(with = "crate::duration")]
+    pub before_bye: Duration,
+    /// … to so long after it.
+    #[serde(with = "crate::duration")]
+    pub after_bye: Duration,
     /// A call whose signals sum to this is suspected.
     pub suspected_at: f64,
     /// REFERs per call from which a trunk counts as one that transfers by REFER.
@@ -51,9 +54,9 @@ pub struct Weights {
 impl Default for AbsentConfig {
     fn default() -> Self {
         Self {
-            min_call_s: 10,
-            before_bye_s: 120,
-            after_bye_s: 5,
+            min_call: Duration::from_secs(10),
+            before_bye: Duration::from_secs(120),
+            after_bye: Duration::from_secs(5),
             suspected_at: 3.0,
             refer_ratio: 0.1,
             weights: Weights::default(),
@@ -133,8 +136,8 @@ impl Absent {
         if call.transferred {
             return ReferAbsent::No;
         }
-        let from = bye - Duration::from_secs(self.config.before_bye_s);
-        let until = bye + Duration::from_secs(self.config.after_bye_s);
+        let from = bye - self.config.before_bye;
+        let until = bye + self.config.after_bye;
         let second_legs = || call.second_legs.iter().filter(move |leg| (from..=until).contains(&leg.started));
         let has_second_leg = second_legs().next().is_some();
 
@@ -149,7 +152,7 @@ impl Absent {
             return ReferAbsent::No;
         }
         // A failed second leg shows that a transfer was wanted, however short the call.
-        if !failed && bye.since(answered) < Duration::from_secs(self.config.min_call_s) {
+        if !failed && bye.since(answered) < self.config.min_call {
             return ReferAbsent::No;
         }
         let signals = self.signals(call, failed);

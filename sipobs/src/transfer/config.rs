@@ -33,42 +33,42 @@ pub struct Config {
     pub diagnosis: Option<String>,
 }
 
-/// The clocks of the state machines, in seconds (fractions allowed). Those marked \[H\] are heuristics, no RFC's.
+/// The clocks of the state machines. Those marked \[H\] are heuristics, no RFC's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timers {
     /// A request without any answer is lost after this: 64·T1 (RFC 3261 §17.1.1.2, §17.1.2.2).
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub transaction: Duration,
     /// How long a late NOTIFY or a target leg may follow the BYE. \[H\]
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub after_bye: Duration,
     /// How long an accepted REFER may stay without any news and without a BYE. \[H\]
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub notify: Duration,
     /// How long after a REFER, a redirect or an optimistic 200 the target leg may begin. \[H\]
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub target: Duration,
     /// How long a verdict from a final answer waits for what goes with it: a retry, the ACK, a NOTIFY. \[H\]
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub grace: Duration,
     /// Both legs up for this long: bridged. \[H\]
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub bridged: Duration,
     /// A CANCEL this close to the call's BYE: the caller gave up. \[H\]
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub abandoned: Duration,
     /// A 200 sipfrag this soon after the 2xx, with no 1xx before it, was perhaps sent before dialling. \[H\]
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub optimistic: Duration,
     /// How long an INVITE may ring: proxies give up after 3 minutes (timer C, RFC 3261 §16.6).
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub ringing: Duration,
     /// How long ended calls are remembered, for legs that belong to them.
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub ended: Duration,
     /// How long a call may last without a message.
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::duration")]
     pub idle: Duration,
 }
 
@@ -124,37 +124,18 @@ impl Config {
     }
 }
 
-/// Durations as a number of seconds.
-mod seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(value.as_secs_f64())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let value = f64::deserialize(deserializer)?;
-        Duration::try_from_secs_f64(value)
-            .ok()
-            .filter(|value| *value <= Duration::from_secs(7 * 86_400))
-            .ok_or_else(|| D::Error::custom("seconds from 0 to 604800 wanted"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn seconds_are_checked() {
-        let timers: Timers = toml::from_str("after_bye = 40\noptimistic = 0.25").unwrap();
+    fn timers_are_checked() {
+        let timers: Timers = toml::from_str("after_bye = \"40s\"\noptimistic = \"250ms\"").unwrap();
         assert_eq!((timers.after_bye.as_secs(), timers.optimistic.as_millis()), (40, 250));
         assert_eq!(timers.notify, Timers::default().notify);
-        assert!(toml::from_str::<Timers>("notify = -1").is_err());
-        assert!(toml::from_str::<Timers>("notify = 1e300").is_err());
-        assert!(toml::from_str::<Timers>("notifies = 1").is_err());
+        assert!(toml::from_str::<Timers>("notify = 1").is_err());
+        assert!(toml::from_str::<Timers>("notify = \"1e300s\"").is_err());
+        assert!(toml::from_str::<Timers>("notifies = \"1s\"").is_err());
         let text = toml::to_string(&Config::default()).unwrap();
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
     }

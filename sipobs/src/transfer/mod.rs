@@ -1,7 +1,7 @@
 //! Dialog events → transfer attempts, judged.
 //!
-//! [`dispatch`] brings every event to the attempts it concerns; each [`method`] has a folder of its own; [`settle`] gives
-//! verdicts, and [`call_record`] the records of ended calls. What they all work on is the [`stage`].
+//! `dispatch` brings every event to the attempts it concerns; each `method` has a folder of its own; `settle` gives
+//! verdicts, and `call_record` the records of ended calls. What they all work on is the `stage`.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -94,8 +94,7 @@ fn a_ring_that_fills_wakes_its_reader() {
     const LONG: Duration = Duration::from_secs(120);
     for ring in BOTH {
         alone(&[], || {
-            let linger_ms = u32::try_from(LONG.as_millis()).unwrap();
-            let mut live = Live::open(&Config { linger_ms, ..on_loopback(ring) }).unwrap();
+            let mut live = Live::open(&Config { linger: LONG, ..on_loopback(ring) }).unwrap();
             let (done, ended) = mpsc::channel();
             thread::scope(|scope| {
                 scope.spawn(move || {

@@ -139,7 +139,7 @@ pub(super) fn config_map(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("config-map")?;
     let folder = Open::new("config-map")?;
     let map = ConfigMap { folder: folder.0.clone(), version: Cell::new(0) };
-    let every = "[reload]\nevery_s = 1\n";
+    let every = "[reload]\nevery = \"1s\"\n";
     map.fill(&format!("[capture]\ninterfaces = [\"agent0\"]\n{every}"))?;
     symlink("..data/sipobs.toml", map.path())?;
     let mut subject = ground.plan(&lab).arguments(&["-c", &map.path().display().to_string()]).start()?;
@@ -152,14 +152,14 @@ pub(super) fn config_map(ground: &Ground) -> Result<Seen> {
     subject.wait_said("configuration reloaded: capture.ports changed\n")?;
     Elsewhere::new(&lab)?.send("elsewhere")?;
     subject.wait_count("sipobs_messages_total", &[], 1)?;
-    map.fill("[capture]\ninterfaces = [\"agent0\"]\n[reload]\nevery_s = 0\n")?;
-    subject.wait_said("configuration reloaded: capture.ports, reload.every_s changed\n")?;
+    map.fill("[capture]\ninterfaces = [\"agent0\"]\n[reload]\nevery = \"0s\"\n")?;
+    subject.wait_said("configuration reloaded: capture.ports, reload.every changed\n")?;
     map.fill("[capture]\ninterfaces = [\"lo\"]\n")?;
     pause(Duration::from_secs(4))?;
     let reloads = subject.said()?.matches("configuration reloaded").count();
     ensure!(reloads == 2, "{reloads} reloads, one of them after that was switched off");
     subject.signal(Signal::HUP)?;
-    subject.wait_said("configuration reloaded: capture.interfaces, reload.every_s changed\n")?;
+    subject.wait_said("configuration reloaded: capture.interfaces, reload.every changed\n")?;
     subject.stop(0, END)?;
     Ok(Seen::Passed("taken up without a signal, until that is switched off".into()))
 }

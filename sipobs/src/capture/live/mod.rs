@@ -207,7 +207,7 @@ impl Live {
         let start = now();
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            let wait = left.min(self.config.linger());
+            let wait = left.min(self.config.linger);
             if let Err(error) = self.rings.wait(wait) {
                 self.tolerate(&Error::Wait(error));
                 // The rings are read all the same.
@@ -240,7 +240,7 @@ impl Live {
     }
 
     /// Goes by `config` from now on, as far as that goes while programs run: interfaces, exclude, ports,
-    /// `vxlan_ports`, `drop_methods`, `linger_ms`. What stays attached is not touched, and no frame of it missed.
+    /// `vxlan_ports`, `drop_methods`, `linger`. What stays attached is not touched, and no frame of it missed.
     ///
     /// # Errors
     ///

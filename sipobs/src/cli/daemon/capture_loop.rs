@@ -26,7 +26,7 @@ use crate::cli::spans::Spans;
 const POLL: Duration = Duration::from_millis(50);
 
 /// The longest that sinks may take to write what waits, while capture goes on. Spans have a bound of their own
-/// (`otlp.flush_ms`).
+/// (`otlp.flush`).
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// Once nothing is captured any more, the longest wait for a sign of life from the collector: whoever comes next, in a
@@ -78,7 +78,7 @@ impl CaptureLoop {
         // Where capture fails no successor waits, and nothing has been handed over yet.
         let (failure, silence) = match over {
             Ok(silence) => (None, silence),
-            Err(error) => (Some(error), Duration::from_millis(self.config.otlp.flush_ms)),
+            Err(error) => (Some(error), self.config.otlp.flush),
         };
         let failure = self.finish(&mut seen).err().or(failure);
         let last = outputs(&mut self.engine, &self.metrics).collect();
@@ -105,7 +105,7 @@ impl CaptureLoop {
     fn hand_over(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Duration, Error> {
         service(&[NotifyState::Stopping]);
         let start = now();
-        let flush = Duration::from_millis(self.config.otlp.flush_ms);
+        let flush = self.config.otlp.flush;
         let goal = self.spans.as_mut().map_or(0, |spans| {
             spans.hurry();
             let (waiting, before) = spans.waiting();

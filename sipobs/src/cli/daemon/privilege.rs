@@ -19,13 +19,15 @@ use crate::cli::note;
 const KEPT: [Capability; 4] =
     [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_IPC_LOCK];
 
-/// What every thread reads of the system: which CPUs there are, the kernel's types, and its settings. The kernel
-/// forgets rules about /proc with the entries that it caches of it: after the start nothing there counts as readable.
-const SYSTEM: [&str; 5] = [
+/// What every thread reads of the system: which CPUs there are, the kernel's types, its settings, and how much memory
+/// this process has pinned. The kernel forgets rules about /proc with the entries that it caches of it: after the start
+/// nothing there counts as readable.
+const SYSTEM: [&str; 6] = [
     "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/possible",
     "/sys/devices/system/cpu/present",
     "/sys/kernel/btf/vmlinux",
+    "/proc/self/status",
     "/proc/sys/kernel",
 ];
 

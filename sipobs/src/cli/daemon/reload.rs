@@ -114,8 +114,7 @@ impl Reloader {
 }
 
 fn interval(config: &Config) -> Option<Duration> {
-    let seconds = config.reload.every_s;
-    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    Some(config.reload.every).filter(|every| !every.is_zero())
 }
 
 /// The files of the configuration, by what they held when it was last read.

@@ -123,7 +123,7 @@ impl Kept {
                 let _ = ended.send(write_all(&name, write, &states, &counted));
             })
             .context("cannot start to keep state")?;
-        let every = Duration::from_secs(u64::from(config.every_s.max(1)));
+        let every = config.every.max(Duration::from_secs(1));
         Ok(Self { every, written: now(), queue, failures, path, over })
     }
 }
@@ -240,7 +240,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn config(path: &Path) -> StateConfig {
-        StateConfig { path: Some(path.to_owned()), every_s: 3600 }
+        StateConfig { path: Some(path.to_owned()), every: Duration::from_secs(3600) }
     }
 
     fn state() -> RatioState {

@@ -39,7 +39,7 @@ impl Client {
         // reqwest is built without a choice of its own; if another part of the program has chosen, well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = Tls::read(config)?;
-        let timeout = Duration::from_millis(config.timeout_ms);
+        let timeout = config.timeout;
         let (mut exporter, status) = match config.protocol {
             Protocol::Grpc => (grpc(config, url, timeout, &tls)?, None),
             Protocol::HttpProtobuf => {

@@ -104,9 +104,9 @@ impl Otlp {
             end,
             task,
             runtime: runtime.clone(),
-            flush: Duration::from_millis(config.flush_ms),
+            flush: config.flush,
             when_full,
-            silence: Duration::from_millis(config.flush_ms),
+            silence: config.flush,
         })
     }
 

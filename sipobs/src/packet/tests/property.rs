@@ -17,7 +17,7 @@ proptest! {
             order.extend((0..=*copies).map(|copy| (place.rotate_left(7 * u32::from(copy)), n)));
         }
         order.sort_unstable();
-        let mut tap = Tap::with(LinkType::Raw, Config { copy_window_ms: 0, ..Config::default() });
+        let mut tap = Tap::with(LinkType::Raw, Config { copy_window: Duration::ZERO, ..Config::default() });
         let mut whole_at = None;
         let mut seen = vec![false; pieces.len()];
         for (at, (_, n)) in order.iter().enumerate() {
@@ -41,7 +41,7 @@ proptest! {
     ) {
         let payload: Vec<u8> = [SIP, &vec![b'x'; units * 8 - 8 - SIP.len()]].concat();
         let datagram = udp(5060, 5061, &payload);
-        let mut tap = Tap::with(LinkType::Raw, Config { copy_window_ms: 0, ..Config::default() });
+        let mut tap = Tap::with(LinkType::Raw, Config { copy_window: Duration::ZERO, ..Config::default() });
         let mut oracle = Oracle::default();
         for (from, len, even) in drawn {
             // Mostly at multiples of ten, so that some fit together.

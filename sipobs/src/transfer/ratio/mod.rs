@@ -30,14 +30,16 @@ use baseline::{Baseline, Days};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RatioConfig {
-    /// Days that the baseline looks back, 1 to 31.
-    pub window_days: u32,
+    /// How far the baseline looks back: whole days, 1 to 31.
+    #[serde(with = "crate::duration")]
+    pub window: Duration,
     /// Calls that it needs.
     pub min_dialogs: u64,
     /// Calls with a REFER that it needs.
     pub min_refers: u64,
-    /// Answered calls without a REFER count from this many seconds on.
-    pub min_call_s: u64,
+    /// Answered calls without a REFER count if they lasted this long.
+    #[serde(with = "crate::duration")]
+    pub min_call: Duration,
     /// A run without a REFER alerts when the baseline makes it less likely than this.
     pub chance: f64,
     /// Answered calls without any transfer after which a trunk declared `expect = "refer"` that has no
@@ -48,15 +50,23 @@ pub struct RatioConfig {
 impl Default for RatioConfig {
     fn default() -> Self {
         Self {
-            window_days: 7,
+            window: Duration::from_secs(7 * DAY_S),
             min_dialogs: 200,
             min_refers: 20,
-            min_call_s: 10,
+            min_call: Duration::from_secs(10),
             chance: 0.001,
             expected_within: 66,
         }
     }
 }
+
+impl RatioConfig {
+    fn days(&self) -> u32 {
+        u32::try_from(self.window.as_secs() / DAY_S).unwrap_or(u32::MAX)
+    }
+}
+
+const DAY_S: u64 = 86_400;
 
 /// REFERs that must come, none of them after another such run, before a trunk counts as mended.
 const MENDED_AFTER: u64 = 5;
@@ -182,7 +192,7 @@ impl Ratio {
 
     /// Takes an answered call that ended at `now`; gives the alerts it raises, none mostly.
     pub fn call_ended(&mut self, now: Timestamp, call: &RatioCall<'_>) -> Vec<Alert> {
-        if !call.refer && call.talked < Duration::from_secs(self.config.min_call_s) {
+        if !call.refer && call.talked < self.config.min_call {
             return Vec::new();
         }
         if !self.trunks.contains_key(call.trunk) {
@@ -225,7 +235,7 @@ impl Trunk {
         self.run.since = self.run.since.min(today);
         if let Some(incident) = &mut self.incident {
             incident.since = incident.since.min(today);
-            if incident.ratio && today.saturating_sub(incident.since) > i64::from(config.window_days) {
+            if incident.ratio && today.saturating_sub(incident.since) > i64::from(config.days()) {
                 // What was usual before is history: learn anew. What has been told stays told.
                 incident.ratio = false;
                 incident.vanished = true;
@@ -249,7 +259,7 @@ impl Trunk {
             incident.refers_straight = incident.refers_straight.saturating_add(1);
             if incident.refers >= MENDED_AFTER {
                 if incident.ratio {
-                    self.days.add_alerted(incident.since, incident.longest, config.window_days);
+                    self.days.add_alerted(incident.since, incident.longest, config.days());
                 }
                 (incident.ratio, incident.vanished) = (false, false);
             }
@@ -261,7 +271,7 @@ impl Trunk {
             }
         }
         if learn {
-            self.days.add(today, run, config.window_days);
+            self.days.add(today, run, config.days());
         }
     }
 
@@ -318,7 +328,7 @@ impl Trunk {
     /// The days before the current run began, if they make a baseline.
     fn baseline(&self, config: &RatioConfig) -> Option<Baseline> {
         let until = if self.run.calls == 0 { i64::MAX } else { self.run.since };
-        let baseline = self.days.before(until, config.window_days);
+        let baseline = self.days.before(until, config.days());
         (baseline.dialogs >= config.min_dialogs.max(1) && baseline.refers >= config.min_refers.max(1))
             .then_some(baseline)
     }
