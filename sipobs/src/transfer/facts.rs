@@ -26,7 +26,7 @@ const TELLING: [Name; 8] = [
     Name::UserAgent,
 ];
 /// The same, of providers that few see.
-const TELLING_OTHERS: [&str; 1] = ["X-ZT-Hangup-Code"];
+const TELLING_OTHERS: [&str; 2] = ["X-ZT-Hangup-Code", "X-Reason"];
 /// Targets of one REFER to several that are named.
 const TARGETS: usize = 8;
 
@@ -42,6 +42,8 @@ pub(super) struct Target {
     pub(super) user: Option<String>,
     /// Call-ID of the dialog that its Replaces names (RFC 3891): the consultation.
     pub(super) replaces: Option<Box<[u8]>>,
+    /// It has a Replaces that names no dialog: without tags, it can't.
+    pub(super) replaces_nothing: bool,
 }
 
 /// A final answer.
@@ -60,11 +62,13 @@ impl Target {
             return Self { uri: Some(uris), ..Self::default() };
         }
         let replaces = Uri::parse(refer_to.uri).and_then(|uri| uri.header("Replaces"));
+        let named = replaces.as_deref().and_then(Replaces::parse).map(|named| named.call_id.into());
         let bare = refer_to.uri.split(|byte| *byte == b'?').next().unwrap_or_default();
         Self {
             uri: Some(cut(bare)),
             user: user(refer_to.uri),
-            replaces: replaces.and_then(|value| Replaces::parse(&value).map(|named| named.call_id.into())),
+            replaces_nothing: replaces.is_some() && named.is_none(),
+            replaces: named,
         }
     }
 

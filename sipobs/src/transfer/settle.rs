@@ -79,7 +79,7 @@ impl Transfers {
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = self.record(known, &verdict, now);
         (record.quality, record.visibility) = (quality, visibility);
-        let found = self.diagnose(known, &verdict, &record);
+        let found = self.diagnose(known, &verdict, &record, now);
         (record.diagnosis, record.fault) = (found.diagnosis, found.fault);
         let suppressed = method.is_suppressed(known, now);
         let second_leg = (method.is_second_leg() && !suppressed)
@@ -139,7 +139,7 @@ impl Transfers {
         }
     }
 
-    fn diagnose(&self, known: Known<'_>, verdict: &Verdict, record: &Attempt) -> Found {
+    fn diagnose(&self, known: Known<'_>, verdict: &Verdict, record: &Attempt, now: Timestamp) -> Found {
         let attempt = known.attempt;
         let method = attempt.machine.as_method();
         let (call, target) = (known.call(), known.target_leg());
@@ -176,6 +176,7 @@ impl Transfers {
             target: attempt.target.uri.as_deref(),
             replaces: replaces_fit(known),
             target_seen: target.is_some(),
+            tried_before: target.is_some_and(|leg| was_tried_before(known, leg)),
             before_answer: call.is_some_and(|call| began_before_answer(attempt, call)),
             call_unacknowledged: call.is_some_and(is_unacknowledged),
             ringing_ms: record.ringing_ms,
@@ -195,13 +196,20 @@ impl Transfers {
             ..Facts::new(attempt.method, record.outcome)
         };
         method.tell(known, &mut facts);
+        let told = attempt.refer().and_then(|refer| refer.result.as_ref());
+        facts.bye_after_notify_ms =
+            facts.bye_after_notify_ms.or_else(|| told.map(|result| now.millis_since(result.time)));
         self.rules.diagnoses.of(&facts)
     }
 }
 
 /// How the Replaces that it names fits the calls that were seen.
 fn replaces_fit(known: Known<'_>) -> Option<ReplacesFit> {
-    let named = known.attempt.target.replaces.as_deref()?;
+    let target = &known.attempt.target;
+    if target.replaces_nothing {
+        return Some(ReplacesFit::NoTags);
+    }
+    let named = target.replaces.as_deref()?;
     let own = known.attempt.homes().filter_map(|leg| known.stage.legs.get(leg));
     Some(if own.into_iter().any(|leg| leg.call_id() == named) {
         ReplacesFit::OwnDialog
@@ -210,6 +218,15 @@ fn replaces_fit(known: Known<'_>) -> Option<ReplacesFit> {
     } else {
         ReplacesFit::Unmatched
     })
+}
+
+/// Whether an INVITE under the same Call-ID had failed before this leg began.
+fn was_tried_before(known: Known<'_>, leg: &Leg) -> bool {
+    let failed = |earlier: &Leg| {
+        let answer = earlier.invite.as_ref().and_then(Invite::answer);
+        answer.is_some_and(|answer| answer.status >= 300 && answer.time <= leg.started)
+    };
+    known.stage.legs.under(leg.call_id()).any(|earlier| earlier.id != leg.id && failed(earlier))
 }
 
 fn began_before_answer(attempt: &PendingAttempt, call: &Leg) -> bool {

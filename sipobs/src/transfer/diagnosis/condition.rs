@@ -49,6 +49,7 @@ pub(super) static CONDITIONS: &[Condition] = &[
     Condition { name: "cancel_ms", about: "from the first INVITE to the caller's own CANCEL", asks: Millis(|f| f.cancel_ms) },
     Condition { name: "cancel_every", about: "that is a round time", asks: Every(|f| f.cancel_ms) },
     Condition { name: "cancel_reason", about: "a Reason of that CANCEL", asks: Reason(|f| f.cancel_reasons.iter().map(String::as_str).collect()) },
+    Condition { name: "tried_before", about: "its Call-ID had been used for an INVITE that failed", asks: Flag(|f| f.tried_before) },
     Condition { name: "answered_ms", about: "how long the target's leg was up, from its answer to its BYE", asks: Millis(|f| f.answered_ms) },
     Condition { name: "answered_every", about: "that is a round time", asks: Every(|f| f.answered_ms) },
     Condition { name: "target_bye", about: "who ended it: caller is our side, callee the target", asks: Word(Side::words, |f| f.target_bye.map(Side::as_str).into_iter().collect()) },
@@ -68,7 +69,7 @@ pub(super) static CONDITIONS: &[Condition] = &[
     Condition { name: "ended", about: "the call was ended by a BYE", asks: Flag(|f| f.bye.is_some()) },
     Condition { name: "bye", about: "who sent that", asks: Word(ByeFrom::words, |f| f.bye.map(ByeFrom::as_str).into_iter().collect()) },
     Condition { name: "bye_reason", about: "a Reason of that BYE", asks: Reason(|f| f.bye_reasons.iter().map(String::as_str).collect()) },
-    Condition { name: "bye_after_notify_ms", about: "from the NOTIFY that told the outcome to that BYE", asks: Millis(|f| f.bye_after_notify_ms) },
+    Condition { name: "bye_after_notify_ms", about: "from the NOTIFY that told the outcome to that BYE, or until the verdict where none came", asks: Millis(|f| f.bye_after_notify_ms) },
     // Whose ways they are.
     Condition { name: "switched_from", about: "the trunk's usual method, where this one differs", asks: Word(Method::words, |f| f.switched_from.map(Method::as_str).into_iter().collect()) },
     Condition { name: "dialect", about: "products that the messages show", asks: Word(Dialect::words, |f| f.dialects.iter().map(|dialect| dialect.as_str()).collect()) },
@@ -124,7 +125,7 @@ struct Wants {
 /// What is wanted, as written in the table.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-enum Wanted {
+pub(super) enum Wanted {
     Words(Vec<String>),
     Patterns(Vec<String>),
     Statuses(Vec<StatusRange>),
@@ -139,7 +140,7 @@ enum Wanted {
 /// `486` or `"500-599"`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(try_from = "StatusText", into = "String")]
-struct StatusRange {
+pub(super) struct StatusRange {
     from: u16,
     to: u16,
 }
@@ -153,7 +154,7 @@ enum StatusText {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct HeaderWanted {
+pub(super) struct HeaderWanted {
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<Vec<u32>>,
@@ -163,7 +164,7 @@ struct HeaderWanted {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct ReasonWanted {
+pub(super) struct ReasonWanted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     protocol: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +176,7 @@ struct ReasonWanted {
 /// At least `min`, less than `max`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(try_from = "RangeText")]
-struct Range {
+pub(super) struct Range {
     #[serde(skip_serializing_if = "Option::is_none")]
     min: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +193,7 @@ struct RangeText {
 /// A multiple of `ms`, give or take `within`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(try_from = "RoundTimeText")]
-struct RoundTime {
+pub(super) struct RoundTime {
     ms: i64,
     within: i64,
 }
@@ -457,7 +458,7 @@ mod tests {
         for (text, written) in [
             ("status = [486, \"500-599\"]", "[\"486\", \"500-599\"]"),
             ("answer_ms = { max = 1000 }", "{ max = 1000 }"),
-            ("reason = { protocol = \"SIP\", cause = [200] }", "{ protocol = \"SIP\", cause = [200] }"),
+            ("reason = { protocol = \"SIP\", cause = [200] }", "{ cause = [200], protocol = \"SIP\" }"),
             ("heard = false", "false"),
         ] {
             let when: When = toml::from_str(text).unwrap();

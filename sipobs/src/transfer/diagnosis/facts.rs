@@ -47,7 +47,7 @@ pub struct Facts<'a> {
     pub answered_ms: Option<i64>,
     /// Who ended it.
     pub target_bye: Option<Side>,
-    /// From the NOTIFY that told the outcome to the call's BYE.
+    /// From the NOTIFY that told the outcome to the call's BYE, or until now.
     pub bye_after_notify_ms: Option<i64>,
     /// The highest status that a NOTIFY of the attempt was answered with.
     pub notify_answer: Option<u16>,
@@ -67,6 +67,8 @@ pub struct Facts<'a> {
     pub call_unacknowledged: bool,
     /// The leg to the target was seen.
     pub target_seen: bool,
+    /// Its Call-ID had been used for an INVITE that failed.
+    pub tried_before: bool,
     /// The REFER got a 2xx.
     pub accepted: bool,
     /// The last sipfrag's status.
@@ -118,6 +120,7 @@ impl<'a> Facts<'a> {
             before_answer: false,
             call_unacknowledged: false,
             target_seen: false,
+            tried_before: false,
             accepted: false,
             sipfrag: None,
             no_subscription: false,

@@ -62,7 +62,7 @@ impl Diagnoses {
         found.retain(|candidate| codes.insert(candidate.row.code.as_str()));
         found.truncate(MAX_CANDIDATES);
         let cause = found.iter().find(|candidate| !candidate.row.aside);
-        let fault = cause.map_or_else(|| without_cause(facts.outcome), |candidate| candidate.row.fault);
+        let fault = cause.map_or_else(|| without_cause(facts.outcome), |candidate| candidate.row.fault());
         Found { diagnosis: found.into_iter().map(|candidate| candidate.say(facts)).collect(), fault }
     }
 
@@ -94,7 +94,7 @@ impl Checked {
             cause: row.cause.clone(),
             check: row.check.clone(),
             because: because.fill(facts),
-            fault: row.fault,
+            fault: row.fault(),
             source: row.source.clone(),
             heuristic: row.heuristic,
         }

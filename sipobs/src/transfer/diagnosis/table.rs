@@ -23,8 +23,8 @@ pub(super) struct Row {
     pub(super) aside: bool,
     #[serde(default)]
     pub(super) heuristic: bool,
-    #[serde(default = "unknown")]
-    pub(super) fault: Fault,
+    #[serde(default)]
+    pub(super) fault: Option<Fault>,
     #[serde(default)]
     pub(super) source: Option<String>,
     pub(super) when: When,
@@ -71,6 +71,11 @@ pub(super) fn read(text: &str, embedded: bool) -> Result<Vec<Checked>, Diagnosis
 }
 
 impl Row {
+    /// Whose fault it is; a user's row need not say.
+    pub(super) fn fault(&self) -> Fault {
+        self.fault.unwrap_or(Fault::Unknown)
+    }
+
     /// What is wrong with the row, if anything: the field, and the problem.
     fn problem(&self, embedded: bool) -> Option<(&'static str, &'static str)> {
         if !is_code(&self.code) {
@@ -81,6 +86,9 @@ impl Row {
         }
         if embedded && self.source.is_none() {
             return Some(("source", "must be there"));
+        }
+        if embedded && self.fault.is_none() {
+            return Some(("fault", "must be there"));
         }
         let source = self.source.as_deref().unwrap_or("-");
         for (field, text) in
@@ -98,8 +106,4 @@ impl Row {
 fn is_code(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-}
-
-const fn unknown() -> Fault {
-    Fault::Unknown
 }
