@@ -35,7 +35,7 @@ fn every_row_is_led_to() {
     let mut told = Vec::new();
     for case in cases(&ladders) {
         let causes = transfers.get(case.name).into_iter().flatten().flat_map(causes);
-        told.extend(causes.filter(|cause| cause["code"] == case.code).map(|cause| words(cause)));
+        told.extend(causes.filter(|cause| cause["code"] == case.code).map(words));
     }
     let rows: toml::Table = include_str!("../src/transfer/diagnosis/diagnosis.toml").parse().unwrap();
     let rows = rows["row"].as_array().unwrap();

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::record::{
-    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, Method, Notice,
-    Outcome, Output, Parties, Quality, ReferAbsent, Seen, Side, Visibility,
+    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, Method,
+    Notice, Outcome, Output, Parties, Quality, ReferAbsent, Seen, Side, Visibility,
 };
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;

@@ -17,7 +17,8 @@ pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality
 pub use call::{Call, ReferAbsent, Signal};
 pub use parties::Parties;
 pub use vocabulary::{
-    AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, Method, Outcome, ReplacesFit, Seen, Side,
+    AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, Method, Outcome, ReplacesFit,
+    Seen, Side,
 };
 
 /// Anything the engine tells the outside.

@@ -51,7 +51,19 @@ macro_rules! words {
 }
 
 words!(
-    Method, Kind, Outcome, Evidence, Fault, Side, Seen, AlertKind, Dialect, Answered, AnsweredBy, ByeFrom, ReplacesFit,
+    Method,
+    Kind,
+    Outcome,
+    Evidence,
+    Fault,
+    Side,
+    Seen,
+    AlertKind,
+    Dialect,
+    Answered,
+    AnsweredBy,
+    ByeFrom,
+    ReplacesFit,
 );
 
 /// How a transfer was tried.

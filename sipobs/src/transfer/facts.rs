@@ -144,9 +144,9 @@ pub(super) fn trunk(trunks: &Trunks, wire: &WireMessage<'_>, message: &Message<'
 
 /// Headers that say why, of the message with the deciding status. Never credentials.
 pub(super) fn telling(message: &Message<'_>) -> Headers {
-    let known = TELLING.into_iter().flat_map(|name| {
-        message.headers(name).take(VALUES).map(move |value| (name.as_str(), cut(value)))
-    });
+    let known = TELLING
+        .into_iter()
+        .flat_map(|name| message.headers(name).take(VALUES).map(move |value| (name.as_str(), cut(value))));
     let others = TELLING_OTHERS.into_iter().filter_map(|name| Some((name, cut(message.other(name)?))));
     known.chain(others).collect()
 }

@@ -77,9 +77,7 @@ fn long(line: &str) -> Vec<String> {
     };
     match word {
         "end" => vec![],
-        "refused" => {
-            [owned(&dial), vec![format!("+{after} b T>L {rest}"), "+ b L>T ACK".into()]].concat()
-        }
+        "refused" => [owned(&dial), vec![format!("+{after} b T>L {rest}"), "+ b L>T ACK".into()]].concat(),
         "rang" => {
             let (seconds, answer) = rest.split_once(' ').unwrap_or((rest, "486"));
             let rest = ["+0.8 b T>L 180".into(), format!("+{seconds} b T>L {answer}"), "+ b L>T ACK".into()];

@@ -297,9 +297,8 @@ impl Leg {
         } else {
             (&self.to, &self.to_tag, &self.from, &self.from_tag)
         };
-        let to_tagged =
-            (self.answered && method != "CANCEL" || method == "ACK" || words.contains(&"tagged"))
-                && !words.contains(&"untagged");
+        let to_tagged = (self.answered && method != "CANCEL" || method == "ACK" || words.contains(&"tagged"))
+            && !words.contains(&"untagged");
         let uri = given("uri=").unwrap_or(to);
         let to_tag = given("tag=").unwrap_or(to_tag);
         let tag = if to_tagged { format!(";tag={to_tag}") } else { String::new() };

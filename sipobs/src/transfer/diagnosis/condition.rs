@@ -8,9 +8,7 @@ use smallvec::SmallVec;
 
 use super::facts::{Facts, number};
 use crate::pattern::glob;
-use crate::record::{
-    Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side,
-};
+use crate::record::{Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side};
 use crate::sip::ReasonHeader;
 
 use Asks::{Every, Flag, Header, Millis, Number, Reason, Status, Text, Word};

@@ -104,9 +104,11 @@ impl Checked {
 /// Whose fault it is where no row tells a cause.
 fn without_cause(outcome: Outcome) -> Fault {
     match outcome {
-        Outcome::Succeeded | Outcome::Redirected | Outcome::Superseded | Outcome::Busy | Outcome::NoAnswer => {
-            Fault::Nobody
-        }
+        Outcome::Succeeded
+        | Outcome::Redirected
+        | Outcome::Superseded
+        | Outcome::Busy
+        | Outcome::NoAnswer => Fault::Nobody,
         Outcome::Declined => Fault::Target,
         Outcome::Abandoned => Fault::Caller,
         Outcome::Forbidden

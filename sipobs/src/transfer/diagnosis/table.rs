@@ -63,7 +63,8 @@ pub(super) fn read(text: &str, embedded: bool) -> Result<Vec<Checked>, Diagnosis
         if let Some((field, problem)) = row.problem(embedded) {
             return Err(wrong(format!("{field}: {problem}")));
         }
-        let because = Template::parse(&row.because).map_err(|problem| wrong(format!("because: {problem}")))?;
+        let because =
+            Template::parse(&row.because).map_err(|problem| wrong(format!("because: {problem}")))?;
         let tier = (embedded, row.rank);
         rows.push(Checked { row, because, tier });
     }

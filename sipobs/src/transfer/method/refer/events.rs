@@ -190,7 +190,8 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
 pub(in crate::transfer) fn on_notify_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
     let event = heard.event;
     for id in stage.open_in(event.leg) {
-        let attempt = stage.attempts.get_mut(&id).filter(|attempt| attempt.owns(event.leg, event.by, event.cseq));
+        let attempt =
+            stage.attempts.get_mut(&id).filter(|attempt| attempt.owns(event.leg, event.by, event.cseq));
         if let Some(refer) = attempt.and_then(|attempt| attempt.refer_mut()) {
             refer.notify_answer = refer.notify_answer.max(Some(status));
         }
