@@ -364,6 +364,11 @@ impl Leg {
         std::iter::once(self.hosts.1).chain(more.iter().copied())
     }
 
+    /// Hosts that its INVITE was seen to go on to.
+    pub(crate) fn went_on_to(&self) -> &[IpAddr] {
+        self.rare().map_or(&[], |rare| &rare.reached)
+    }
+
     /// Another host that takes part as callee: the next hop of a proxied INVITE. Whether it is new.
     pub(crate) fn reached(&mut self, host: IpAddr) -> bool {
         let new = self.callee_hosts().count() < super::MOST && self.callee_hosts().all(|known| known != host);

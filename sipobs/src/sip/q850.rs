@@ -2,7 +2,6 @@
 //! statuses (RFC 3398 §7.2.4.1).
 
 use super::ReasonHeader;
-use super::text::Split;
 
 /// Cause, what it means, and the SIP status that a gateway makes of it.
 const CAUSES: &[(u16, &str, Option<u16>)] = &[
@@ -50,7 +49,7 @@ pub struct Q850 {
 impl Q850 {
     /// The first Q.850 value of a Reason header, which may hold several.
     pub fn parse(reason: &[u8]) -> Option<Self> {
-        Split::new(reason, b',').filter_map(ReasonHeader::parse).find_map(|value| {
+        ReasonHeader::all(reason).find_map(|value| {
             let cause = value.q850()?;
             let is = |(token, _): &&(&str, &str)| {
                 value.location.is_some_and(|location| location.eq_ignore_ascii_case(token.as_bytes()))

@@ -5,6 +5,24 @@ use memchr::{memchr2_iter, memmem};
 use crate::record::Dialect;
 use crate::sip::{Message, Name, sdp};
 
+/// Words in User-Agent or Server, in lower case, with the letters that each needs.
+const NAMES: [(&str, u32, Dialect); 7] = [
+    product("livekit", Dialect::LiveKit),
+    product("twilio", Dialect::Twilio),
+    product("telnyx", Dialect::Telnyx),
+    product("freeswitch", Dialect::FreeSwitch),
+    product("asterisk", Dialect::Asterisk),
+    product("fritz!", Dialect::FritzBox),
+    product("microsoft.pstnhub", Dialect::Teams),
+];
+
+const fn product(word: &str, dialect: Dialect) -> (&str, u32, Dialect) {
+    (word, letters(word.as_bytes()), dialect)
+}
+
+/// The same of proxies.
+const PROXIES: [&str; 4] = ["kamailio", "opensips", "openser", "sip express router"];
+
 /// The product that a message with these tags in From and To shows.
 pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
     let agent = message.header(Name::UserAgent).or_else(|| message.header(Name::Server)).unwrap_or_default();
@@ -13,20 +31,10 @@ pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dial
 
 /// By the name that it gives itself.
 fn by_agent(agent: &[u8]) -> Option<Dialect> {
-    const fn product(word: &str, dialect: Dialect) -> (&str, u32, Dialect) {
-        (word, letters(word.as_bytes()), dialect)
-    }
-    const PRODUCTS: [(&str, u32, Dialect); 5] = [
-        product("livekit", Dialect::LiveKit),
-        product("twilio", Dialect::Twilio),
-        product("telnyx", Dialect::Telnyx),
-        product("freeswitch", Dialect::FreeSwitch),
-        product("asterisk", Dialect::Asterisk),
-    ];
     // Most agents lack a letter of each, and need not be searched.
     let has = letters(agent);
     let named = |(word, needs, _): &(&str, u32, Dialect)| needs & !has == 0 && contains(agent, word);
-    PRODUCTS.into_iter().find(named).map(|(.., dialect)| dialect)
+    NAMES.into_iter().find(named).map(|(.., dialect)| dialect)
 }
 
 /// Which letters there are in a text, in any case: a bit for each.
@@ -39,6 +47,14 @@ const fn letters(text: &[u8]) -> u32 {
         at += 1;
     }
     bits
+}
+
+/// Whether an answer is a proxy's own: by the name in its Server, or by the Warning that the family of SIP Express Router
+/// adds to what it says itself.
+pub(super) fn is_proxys_own(answer: &Message<'_>) -> bool {
+    let server = answer.header(Name::Server).or_else(|| answer.header(Name::UserAgent));
+    server.is_some_and(|server| PROXIES.iter().any(|word| contains(server, word)))
+        || answer.header(Name::Warning).is_some_and(|warning| contains(warning, "noisy feedback tells"))
 }
 
 /// By headers of its own.
@@ -92,6 +108,8 @@ mod tests {
         assert_eq!(dialect("X-FS-Support: update_display\r\n"), Some(Dialect::FreeSwitch));
         assert_eq!(dialect("X-Telnyx-Session-ID: 7\r\n"), Some(Dialect::Telnyx));
         assert_eq!(dialect("User-Agent: LiveKit\r\n"), Some(Dialect::LiveKit));
+        assert_eq!(dialect("User-Agent: AVM FRITZ!Box 7490\r\n"), Some(Dialect::FritzBox));
+        assert_eq!(dialect("USER-AGENT: Microsoft.PSTNHub.SIPProxy v.1\r\n"), Some(Dialect::Teams));
         assert_eq!(dialect("To: <sip:a@h>;tag=SCL_WRFAVq3dnEMn\r\n"), Some(Dialect::LiveKit));
         let sdp = "Content-Type: application/sdp\r\n\r\nv=0\r\no=- 1 1 IN IP4 h\r\ns=LiveKit\r\n";
         assert_eq!(dialect(sdp), Some(Dialect::LiveKit));
@@ -111,5 +129,16 @@ mod tests {
             let found = by_agent(agent.as_bytes()).map(|dialect| format!("{dialect:?}").to_ascii_lowercase());
             prop_assert_eq!(found.as_deref(), expected, "{}", agent);
         }
+    }
+
+    #[test]
+    fn a_proxy_speaks_for_itself() {
+        let own = |headers: &str| {
+            let text = format!("SIP/2.0 404 Not Found\r\n{headers}\r\n");
+            is_proxys_own(&Message::parse(text.as_bytes()).unwrap())
+        };
+        assert!(own("Server: kamailio (5.6.3 (x86_64/linux))\r\n"));
+        assert!(own("Warning: 392 192.0.2.1:5060 \"Noisy feedback tells: pid=7\"\r\n"));
+        assert!(!own("Server: Asterisk PBX 22\r\nWarning: 399 h \"no route\"\r\n") && !own(""));
     }
 }
