@@ -107,7 +107,8 @@ impl Transfers {
     fn record(&self, known: Known<'_>, verdict: &Verdict, now: Timestamp) -> Attempt {
         let attempt = known.attempt;
         let fate = attempt.machine.as_method().fate(known);
-        let ended = verdict.decided.unwrap_or(now).max(attempt.started);
+        // A timer that ran out after the last frame was fired by the end of the capture.
+        let ended = verdict.decided.unwrap_or(now).min(now).max(attempt.started);
         let because = verdict.because.clone().filter(|_| verdict.outcome == Outcome::Unknown);
         Attempt {
             call_id: attempt.call_id.clone(),
@@ -206,7 +207,7 @@ impl Transfers {
 /// How the Replaces that it names fits the calls that were seen.
 fn replaces_fit(known: Known<'_>) -> Option<ReplacesFit> {
     let target = &known.attempt.target;
-    if target.replaces_nothing {
+    if target.attended && target.replaces.is_none() {
         return Some(ReplacesFit::NoTags);
     }
     let named = target.replaces.as_deref()?;
@@ -252,6 +253,9 @@ fn doubt(
     // Of an ambiguous leg the call, and with it what could be seen of it, is not known.
     let one_way = visibility.call != Seen::Both && needs_both_directions;
     match cut {
+        _ if verdict.silence && damaged && verdict.outcome == Outcome::Unknown => {
+            Some("messages are missing from the capture, and the outcome may be among them")
+        }
         Some(Cut::CaptureEnded) if verdict.early => Some("the capture ended before the outcome was told"),
         Some(Cut::Evicted) if verdict.early => {
             Some("its call was let go of for want of memory before the outcome was told")
