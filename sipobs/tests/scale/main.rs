@@ -52,9 +52,9 @@ fn second_legs_are_found_however_many_calls_are_up() {
 #[test]
 fn second_legs_of_calls_that_share_their_numbers_are_attempts_however_many() {
     // The number of calls matters here, so that they are as many unoptimised, too.
-    for calls in sizes([4_200, 4_096, 4_097, 20_000]) {
+    for calls in sizes([4_200, 4_096, 4_097, 8_000]) {
         let mut engine = engine(256);
-        let attempts = play(&mut engine, with_second_legs(calls, 50, false));
+        let attempts = play(&mut engine, with_second_legs(calls, 200, false));
         let mut of: BTreeMap<_, _> =
             attempts.iter().map(|attempt| (attempt.target_call_id.as_deref().unwrap(), attempt)).collect();
         assert_eq!((attempts.len(), of.len() as u64), (of.len(), calls));
