@@ -12,6 +12,7 @@ use sipobs::privacy::Mask;
 mod check;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod daemon;
+mod explain;
 mod memory;
 mod pcap;
 mod run;
@@ -53,6 +54,7 @@ Examples:
   sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
   tcpdump -w - port 5060 | sipobs pcap -   from a pipe; IP fragments take a longer filter (README)
   sudo sipobs run -i eth0                  watch an interface
+  sipobs explain 486                       what a status, a cause or a word means
   sipobs check -i eth0                     what would be tried here, and why not
   sipobs check --live                      whether a running daemon lost anything";
 
@@ -79,6 +81,7 @@ enum Command {
     Pcap(pcap::Pcap),
     Run(run::Run),
     Check(check::Check),
+    Explain(explain::Explain),
     /// Print the configuration in effect, secrets hidden
     ///
     /// Every setting with its value: the defaults, the file over them, the environment over that, then flags.
@@ -169,6 +172,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Pcap(command) => pcap::pcap(&command),
         Command::Run(command) => watch(&command),
         Command::Check(command) => check::check(&command),
+        Command::Explain(command) => explain::explain(&command),
         Command::Config(settings) => config(&settings),
     };
     ExitCode::from(exit.unwrap_or_else(|failure| {

@@ -203,6 +203,25 @@ struct RoundTimeText {
     within: i64,
 }
 
+impl Asks {
+    /// How what is wanted is written.
+    pub(super) const fn form(self) -> &'static str {
+        match self {
+            Word(..) => "[\"word\"]",
+            Text(_) => "[\"*pattern*\"]",
+            Status(_) => "[486, \"500-599\"]",
+            Number(_) => "[32205]",
+            Millis(_) => "{ min = 1, max = 5 }, max excluded",
+            Every(_) => "{ ms = 5000, within = 250 }",
+            Flag(_) => "true or false",
+            Header => {
+                "{ name = \"Server\", number = [1], value = [\"pattern\"] }, the name alone: it is there"
+            }
+            Reason(_) => "{ protocol = \"SIP\", cause = [200], text = [\"pattern\"] }",
+        }
+    }
+}
+
 impl When {
     /// Whether `facts` meet every condition.
     pub(super) fn holds(&self, facts: &Facts<'_>) -> bool {
@@ -213,9 +232,9 @@ impl When {
         self.0.is_empty()
     }
 
-    /// Each condition as written: its name, what it is about, and what is wanted.
-    pub(super) fn written(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
-        self.0.iter().map(|wants| (wants.of.name, wants.of.about, wants.wanted.to_string()))
+    /// Each condition as written: its name, and what is wanted.
+    pub(super) fn written(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.0.iter().map(|wants| (wants.of.name, wants.wanted.to_string()))
     }
 
     /// Whether `status` is one that is asked for.
@@ -460,7 +479,7 @@ mod tests {
             ("heard = false", "false"),
         ] {
             let when: When = toml::from_str(text).unwrap();
-            assert_eq!(when.written().next().unwrap().2, written);
+            assert_eq!(when.written().next().unwrap().1, written);
         }
     }
 }

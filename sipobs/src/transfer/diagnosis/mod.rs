@@ -7,12 +7,14 @@ use std::sync::LazyLock;
 use crate::record::{Diagnosis, Fault, Outcome};
 
 mod condition;
+mod explain;
 mod facts;
 mod table;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use explain::{Known, Term, conditions};
 pub use facts::Facts;
 use table::Checked;
 

@@ -79,6 +79,11 @@ const NAMES: &[(&str, Name)] = &[
     ("unknown_because", Name::UnknownBecause),
 ];
 
+/// Every name that a `because` may have in braces.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name)
+}
+
 /// Longest piece of wire text in a sentence, in characters.
 const MAX_WIRE_TEXT: usize = 120;
 
