@@ -78,7 +78,12 @@ fn begins_another(
     }
     // Whoever came first with an INVITE that nobody answers does not keep others from theirs.
     let heard = leg.callee.heard || leg.invite.as_ref().is_some_and(|invite| invite.heard);
-    !heard && !legs.goes_through(leg, wire.src.ip()) && !trust::is_copy(leg, message, key.cseq, Side::Caller)
+    let src = wire.src.ip();
+    let relayed = || {
+        let same = leg.invite.as_ref().is_some_and(|invite| invite.number == key.cseq.number);
+        same && leg.caller.tag == tags.from && legs.goes_through(leg, src)
+    };
+    !heard && leg.hosts.0 != src && !relayed() && !trust::is_copy(leg, message, key.cseq, Side::Caller)
 }
 
 /// Which side of a leg sent a message's request, if its tags allow that one did. Missing tags (RFC 2543) may be anybody's;

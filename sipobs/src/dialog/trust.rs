@@ -77,6 +77,10 @@ pub(super) fn is_alleged(
     if origin == Origin::Invite {
         return false;
     }
+    // What is told of a transfer in a call that nobody knows, anybody may tell.
+    if key.cseq.method == Method::Notify {
+        return true;
+    }
     let named = message.target_dialog().and_then(|named| {
         let id = legs.named(named.call_id, [named.local_tag, named.remote_tag])?;
         legs.get(id)
@@ -108,10 +112,12 @@ pub(super) fn vouched_for(
         (doubted.cseq, doubted.branch, doubted.src, doubted.dst) == (key.cseq, branch, wire.dst, wire.src)
     };
     let holds = |leg: &&Leg| leg.rare().and_then(|rare| rare.doubted.as_deref()).is_some_and(answers);
-    let id = legs.under(key.call_id).find(holds)?.id;
+    let (id, alleged) = legs.under(key.call_id).find(holds).map(|leg| (leg.id, leg.alleged))?;
+    // Where no other dialog is known, a refusal shows that there is this one.
+    let refused = alleged && legs.under(key.call_id).all(|leg| leg.alleged) && status != 481;
     let doubted = legs.get_mut(id)?.rare_mut().doubted.take();
     legs.settle(id);
-    doubted.filter(|_| status < 300)
+    doubted.filter(|_| status < 300 || refused)
 }
 
 /// The leg beside which a doubted message is shown.

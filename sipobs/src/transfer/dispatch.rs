@@ -66,16 +66,10 @@ fn begin_leg(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
     stage.links.started(&mut stage.legs, event.leg, message);
 }
 
-/// Who speaks in a dialog before its INVITE, and is not heard by the other side, is not of it.
+/// Who speaks in a dialog before an INVITE comes under its Call-ID, and whom nobody answers, is in none.
 fn disown_forestalled(stage: &mut Stage, id: LegId) {
     let Some(leg) = stage.legs.get(id) else { return };
-    let tag = leg.caller.tag;
-    let forestalls = |other: &&Leg| {
-        other.origin != Origin::Invite
-            && tag.is_some()
-            && [other.caller.tag, other.callee.tag].contains(&tag)
-            && !other.is_confirmed()
-    };
+    let forestalls = |other: &&Leg| other.origin != Origin::Invite && !other.is_confirmed() && !other.alleged;
     let forged: SmallVec<[LegId; 2]> =
         stage.legs.under(leg.call_id()).filter(forestalls).map(|leg| leg.id).collect();
     forged.into_iter().for_each(|leg| stage.disown(leg));

@@ -283,7 +283,10 @@ impl Stage {
     /// Adds a message that nothing vouches for to the ladders of its leg.
     pub(super) fn draw_doubted(&mut self, leg: LegId, wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq) {
         let most = self.config.limits.ladder;
-        let Some(state) = self.legs.get(leg).and_then(|leg| self.states.get(leg.call.state?)) else { return };
+        let Some(state) = self.legs.get(leg).and_then(|leg| self.states.get_mut(leg.call.state?)) else { return };
+        if let Some(watched) = &mut state.watched {
+            watched.ladder.push_doubted(show(wire, message, cseq, LegRole::Target), most);
+        }
         let served = state.serves.into_iter().map(|id| (id, LegRole::Target));
         for (id, role) in state.open.iter().map(|id| (*id, LegRole::Call)).chain(served) {
             if let Some(attempt) = self.attempts.get_mut(&id) {

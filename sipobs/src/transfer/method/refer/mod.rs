@@ -18,7 +18,8 @@
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
-use crate::record::{Answered, Evidence, LegRole, Outcome};
+use crate::leg::Leg;
+use crate::record::{Answered, Evidence, LegRole, Outcome, Seen};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
@@ -128,6 +129,12 @@ impl Method for Refer {
         let result = self.result.as_ref().map(|result| result.status);
         facts.sipfrag = result.or(self.progress.map(|(status, _)| status));
         facts.no_subscription = self.subscription != Subscription::Implicit;
+    }
+
+    /// One message alone, in a dialog that nobody else speaks of: anybody may have sent it.
+    fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
+        let alone = |leg: &Leg| leg.midcall() && leg.seen == leg.started && leg.visible() != Seen::Both;
+        self.copies_sent(known) == 1 && known.dialog().is_some_and(alone)
     }
 
     fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
