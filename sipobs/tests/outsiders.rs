@@ -16,8 +16,8 @@ use sipobs::record::{Attempt, Call, Outcome, Output, ReferAbsent};
 use sipobs::sip::{Message, Method};
 use sipobs::stream::{TransportKind, WireMessage};
 
-/// How many places of each capture every packet is put at, beside the first.
-const PLACES: u64 = 2;
+/// At how many places of each capture every packet is put, beside the first.
+const PLACES: u64 = 1;
 const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)), 5060);
 
 #[test]
@@ -43,7 +43,7 @@ fn one_packet_from_outside_turns_nothing() {
             }
         }
     }
-    assert!(files > 200 && packets > 10_000, "{packets} packets in {files} files");
+    assert!(files > 200 && packets > 5_000, "{packets} packets in {files} files");
 }
 
 /// What a capture gives.

@@ -74,8 +74,10 @@ pub(super) fn is_alleged(
     key: &DialogKey<'_>,
     origin: Origin,
 ) -> bool {
+    let others = || legs.under(key.call_id).filter(|leg| !leg.alleged);
     if origin == Origin::Invite {
-        return false;
+        let strange = |leg: &Leg| !legs.goes_through(leg, wire.src.ip());
+        return others().next().is_some() && others().all(strange);
     }
     // What is told of a transfer in a call that nobody knows, anybody may tell.
     if key.cseq.method == Method::Notify {
@@ -86,7 +88,7 @@ pub(super) fn is_alleged(
         legs.get(id)
     });
     let outside = named.is_some_and(|named| !legs.goes_through(named, wire.src.ip()));
-    outside || legs.under(key.call_id).any(|leg| !leg.alleged)
+    outside || others().next().is_some()
 }
 
 /// Keeps a request until it is answered.
@@ -106,18 +108,28 @@ pub(super) fn vouched_for(
     message: &Message<'_>,
     key: &DialogKey<'_>,
 ) -> Option<Box<Doubted>> {
-    let status = message.status().filter(|status| *status >= 200)?;
+    let status = message.status().filter(|status| *status > 100)?;
     let branch = message::branch(message.top_via());
     let answers = |doubted: &Doubted| {
         (doubted.cseq, doubted.branch, doubted.src, doubted.dst) == (key.cseq, branch, wire.dst, wire.src)
     };
     let holds = |leg: &&Leg| leg.rare().and_then(|rare| rare.doubted.as_deref()).is_some_and(answers);
-    let (id, alleged) = legs.under(key.call_id).find(holds).map(|leg| (leg.id, leg.alleged))?;
-    // Where no other dialog is known, a refusal shows that there is this one.
-    let refused = alleged && legs.under(key.call_id).all(|leg| leg.alleged) && status != 481;
+    let leg = legs.under(key.call_id).find(holds)?;
+    let id = leg.id;
+    // A call of its own may fail. And where no other dialog is known, a refusal shows that there is this one.
+    let may_fail =
+        leg.alleged && (leg.origin == Origin::Invite || legs.under(key.call_id).all(|leg| leg.alleged));
+    let vouches = match status {
+        200..300 => true,
+        403 | 481 | 482 => may_fail && leg.origin != Origin::Invite && status != 481,
+        _ => may_fail,
+    };
+    if status < 200 && !vouches {
+        return None;
+    }
     let doubted = legs.get_mut(id)?.rare_mut().doubted.take();
     legs.settle(id);
-    doubted.filter(|_| status < 300 || refused)
+    doubted.filter(|_| vouches)
 }
 
 /// The leg beside which a doubted message is shown.

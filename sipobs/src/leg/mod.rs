@@ -168,8 +168,8 @@ impl Legs {
         })
     }
 
-    /// The leg that holds the dialog named by Call-ID and tags, as Replaces and Target-Dialog name it; the newest when
-    /// tags don't tell.
+    /// The leg that holds the dialog named by Call-ID and tags, as Replaces and Target-Dialog name it. When tags don't
+    /// tell: one that is up, else the newest.
     pub(crate) fn named(&self, call_id: &[u8], tags: [Option<&[u8]>; 2]) -> Option<LegId> {
         let tags = tags.map(|tag| tag.and_then(|tag| self.tag(tag)));
         let fits = |leg: &&Leg| {
@@ -177,7 +177,8 @@ impl Legs {
             known.is_none() || tags.contains(&known) || tags == [None, None]
         };
         let known = || self.under(call_id).filter(|leg| !leg.alleged);
-        known().find(fits).or_else(|| known().next()).map(|leg| leg.id)
+        let up = known().filter(|leg| leg.is_confirmed()).find(fits);
+        up.or_else(|| known().find(fits)).or_else(|| known().next()).map(|leg| leg.id)
     }
 
     /// The keyed hash of a text.
