@@ -159,7 +159,7 @@ fn a_flood_leaves_genuine_calls_alone_and_memory_within_its_budget() {
 
 fn run(flood: Flood) {
     // Calls are soon forgotten, so that there is scarcely room for a few seconds of the flood.
-    let text = format!("[limits]\nmemory = {MEMORY}\n[timers]\nended = 36");
+    let text = format!("[limits]\nmemory = {MEMORY}\n[timers]\nended = \"36s\"");
     let config: Config = toml::from_str(&text).unwrap();
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
     let before = in_use();

@@ -83,9 +83,13 @@ fn compare(whole: &Said, after: &Said, name: &str) {
     }
     assert_eq!(whole.alerts, after.alerts, "{name}");
     for call in &after.calls {
-        let known = whole.calls.iter().find(|known| known.call_id == call.call_id && known.answered == call.answered);
+        let known =
+            whole.calls.iter().find(|known| known.call_id == call.call_id && known.answered == call.answered);
         let absent = known.map_or(&ReferAbsent::No, |known| &known.refer_absent);
-        assert!(call.refer_absent == ReferAbsent::No || *absent == call.refer_absent, "{absent:?}, {call:#?}: {name}");
+        assert!(
+            call.refer_absent == ReferAbsent::No || *absent == call.refer_absent,
+            "{absent:?}, {call:#?}: {name}"
+        );
     }
 }
 
@@ -130,14 +134,18 @@ fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
             if same && method == "INVITE" {
                 let uri = &dialog.ends[1 - by].0;
                 let to = format!("<{uri}>");
-                for (method, cseq) in [("CANCEL", *number), ("INVITE", *number), ("INVITE", number + 1), ("ACK", *number)] {
+                for (method, cseq) in
+                    [("CANCEL", *number), ("INVITE", *number), ("INVITE", number + 1), ("ACK", *number)]
+                {
                     let line = format!("{method} {uri} SIP/2.0");
                     forged.push(head(&line, [&ends[0], &to], &format!("{cseq} {method}"), "\r\n"));
                 }
             }
             // … and answers as if by their receiver.
             if !same && matches!(method, "INVITE" | "REFER" | "BYE") {
-                for status in ["180 Ringing", "200 OK", "302 Moved", "403 Forbidden", "481 Gone", "486 Busy Here"] {
+                for status in
+                    ["180 Ringing", "200 OK", "302 Moved", "403 Forbidden", "481 Gone", "486 Busy Here"]
+                {
                     let line = format!("SIP/2.0 {status}");
                     forged.push(head(&line, [&ends[1], &ends[0]], &format!("{number} {method}"), "\r\n"));
                 }
@@ -157,7 +165,8 @@ fn dialogs(frames: &[Frame<'_>]) -> Vec<Dialog> {
         else {
             continue;
         };
-        let (string, hosts) = (|bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned(), hosts(frame.bytes));
+        let (string, hosts) =
+            (|bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned(), hosts(frame.bytes));
         let [from_tag, to_tag] = [from.tag(), to.tag()].map(|tag| string(tag.unwrap_or_default()));
         let dialog = dialogs.entry(string(call_id)).or_default();
         if dialog.call_id.is_empty() {
@@ -166,7 +175,9 @@ fn dialogs(frames: &[Frame<'_>]) -> Vec<Dialog> {
             dialog.hosts = hosts;
         }
         let by_caller = from_tag == dialog.ends[0].1;
-        if by_caller && message.status().is_some_and(|status| (200..300).contains(&status)) && dialog.ends[1].1.is_empty()
+        if by_caller
+            && message.status().is_some_and(|status| (200..300).contains(&status))
+            && dialog.ends[1].1.is_empty()
         {
             dialog.ends[1].1 = to_tag;
         }
@@ -236,8 +247,10 @@ fn said(frames: &[Frame<'_>], forged: Option<(usize, &Forgery)>) -> Said {
 fn captures() -> Vec<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let inside = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let golden = inside(tests.join("golden")).filter(|path| path.is_dir()).map(|case| case.join("input.pcap"));
-    let recorded = ["captures/recorded", "captures/livekit"].into_iter().flat_map(|folder| inside(tests.join(folder)));
+    let golden =
+        inside(tests.join("golden")).filter(|path| path.is_dir()).map(|case| case.join("input.pcap"));
+    let recorded =
+        ["captures/recorded", "captures/livekit"].into_iter().flat_map(|folder| inside(tests.join(folder)));
     let mut files: Vec<PathBuf> =
         golden.chain(recorded).filter(|path| path.extension().is_some_and(|kind| kind == "pcap")).collect();
     files.sort();

@@ -29,3 +29,31 @@ pub(super) fn with_new_name(message: String) -> String {
         None => message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn an_old_name_is_answered_with_the_new_one() {
+        for (section, old, new) in [("otlp", "flush_ms", "flush"), ("absent", "min_call_s", "min_call")] {
+            let error = toml::from_str::<Config>(&format!("[{section}]\n{old} = 5\n")).unwrap_err();
+            let said = with_new_name(error.message().to_owned());
+            assert_eq!(said, format!("`{old}` is now `{new}`, with its unit: {new} = \"5s\""));
+        }
+    }
+
+    #[test]
+    fn what_never_was_a_name_stays_what_it_is() {
+        let said = "unknown field `flush_s`, expected one of `flush`, `timeout`";
+        assert_eq!(with_new_name(said.to_owned()), said);
+    }
+
+    #[test]
+    fn no_old_name_is_still_a_name() {
+        for (old, new) in RENAMED {
+            assert!(!RENAMED.iter().any(|(was, _)| was == new), "{old} leads to another old name");
+        }
+    }
+}

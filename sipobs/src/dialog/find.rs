@@ -1,6 +1,6 @@
 //! Which of the legs under its Call-ID a message belongs to, and who sent its request.
 
-use super::{DialogKey, trust};
+use super::{DialogKey, message, trust};
 use crate::leg::{Leg, LegId, Legs, Origin, Tag};
 use crate::record::Side;
 use crate::sip::{Message, Method};
@@ -27,11 +27,11 @@ pub(super) enum Fit {
 }
 
 /// Finds it: where several could be meant, the one that goes through the message's hosts, then the one whose tags fit best,
-/// then the newest.
+/// then the newest. Of two tries under one number the branch tells (§17.1.3).
 pub(super) fn find(
     legs: &Legs,
     wire: &WireMessage<'_>,
-    message: &Message<'_>,
+    sip: &Message<'_>,
     key: &DialogKey<'_>,
     to: Option<Tag>,
 ) -> Option<Found> {
@@ -41,11 +41,11 @@ pub(super) fn find(
     let mut best: Option<(Found, _)> = None;
     for leg in under {
         let Some((by, fit)) = fit(leg, key, tags) else { continue };
-        if begins_another(legs, leg, wire, message, key, tags) {
+        if begins_another(legs, leg, wire, sip, key, tags) {
             continue;
         }
         let hosts = [wire.src, wire.dst].iter().filter(|host| legs.goes_through(leg, host.ip())).count();
-        let rank = (!leg.alleged, hosts, fit);
+        let rank = (!leg.alleged, hosts, fit == Fit::Both, is_of_try(leg, sip, key, tags), fit);
         if best.as_ref().is_none_or(|(_, best)| *best < rank) {
             best = Some((Found { leg: leg.id, by, fit }, rank));
         }
@@ -64,16 +64,16 @@ fn begins_another(
     legs: &Legs,
     leg: &Leg,
     wire: &WireMessage<'_>,
-    message: &Message<'_>,
+    sip: &Message<'_>,
     key: &DialogKey<'_>,
     tags: Tags,
 ) -> bool {
-    if key.cseq.method != Method::Invite || tags.to.is_some() || !message.is_request() {
+    if key.cseq.method != Method::Invite || tags.to.is_some() || !sip.is_request() {
         return false;
     }
     // After the BYE it is a new call, however lazy its Call-ID; and who speaks within a dialog before its INVITE is not of
     // it.
-    if leg.bye.is_set() || leg.origin != Origin::Invite {
+    if leg.bye.is_set() || leg.origin != Origin::Invite || begins_anew(leg, wire, sip) {
         return true;
     }
     // Whoever came first with an INVITE that nobody answers does not keep others from theirs.
@@ -83,7 +83,22 @@ fn begins_another(
         let same = leg.invite.as_ref().is_some_and(|invite| invite.number == key.cseq.number);
         same && leg.caller.tag == tags.from && legs.goes_through(leg, src)
     };
-    !heard && leg.hosts.0 != src && !relayed() && !trust::is_copy(leg, message, key.cseq, Side::Caller)
+    !heard && leg.hosts.0 != src && !relayed() && !trust::is_copy(leg, sip, key.cseq, Side::Caller)
+}
+
+/// An INVITE after the leg's own was cancelled and has got its final answer: another call, whatever it is named.
+fn begins_anew(leg: &Leg, wire: &WireMessage<'_>, sip: &Message<'_>) -> bool {
+    let Some(invite) = &leg.invite else { return false };
+    let over = invite.cancelled.is_set() && invite.answer().is_some_and(|answer| answer.status >= 300);
+    over && wire.src.ip() == leg.hosts.0 && message::branch(sip.top_via()) != invite.branch
+}
+
+/// Whether a message is of the latest try of a leg's INVITE.
+fn is_of_try(leg: &Leg, sip: &Message<'_>, key: &DialogKey<'_>, tags: Tags) -> bool {
+    let invite = leg.invite.as_ref().filter(|invite| invite.number == key.cseq.number);
+    tags.from.is_some()
+        && leg.caller.tag == tags.from
+        && invite.is_some_and(|invite| invite.branch == message::branch(sip.top_via()))
 }
 
 /// Which side of a leg sent a message's request, if its tags allow that one did. Missing tags (RFC 2543) may be anybody's;

@@ -48,7 +48,9 @@ pub(super) fn of(
         (true, true) if leg.alleged => Trust::OnceAnswered,
         (true, _) if fits => Trust::Full,
         (true, true) => Trust::OnceAnswered,
-        (false, _) if fits && message.cseq().is_some_and(|cseq| is_copy(leg, message, cseq, found.by)) => Trust::Full,
+        (false, _) if fits && message.cseq().is_some_and(|cseq| is_copy(leg, message, cseq, found.by)) => {
+            Trust::Full
+        }
         (false, true) if fits => Trust::OnceAnswered,
         _ => Trust::None,
     }

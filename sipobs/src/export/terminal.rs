@@ -199,10 +199,6 @@ fn raised(look: Look, alert: &Alert) -> String {
     out
 }
 
-/// The methods that get a column, in the order of their columns.
-const METHODS: [Method; 5] =
-    [Method::Refer, Method::Invite, Method::Redirect, Method::Also, Method::ReferBye];
-
 fn totals(look: Look, summary: &Summary) -> String {
     let mut out = String::new();
     let attempts: u64 = summary.transfers.values().sum();
@@ -262,7 +258,7 @@ fn totals(look: Look, summary: &Summary) -> String {
 /// Outcomes down, methods across; only those that occurred.
 fn table(look: Look, summary: &Summary, out: &mut String) {
     let columns: Vec<Method> =
-        METHODS.into_iter().filter(|m| summary.by_method.keys().any(|(_, seen)| seen == m)).collect();
+        Method::ALL.iter().copied().filter(|m| summary.by_method.keys().any(|(_, seen)| seen == m)).collect();
     let of = |outcome: Outcome, method: Method| summary.by_method.get(&(outcome, method)).copied();
 
     let mut head = format!("{:<24}", "Outcome");

@@ -19,7 +19,18 @@ pub(super) const fn tone(outcome: Outcome) -> Tone {
         Outcome::Succeeded => Tone::Good,
         Outcome::Superseded | Outcome::Redirected => Tone::Neutral,
         Outcome::Unknown | Outcome::NotifyTimeout => Tone::Doubt,
-        _ => Tone::Bad,
+        Outcome::Busy
+        | Outcome::NoAnswer
+        | Outcome::Declined
+        | Outcome::Forbidden
+        | Outcome::NotFound
+        | Outcome::Media
+        | Outcome::NetworkFailure
+        | Outcome::ReferRefused
+        | Outcome::ReferUnanswered
+        | Outcome::AuthFailed
+        | Outcome::DialogGone
+        | Outcome::Abandoned => Tone::Bad,
     }
 }
 

@@ -30,7 +30,10 @@ impl Legs {
         }
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "half of a keyed hash tells the few hosts of one leg apart")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "half of a keyed hash tells the few hosts of one leg apart"
+    )]
     fn short(&self, host: IpAddr) -> u32 {
         self.hash_of(host) as u32
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use strum::{IntoStaticStr, VariantNames};
 
 use super::{Parties, Seen, Side};
 use crate::timestamp::Timestamp;
@@ -39,8 +40,9 @@ pub struct Call {
 }
 
 /// The REFER-absent BYE, in levels. Only a fact; alerts are [`super::Alert`]s.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, IntoStaticStr, VariantNames)]
 #[serde(tag = "refer_absent", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ReferAbsent {
     /// There was a transfer attempt, or the call is not one that the question fits.
     No,

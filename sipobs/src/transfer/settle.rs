@@ -106,7 +106,8 @@ impl Transfers {
     fn record(&self, known: Known<'_>, verdict: &Verdict, now: Timestamp) -> Attempt {
         let attempt = known.attempt;
         let fate = attempt.machine.as_method().fate(known);
-        let ended = verdict.decided.unwrap_or(now).max(attempt.started);
+        // A timer that ran out after the last frame was fired by the end of the capture.
+        let ended = verdict.decided.unwrap_or(now).min(now).max(attempt.started);
         let because = verdict.because.clone().filter(|_| verdict.outcome == Outcome::Unknown);
         Attempt {
             call_id: attempt.call_id.clone(),
@@ -195,6 +196,9 @@ fn doubt(
     // Of an ambiguous leg the call, and with it what could be seen of it, is not known.
     let one_way = visibility.call != Seen::Both && needs_both_directions;
     match cut {
+        _ if verdict.silence && damaged && verdict.outcome == Outcome::Unknown => {
+            Some("messages are missing from the capture, and the outcome may be among them")
+        }
         Some(Cut::CaptureEnded) if verdict.early => Some("the capture ended before the outcome was told"),
         Some(Cut::Evicted) if verdict.early => {
             Some("its call was let go of for want of memory before the outcome was told")

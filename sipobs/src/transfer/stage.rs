@@ -281,9 +281,17 @@ impl Stage {
     }
 
     /// Adds a message that nothing vouches for to the ladders of its leg.
-    pub(super) fn draw_doubted(&mut self, leg: LegId, wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq) {
+    pub(super) fn draw_doubted(
+        &mut self,
+        leg: LegId,
+        wire: &WireMessage<'_>,
+        message: &Message<'_>,
+        cseq: CSeq,
+    ) {
         let most = self.config.limits.ladder;
-        let Some(state) = self.legs.get(leg).and_then(|leg| self.states.get_mut(leg.call.state?)) else { return };
+        let Some(state) = self.legs.get(leg).and_then(|leg| self.states.get_mut(leg.call.state?)) else {
+            return;
+        };
         if let Some(watched) = &mut state.watched {
             watched.ladder.push_doubted(show(wire, message, cseq, LegRole::Target), most);
         }

@@ -36,7 +36,7 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
 fn even_with(ring: &str, ground: &Ground, lab: &Lab) -> Result<usize> {
     let plan = ground.plan(lab).exporting(COLLECTOR).set("SIPOBS_CAPTURE__RING_BYTES", "131072");
     let plan = plan.set("SIPOBS_CAPTURE__RING", ring);
-    let mut subject = plan.set("SIPOBS_OTLP__FLUSH_MS", "100").start()?;
+    let mut subject = plan.set("SIPOBS_OTLP__FLUSH", "100ms").start()?;
     let first = subject.metrics()?;
     let peers = Peers::new(lab)?;
     let looks = beside(

@@ -42,8 +42,8 @@ pub(super) fn late(ground: &Ground) -> Result<Seen> {
 pub(super) fn slow(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("collector-slow")?;
     let server = Server::start(&lab, 200, Duration::from_secs(5))?;
-    let plan = ground.plan(&lab).exporting(URL).set("SIPOBS_OTLP__TIMEOUT_MS", "300");
-    let mut subject = plan.set("SIPOBS_OTLP__FLUSH_MS", "1000").start()?;
+    let plan = ground.plan(&lab).exporting(URL).set("SIPOBS_OTLP__TIMEOUT", "300ms");
+    let mut subject = plan.set("SIPOBS_OTLP__FLUSH", "1000ms").start()?;
     let peers = Peers::new(&lab)?;
     transfers(&peers, "slow")?;
     subject.wait_count("sipobs_otlp_requests_failed_total", &[], 1)?;
@@ -103,7 +103,7 @@ pub(super) fn nameless(ground: &Ground) -> Result<Seen> {
     let names = NameServer::mute(&lab)?;
     let plan = ground.plan(&lab).exporting(NameServer::URL);
     let mut subject =
-        names.asked_by(plan.set("SIPOBS_OTLP__FLUSH_MS", FLUSH.as_millis().to_string())).start()?;
+        names.asked_by(plan.set("SIPOBS_OTLP__FLUSH", format!("{}ms", FLUSH.as_millis()))).start()?;
     let peers = Peers::new(&lab)?;
     transfers(&peers, "unheard")?;
     subject.wait_count("sipobs_otlp_spans_waiting", &[], 1)?;

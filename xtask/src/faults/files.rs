@@ -38,7 +38,7 @@ pub(super) fn state(ground: &Ground) -> Result<Seen> {
         let folder = lab.dir.join(format!("own-{name}"));
         fs::create_dir(&folder)?;
         let plan = ground.plan(&lab).set("SIPOBS_STATE__PATH", folder.join("state.json"));
-        let mut subject = plan.set("SIPOBS_STATE__EVERY_S", "1").start()?;
+        let mut subject = plan.set("SIPOBS_STATE__EVERY", "1s").start()?;
         let place = folder.join(name);
         // It may be written just then.
         while fs::create_dir(&place).is_err() {
@@ -187,7 +187,7 @@ pub(super) fn closed(ground: &Ground) -> Result<Seen> {
     ];
     let plan = ground.plan(&lab).arguments(&["-c", &config.display().to_string()]).behind(traced);
     let plan = plan.exporting("http://localhost:4318").set("SIPOBS_STATE__PATH", lab.dir.join("state.json"));
-    let mut subject = plan.set("SIPOBS_STATE__EVERY_S", "1").start()?;
+    let mut subject = plan.set("SIPOBS_STATE__EVERY", "1s").start()?;
     fs::write("/proc/sys/vm/drop_caches", "2").context("/proc/sys/vm/drop_caches")?;
 
     let peers = Peers::new(&lab)?;

@@ -53,7 +53,7 @@ pub(super) fn sigterm_without_collector(ground: &Ground) -> Result<Seen> {
     const FLUSH: Duration = Duration::from_millis(1500);
     let lab = Ground::lab("sigterm-dead")?;
     let plan = ground.plan(&lab).exporting("http://127.0.0.1:4999");
-    let mut subject = plan.set("SIPOBS_OTLP__FLUSH_MS", FLUSH.as_millis().to_string()).start()?;
+    let mut subject = plan.set("SIPOBS_OTLP__FLUSH", format!("{}ms", FLUSH.as_millis())).start()?;
     let peers = Peers::new(&lab)?;
     peers.call("open")?.refer()?;
     subject.wait_count("sipobs_messages_total", &[], 5)?;
@@ -76,7 +76,7 @@ pub(super) fn sigterm_without_collector(ground: &Ground) -> Result<Seen> {
 pub(super) fn watches_to_the_end(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("ends-watching")?;
     let plan = ground.plan(&lab).exporting("http://127.0.0.1:4999");
-    let mut subject = plan.set("SIPOBS_OTLP__FLUSH_MS", "4000").start()?;
+    let mut subject = plan.set("SIPOBS_OTLP__FLUSH", "4000ms").start()?;
     let peers = Peers::new(&lab)?;
     let early = peers.call("early")?;
     early.refer()?;

@@ -84,7 +84,7 @@ pub(super) fn clock(ground: &Ground) -> Result<Seen> {
     ];
     // The library reads from within the daemon, which is why something of the daemon's own is in the same folder.
     let plan = ground.plan(&lab).impatient().set("SIPOBS_STATE__PATH", lab.dir.join("state.json"));
-    let plan = plan.set("SIPOBS_TIMERS__ENDED", "1");
+    let plan = plan.set("SIPOBS_TIMERS__ENDED", "1s");
     let mut subject = plan.behind([&["env".to_owned()], &environment[..]].concat()).start()?;
     let peers = Peers::new(&lab)?;
     for (round, (offset, words)) in
@@ -176,7 +176,7 @@ pub(super) fn disk_full(ground: &Ground) -> Result<Seen> {
     let mount =
         "mount -t tmpfs -o size=64k none \"$0\" && ! head -c 1M /dev/zero 2>&- >\"$0/full\" && exec \"$@\"";
     let plan = ground.plan(&lab).impatient().behind(["bash", "-c", mount, &disk.display().to_string()]);
-    let plan = plan.set("SIPOBS_STATE__PATH", disk.join("state.json")).set("SIPOBS_STATE__EVERY_S", "1");
+    let plan = plan.set("SIPOBS_STATE__PATH", disk.join("state.json")).set("SIPOBS_STATE__EVERY", "1s");
     let mut subject = plan.set("SIPOBS_JSONL__PATH", disk.join("records.jsonl")).start()?;
     let peers = Peers::new(&lab)?;
     let transfer = |id: &str| -> Result<()> {
@@ -222,7 +222,7 @@ pub(super) fn disk_hangs(ground: &Ground) -> Result<Seen> {
     output(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]))?;
     let hanging = ["env".to_owned(), format!("LD_PRELOAD={}", library.display())];
     let plan = ground.plan(&lab).set("SIPOBS_STATE__PATH", lab.dir.join("state.json")).behind(hanging);
-    let subject = plan.set("SIPOBS_STATE__EVERY_S", "1").start()?;
+    let subject = plan.set("SIPOBS_STATE__EVERY", "1s").start()?;
     pause(Duration::from_millis(2500))?;
     let start = Instant::now();
     let (_, said) = subject.stop(1, END)?;

@@ -71,7 +71,7 @@ impl<'a> Plan<'a> {
 
     /// Verdicts soon, for rows that need one before the end.
     pub(crate) fn impatient(self) -> Self {
-        self.set("SIPOBS_TIMERS__TARGET", "1").set("SIPOBS_TIMERS__GRACE", "1")
+        self.set("SIPOBS_TIMERS__TARGET", "1s").set("SIPOBS_TIMERS__GRACE", "1s")
     }
 
     /// Spans by HTTP to `url`.

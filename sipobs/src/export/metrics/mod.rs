@@ -10,9 +10,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use serde::Serialize;
+use strum::VariantNames;
 
-use crate::record::Output;
+use crate::record::{AlertKind, Kind, Method, Outcome, Output, ReferAbsent, Side};
 
 mod serve;
 mod snapshot;
@@ -34,39 +34,8 @@ pub struct Metrics {
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
-const OUTCOMES: [&str; 17] = [
-    "succeeded",
-    "busy",
-    "no_answer",
-    "declined",
-    "forbidden",
-    "not_found",
-    "media",
-    "network_failure",
-    "refer_refused",
-    "refer_unanswered",
-    "auth_failed",
-    "dialog_gone",
-    "abandoned",
-    "superseded",
-    "notify_timeout",
-    "redirected",
-    "unknown",
-];
-const ENDED_BY: [&str; 3] = ["caller", "callee", "none"];
-const REFER_ABSENT: [&str; 4] = ["no", "fact", "suspected", "method_switched"];
-const ALERTS: [&str; 3] = ["refer_ratio", "method_switched", "attempts_vanished"];
-/// The methods and types that attempts have.
-const METHODS: [(&str, &str); 8] = [
-    ("refer", "blind"),
-    ("refer", "attended"),
-    ("invite", "blind"),
-    ("invite", "attended"),
-    ("refer_bye", "blind"),
-    ("refer_bye", "attended"),
-    ("redirect", "blind"),
-    ("also", "blind"),
-];
+/// What stands for the end that ended a call where none did.
+const NOBODY: &str = "none";
 
 impl Metrics {
     /// A registry with every series of `trunks` at 0.
@@ -97,17 +66,19 @@ impl Metrics {
     pub fn trunks<'a>(&self, trunks: impl IntoIterator<Item = &'a str>) {
         let Self { attempts, ended, alerts, .. } = self;
         for trunk in trunks {
-            for outcome in OUTCOMES {
-                for (method, kind) in METHODS {
-                    let _ = attempts.get_or_create(&attempt_labels(trunk, method, kind, outcome));
+            for &outcome in Outcome::ALL {
+                for &method in Method::ALL {
+                    for &kind in Kind::ALL {
+                        let _ = attempts.get_or_create(&attempt_labels(trunk, method, kind, outcome));
+                    }
                 }
             }
-            for ended_by in ENDED_BY {
-                for absent in REFER_ABSENT {
+            for ended_by in Side::ALL.iter().copied().map(Some).chain([None]) {
+                for absent in ReferAbsent::VARIANTS {
                     let _ = ended.get_or_create(&call_labels(trunk, ended_by, absent));
                 }
             }
-            for alert in ALERTS {
+            for &alert in AlertKind::ALL {
                 let _ = alerts.get_or_create(&alert_labels(trunk, alert));
             }
         }
@@ -118,26 +89,15 @@ impl Metrics {
         match output {
             Output::Notice(_) => {}
             Output::Transfer(attempt) => {
-                let labels = attempt_labels(
-                    &attempt.trunk,
-                    &name(&attempt.method),
-                    &name(&attempt.kind),
-                    &name(&attempt.outcome),
-                );
+                let labels = attempt_labels(&attempt.trunk, attempt.method, attempt.kind, attempt.outcome);
                 self.attempts.get_or_create(&labels).inc();
             }
             Output::Call(call) => {
-                let ended_by = call.ended_by.map_or_else(|| "none".to_owned(), |side| name(&side));
-                let absent = match serde_json::to_value(&call.refer_absent) {
-                    Ok(serde_json::Value::Object(fields)) => {
-                        fields.get("refer_absent").and_then(|v| v.as_str()).unwrap_or("no").to_owned()
-                    }
-                    _ => "no".to_owned(),
-                };
-                self.ended.get_or_create(&call_labels(&call.trunk, &ended_by, &absent)).inc();
+                let labels = call_labels(&call.trunk, call.ended_by, (&call.refer_absent).into());
+                self.ended.get_or_create(&labels).inc();
             }
             Output::Alert(alert) => {
-                self.alerts.get_or_create(&alert_labels(&alert.trunk, &name(&alert.alert))).inc();
+                self.alerts.get_or_create(&alert_labels(&alert.trunk, alert.alert)).inc();
             }
         }
     }
@@ -156,33 +116,25 @@ impl Metrics {
     }
 }
 
-fn attempt_labels(trunk: &str, method: &str, kind: &str, outcome: &str) -> Labels {
+fn attempt_labels(trunk: &str, method: Method, kind: Kind, outcome: Outcome) -> Labels {
     vec![
         ("trunk", trunk.to_owned()),
-        ("method", method.to_owned()),
-        ("type", kind.to_owned()),
-        ("outcome", outcome.to_owned()),
+        ("method", method.to_string()),
+        ("type", kind.to_string()),
+        ("outcome", outcome.to_string()),
     ]
 }
 
-fn call_labels(trunk: &str, ended_by: &str, refer_absent: &str) -> Labels {
+fn call_labels(trunk: &str, ended_by: Option<Side>, refer_absent: &str) -> Labels {
     vec![
         ("trunk", trunk.to_owned()),
-        ("ended_by", ended_by.to_owned()),
+        ("ended_by", ended_by.map_or(NOBODY, Side::as_str).to_owned()),
         ("refer_absent", refer_absent.to_owned()),
     ]
 }
 
-fn alert_labels(trunk: &str, alert: &str) -> Labels {
-    vec![("trunk", trunk.to_owned()), ("alert", alert.to_owned())]
-}
-
-/// The output contract's own word for a unit variant.
-fn name(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
-    }
+fn alert_labels(trunk: &str, alert: AlertKind) -> Labels {
+    vec![("trunk", trunk.to_owned()), ("alert", alert.to_string())]
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ impl Spans {
             root.attributes.push(KeyValue::new("sip.call_id", call_id.clone()));
         }
         if words::tone(attempt.outcome) == Tone::Bad {
-            let outcome = name(&attempt.outcome);
+            let outcome = attempt.outcome.to_string();
             root.status = Status::error(words::headline(attempt));
             root.attributes.push(KeyValue::new("error.type", outcome));
         }
@@ -187,7 +187,7 @@ impl Spans {
         span.attributes = attributes("sip.alert", alert, &["time"]);
         let mut event = span.attributes.clone();
         event.retain(|a| a.key.as_str() == "sip.alert.message");
-        span.events.events = vec![Event::new(name(&alert.alert), moment(alert.time), event, 0)];
+        span.events.events = vec![Event::new(alert.alert.as_str(), moment(alert.time), event, 0)];
         span
     }
 
@@ -332,14 +332,6 @@ const fn leg(leg: LegRole) -> &'static str {
         LegRole::Call => "call",
         LegRole::Target => "target",
         LegRole::Consultation => "consultation",
-    }
-}
-
-/// The contract's own word for a unit variant.
-fn name(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
     }
 }
 
