@@ -3,7 +3,7 @@
 use super::{DialogEventKind, LONGEST_ID, is_challenge, transaction};
 use crate::leg::{Branch, Invite, Leg, Origin, Tag};
 use crate::record::Side;
-use crate::sip::{CSeq, Message, Method, Name, Start, sdp};
+use crate::sip::{CSeq, Message, Method, Name, Start, Via, sdp};
 use crate::stream::WireMessage;
 
 /// The To tag of a message.
@@ -60,7 +60,7 @@ impl Leg {
         uri: &[u8],
         new_path: bool,
     ) -> Option<DialogEventKind> {
-        let branch = branch(message);
+        let branch = branch(message.top_via());
         let Some(invite) = &mut self.invite else {
             self.invite = Some(Invite::new(cseq.number, branch, wire.time, 0));
             return Some(DialogEventKind::Invited);
@@ -137,7 +137,7 @@ impl Leg {
         // Only the ACK to a 2xx has a branch of its own (§13.2.2.4, §17.1.1.3): there was one, unseen. What a
         // proxy acknowledges are its branches' failures.
         let unseen = invite.answer().is_none();
-        if unseen && (!by_caller || branch(message) == invite.branch || to.tag.is_none()) {
+        if unseen && (!by_caller || branch(message.top_via()) == invite.branch || to.tag.is_none()) {
             return None;
         }
         invite.acknowledged = wire.time.into();
@@ -171,7 +171,7 @@ impl Leg {
         by: Side,
         to: ToTag,
     ) -> Option<DialogEventKind> {
-        if !transaction::request(&mut self.transactions, by, cseq, branch(message)) {
+        if !transaction::request(&mut self.transactions, by, cseq, branch(message.top_via())) {
             return None;
         }
         match cseq.method {
@@ -221,10 +221,8 @@ pub(crate) fn has_credentials(message: &Message<'_>) -> bool {
     message.header(Name::Authorization).is_some() || message.header(Name::ProxyAuthorization).is_some()
 }
 
-/// A number for the top Via's branch and sent-by (§17.2.3): FNV-1a, as only equality within one transaction is asked
-/// for.
-pub(super) fn branch(message: &Message<'_>) -> Branch {
-    let via = message.top_via();
+/// A number for a Via's branch and sent-by (§17.2.3): FNV-1a, as only equality within one transaction is asked for.
+pub(super) fn branch(via: Option<Via<'_>>) -> Branch {
     let branch = via.and_then(|via| via.branch()).unwrap_or_default();
     let host = via.map(|via| via.host).unwrap_or_default();
     let port = via.and_then(|via| via.port).unwrap_or_default().to_be_bytes();

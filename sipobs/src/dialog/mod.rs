@@ -4,19 +4,22 @@
 //! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, INFO, PRACK, …), which
 //! touch no table.
 
-use crate::leg::{Leg, LegId, Legs, NewLeg, Origin, Tag};
+use crate::leg::{Doubted, LegId, Legs, NewLeg, Origin};
 use crate::record::Side;
 use crate::sip::{self, CSeq, Message, Method, Name};
 use crate::stream::WireMessage;
 
+mod find;
 mod key;
 mod message;
 mod transaction;
+mod trust;
 
 pub(crate) use key::DialogKey;
 pub use key::NoDialogKey;
 pub(crate) use message::has_credentials;
 pub(crate) use transaction::{copies, is_challenge};
+use trust::Trust;
 
 /// Longer Call-IDs and tags are no peer's; shorter bounds would cost real ones.
 const LONGEST_ID: usize = 1024;
@@ -52,114 +55,65 @@ pub(crate) enum DialogEventKind {
     Response(u16),
 }
 
-/// Takes one message: finds its leg, or begins one, and says what is new.
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Nothing new, or nothing that matters here.
+    Nothing,
+    /// It is an event.
+    Event(DialogEvent),
+    /// Nothing vouches for it: it changes nothing in this leg, and is only shown beside what another, or the same, is
+    /// about.
+    Doubted { leg: LegId, beside: LegId },
+    /// It vouches for a request before it, which is to be taken first.
+    Vouches(Box<Doubted>),
+}
+
+/// Takes one message: finds its leg, or begins one, and says what is new. `vouched`: whoever was asked has agreed to it.
 pub(crate) fn take(
     legs: &mut Legs,
     wire: &WireMessage<'_>,
     message: &Message<'_>,
     key: &DialogKey<'_>,
-) -> Option<DialogEvent> {
+    vouched: bool,
+) -> Taken {
     let cseq = key.cseq;
     if !matters(cseq.method, message) {
-        return None;
+        return Taken::Nothing;
+    }
+    if let Some(doubted) = trust::vouched_for(legs, wire, message, key) {
+        return Taken::Vouches(doubted);
     }
     let to_tag = key.to_tag.and_then(|tag| legs.tag(tag));
-    let found = find(legs, key, to_tag, Sent::of(wire, message));
-    let (id, by) = match found {
-        Some(found) => found,
-        None => (begin(legs, wire, message, key)?, Side::Caller),
+    let found = find::find(legs, wire, message, key, to_tag);
+    let (id, by) = match &found {
+        Some(found) => (found.leg, found.by),
+        None => match begin(legs, wire, message, key) {
+            Some(id) => (id, Side::Caller),
+            None => return Taken::Nothing,
+        },
     };
+    let trust = if vouched { Trust::Full } else { trust::of(legs, id, wire, message, found.as_ref()) };
+    match trust {
+        Trust::Full => {}
+        Trust::OnceAnswered => {
+            trust::hold(legs, id, wire, message, cseq);
+            return Taken::Doubted { leg: id, beside: trust::shown_in(legs, id) };
+        }
+        Trust::None => return Taken::Doubted { leg: id, beside: id },
+    }
+    if message.is_request() {
+        legs.extend_path(id, [wire.src.ip(), wire.dst.ip()]);
+    }
     let new_path = legs.travelled(id, wire.src.ip(), wire.dst.ip());
-    let leg = legs.get_mut(id)?;
+    let Some(leg) = legs.get_mut(id) else { return Taken::Nothing };
+    let begins = found.is_none() || leg.alleged;
+    leg.alleged = false;
     let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
-    let kind = leg.take(wire, message, cseq, by, to_tag, new_path)?;
+    let Some(kind) = leg.take(wire, message, cseq, by, to_tag, new_path) else { return Taken::Nothing };
     leg.seen = wire.time;
-    Some(DialogEvent { leg: id, by, cseq, kind, begins: found.is_none() })
-}
-
-/// Where a message comes from, as far as that tells which of several legs it belongs to.
-#[derive(Clone, Copy)]
-struct Sent<'a> {
-    wire: &'a WireMessage<'a>,
-    message: &'a Message<'a>,
-}
-
-impl<'a> Sent<'a> {
-    fn of(wire: &'a WireMessage<'a>, message: &'a Message<'a>) -> Self {
-        Self { wire, message }
-    }
-
-    /// An INVITE after the leg's own was cancelled and has got its final answer: another call, whatever it is named.
-    fn begins_anew(self, leg: &Leg) -> bool {
-        let Some(invite) = &leg.invite else { return false };
-        let over = invite.cancelled.is_set() && invite.answer().is_some_and(|answer| answer.status >= 300);
-        over && self.message.is_request()
-            && self.wire.src.ip() == leg.hosts.0
-            && message::branch(self.message) != invite.branch
-    }
-}
-
-/// The leg of a message and the side that sent its request: the one whose tags both are in it, else the newest whose
-/// caller's tag is in From (the caller's request) or To (the callee's). Missing tags (RFC 2543) fit any; then From
-/// tells the side.
-fn find(legs: &Legs, key: &DialogKey<'_>, to: Option<Tag>, sent: Sent<'_>) -> Option<(LegId, Side)> {
-    let method = key.cseq.method;
-    let mut under = legs.under(key.call_id).peekable();
-    under.peek()?;
-    let from = key.from_tag.and_then(|tag| legs.tag(tag));
-    let side = |leg: &Leg| {
-        // A new INVITE after the BYE is a new call, however lazy its Call-ID.
-        if method == Method::Invite && to.is_none() && (leg.bye.is_set() || sent.begins_anew(leg)) {
-            return None;
-        }
-        match leg.caller.tag {
-            Some(tag) if from == Some(tag) => Some((leg.id, Side::Caller)),
-            Some(tag) if to == Some(tag) => Some((leg.id, Side::Callee)),
-            Some(_) if from.is_some() => None,
-            None if is_callee(leg, from, key.from.uri) => Some((leg.id, Side::Callee)),
-            _ => Some((leg.id, Side::Caller)),
-        }
-    };
-    // Some callees forget the To tag in what they send within a dialog.
-    let untagged = |leg: &Leg| {
-        let known = leg.callee.tag;
-        (known.is_none() || known == from).then_some((leg.id, Side::Callee))
-    };
-    let forgetful = to.is_none() && matches!(method, Method::Notify | Method::Bye);
-    let both = |leg: &Leg| match (leg.caller.tag, leg.callee.tag) {
-        (Some(caller), Some(callee)) if from == Some(caller) && to == Some(callee) => {
-            Some((leg.id, Side::Caller))
-        }
-        (Some(caller), Some(callee)) if from == Some(callee) && to == Some(caller) => {
-            Some((leg.id, Side::Callee))
-        }
-        _ => None,
-    };
-    // Of two tries under one number the branch tells (§17.1.3).
-    let of_try = |leg: &Leg| {
-        let invite = leg
-            .invite
-            .as_ref()
-            .filter(|invite| from.is_some() && leg.caller.tag == from && invite.number == key.cseq.number)?;
-        (invite.branch == message::branch(sent.message)).then_some((leg.id, Side::Caller))
-    };
-    let first = under.next().and_then(|leg| both(leg).or_else(|| side(leg)));
-    if under.peek().is_none() {
-        return first.or_else(|| legs.under(key.call_id).filter(|_| forgetful).find_map(untagged));
-    }
-    let exact = legs.under(key.call_id).find_map(both);
-    let exact = exact.or_else(|| legs.under(key.call_id).find_map(of_try)).or(first);
-    exact
-        .or_else(|| under.find_map(side))
-        .or_else(|| legs.under(key.call_id).filter(|_| forgetful).find_map(untagged))
-}
-
-/// Whether the callee of a caller without a tag is who says so in From.
-fn is_callee(leg: &Leg, tag: Option<Tag>, uri: &[u8]) -> bool {
-    match (tag, leg.callee.tag) {
-        (None, None) => uri == leg.uri(Side::Callee) && uri != leg.uri(Side::Caller),
-        (tag, known) => tag == known,
-    }
+    trust::learn_path(legs, id, message);
+    Taken::Event(DialogEvent { leg: id, by, cseq, kind, begins })
 }
 
 /// Begins the leg of a message that no leg claims, if the message can begin one.
@@ -170,6 +124,7 @@ fn begin(
     key: &DialogKey<'_>,
 ) -> Option<LegId> {
     let origin = origin_of(message, key.cseq.method, key.to_tag.is_some())?;
+    let alleged = trust::is_alleged(legs, wire, message, key, origin);
     legs.insert(&NewLeg {
         call_id: key.call_id,
         caller: (key.from.uri, key.from_tag),
@@ -178,6 +133,7 @@ fn begin(
         origin,
         hosts: (wire.src.ip(), wire.dst.ip()),
         time: wire.time,
+        alleged,
     })
 }
 

@@ -20,6 +20,7 @@ use crate::timestamp::Timestamp;
 mod id;
 mod pairs;
 mod party;
+mod path;
 mod rare;
 mod record;
 mod texts;
@@ -29,7 +30,7 @@ pub(crate) use id::{AttemptId, LegId};
 pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
 pub(crate) use party::Party;
-pub(crate) use rare::{Claim, HeaderValue, MOST, Rare, Refer};
+pub(crate) use rare::{Claim, Doubted, HeaderValue, MOST, Rare, Refer};
 pub(crate) use record::{Branch, Dialects, Final, Invite, Leg, Media, Origin, Ties, Transaction, cut};
 use record::{Call, End};
 use texts::Texts;
@@ -87,6 +88,8 @@ pub(crate) struct NewLeg<'a> {
     pub(crate) origin: Origin,
     pub(crate) hosts: (IpAddr, IpAddr),
     pub(crate) time: Timestamp,
+    /// Another dialog is known under its Call-ID, or one side alone says that it is about another's call.
+    pub(crate) alleged: bool,
 }
 
 /// Whose share a leg counts for.
@@ -166,15 +169,17 @@ impl Legs {
         })
     }
 
-    /// The leg that holds the dialog named by Call-ID and tags, as Replaces and Target-Dialog name it; the newest when
-    /// tags don't tell.
+    /// The leg that holds the dialog named by Call-ID and tags, as Replaces and Target-Dialog name it. When tags don't
+    /// tell: one that is up, else the newest.
     pub(crate) fn named(&self, call_id: &[u8], tags: [Option<&[u8]>; 2]) -> Option<LegId> {
         let tags = tags.map(|tag| tag.and_then(|tag| self.tag(tag)));
         let fits = |leg: &&Leg| {
             let known = leg.caller.tag;
             known.is_none() || tags.contains(&known) || tags == [None, None]
         };
-        self.under(call_id).find(fits).or_else(|| self.under(call_id).next()).map(|leg| leg.id)
+        let known = || self.under(call_id).filter(|leg| !leg.alleged);
+        let up = known().filter(|leg| leg.is_confirmed()).find(fits);
+        up.or_else(|| known().find(fits)).or_else(|| known().next()).map(|leg| leg.id)
     }
 
     /// The keyed hash of a text.
@@ -219,6 +224,8 @@ impl Legs {
             bye_by: Side::Caller,
             proven: false,
             in_proven_pair: false,
+            alleged: new.alleged,
+            path: Box::default(),
             transactions: SmallVec::new(),
             call: Call::default(),
             ties: Ties::default(),

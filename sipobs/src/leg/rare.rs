@@ -1,8 +1,10 @@
 //! What only few legs have: more than one hop, a phrase of their own, headers that tie them to others, REFERs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::{LegId, Party, When};
+use super::{Branch, LegId, Party, When};
+use crate::sip::CSeq;
+use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
 /// Most numbers, Session-IDs, header values and REFERs remembered of one leg.
@@ -37,6 +39,21 @@ pub(crate) struct Rare {
     pub(crate) refers: Vec<Refer>,
     /// Legs that took it for theirs.
     pub(crate) claims: Vec<Claim>,
+    /// A request that counts only once it is answered.
+    pub(crate) doubted: Option<Box<Doubted>>,
+}
+
+/// A request that nothing vouches for yet but itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Doubted {
+    pub(crate) time: Timestamp,
+    pub(crate) frame: u64,
+    pub(crate) src: SocketAddr,
+    pub(crate) dst: SocketAddr,
+    pub(crate) transport: TransportKind,
+    pub(crate) cseq: CSeq,
+    pub(crate) branch: Branch,
+    pub(crate) bytes: Box<[u8]>,
 }
 
 /// The value of a header whose equality ties legs.
@@ -85,6 +102,7 @@ impl Rare {
             + (self.sessions.len() + self.headers.len()) * (size_of::<HeaderValue>() + super::PLACE)
             + self.refers.len() * (size_of::<Refer>() + 2 * super::PLACE)
             + self.claims.capacity() * size_of::<Claim>()
+            + self.doubted.as_ref().map_or(0, |doubted| size_of::<Doubted>() + doubted.bytes.len())
     }
 
     /// Adds a UUID of Session-ID; whether it is new.

@@ -50,6 +50,10 @@ pub(crate) struct Leg {
     pub(crate) proven: bool,
     /// So was one between the same hosts, in this leg or another.
     pub(super) in_proven_pair: bool,
+    /// One side alone speaks of it, under a Call-ID whose dialog is another.
+    pub(crate) alleged: bool,
+    /// More hosts that take part, hashed: those that its messages went to or name.
+    pub(super) path: Box<[u32]>,
     /// The latest transactions inside it, the initial INVITE's apart.
     pub(crate) transactions: SmallVec<[Transaction; 1]>,
     pub(crate) call: Call,
@@ -415,6 +419,7 @@ impl Leg {
         super::OVERHEAD
             + size_of::<Self>()
             + self.texts.bytes()
+            + size_of_val(&*self.path)
             + transactions
             + self.rare().map_or(0, Rare::bytes)
     }

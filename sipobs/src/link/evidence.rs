@@ -284,7 +284,8 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// The leg under a Call-ID that can be named.
     fn named(&self, call_id: &[u8]) -> Option<&'a Leg> {
-        self.known.legs.under(call_id).find(|leg| leg.ties.known)
+        let known = || self.known.legs.under(call_id).filter(|leg| leg.ties.known);
+        known().find(|leg| leg.is_confirmed()).or_else(|| known().next())
     }
 
     /// Evidence that only counts while the call is up or has just ended.

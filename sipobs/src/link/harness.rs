@@ -160,7 +160,9 @@ impl Harness {
         let wire =
             WireMessage { time: now, frame: 1, src, dst, transport, bytes: text.as_bytes(), cut: false };
         let key = DialogKey::of(&message).expect("a dialog");
-        let event = dialog::take(&mut self.legs, &wire, &message, &key)?;
+        let dialog::Taken::Event(event) = dialog::take(&mut self.legs, &wire, &message, &key, false) else {
+            return None;
+        };
         let id = event.leg;
         match start {
             _ if event.begins => self.links.started(&mut self.legs, id, &message),

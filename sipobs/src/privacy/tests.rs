@@ -480,6 +480,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         line,
         frame: 1,
         copies: 1,
+        doubted: false,
         time: Timestamp::default(),
         leg: LegRole::Call,
         cseq: CSeq { number: 1, method: SipMethod::Invite },

@@ -160,6 +160,9 @@ pub struct LadderLine {
     /// How many times it was sent, this one included; retransmissions have no lines of their own.
     #[serde(skip_serializing_if = "is_one")]
     pub copies: u32,
+    /// Nothing vouches for it: it comes from a host outside the call, or lacks its tags. No verdict rests on it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
     /// When it was captured.
     #[serde(skip)]
     pub time: Timestamp,

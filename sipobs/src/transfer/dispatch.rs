@@ -1,10 +1,12 @@
 //! Every event of a leg, brought to the attempts it concerns. Nothing is judged here.
 
+use smallvec::SmallVec;
+
 use super::method::{handover, redirect, refer, second_leg};
 use super::stage::{Due, Heard, Stage};
 use super::{dialect, facts, ladder};
 use crate::dialog::{DialogEventKind, is_challenge};
-use crate::leg::{LegId, Origin};
+use crate::leg::{Leg, LegId, Origin};
 use crate::record::LegRole;
 use crate::sip::{Method, Name, Q850};
 use crate::timestamp::Timestamp;
@@ -61,8 +63,18 @@ fn begin_leg(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
     stage.calls += u64::from(!leg.call.leftover);
     if origin == Origin::Invite {
         stage.callers.called(host, wire.time);
+        disown_forestalled(stage, event.leg);
     }
     stage.links.started(&mut stage.legs, event.leg, message);
+}
+
+/// Who speaks in a dialog before an INVITE comes under its Call-ID, and whom nobody answers, is in none.
+fn disown_forestalled(stage: &mut Stage, id: LegId) {
+    let Some(leg) = stage.legs.get(id) else { return };
+    let forestalls = |other: &&Leg| other.origin != Origin::Invite && !other.is_confirmed() && !other.alleged;
+    let forged: SmallVec<[LegId; 2]> =
+        stage.legs.under(leg.call_id()).filter(forestalls).map(|leg| leg.id).collect();
+    forged.into_iter().for_each(|leg| stage.disown(leg));
 }
 
 /// What any message may tell of its sender and of the session.
@@ -196,6 +208,6 @@ fn review_leg(stage: &mut Stage, leg: LegId) {
     let Some(state) = stage.state(leg) else { return };
     let watched = state.watched.is_some().then_some(Due::Second(leg));
     let attempts = state.open.iter().copied().chain(state.serves).map(Due::Attempt);
-    let due: smallvec::SmallVec<[Due; 4]> = watched.into_iter().chain(attempts).collect();
+    let due: SmallVec<[Due; 4]> = watched.into_iter().chain(attempts).collect();
     stage.due.extend(due);
 }

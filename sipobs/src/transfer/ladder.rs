@@ -8,6 +8,9 @@ use crate::timestamp::Timestamp;
 /// Longer start lines are cut.
 const LONGEST_LINE: usize = 256;
 
+/// Doubted lines of one ladder: strangers don't crowd out a call's own.
+const MOST_DOUBTED: usize = 4;
+
 /// Lines in the order they came.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ladder(Vec<LadderLine>);
@@ -16,10 +19,18 @@ impl Ladder {
     /// Adds a line; the first `most` are kept, for a story is told by its beginning, and the verdict tells
     /// its end.
     pub(super) fn push(&mut self, line: LadderLine, most: usize) {
-        if self.0.len() < most
-            && !self.0.iter().any(|known| known.frame == line.frame && known.line == line.line)
-        {
-            self.0.push(line);
+        let has_room = self.0.len() < most;
+        match self.0.iter_mut().find(|known| known.frame == line.frame && known.line == line.line) {
+            Some(known) => known.doubted &= line.doubted,
+            None if has_room => self.0.push(line),
+            None => {}
+        }
+    }
+
+    /// Adds a line that nothing vouches for.
+    pub(super) fn push_doubted(&mut self, line: LadderLine, most: usize) {
+        if self.0.iter().filter(|line| line.doubted).count() < MOST_DOUBTED {
+            self.push(LadderLine { doubted: true, ..line }, most);
         }
     }
 
@@ -79,6 +90,7 @@ pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, le
         line: text,
         frame: wire.frame,
         copies: 1,
+        doubted: false,
         time: wire.time,
         leg,
         cseq,

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use crate::dialog::{self, DialogKey, NoDialogKey};
-use crate::leg::{EvictionReason, LegId, Lost};
+use crate::dialog::{self, DialogKey, NoDialogKey, Taken};
+use crate::leg::{Doubted, EvictionReason, LegId, Lost};
 use crate::record::{Outcome, Output};
 use crate::sip::Message;
 use crate::stream::{Damage, WireMessage};
@@ -159,13 +159,41 @@ impl Transfers {
             self.review_due(wire.time);
             return Ok(());
         }
-        let Some(event) = dialog::take(&mut self.stage.legs, wire, message, &key) else { return Ok(()) };
-        dispatch::take(&mut self.stage, &self.rules.trunks, Heard { event, wire, message, key: &key });
-        self.review_due(wire.time);
-        self.stage.schedule(event.leg);
-        self.stage.charge(event.leg);
-        self.stage.drop_retired();
+        self.take(wire, message, &key, false);
         Ok(())
+    }
+
+    /// Takes a message of a dialog. `vouched`: whoever was asked has agreed to it.
+    fn take(&mut self, wire: &WireMessage<'_>, message: &Message<'_>, key: &DialogKey<'_>, vouched: bool) {
+        match dialog::take(&mut self.stage.legs, wire, message, key, vouched) {
+            Taken::Nothing => {}
+            Taken::Event(event) => {
+                dispatch::take(&mut self.stage, &self.rules.trunks, Heard { event, wire, message, key });
+                self.review_due(wire.time);
+                self.stage.schedule(event.leg);
+                self.stage.charge(event.leg);
+                self.stage.drop_retired();
+            }
+            Taken::Doubted { leg, beside } => {
+                self.stage.draw_doubted(beside, wire, message, key.cseq);
+                self.stage.schedule(leg);
+                self.stage.charge(leg);
+            }
+            Taken::Vouches(doubted) => {
+                self.take_doubted(&doubted);
+                self.take(wire, message, key, false);
+            }
+        }
+    }
+
+    /// Takes a request that was doubted until its answer came.
+    fn take_doubted(&mut self, doubted: &Doubted) {
+        let Doubted { time, frame, src, dst, transport, ref bytes, .. } = *doubted;
+        let wire = WireMessage { time, frame, src, dst, transport, bytes, cut: false };
+        let Ok(message) = Message::parse(bytes) else { return };
+        if let Ok(key) = DialogKey::of(&message) {
+            self.take(&wire, &message, &key, true);
+        }
     }
 
     /// Takes note of missing evidence at `now`.

@@ -14,7 +14,7 @@ use crate::dialog::{DialogEvent, DialogKey};
 use crate::leg::{AttemptId, Leg, LegId, Legs, Lost, When};
 use crate::link::Links;
 use crate::record::{LegRole, Parties};
-use crate::sip::Message;
+use crate::sip::{CSeq, Message};
 use crate::slab::Slab;
 use crate::stream::WireMessage;
 use crate::timers::{Deadline, Timers};
@@ -278,6 +278,39 @@ impl Stage {
                 attempt.ladder.push(line(LegRole::Call), most);
             }
         }
+    }
+
+    /// Adds a message that nothing vouches for to the ladders of its leg.
+    pub(super) fn draw_doubted(
+        &mut self,
+        leg: LegId,
+        wire: &WireMessage<'_>,
+        message: &Message<'_>,
+        cseq: CSeq,
+    ) {
+        let most = self.config.limits.ladder;
+        let Some(state) = self.legs.get(leg).and_then(|leg| self.states.get_mut(leg.call.state?)) else {
+            return;
+        };
+        if let Some(watched) = &mut state.watched {
+            watched.ladder.push_doubted(show(wire, message, cseq, LegRole::Target), most);
+        }
+        let served = state.serves.into_iter().map(|id| (id, LegRole::Target));
+        for (id, role) in state.open.iter().map(|id| (*id, LegRole::Call)).chain(served) {
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.ladder.push_doubted(show(wire, message, cseq, role), most);
+            }
+        }
+    }
+
+    /// Drops what was begun in a leg that never was: its attempts are none.
+    pub(super) fn disown(&mut self, leg: LegId) {
+        for id in self.open_in(leg) {
+            if let Some(attempt) = self.close(id) {
+                self.uncount(attempt.call);
+            }
+        }
+        self.legs.retire(leg);
     }
 
     /// Users of everyone who takes part in an attempt.

@@ -1,0 +1,159 @@
+//! Who may speak in a leg.
+//!
+//! Whoever knows a Call-ID can send messages under it, with or without its tags. What counts comes from a host on the leg's
+//! own path and has the dialog's tags, as far as they are known. A request that lacks one of the two counts once it is
+//! answered by 2xx, for then the party itself took it for genuine: a call may move to another address, and old peers forget
+//! tags. Everything else is shown, and changes nothing.
+
+use std::net::IpAddr;
+
+use super::find::{Fit, Found};
+use super::{DialogKey, message};
+use crate::leg::{Doubted, Leg, LegId, Legs, Origin};
+use crate::record::Side;
+use crate::sip::{CSeq, Message, Method, Name, NameAddr, Uri, Via};
+use crate::stream::WireMessage;
+
+/// Longer requests are not kept until they are answered.
+const LONGEST: usize = 4096;
+
+/// How far a message is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Full,
+    /// Once it is answered by 2xx.
+    OnceAnswered,
+    None,
+}
+
+/// How far a message is believed in its leg; `found` unless it begins it.
+pub(super) fn of(
+    legs: &Legs,
+    id: LegId,
+    wire: &WireMessage<'_>,
+    message: &Message<'_>,
+    found: Option<&Found>,
+) -> Trust {
+    let Some(leg) = legs.get(id) else { return Trust::None };
+    let Some(found) = found else {
+        return if leg.alleged { Trust::OnceAnswered } else { Trust::Full };
+    };
+    let [from, to] = [wire.src, wire.dst].map(|host| legs.goes_through(leg, host.ip()));
+    if !message.is_request() {
+        // A refusal to a stranger refuses nothing within the call.
+        return if from && to && !leg.alleged { Trust::Full } else { Trust::None };
+    }
+    let fits = found.fit >= Fit::Open;
+    match (from, to) {
+        (true, true) if leg.alleged => Trust::OnceAnswered,
+        (true, _) if fits => Trust::Full,
+        (true, true) => Trust::OnceAnswered,
+        (false, _) if fits && message.cseq().is_some_and(|cseq| is_copy(leg, message, cseq, found.by)) => {
+            Trust::Full
+        }
+        (false, true) if fits => Trust::OnceAnswered,
+        _ => Trust::None,
+    }
+}
+
+/// Whether a request was seen before, at another hop: one of its Vias has the branch known.
+pub(super) fn is_copy(leg: &Leg, message: &Message<'_>, cseq: CSeq, by: Side) -> bool {
+    let invite = leg.invite.as_ref().filter(|_| by == Side::Caller && cseq.method == Method::Invite);
+    let known = match invite.filter(|invite| invite.number == cseq.number) {
+        Some(invite) => Some(invite.branch),
+        None => leg.transactions.iter().find(|known| known.is(by, cseq)).map(|known| known.branch),
+    };
+    let vias = || message.values(Name::Via).filter_map(Via::parse).filter(|via| via.branch().is_some());
+    known.is_some_and(|known| vias().any(|via| message::branch(Some(via)) == known))
+}
+
+/// Whether a leg that a message begins is but one side's word: there is another dialog under its Call-ID, or it is about the
+/// call of others.
+pub(super) fn is_alleged(
+    legs: &Legs,
+    wire: &WireMessage<'_>,
+    message: &Message<'_>,
+    key: &DialogKey<'_>,
+    origin: Origin,
+) -> bool {
+    let others = || legs.under(key.call_id).filter(|leg| !leg.alleged);
+    if origin == Origin::Invite {
+        let strange = |leg: &Leg| !legs.goes_through(leg, wire.src.ip());
+        return others().next().is_some() && others().all(strange);
+    }
+    // What is told of a transfer in a call that nobody knows, anybody may tell.
+    if key.cseq.method == Method::Notify {
+        return true;
+    }
+    let named = message.target_dialog().and_then(|named| {
+        let id = legs.named(named.call_id, [named.local_tag, named.remote_tag])?;
+        legs.get(id)
+    });
+    let outside = named.is_some_and(|named| !legs.goes_through(named, wire.src.ip()));
+    outside || others().next().is_some()
+}
+
+/// Keeps a request until it is answered.
+pub(super) fn hold(legs: &mut Legs, id: LegId, wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq) {
+    let Some(leg) = legs.get_mut(id).filter(|_| wire.bytes.len() <= LONGEST) else { return };
+    let WireMessage { time, frame, src, dst, transport, bytes, .. } = *wire;
+    let branch = message::branch(message.top_via());
+    leg.rare_mut().doubted =
+        Some(Box::new(Doubted { time, frame, src, dst, transport, cseq, branch, bytes: bytes.into() }));
+    legs.settle(id);
+}
+
+/// The request that a message vouches for, taken from its leg. Any other final answer to it shows that nothing came of it.
+pub(super) fn vouched_for(
+    legs: &mut Legs,
+    wire: &WireMessage<'_>,
+    message: &Message<'_>,
+    key: &DialogKey<'_>,
+) -> Option<Box<Doubted>> {
+    let status = message.status().filter(|status| *status > 100)?;
+    let branch = message::branch(message.top_via());
+    let answers = |doubted: &Doubted| {
+        (doubted.cseq, doubted.branch, doubted.src, doubted.dst) == (key.cseq, branch, wire.dst, wire.src)
+    };
+    let holds = |leg: &&Leg| leg.rare().and_then(|rare| rare.doubted.as_deref()).is_some_and(answers);
+    let leg = legs.under(key.call_id).find(holds)?;
+    let id = leg.id;
+    // A call of its own may fail. And where no other dialog is known, a refusal shows that there is this one.
+    let may_fail =
+        leg.alleged && (leg.origin == Origin::Invite || legs.under(key.call_id).all(|leg| leg.alleged));
+    let vouches = match status {
+        200..300 => true,
+        403 | 481 | 482 => may_fail && leg.origin != Origin::Invite && status != 481,
+        _ => may_fail,
+    };
+    if status < 200 && !vouches {
+        return None;
+    }
+    let doubted = legs.get_mut(id)?.rare_mut().doubted.take();
+    legs.settle(id);
+    doubted.filter(|_| vouches)
+}
+
+/// The leg beside which a doubted message is shown.
+pub(super) fn shown_in(legs: &Legs, id: LegId) -> LegId {
+    let alleged = legs.get(id).filter(|leg| leg.alleged);
+    let known = alleged.and_then(|leg| legs.under(leg.call_id()).find(|leg| !leg.alleged));
+    known.map_or(id, |leg| leg.id)
+}
+
+/// Notes the hosts that a message of a leg names as its path (RFC 3261 §8.1.1.8, §16.6, §18.2.1).
+pub(super) fn learn_path(legs: &mut Legs, id: LegId, message: &Message<'_>) {
+    let routes = [Name::Contact, Name::RecordRoute, Name::Route].into_iter();
+    let routes = routes.flat_map(|name| message.values(name)).filter_map(NameAddr::parse);
+    let routes = routes.filter_map(|route| address(Uri::parse(route.uri)?.host));
+    // An answer repeats those of its request.
+    let vias = message.values(Name::Via).filter(|_| message.is_request()).filter_map(Via::parse);
+    let vias = vias.flat_map(|via| [Some(via.host), via.received()]).flatten().filter_map(address);
+    legs.extend_path(id, routes.chain(vias));
+}
+
+/// The address that a host is given by.
+fn address(host: &[u8]) -> Option<IpAddr> {
+    let host = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+    std::str::from_utf8(host).ok()?.parse().ok()
+}

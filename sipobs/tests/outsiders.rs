@@ -1,0 +1,268 @@
+//! Nobody outside a call turns its verdict: into every capture whose truth is known, any one packet from a foreign host is
+//! put, at any place, under the Call-ID of a call in it, with its tags, with others, or with none. What is then said may
+//! be less sure; it never becomes another sure verdict, and no attempt and no alert comes of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use sipobs::capture::file::Reader;
+use sipobs::engine::{Config, Engine};
+use sipobs::frame::Frame;
+use sipobs::privacy::{Mask, Privacy};
+use sipobs::record::{Attempt, Call, Outcome, Output, ReferAbsent};
+use sipobs::sip::{Message, Method};
+use sipobs::stream::{TransportKind, WireMessage};
+
+/// At how many places of each capture every packet is put, beside the first.
+const PLACES: u64 = 1;
+const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)), 5060);
+
+#[test]
+fn one_packet_from_outside_turns_nothing() {
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    let (mut packets, mut files) = (0, 0);
+    for path in captures() {
+        let frames = frames(&path);
+        let dialogs = dialogs(&frames);
+        let whole = said(&frames, None);
+        files += 1;
+        for (number, forgery) in dialogs.iter().flat_map(forgeries).enumerate() {
+            let places = (0..PLACES).map(|_| {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (dice >> 33) as usize % frames.len()
+            });
+            let first = (number % 5 == 0).then_some(0);
+            for place in places.chain(first).collect::<Vec<_>>() {
+                let after = said(&frames, Some((place, &forgery)));
+                let name = format!("{} before frame {}: {}", path.display(), place + 1, forgery.text);
+                compare(&whole, &after, &name);
+                packets += 1;
+            }
+        }
+    }
+    assert!(files > 200 && packets > 5_000, "{packets} packets in {files} files");
+}
+
+/// What a capture gives.
+struct Said {
+    attempts: Vec<Attempt>,
+    calls: Vec<Call>,
+    alerts: usize,
+}
+
+/// A dialog that a stranger knows all about.
+#[derive(Debug, Default, Clone)]
+struct Dialog {
+    call_id: String,
+    /// URI and tag of the caller and of the callee.
+    ends: [(String, String); 2],
+    /// Their addresses.
+    hosts: [Option<SocketAddr>; 2],
+    /// Its requests: by the caller or not, number, method.
+    requests: BTreeSet<(bool, u32, Method)>,
+}
+
+struct Forgery {
+    to: SocketAddr,
+    text: String,
+}
+
+fn compare(whole: &Said, after: &Said, name: &str) {
+    let key = |attempt: &Attempt| {
+        (attempt.call_id.clone(), attempt.method, attempt.refer_cseq, attempt.started, attempt.target.clone())
+    };
+    assert!(after.attempts.len() <= whole.attempts.len(), "an attempt more: {name}");
+    for attempt in &after.attempts {
+        let known = whole.attempts.iter().find(|known| key(known) == key(attempt));
+        let known = known.unwrap_or_else(|| panic!("{attempt:#?} of {name}"));
+        let sure = [known, attempt].iter().all(|attempt| attempt.outcome != Outcome::Unknown);
+        assert!(!sure || known.outcome == attempt.outcome, "{known:#?} is {attempt:#?}: {name}");
+    }
+    assert_eq!(whole.alerts, after.alerts, "{name}");
+    for call in &after.calls {
+        let known =
+            whole.calls.iter().find(|known| known.call_id == call.call_id && known.answered == call.answered);
+        let absent = known.map_or(&ReferAbsent::No, |known| &known.refer_absent);
+        assert!(
+            call.refer_absent == ReferAbsent::No || *absent == call.refer_absent,
+            "{absent:?}, {call:#?}: {name}"
+        );
+    }
+}
+
+/// Every packet that a stranger may send to either end of a dialog.
+fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
+    let mut forged = Vec::new();
+    for (by, tags) in [0, 1].into_iter().flat_map(|by| [(by, "right"), (by, "wrong"), (by, "none")]) {
+        let Some(to) = dialog.hosts[1 - by].or(dialog.hosts[by]) else { continue };
+        let ends = [&dialog.ends[by], &dialog.ends[1 - by]].map(|(uri, tag)| match tags {
+            "right" if !tag.is_empty() => format!("<{uri}>;tag={tag}"),
+            "wrong" => format!("<{uri}>;tag=other"),
+            _ => format!("<{uri}>"),
+        });
+        let head = |line: &str, ends: [&String; 2], cseq: &str, more: &str| Forgery {
+            to,
+            text: format!(
+                "{line}\r\nVia: SIP/2.0/UDP 203.0.113.66;branch=z9hG4bKforged\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\n\
+                 CSeq: {cseq}\r\nContact: <sip:203.0.113.66>\r\n{more}",
+                ends[0], ends[1], dialog.call_id
+            ),
+        };
+        let next = dialog.requests.iter().map(|(_, number, _)| number + 1).max().unwrap_or(1);
+        let frag = |status: &str| {
+            format!(
+                "Event: refer\r\nSubscription-State: terminated\r\nContent-Type: message/sipfrag\r\n\r\nSIP/2.0 {status}\r\n"
+            )
+        };
+        for (method, more) in [
+            ("BYE", "\r\n".to_owned()),
+            ("INVITE", "\r\n".to_owned()),
+            ("UPDATE", "\r\n".to_owned()),
+            ("NOTIFY", frag("200 OK")),
+            ("NOTIFY", frag("603 Decline")),
+            ("REFER", "Refer-To: <sip:+15105550199@203.0.113.66>\r\n\r\n".to_owned()),
+        ] {
+            let line = format!("{method} {} SIP/2.0", dialog.ends[1 - by].0);
+            forged.push(head(&line, [&ends[0], &ends[1]], &format!("{next} {method}"), &more));
+        }
+        for (by_caller, number, method) in &dialog.requests {
+            let (method, same) = (method.as_str(), usize::from(!by_caller) == by);
+            // Under the numbers of requests that are there: CANCEL and copies as if by their sender, …
+            if same && method == "INVITE" {
+                let uri = &dialog.ends[1 - by].0;
+                let to = format!("<{uri}>");
+                for (method, cseq) in
+                    [("CANCEL", *number), ("INVITE", *number), ("INVITE", number + 1), ("ACK", *number)]
+                {
+                    let line = format!("{method} {uri} SIP/2.0");
+                    forged.push(head(&line, [&ends[0], &to], &format!("{cseq} {method}"), "\r\n"));
+                }
+            }
+            // … and answers as if by their receiver.
+            if !same && matches!(method, "INVITE" | "REFER" | "BYE") {
+                for status in
+                    ["180 Ringing", "200 OK", "302 Moved", "403 Forbidden", "481 Gone", "486 Busy Here"]
+                {
+                    let line = format!("SIP/2.0 {status}");
+                    forged.push(head(&line, [&ends[1], &ends[0]], &format!("{number} {method}"), "\r\n"));
+                }
+            }
+        }
+    }
+    forged
+}
+
+/// The dialogs that INVITEs make.
+fn dialogs(frames: &[Frame<'_>]) -> Vec<Dialog> {
+    let mut dialogs = BTreeMap::<String, Dialog>::new();
+    for frame in frames {
+        let Some(message) = text(frame.bytes).and_then(|text| Message::parse(text).ok()) else { continue };
+        let (Some(call_id), Some(cseq), Some(from), Some(to)) =
+            (message.call_id(), message.cseq(), message.from(), message.to())
+        else {
+            continue;
+        };
+        let (string, hosts) =
+            (|bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned(), hosts(frame.bytes));
+        let [from_tag, to_tag] = [from.tag(), to.tag()].map(|tag| string(tag.unwrap_or_default()));
+        let dialog = dialogs.entry(string(call_id)).or_default();
+        if dialog.call_id.is_empty() {
+            dialog.call_id = string(call_id);
+            dialog.ends = [(string(from.uri), from_tag.clone()), (string(to.uri), to_tag.clone())];
+            dialog.hosts = hosts;
+        }
+        let by_caller = from_tag == dialog.ends[0].1;
+        if by_caller
+            && message.status().is_some_and(|status| (200..300).contains(&status))
+            && dialog.ends[1].1.is_empty()
+        {
+            dialog.ends[1].1 = to_tag;
+        }
+        if message.is_request() {
+            dialog.requests.insert((by_caller, cseq.number, cseq.method));
+        }
+    }
+    let mut dialogs: Vec<Dialog> = dialogs.into_values().collect();
+    dialogs.retain(|dialog| dialog.requests.iter().any(|(.., method)| *method == Method::Invite));
+    // Of files with many calls, a few.
+    dialogs.truncate(3);
+    dialogs
+}
+
+/// The SIP message in a frame that holds nothing else.
+fn text(frame: &[u8]) -> Option<&[u8]> {
+    let marker = b"SIP/2.0";
+    let found = frame.windows(marker.len()).position(|bytes| bytes == marker)?;
+    let start = frame[..found].iter().rposition(|byte| !(b' '..=b'~').contains(byte)).map_or(0, |at| at + 1);
+    // A port's byte may look like a letter.
+    let start = (start..=found).find(|at| frame[*at].is_ascii_uppercase())?;
+    Some(&frame[start..])
+}
+
+/// Sender and receiver of an Ethernet frame with IPv4.
+fn hosts(frame: &[u8]) -> [Option<SocketAddr>; 2] {
+    let address = |at: usize| {
+        let bytes: [u8; 4] = frame.get(at..at + 4)?.try_into().ok()?;
+        Some(SocketAddr::new(bytes.into(), 5060))
+    };
+    match frame.get(12..15) {
+        Some([8, 0, 0x45]) => [address(26), address(30)],
+        _ => [None; 2],
+    }
+}
+
+fn said(frames: &[Frame<'_>], forged: Option<(usize, &Forgery)>) -> Said {
+    let privacy = Privacy::new(Mask::Full, None).unwrap();
+    let mut engine = Engine::new(Config::default(), privacy).unwrap();
+    for (number, frame) in frames.iter().enumerate() {
+        if let Some((_, forgery)) = forged.filter(|(place, _)| *place == number) {
+            engine.message(&WireMessage {
+                time: frame.time,
+                frame: frame.number,
+                src: STRANGER,
+                dst: forgery.to,
+                transport: TransportKind::Udp,
+                bytes: forgery.text.as_bytes(),
+                cut: false,
+            });
+        }
+        engine.frame(frame);
+    }
+    engine.finish(frames.last().unwrap().time);
+    let mut said = Said { attempts: Vec::new(), calls: Vec::new(), alerts: 0 };
+    while let Some(output) = engine.poll_output() {
+        match output {
+            Output::Transfer(attempt) => said.attempts.push(*attempt),
+            Output::Call(call) => said.calls.push(*call),
+            Output::Alert(_) => said.alerts += 1,
+            Output::Notice(_) => {}
+        }
+    }
+    said
+}
+
+fn captures() -> Vec<PathBuf> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let inside = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let golden =
+        inside(tests.join("golden")).filter(|path| path.is_dir()).map(|case| case.join("input.pcap"));
+    let recorded =
+        ["captures/recorded", "captures/livekit"].into_iter().flat_map(|folder| inside(tests.join(folder)));
+    let mut files: Vec<PathBuf> =
+        golden.chain(recorded).filter(|path| path.extension().is_some_and(|kind| kind == "pcap")).collect();
+    files.sort();
+    files
+}
+
+fn frames(path: &Path) -> Vec<Frame<'static>> {
+    let mut reader = Reader::open(path).unwrap();
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next().unwrap() {
+        let bytes: &'static [u8] = Vec::leak(frame.bytes.to_vec());
+        frames.push(Frame { bytes, ..frame });
+    }
+    frames
+}
