@@ -65,12 +65,16 @@ impl Leg {
             self.invite = Some(Invite::new(cseq.number, branch, wire.time, 0));
             return Some(DialogEventKind::Invited);
         };
-        let challenged = invite.answer().is_some_and(|answer| is_challenge(answer.status));
+        let failed = invite.answer().filter(|answer| answer.status >= 300);
         let same = cseq.number == invite.number;
         if by != Side::Caller || cseq.number < invite.number || self.answered.is_set() {
             return None;
         }
-        if same && !(challenged && branch != invite.branch && has_credentials(message)) {
+        // Some begin again under the number that failed; a challenge is answered with credentials.
+        let again = branch != invite.branch
+            && wire.src.ip() == self.hosts.0
+            && failed.is_some_and(|answer| !is_challenge(answer.status) || has_credentials(message));
+        if same && !again {
             invite.copies = invite.copies.saturating_add(u16::from(branch == invite.branch));
             return new_path.then_some(DialogEventKind::Relayed);
         }
@@ -217,10 +221,15 @@ pub(crate) fn has_credentials(message: &Message<'_>) -> bool {
     message.header(Name::Authorization).is_some() || message.header(Name::ProxyAuthorization).is_some()
 }
 
-/// A number for the top Via's branch: FNV-1a, as only equality within one transaction is asked for.
-fn branch(message: &Message<'_>) -> Branch {
-    let branch = message.top_via().and_then(|via| via.branch()).unwrap_or_default();
-    let hash = branch.iter().take(LONGEST_ID).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+/// A number for the top Via's branch and sent-by (§17.2.3): FNV-1a, as only equality within one transaction is asked
+/// for.
+pub(super) fn branch(message: &Message<'_>) -> Branch {
+    let via = message.top_via();
+    let branch = via.and_then(|via| via.branch()).unwrap_or_default();
+    let host = via.map(|via| via.host).unwrap_or_default();
+    let port = via.and_then(|via| via.port).unwrap_or_default().to_be_bytes();
+    let named = branch.iter().take(LONGEST_ID).chain(host).chain(&port);
+    let hash = named.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     // Both halves, so that the last bytes count in all bits.

@@ -64,7 +64,7 @@ pub(crate) fn take(
         return None;
     }
     let to_tag = key.to_tag.and_then(|tag| legs.tag(tag));
-    let found = find(legs, key, to_tag);
+    let found = find(legs, key, to_tag, Sent::of(wire, message));
     let (id, by) = match found {
         Some(found) => found,
         None => (begin(legs, wire, message, key)?, Side::Caller),
@@ -77,16 +77,39 @@ pub(crate) fn take(
     Some(DialogEvent { leg: id, by, cseq, kind, begins: found.is_none() })
 }
 
-/// The leg of a message and the side that sent its request: the newest whose caller's tag is in From (the caller's
-/// request) or To (the callee's). Missing tags (RFC 2543) fit any; then From tells the side.
-fn find(legs: &Legs, key: &DialogKey<'_>, to: Option<Tag>) -> Option<(LegId, Side)> {
+/// Where a message comes from, as far as that tells which of several legs it belongs to.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    wire: &'a WireMessage<'a>,
+    message: &'a Message<'a>,
+}
+
+impl<'a> Sent<'a> {
+    fn of(wire: &'a WireMessage<'a>, message: &'a Message<'a>) -> Self {
+        Self { wire, message }
+    }
+
+    /// An INVITE after the leg's own was cancelled and has got its final answer: another call, whatever it is named.
+    fn begins_anew(self, leg: &Leg) -> bool {
+        let Some(invite) = &leg.invite else { return false };
+        let over = invite.cancelled.is_set() && invite.answer().is_some_and(|answer| answer.status >= 300);
+        over && self.message.is_request()
+            && self.wire.src.ip() == leg.hosts.0
+            && message::branch(self.message) != invite.branch
+    }
+}
+
+/// The leg of a message and the side that sent its request: the one whose tags both are in it, else the newest whose
+/// caller's tag is in From (the caller's request) or To (the callee's). Missing tags (RFC 2543) fit any; then From
+/// tells the side.
+fn find(legs: &Legs, key: &DialogKey<'_>, to: Option<Tag>, sent: Sent<'_>) -> Option<(LegId, Side)> {
     let method = key.cseq.method;
     let mut under = legs.under(key.call_id).peekable();
     under.peek()?;
     let from = key.from_tag.and_then(|tag| legs.tag(tag));
     let side = |leg: &Leg| {
         // A new INVITE after the BYE is a new call, however lazy its Call-ID.
-        if method == Method::Invite && to.is_none() && leg.bye.is_set() {
+        if method == Method::Invite && to.is_none() && (leg.bye.is_set() || sent.begins_anew(leg)) {
             return None;
         }
         match leg.caller.tag {
@@ -103,7 +126,32 @@ fn find(legs: &Legs, key: &DialogKey<'_>, to: Option<Tag>) -> Option<(LegId, Sid
         (known.is_none() || known == from).then_some((leg.id, Side::Callee))
     };
     let forgetful = to.is_none() && matches!(method, Method::Notify | Method::Bye);
-    under.find_map(side).or_else(|| legs.under(key.call_id).filter(|_| forgetful).find_map(untagged))
+    let both = |leg: &Leg| match (leg.caller.tag, leg.callee.tag) {
+        (Some(caller), Some(callee)) if from == Some(caller) && to == Some(callee) => {
+            Some((leg.id, Side::Caller))
+        }
+        (Some(caller), Some(callee)) if from == Some(callee) && to == Some(caller) => {
+            Some((leg.id, Side::Callee))
+        }
+        _ => None,
+    };
+    // Of two tries under one number the branch tells (§17.1.3).
+    let of_try = |leg: &Leg| {
+        let invite = leg
+            .invite
+            .as_ref()
+            .filter(|invite| from.is_some() && leg.caller.tag == from && invite.number == key.cseq.number)?;
+        (invite.branch == message::branch(sent.message)).then_some((leg.id, Side::Caller))
+    };
+    let first = under.next().and_then(|leg| both(leg).or_else(|| side(leg)));
+    if under.peek().is_none() {
+        return first.or_else(|| legs.under(key.call_id).filter(|_| forgetful).find_map(untagged));
+    }
+    let exact = legs.under(key.call_id).find_map(both);
+    let exact = exact.or_else(|| legs.under(key.call_id).find_map(of_try)).or(first);
+    exact
+        .or_else(|| under.find_map(side))
+        .or_else(|| legs.under(key.call_id).filter(|_| forgetful).find_map(untagged))
 }
 
 /// Whether the callee of a caller without a tag is who says so in From.

@@ -154,6 +154,8 @@ pub(crate) struct Call {
     pub(crate) transferred: bool,
     /// A REFER was seen, or its NOTIFY.
     pub(crate) referred: bool,
+    /// A REFER in it asked for something else than a call.
+    pub(crate) asked: bool,
     /// A second leg that is its own or another call's: nobody can tell.
     pub(crate) perhaps_second_leg: bool,
     /// It is, or was, the leg of an attempt: the question of a missing REFER is not about it.
@@ -323,6 +325,12 @@ impl Leg {
     pub(crate) fn is_ring_timer(&self, cancelled: Timestamp) -> bool {
         let ran = cancelled.since(self.started).as_millis();
         ran >= 4900 && !(100..4900).contains(&(ran % 5000))
+    }
+
+    /// Whether a CANCEL then comes a whole number of seconds, and not just a few, after the first INVITE.
+    pub(crate) fn is_cancelled_on_the_second(&self, cancelled: Timestamp) -> bool {
+        let ran = cancelled.since(self.started).as_millis();
+        ran >= 4900 && !(100..900).contains(&(ran % 1000))
     }
 
     /// Whether it was up before the capture began.

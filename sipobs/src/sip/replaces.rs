@@ -3,26 +3,29 @@
 use super::text::{Params, trim};
 
 /// A Replaces value: the dialog as its addressee knows it.
+///
+/// RFC 3891 §6.1 asks for both tags. Peers forget them, and their transfers fail for it: what such a value does name
+/// is kept, to say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replaces<'a> {
     /// Call-ID of the dialog.
     pub call_id: &'a [u8],
     /// The tag on the addressee's side.
-    pub to_tag: &'a [u8],
+    pub to_tag: Option<&'a [u8]>,
     /// The tag on the other side.
-    pub from_tag: &'a [u8],
+    pub from_tag: Option<&'a [u8]>,
     /// Only an early dialog may be replaced.
     pub early_only: bool,
 }
 
 impl<'a> Replaces<'a> {
-    /// One value, escapes already undone; `None` if the Call-ID or a tag is missing.
+    /// One value, escapes already undone; `None` if the Call-ID is missing.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let (call_id, params) = dialog(value)?;
         Some(Self {
             call_id,
-            to_tag: tag(params, "to-tag")?,
-            from_tag: tag(params, "from-tag")?,
+            to_tag: tag(params, "to-tag"),
+            from_tag: tag(params, "from-tag"),
             early_only: params.has("early-only"),
         })
     }
@@ -82,15 +85,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_tags_are_needed() {
+    fn tags_are_needed_to_join_and_missed_in_replaces() {
         let replaces = Replaces::parse(b"a@b ; From-Tag = 1;\r\n to-tag=2;early-only").unwrap();
         assert_eq!(
             (replaces.call_id, replaces.to_tag, replaces.from_tag),
-            (&b"a@b"[..], &b"2"[..], &b"1"[..])
+            (&b"a@b"[..], Some(&b"2"[..]), Some(&b"1"[..]))
         );
         assert!(replaces.early_only);
-        for value in ["", ";to-tag=1;from-tag=2", "a;to-tag=1", "a;from-tag=1", "a;to-tag=;from-tag=1"] {
+        for (value, tags) in [
+            ("a", [None, None]),
+            ("a;to-tag=1", [Some("1"), None]),
+            ("a;from-tag=1", [None, Some("1")]),
+            ("a;to-tag=;from-tag=1", [None, Some("1")]),
+        ] {
+            let replaces = Replaces::parse(value.as_bytes()).unwrap();
+            assert_eq!(
+                [replaces.to_tag, replaces.from_tag],
+                tags.map(|tag| tag.map(str::as_bytes)),
+                "{value}"
+            );
+        }
+        for value in ["", ";to-tag=1;from-tag=2"] {
             assert_eq!(Replaces::parse(value.as_bytes()), None, "{value}");
+        }
+        for value in ["", ";to-tag=1;from-tag=2", "a;to-tag=1", "a;from-tag=1", "a;to-tag=;from-tag=1"] {
             assert_eq!(Join::parse(value.as_bytes()), None, "{value}");
         }
         assert_eq!(Join::parse(b"a;to-tag=1;from-tag=2").unwrap().to_tag, b"1");

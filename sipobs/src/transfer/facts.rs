@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::dialect;
@@ -40,10 +42,14 @@ pub(super) struct Target {
     pub(super) uri: Option<String>,
     /// Its user, or its host where it has none.
     pub(super) user: Option<String>,
-    /// Call-ID of the dialog that its Replaces names (RFC 3891): the consultation.
+    /// Call-ID of the dialog that its Replaces names (RFC 3891): the consultation, or what the peer takes for it.
     pub(super) replaces: Option<Box<[u8]>>,
-    /// It has a Replaces that names no dialog: without tags, it can't.
-    pub(super) replaces_nothing: bool,
+    /// It has a Replaces, whatever that is worth.
+    pub(super) attended: bool,
+    /// That lacks a tag, so that it matches no dialog (RFC 3891 §3).
+    pub(super) untagged: bool,
+    /// It is no transfer: what is asked for is no call.
+    pub(super) no_call: bool,
 }
 
 /// A final answer.
@@ -61,14 +67,17 @@ impl Target {
         if let Some(uris) = listed(message, refer_to.uri) {
             return Self { uri: Some(uris), ..Self::default() };
         }
-        let replaces = Uri::parse(refer_to.uri).and_then(|uri| uri.header("Replaces"));
-        let named = replaces.as_deref().and_then(Replaces::parse).map(|named| named.call_id.into());
+        let uri = Uri::parse(refer_to.uri);
+        let replaces = uri.as_ref().and_then(|uri| uri.header("Replaces")).map(unescaped_twice);
+        let named = replaces.as_deref().and_then(Replaces::parse);
         let bare = refer_to.uri.split(|byte| *byte == b'?').next().unwrap_or_default();
         Self {
             uri: Some(cut(bare)),
             user: user(refer_to.uri),
-            replaces_nothing: replaces.is_some() && named.is_none(),
-            replaces: named,
+            attended: replaces.is_some(),
+            no_call: asks_for_no_call(refer_to.uri),
+            untagged: named.is_some_and(|named| named.to_tag.is_none() || named.from_tag.is_none()),
+            replaces: named.map(|named| named.call_id.into()),
         }
     }
 
@@ -83,6 +92,25 @@ impl Answer {
     pub(super) fn of(wire: &WireMessage<'_>, message: &Message<'_>, status: u16) -> Self {
         Self { status, reason: message.reason_phrase().map(cut).unwrap_or_default(), time: wire.time }
     }
+}
+
+/// Some peers escape a Replaces that is escaped already.
+fn unescaped_twice(value: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    let twice = memchr::memchr(b';', &value).is_none() && memchr::memmem::find(&value, b"%3").is_some();
+    if twice { Cow::Owned(sip::percent_decode(&value).into_owned()) } else { value }
+}
+
+/// Whether a Refer-To asks for something else than a call: another method (RFC 3515 §2.1, RFC 4579 §5.11), or a page.
+fn asks_for_no_call(uri: &[u8]) -> bool {
+    let scheme = uri.split(|byte| *byte == b':').next().unwrap_or_default();
+    if [&b"http"[..], b"https", b"mailto", b"im", b"pres"]
+        .iter()
+        .any(|other| scheme.eq_ignore_ascii_case(other))
+    {
+        return true;
+    }
+    let method = Uri::parse(uri).and_then(|uri| uri.params.get("method"));
+    method.is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE"))
 }
 
 /// The targets of a REFER whose Refer-To names a resource list in its body (RFC 5368 §5).

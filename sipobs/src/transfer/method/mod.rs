@@ -158,7 +158,7 @@ impl<'a> Known<'a> {
         let context = second_leg::invite::Context {
             hung_up: bye.map(|(time, _)| time),
             bridge: false,
-            replaces: self.attempt.target.replaces.is_some(),
+            replaces: self.attempt.target.attended,
         };
         second_leg::invite::evaluate(leg, context, self.timers())
     }

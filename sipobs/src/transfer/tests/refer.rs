@@ -28,7 +28,9 @@ fn optimistic_only_without_progress_and_at_once() {
     for (frag, after, evidence) in [
         ("", 0.005, Evidence::ReportedOptimistic),
         ("", 0.6, Evidence::Reported),
-        ("100 Trying", 0.005, Evidence::Reported),
+        ("100 Trying", 0.005, Evidence::ReportedOptimistic),
+        ("100 Trying", 0.6, Evidence::Reported),
+        ("180 Ringing", 0.005, Evidence::Reported),
     ] {
         let mut world = World::called();
         world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted");

@@ -32,6 +32,9 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         return;
     }
     let target = Target::of(message);
+    if target.no_call {
+        return note_other_refer(stage, dialog);
+    }
     let Some(place) = place(stage, heard, &target) else { return };
     let home = place.call.unwrap_or(dialog);
     let (other, consultation) = second_leg::events::consultation(stage, home, &target);
@@ -48,10 +51,10 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.wants_no_subscription =
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
-    refer.sender = Some(wire.src.ip());
+    (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst.ip()));
     refer.referred_by = message.referred_by().is_some();
     let mut attempt = PendingAttempt {
-        kind: if target.replaces.is_some() { Kind::Attended } else { Kind::Blind },
+        kind: if target.attended { Kind::Attended } else { Kind::Blind },
         call: place.call,
         call_id: Some(place.call_id),
         transferor: message.from().map(|from| cut(from.uri)),
@@ -66,6 +69,13 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         && let Some(other) = stage.state_or_new(other)
     {
         other.consults = Some(id);
+    }
+}
+
+/// A REFER that transfers nobody: its NOTIFYs tell of no transfer either.
+fn note_other_refer(stage: &mut Stage, dialog: LegId) {
+    if let Some(leg) = stage.legs.get_mut(dialog) {
+        leg.call.asked = true;
     }
 }
 
@@ -112,7 +122,7 @@ fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
             (stage.legs.named(named.call_id, tags), cut(named.call_id))
         }
         (Origin::Refer, None) => {
-            target.replaces.as_ref()?;
+            target.attended.then_some(())?;
             (None, leg.call_id_text().into_owned())
         }
     };
@@ -231,7 +241,7 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
 fn unseen(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>) -> Option<AttemptId> {
     let Heard { event, wire, message, .. } = heard;
     let leg = stage.legs.get(event.leg)?;
-    let known = leg.call.referred || leg.call.leftover || leg.origin == Origin::Refer;
+    let known = leg.call.referred || leg.call.asked || leg.call.leftover || leg.origin == Origin::Refer;
     if known || Sipfrag::of(message).is_err() || is_shown(stage, wire) {
         return None;
     }

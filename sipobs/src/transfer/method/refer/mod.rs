@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | superseded | at once | `superseded` |
 //! | sent | 64·T1 after the REFER, and 2 s more to show what followed | `refer_unanswered` |
-//! | sent, then BYE | 35 s after the BYE | `abandoned` |
+//! | sent, then BYE | 35 s after the BYE | `refer_unanswered` after four copies, else `abandoned` |
 //! | challenged | 64·T1, or the BYE | `auth_failed` |
 //! | refused | at once | `dialog_gone` (481), `refer_unanswered` (408), `refer_refused` |
 //! | final sipfrag | 2 s (optimistic: 10 s) later | by its status; the target leg overrides |
@@ -34,6 +34,9 @@ pub(in crate::transfer) use events::Elsewhere;
 
 /// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
 const COPIES: u32 = 11;
+/// Copies after which nobody can say that a BYE came before the answer had time to: the fourth goes out 3.5 s after the
+/// first.
+const SILENT: u32 = 4;
 
 /// One REFER with its retries after a challenge.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) answered_by: Option<AnsweredBy>,
     /// The host that sent it.
     pub(in crate::transfer) sender: Option<IpAddr>,
+    /// The host that its latest try was sent to.
+    pub(in crate::transfer) sent_to: Option<IpAddr>,
     /// It has a Referred-By (RFC 3892).
     pub(in crate::transfer) referred_by: bool,
     /// The highest status that a NOTIFY of its subscription was answered with.
@@ -174,6 +179,7 @@ impl Refer {
             answer: None,
             answered_by: None,
             sender: None,
+            sent_to: None,
             referred_by: false,
             notify_answer: None,
             wants_no_subscription: false,
@@ -291,19 +297,27 @@ impl Refer {
                 Verdict {
                     decided: Some(self.tried + timers.transaction),
                     early: copies < COPIES,
+                    // Who sends it eleven times has got no answer, whatever of that was captured.
+                    silence: copies < COPIES,
                     answered: Answered::Refer,
                     ..Verdict::silence(Outcome::ReferUnanswered)
                 },
             ),
-            State::Left(bye) => at(
-                bye + timers.after_bye,
-                Verdict {
-                    decided: Some(bye),
-                    early: false,
-                    answered: Answered::Refer,
-                    ..Verdict::silence(Outcome::Abandoned)
-                },
-            ),
+            State::Left(bye) => {
+                // Copies show that nobody had answered it, whoever left then and why.
+                let unanswered = copies >= SILENT;
+                let outcome = if unanswered { Outcome::ReferUnanswered } else { Outcome::Abandoned };
+                at(
+                    bye + timers.after_bye,
+                    Verdict {
+                        decided: Some(bye),
+                        early: false,
+                        answered: Answered::Refer,
+                        silence: copies < COPIES,
+                        ..Verdict::silence(outcome)
+                    },
+                )
+            }
             State::Challenged(answer) => at(
                 self.bye.map_or(answer.time + timers.transaction, |(bye, _)| bye),
                 Verdict {
@@ -362,7 +376,8 @@ impl Refer {
                          dropped the leg after the transfer"
                     }
                 };
-                let verdict = Verdict { decided: Some(time), early: false, ..Verdict::unknown(because) };
+                // Where the transferor left, the late NOTIFY may come in what was not captured any more.
+                let verdict = Verdict { decided: Some(time), early: transferor, ..Verdict::unknown(because) };
                 at(time + timers.after_bye, self.with_answer(verdict))
             }
         }
@@ -411,7 +426,9 @@ impl Refer {
             return false;
         }
         let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);
-        result.status < 300 && self.progress.is_none() && result.time.since(accepted) < timers.optimistic
+        // The first NOTIFY is sent at once (RFC 3515 §2.4.4), and its 100 tells nothing of the target.
+        let rang = self.progress.is_some_and(|(status, _)| status > 100);
+        result.status < 300 && !rang && result.time.since(accepted) < timers.optimistic
     }
 
     /// The REFER's own answer is the only status there is.

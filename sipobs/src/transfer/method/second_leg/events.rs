@@ -40,12 +40,16 @@ fn named(stage: &Stage, message: &Message<'_>) -> Option<Named> {
     let joined = message.header(Name::Join).and_then(Join::parse);
     let (call_id, to_tag, join) = match (replaced.filter(|named| !named.early_only), joined) {
         (Some(replaced), _) => (replaced.call_id, replaced.to_tag, false),
-        (None, Some(joined)) => (joined.call_id, joined.to_tag, true),
+        (None, Some(joined)) => (joined.call_id, Some(joined.to_tag), true),
         (None, None) => return None,
     };
     let known = stage.legs.named(call_id, [None, None]).and_then(|leg| stage.legs.get(leg));
     let rings = known.is_some_and(|leg| leg.origin == Origin::Invite && !leg.answered.is_set());
-    (!rings).then(|| Named { call_id: call_id.into(), to_tag: stage.legs.tag(to_tag), join })
+    (!rings).then(|| Named {
+        call_id: call_id.into(),
+        to_tag: to_tag.and_then(|tag| stage.legs.tag(tag)),
+        join,
+    })
 }
 
 /// The legs that may belong to a call get their verdicts until `at`: it has ended.
@@ -97,11 +101,16 @@ pub(in crate::transfer) fn consultation(
     home: LegId,
     target: &Target,
 ) -> (Option<LegId>, Ladder) {
-    let Some(named) = target.replaces.as_ref() else { return Default::default() };
-    let known = stage.legs.named(named, [None, None]);
+    if !target.attended {
+        return Default::default();
+    }
+    // A peer may name the very dialog that its REFER is in.
+    let named = target.replaces.as_ref().and_then(|named| stage.legs.named(named, [None, None]));
+    let named = named.filter(|named| *named != home);
     // Behind a B2BUA that hides dialogs from one another Replaces names a call that was never seen. Then the
-    // transferor's leg to the same target was the consultation.
-    let Some(other) = known.or_else(|| consulted(stage, home, target)) else { return Default::default() };
+    // transferor's leg to the same target was the consultation, or its only other call.
+    let other = named.or_else(|| consulted(stage, home, target)).or_else(|| only_other_call(stage, home));
+    let Some(other) = other else { return Default::default() };
     // Of the two the consultation is the later one; the other is the call that is transferred.
     if let Some(leg) = stage.legs.get_mut(home.max(other)) {
         leg.call.is_leg = true;
@@ -151,6 +160,18 @@ fn consulted(stage: &Stage, home: LegId, target: &Target) -> Option<LegId> {
         called.is_some_and(|called| crate::link::same_party(&called, wanted))
     };
     undecided.into_iter().chain(served).filter(calls).max()
+}
+
+/// The one leg that the transferor of a call holds beside it, as far as that is known.
+fn only_other_call(stage: &Stage, home: LegId) -> Option<LegId> {
+    let open = stage.open_in(home);
+    let open = open.iter().filter_map(|id| stage.attempts.get(id));
+    let served = open.filter(|attempt| attempt.second_leg().is_some()).map(|attempt| attempt.dialog);
+    let undecided = stage.links.possible_seconds_of(&stage.legs, home);
+    let up = |leg: &LegId| stage.legs.get(*leg).is_some_and(|leg| leg.is_confirmed() && !leg.bye.is_set());
+    let mut others = served.chain(undecided).filter(up);
+    let only = others.next()?;
+    others.all(|other| other == only).then_some(only)
 }
 
 /// The end of a leg that nobody told.
@@ -255,10 +276,11 @@ fn begin(stage: &mut Stage, leg: LegId, call: Option<LegId>, link: Option<Link>,
     let replaced = named.as_ref().filter(|_| names.is_empty());
     let replaced = replaced.map(|named| crate::leg::cut(&named.call_id));
     let (by, transferor, transferee) = parties(own, call_leg, named.as_ref());
-    let machine = Machine::SecondLeg(SecondLeg { replaces: named.is_some() });
+    let replaces = named.is_some();
+    let machine = Machine::SecondLeg(SecondLeg { replaces });
     let mark = own.call.mark;
     let attempt = PendingAttempt {
-        kind: if named.is_some() || held { Kind::Attended } else { Kind::Blind },
+        kind: if replaces || held { Kind::Attended } else { Kind::Blind },
         call,
         call_id: call_leg.map(|call| call.call_id_text().into_owned()).or(replaced),
         transferor: Some(transferor),
@@ -270,6 +292,9 @@ fn begin(stage: &mut Stage, leg: LegId, call: Option<LegId>, link: Option<Link>,
         ladder,
         ..PendingAttempt::new(Method::Invite, machine, leg, by, own.started)
     };
+    if let Some(call) = call.filter(|_| replaces) {
+        stage.note_transferred(call, false);
+    }
     let id = stage.begin(attempt);
     if let Some(attempt) = stage.attempts.get_mut(&id) {
         // Its leg is the older evidence.

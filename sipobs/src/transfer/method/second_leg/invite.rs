@@ -47,6 +47,15 @@ pub(in crate::transfer) struct Context {
 impl Context {
     /// The leg belongs to no call.
     pub(in crate::transfer) const ALONE: Self = Self { hung_up: None, bridge: false, replaces: false };
+
+    /// Whether the leg was cancelled because its call had ended: gone before, the caller can't be who did not get an
+    /// answer; gone soon after, it was on its way out. But a ring timer runs for whole seconds, and owes nothing to a
+    /// BYE that comes after it.
+    fn left_before(self, cancelled: Timestamp, leg: &Leg, timers: &Timers) -> bool {
+        let soon = |bye: Timestamp| bye.since(cancelled) <= timers.abandoned;
+        self.hung_up
+            .is_some_and(|bye| bye <= cancelled || soon(bye) && !leg.is_cancelled_on_the_second(cancelled))
+    }
 }
 
 /// The verdict on `leg` as it stands; `None` for one without an INVITE.
@@ -71,11 +80,11 @@ pub(in crate::transfer) fn evaluate(leg: &Leg, context: Context, timers: &Timers
             verdict: Verdict::unknown("the target leg never got a final answer"),
         },
         State::Cancelled(cancelled, answer) => {
-            // Gone before, the caller can't be who did not get an answer; gone soon after, it was on its way out.
-            let near = context
-                .hung_up
-                .is_some_and(|bye| bye <= cancelled || bye.since(cancelled) <= timers.abandoned);
-            let outcome = if near { Outcome::Abandoned } else { Outcome::NoAnswer };
+            let outcome = if context.left_before(cancelled, leg, timers) {
+                Outcome::Abandoned
+            } else {
+                Outcome::NoAnswer
+            };
             match answer {
                 Some(answer) => {
                     let at = cancelled + timers.abandoned;

@@ -59,8 +59,9 @@ impl Method for SecondLeg {
         !self.replaces && until.since(over) >= known.timers().bridged
     }
 
+    /// An INVITE with Replaces comes of a REFER: whatever becomes of it, none is missing.
     fn is_second_leg(&self) -> bool {
-        true
+        !self.replaces
     }
 
     fn hangs_on_call_alone(&self) -> bool {
