@@ -26,7 +26,9 @@ use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::Answer;
 use crate::transfer::verdict::{Provisional, Verdict};
 
+mod again;
 pub(in crate::transfer) mod events;
+pub(in crate::transfer) mod unseen;
 
 pub(in crate::transfer) use events::Elsewhere;
 
@@ -67,6 +69,8 @@ pub(in crate::transfer) struct Refer {
     /// The dialog's BYE, and whether the transferor sent it.
     pub(in crate::transfer) bye: Option<(Timestamp, bool)>,
     pub(in crate::transfer) superseded: Option<Timestamp>,
+    /// Copies of it under other Call-IDs.
+    pub(in crate::transfer) more_copies: u32,
 }
 
 /// How the outcome is to be told.
@@ -142,7 +146,8 @@ impl Refer {
     /// How many copies of its latest try one hop has sent: they come without an event of their own.
     fn copies_sent(&self, known: Known<'_>) -> u32 {
         let Some((cseq, leg)) = self.cseq().zip(known.dialog()) else { return 1 };
-        copies(leg, known.attempt.by_of(leg.id), cseq)
+        let by = known.attempt.by_of(leg.id);
+        copies(leg, by, cseq).saturating_add(self.more_copies)
     }
 
     /// What names its latest try.
@@ -168,6 +173,7 @@ impl Refer {
             expires: None,
             bye: None,
             superseded: None,
+            more_copies: 0,
         }
     }
 
