@@ -126,7 +126,7 @@ impl Script {
         let (name, caller, callee) = (next()?.to_owned(), next()?.to_owned(), next()?.to_owned());
         let (mut from, mut to) = (caller.clone(), callee.clone());
         let mut call_id = format!("{name}-{}@ladder.example", self.case);
-        let mut to_tag = format!("{name}-to");
+        let (mut from_tag, mut to_tag) = (format!("{name}-from"), format!("{name}-to"));
         let (mut tcp, mut confirmed, mut midcall) = (false, None, false);
         let mut path = Path::default();
         for word in words {
@@ -134,6 +134,7 @@ impl Script {
                 Some(("from", user)) => from = user.into(),
                 Some(("to", user)) => to = user.into(),
                 Some(("id", id)) => call_id = id.into(),
+                Some(("fromtag", tag)) => from_tag = tag.into(),
                 Some(("totag", tag)) => to_tag = tag.into(),
                 Some(("mtu", bytes)) => path.mtu = bytes.parse().context("mtu=BYTES")?,
                 Some((around @ ("802.1q" | "802.1ad" | "vxlan"), number)) => {
@@ -156,7 +157,7 @@ impl Script {
         let leg = Leg {
             from: format!("sip:{from}@{}", host(self.address(&caller)?)),
             to: format!("sip:{to}@{}", host(self.address(&callee)?)),
-            from_tag: format!("{name}-from"),
+            from_tag,
             to_tag,
             media: 20_000 + 2 * u16::try_from(self.legs.len()).context("too many legs")?,
             caller: caller.clone(),

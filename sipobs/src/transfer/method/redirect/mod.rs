@@ -86,7 +86,11 @@ impl Method for Redirect {
     fn evaluate(&self, known: Known<'_>, _now: Timestamp) -> Provisional {
         let timers = known.timers();
         let followed = self.fate(known).and_then(|leg| invite::evaluate(leg, invite::Context::ALONE, timers));
-        Provisional { at: self.stands_at(followed.as_ref(), timers), verdict: self.verdict() }
+        let longest = self.answer.time + timers.after_bye;
+        // Whether the redirected leg is another attempt's is not decided yet.
+        let undecided = known.stage.state(known.attempt.dialog).is_some_and(|state| state.watched.is_some());
+        let at = if undecided { longest } else { self.stands_at(followed.as_ref(), timers) };
+        Provisional { at, verdict: self.verdict() }
     }
 
     /// The redirected leg, once its caller tried again, or the leg that follows it under another Call-ID.
@@ -104,7 +108,7 @@ impl Method for Redirect {
 
     /// A redirected leg that turned out to be the leg of another attempt is told of there.
     fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
-        known.stage.state(known.attempt.dialog).is_some_and(|state| state.serves.is_some())
+        known.dialog().is_some_and(|leg| leg.call.is_leg)
     }
 
     fn shows_all(&self) -> bool {

@@ -80,7 +80,9 @@ fn is_passed_on(stage: &Stage, attempt: &PendingAttempt, heard: Heard<'_>, targe
     if !soon || !asked || attempt.dialog == heard.event.leg || attempt.target.user != target.user {
         return false;
     }
-    let Some(dialog) = stage.legs.get(attempt.dialog) else { return false };
+    // What only one side says could be said by anybody, to have this one told under its name.
+    let dialog = stage.legs.get(attempt.dialog).filter(|dialog| dialog.is_confirmed_by_both());
+    let Some(dialog) = dialog else { return false };
     let receiver = match attempt.by_of(dialog.id) {
         crate::record::Side::Caller => dialog.hosts.1,
         crate::record::Side::Callee => dialog.hosts.0,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Notified, Refer, Subscription, again, unseen};
+use super::{Beside, Notified, Refer, Subscription, again, unseen};
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
@@ -56,6 +56,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.wants_no_subscription =
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
+    refer.beside = place.call.filter(|call| *call != dialog).and_then(|_| beside(heard));
     let mut attempt = PendingAttempt {
         kind: if target.attended { Kind::Attended } else { Kind::Blind },
         call: place.call,
@@ -151,6 +152,13 @@ fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
         None => event.by,
     };
     Some(Place { call, call_id, by })
+}
+
+/// What ties a REFER to a call that it is not in, if it does not name it.
+fn beside(heard: Heard<'_>) -> Option<Beside> {
+    let named = facts::target_dialog(heard.message).is_some();
+    let tagged = if heard.key.to_tag.is_some() { Beside::Tags } else { Beside::Parties };
+    (!named).then_some(tagged)
 }
 
 /// The call that goes on between sender and receiver of a REFER outside it.
