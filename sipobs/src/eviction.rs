@@ -13,10 +13,11 @@
 //! 3. Among firm entries those of the lowest class go first, which are over and only remembered. Then an owner that has
 //!    more than a quarter of the room pays with its own oldest; else the oldest goes, the lower class first.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
 
+use crate::hash::Keyed;
 use crate::slab::{Slab, Slot};
 
 /// The part of the room that one owner may have.
@@ -63,7 +64,7 @@ pub(crate) struct Ledger<O> {
     classes: [List; CLASSES],
     owners: Slab<Share<O>>,
     by_owner: HashTable<Slot>,
-    hasher: RandomState,
+    hasher: Keyed,
     /// The owners, of one-sided entries and of others, that last grew beyond their share.
     greedy: [Option<Slot>; 2],
 }
@@ -114,7 +115,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
             classes: [List::EMPTY; CLASSES],
             owners: Slab::default(),
             by_owner: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: Keyed::default(),
             greedy: [None; 2],
         }
     }

@@ -20,6 +20,7 @@ mod eviction;
 pub mod export;
 pub mod files;
 pub mod frame;
+mod hash;
 mod leg;
 pub mod link;
 pub mod packet;

@@ -44,10 +44,10 @@ fn one_packet_from_outside_turns_nothing() {
                 (dice >> 33) as usize % frames.len()
             });
             let first = (number % 5 == 0).then_some(0);
-            // Before the call's own an INVITE is nobody's copy.
+            // What comes before the dialog is known is the word of one side, and told as such.
             let places = places
                 .chain(first)
-                .map(|place| if forgery.invites { place.max(forgery.since) } else { place });
+                .map(|place| if forgery.begins { place.max(forgery.since) } else { place });
             for place in places.collect::<Vec<_>>() {
                 let after = said(&frames, Some((place, &forgery)));
                 let name = format!("{} before frame {}: {}", path.display(), place + 1, forgery.text);
@@ -85,8 +85,8 @@ struct Forgery {
     to: SocketAddr,
     /// The place behind the dialog's first message.
     since: usize,
-    /// It is an INVITE outside any dialog.
-    invites: bool,
+    /// It could begin something, were it the first of its Call-ID.
+    begins: bool,
     text: String,
 }
 
@@ -129,7 +129,7 @@ fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
         let head = |line: &str, ends: [&String; 2], cseq: &str, more: &str| Forgery {
             to,
             since: dialog.since,
-            invites: line.starts_with("INVITE") && !ends[1].contains(";tag="),
+            begins: line.starts_with("INVITE") || line.starts_with("REFER"),
             text: format!(
                 "{line}\r\nVia: SIP/2.0/UDP 203.0.113.66;branch=z9hG4bKforged\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\n\
                  CSeq: {cseq}\r\nContact: <sip:203.0.113.66>\r\n{more}",

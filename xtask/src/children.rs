@@ -110,6 +110,18 @@ impl Running {
         line.trim().strip_suffix(" kB")?.trim().parse().ok()
     }
 
+    /// CPU seconds it has used so far, the user's and the system's, while it runs; in steps of a hundredth.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Behind the name, which may hold anything: proc_pid_stat(5) counts these as 14 and 15.
+        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect::<Vec<_>>());
+        let ticks = |index: usize| fields.as_ref()?.get(index)?.parse::<u32>().ok();
+        let (user, system) = ticks(11).zip(ticks(12)).context("/proc/PID/stat has no times")?;
+        #[allow(clippy::cast_precision_loss, reason = "100, as a rule")]
+        let a_second = rustix::param::clock_ticks_per_second() as f64;
+        Ok((f64::from(user) + f64::from(system)) / a_second)
+    }
+
     /// Its exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {

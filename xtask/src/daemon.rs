@@ -100,6 +100,11 @@ impl Daemon {
         self.running.peak_kib()
     }
 
+    /// CPU seconds it has used so far.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        self.running.cpu_seconds()
+    }
+
     /// Waits until it has written `count` transfers with `mark` in their lines.
     pub(crate) fn wait_settled(&self, count: usize, mark: &str, limit: Duration) -> Result<()> {
         let (mut file, mut line, mut settled) = (None, String::new(), 0);

@@ -72,7 +72,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = children::watch_signals().and_then(|()| match Chore::parse() {
         Chore::Fuzz(options) => fuzz::run(&options),
-        Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests/golden"), check),
+        Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests"), check),
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Kernels(options) => kernels::run(&options),

@@ -24,7 +24,7 @@ pub(crate) enum Need {
     Peers,
     /// Boot other kernels in an emulator.
     Kernels,
-    /// Run beside other SIP readers.
+    /// Run beside other SIP readers, and count instructions.
     Comparisons,
     /// Build the Jaeger page of the demo.
     Ui,
@@ -61,6 +61,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Kernels, "xz", "xz-utils"),
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
+    (Need::Comparisons, "valgrind", "valgrind"),
     (Need::Ui, "protoc", "protobuf-compiler"),
     (Need::Fuzz, "c++", "build-essential"),
 ];

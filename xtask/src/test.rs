@@ -57,8 +57,10 @@ const STEPS: &[Step] = &[
 ];
 
 /// Steps that take longer than a gate should: run when named.
-const NAMED: &[Step] =
-    &[("ladders", "every golden ladder, replayed live at its own pace, says what the file says", ladders)];
+const NAMED: &[Step] = &[
+    ("scale", "many calls at once, and floods, at full size", scale),
+    ("ladders", "every golden ladder, replayed live at its own pace, says what the file says", ladders),
+];
 
 /// Runs the steps. Fails if any of them failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -145,6 +147,25 @@ fn unit() -> Result<Verdict> {
         test.env("SIPOBS_REQUIRE_LIVE", "1");
     }
     run_command(&mut test, CARGO_LIMIT)?;
+    Ok(Verdict::Passed)
+}
+
+/// What the unit tests do with a tenth of the calls and of the memory.
+fn scale() -> Result<Verdict> {
+    cargo(&[
+        "test",
+        "--locked",
+        "--release",
+        "--package",
+        "sipobs",
+        "--no-default-features",
+        "--test",
+        "scale",
+        "--test",
+        "budget",
+        "--",
+        "--nocapture",
+    ])?;
     Ok(Verdict::Passed)
 }
 

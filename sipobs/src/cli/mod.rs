@@ -12,10 +12,16 @@ use sipobs::privacy::Mask;
 mod check;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod daemon;
+mod explain;
 mod memory;
 mod pcap;
 mod run;
 mod spans;
+
+#[cfg(all(feature = "live", target_os = "linux"))]
+use daemon::run as watch;
+#[cfg(not(all(feature = "live", target_os = "linux")))]
+use run::refuse as watch;
 
 /// How sipobs ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,7 @@ Examples:
   sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
   tcpdump -w - port 5060 | sipobs pcap -   from a pipe; IP fragments take a longer filter (README)
   sudo sipobs run -i eth0                  watch an interface
+  sipobs explain 486                       what a status, a cause or a word means
   sipobs check -i eth0                     what would be tried here, and why not
   sipobs check --live                      whether a running daemon lost anything";
 
@@ -74,6 +81,7 @@ enum Command {
     Pcap(pcap::Pcap),
     Run(run::Run),
     Check(check::Check),
+    Explain(explain::Explain),
     /// Print the configuration in effect, secrets hidden
     ///
     /// Every setting with its value: the defaults, the file over them, the environment over that, then flags.
@@ -162,8 +170,9 @@ impl Colour {
 pub(crate) fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Pcap(command) => pcap::pcap(&command),
-        Command::Run(command) => run::run(&command),
+        Command::Run(command) => watch(&command),
         Command::Check(command) => check::check(&command),
+        Command::Explain(command) => explain::explain(&command),
         Command::Config(settings) => config(&settings),
     };
     ExitCode::from(exit.unwrap_or_else(|failure| {

@@ -10,7 +10,9 @@ use sipobs::config::socket_address;
 #[cfg(all(feature = "live", target_os = "linux"))]
 use sipobs::{config::Config, export::Look};
 
-use super::{Colour, Exit, Failure, Settings};
+use super::{Colour, Settings};
+#[cfg(not(all(feature = "live", target_os = "linux")))]
+use super::{Exit, Failure};
 
 const AFTER: &str = "\
 Each verdict is printed as it settles: at most 35 s after the call's BYE, as
@@ -75,11 +77,6 @@ pub(super) enum Format {
 }
 
 #[cfg(all(feature = "live", target_os = "linux"))]
-pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
-    super::daemon::run(args)
-}
-
-#[cfg(all(feature = "live", target_os = "linux"))]
 impl Run {
     /// File, environment and flags, as they are now.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
@@ -123,8 +120,9 @@ impl Run {
     }
 }
 
+/// `run` in a build that only reads files.
 #[cfg(not(all(feature = "live", target_os = "linux")))]
-pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
+pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
     // What is wrong with the arguments is said first: it would be wrong in any build.
     let Run { interface, exclude, port, mode, ring, metrics, format, color, settings: _ } = args;
     let _ = (interface, exclude, port, mode, ring, metrics, format, color);

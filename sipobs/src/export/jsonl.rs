@@ -69,6 +69,11 @@ struct Terminal;
 
 impl Formatter for Terminal {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        // Nearly all is ASCII. What is below the space never comes here. All bytes are looked at, so that it can be many
+        // at once.
+        if text.bytes().fold(0, u8::max) < 0x7f {
+            return out.write_all(text.as_bytes());
+        }
         let mut rest = text;
         while let Some(at) = rest.find(|c: char| c.is_control()) {
             let (before, from) = rest.split_at(at);

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::record::{
-    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice,
-    Outcome, Output, Parties, Quality, ReferAbsent, Seen, Side, Visibility,
+    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, Method,
+    Notice, Outcome, Output, Parties, Quality, ReferAbsent, Seen, Side, Visibility,
 };
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
@@ -48,6 +48,7 @@ pub(super) fn busy() -> Attempt {
         duration_ms: 912,
         outcome: Outcome::Busy,
         evidence: Evidence::Reported,
+        fault: Fault::Target,
         unknown_because: None,
         status: Some(486),
         reason: Some("Busy Here".into()),
@@ -61,6 +62,9 @@ pub(super) fn busy() -> Attempt {
             cause: "The number called is busy, or its owner rejected the call by hand.".into(),
             check: "The target's own records. Nothing on the path refused the transfer itself.".into(),
             because: "The NOTIFY says 486 Busy Here, 0.9 s after the REFER was accepted.".into(),
+            fault: Fault::Target,
+            source: Some("RFC 3261 §21.4.24".into()),
+            heuristic: false,
         }],
         visibility: Visibility { call: Seen::Both, target: Seen::None },
         quality: Quality::default(),
@@ -100,6 +104,7 @@ pub(super) fn second_leg() -> Attempt {
         duration_ms: 2_540,
         outcome: Outcome::Busy,
         evidence: Evidence::Confirmed,
+        fault: Fault::Provider,
         target: Some("sip:+1******8901@example.pstn.twilio.com".into()),
         refer_cseq: None,
         target_call_id: Some("SCL_bUrmWbSFVLn3".into()),
@@ -114,12 +119,18 @@ pub(super) fn second_leg() -> Attempt {
                         .into(),
                 check: "The provider's log for this call, and its Voice Geo Permissions.".into(),
                 because: "486 came 0.4 s after the last INVITE, and nothing rang.".into(),
+                fault: Fault::Provider,
+                source: None,
+                heuristic: false,
             },
             Diagnosis {
                 code: "busy".into(),
                 cause: "The number called is really busy.".into(),
                 check: "Call it by hand.".into(),
                 because: "486 Busy Here.".into(),
+                fault: Fault::Target,
+                source: None,
+                heuristic: false,
             },
         ],
         visibility: Visibility { call: Seen::Both, target: Seen::Both },
@@ -148,6 +159,7 @@ pub(super) fn second_leg() -> Attempt {
 pub(super) fn succeeded() -> Attempt {
     Attempt {
         outcome: Outcome::Succeeded,
+        fault: Fault::Nobody,
         status: Some(200),
         reason: Some("OK".into()),
         answer_ms: Some(2_913),

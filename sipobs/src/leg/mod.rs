@@ -4,7 +4,7 @@
 //! and numbers are compared by keyed hashes. Who goes first when there is no room is decided here, too
 //! ([`crate::eviction`]).
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::eviction::{Ledger, Reason, Standing};
+use crate::hash::Keyed;
 use crate::record::Side;
 use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
@@ -66,7 +67,7 @@ pub(crate) struct Legs {
     slab: Slab<Leg>,
     /// The newest leg under each Call-ID, with half of the hash that leads to it.
     by_call_id: HashTable<(u32, Slot)>,
-    hasher: RandomState,
+    hasher: Keyed,
     /// How many there have been.
     born: u64,
     ledger: Ledger<Owner>,
@@ -127,7 +128,7 @@ impl Legs {
         Self {
             slab: Slab::default(),
             by_call_id: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: Keyed::default(),
             born: 0,
             ledger: Ledger::new(bytes, Class::Unproven as u8, Class::Ended as u8),
             pairs: Pairs::default(),

@@ -17,10 +17,20 @@ impl Party {
     /// `None` for an empty user.
     pub(crate) fn new(user: &[u8]) -> Option<Self> {
         let user = &user[..user.len().min(LONGEST)];
-        // RFC 3966 §5.1.1: visual separators carry no meaning.
-        let digits = user.iter().copied().filter(|byte| !b"+-.() ".contains(byte));
-        if digits.clone().all(|byte| byte.is_ascii_digit()) && digits.clone().count() >= 3 {
-            return Some(Self(digits.collect()));
+        let mut digits = SmallVec::new();
+        for &byte in user {
+            match byte {
+                b'0'..=b'9' => digits.push(byte),
+                // RFC 3966 §5.1.1: visual separators carry no meaning.
+                b'+' | b'-' | b'.' | b'(' | b')' | b' ' => {}
+                _ => {
+                    digits.clear();
+                    break;
+                }
+            }
+        }
+        if digits.len() >= 3 {
+            return Some(Self(digits));
         }
         (!user.is_empty()).then(|| Self(user.into()))
     }
@@ -73,6 +83,8 @@ impl std::fmt::Debug for Party {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn party(user: &str) -> Party {
@@ -99,5 +111,16 @@ mod tests {
         assert_eq!(Party::of_uri(b"<sip:h.example:5060>"), Some(party("h.example")));
         assert_eq!(Party::of_uri(b"tel:510-555-0100"), Some(party("5105550100")));
         assert_eq!(Party::of_uri(b"nonsense"), None);
+    }
+
+    proptest! {
+        /// Digits if there are three and more and nothing but separators between them, else the user as it is.
+        #[test]
+        fn a_number_is_its_digits(user in "[0-9+.() -]{0,30}[a-z#0-9]{0,2}") {
+            let digits: Vec<u8> = user.bytes().filter(|byte| !b"+-.() ".contains(byte)).collect();
+            let number = digits.len() >= 3 && digits.iter().all(u8::is_ascii_digit);
+            let expected = if number { &digits[..] } else { user.as_bytes() };
+            prop_assert_eq!(Party::new(user.as_bytes()).map(|party| party.0.to_vec()).unwrap_or_default(), expected);
+        }
     }
 }

@@ -317,7 +317,9 @@ impl Leg {
 
     /// Adds the users of From, To and the request-URI.
     pub(crate) fn add_parties(&self, parties: &mut Parties) {
-        for uri in [self.uri(Side::Caller), self.uri(Side::Callee), self.request()] {
+        let (from, to, request) = (self.uri(Side::Caller), self.uri(Side::Callee), self.request());
+        // Mostly the request is for whom To names.
+        for uri in [from, to].into_iter().chain(Some(request).filter(|request| *request != to)) {
             if let Some(user) = Uri::parse(uri).as_ref().and_then(Uri::user_part) {
                 parties.add(&sip::lossy(&user));
             }
@@ -372,6 +374,11 @@ impl Leg {
     pub(crate) fn callee_hosts(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let more = self.rare().map_or(&[][..], |rare| &rare.reached);
         std::iter::once(self.hosts.1).chain(more.iter().copied())
+    }
+
+    /// Hosts that its INVITE was seen to go on to.
+    pub(crate) fn went_on_to(&self) -> &[IpAddr] {
+        self.rare().map_or(&[], |rare| &rare.reached)
     }
 
     /// Another host that takes part as callee: the next hop of a proxied INVITE. Whether it is new.

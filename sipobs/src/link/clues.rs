@@ -89,7 +89,7 @@ pub(super) fn headers<'a, 'm>(
     config: &'m LinkConfig,
 ) -> impl Iterator<Item = (u8, &'a [u8])> + 'm {
     config.headers.iter().zip(0u8..).filter_map(move |(header, index)| {
-        let value = message.other(&header.name)?;
+        let value = message.called(&header.name)?;
         let value = match &header.param {
             Some(param) => Params::new(value).get(param)?,
             None => value,

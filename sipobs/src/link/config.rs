@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sip::HeaderName;
+
 /// Settings of leg linking; every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -41,7 +43,7 @@ pub struct LinkConfig {
 #[serde(deny_unknown_fields)]
 pub struct LinkHeader {
     /// Header name; case does not matter.
-    pub name: String,
+    pub name: HeaderName,
     /// Only this parameter of the value (`icid-value` of `P-Charging-Vector`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub param: Option<String>,
@@ -88,7 +90,7 @@ pub struct LinkWeights {
 impl Default for LinkConfig {
     fn default() -> Self {
         let header = |name: &str, param: Option<&str>| LinkHeader {
-            name: name.to_owned(),
+            name: name.into(),
             param: param.map(str::to_owned),
             weight: header_weight(),
         };

@@ -201,7 +201,11 @@ impl Parties {
     pub(super) fn of(leg: &Leg, config: &LinkConfig) -> Self {
         let (from, request) = (from(leg), Party::of_uri(leg.first_request()));
         let callers: SmallVec<[Party; 2]> = named(&from, leg, config).collect();
-        let to = Party::of_uri(leg.uri(Side::Callee));
+        let to = match leg.uri(Side::Callee) {
+            // As mostly.
+            same if same == leg.first_request() => request.clone(),
+            to => Party::of_uri(to),
+        };
         let identities = leg.rare().map_or(0, |rare| rare.asserted.len() + rare.diverted.len());
         let plain = to == request && identities == 0 && from.as_ref() == callers.first();
         Self { from, request, callers, plain }

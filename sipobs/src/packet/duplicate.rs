@@ -7,29 +7,37 @@
 //! give it another identification; so it is never taken for a copy. TCP segments are not looked at: their
 //! sequence numbers tell.
 
-use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::time::Duration;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::ip::{Fragment, Ip};
 use super::{Packet, Transport};
+use crate::hash::Keyed;
 use crate::timestamp::Timestamp;
 
 /// At most so many packets are remembered: 10 ms of 1.6 million a second.
 const MAX_REMEMBERED: usize = 16_384;
 
 /// What was seen within the window.
-#[derive(Debug, Default)]
+///
+/// Packets are compared by their hashes alone. Whoever wants another's packet to be taken for a copy would have to send
+/// one with the same hash just before it, without knowing the keys; with the packet itself, if he knew it
+/// beforehand, he would gain nothing, as a copy is all the same to what follows.
+#[derive(Debug)]
 pub(super) struct Duplicates {
     window: Duration,
-    hasher: RandomState,
-    seen: HashSet<u64>,
+    hasher: Keyed,
+    seen: HashTable<u64>,
     order: VecDeque<(Timestamp, u64)>,
 }
 
 impl Duplicates {
     pub(super) fn new(window: Duration) -> Self {
-        Self { window, ..Self::default() }
+        Self { window, hasher: Keyed::default(), seen: HashTable::new(), order: VecDeque::new() }
     }
 
     /// Whether `packet` is a copy. Payloads that cannot be SIP are none of its business.
@@ -64,27 +72,28 @@ impl Duplicates {
         self.seen.len().max(self.order.len())
     }
 
-    fn seen(
-        &mut self,
-        time: Timestamp,
-        identity: impl FnOnce(&mut <RandomState as BuildHasher>::Hasher),
-    ) -> bool {
+    fn seen(&mut self, time: Timestamp, identity: impl FnOnce(&mut <Keyed as BuildHasher>::Hasher)) -> bool {
         if self.window.is_zero() {
             return false;
         }
-        while let Some((earlier, identity)) = self.order.front()
-            && (time.since(*earlier) > self.window || self.order.len() >= MAX_REMEMBERED)
+        while let Some(&(earlier, oldest)) = self.order.front()
+            && (time.since(earlier) > self.window || self.order.len() >= MAX_REMEMBERED)
         {
-            self.seen.remove(identity);
+            if let Ok(entry) = self.seen.find_entry(oldest, |hash| *hash == oldest) {
+                entry.remove();
+            }
             self.order.pop_front();
         }
         let mut hash = self.hasher.build_hasher();
         identity(&mut hash);
         let hash = hash.finish();
-        if !self.seen.insert(hash) {
-            return true;
+        match self.seen.entry(hash, |known| *known == hash, |known| *known) {
+            Entry::Occupied(_) => true,
+            Entry::Vacant(free) => {
+                free.insert(hash);
+                self.order.push_back((time, hash));
+                false
+            }
         }
-        self.order.push_back((time, hash));
-        false
     }
 }

@@ -21,6 +21,7 @@
 //! With `hash` a number or user becomes `~` and twelve letters, the same ones wherever it appears under one
 //! key: HMAC-SHA-256, cut to 48 bits. Letters only, so that no digits are mistaken for a number.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -128,7 +129,7 @@ impl Privacy {
     pub fn text(&self, text: &str) -> String {
         match self.how {
             How::Full => text.to_owned(),
-            _ => self.sentence(text, &Known::default()),
+            _ => self.sentence(text, &Known::default()).into_owned(),
         }
     }
 
@@ -139,48 +140,49 @@ impl Privacy {
         for uri in
             [&mut attempt.transferor, &mut attempt.transferee, &mut attempt.target].into_iter().flatten()
         {
-            *uri = self.address(uri, &known);
+            replace(uri, |uri| self.address(uri, &known));
         }
         if let Some(reason) = &mut attempt.reason {
-            *reason = self.sentence(reason, &known);
+            replace(reason, |text| self.sentence(text, &known));
         }
         // In a sentence of ours the status goes before its phrase.
         known.status = attempt.status.map(|status| status.to_string());
         if let Some(because) = &mut attempt.unknown_because {
-            *because = self.sentence(because, &known);
+            replace(because, |text| self.sentence(text, &known));
         }
         for diagnosis in &mut attempt.diagnosis {
             for text in [&mut diagnosis.cause, &mut diagnosis.check, &mut diagnosis.because] {
-                *text = self.sentence(text, &known);
+                replace(text, |text| self.sentence(text, &known));
             }
         }
         for line in &mut attempt.messages {
-            line.line = self.sentence(&line.line, &known);
+            replace(&mut line.line, |text| self.sentence(text, &known));
         }
         self.call_id(&mut attempt.call_id, &known);
         self.call_id(&mut attempt.target_call_id, &known);
         for candidate in attempt.link.iter_mut().flat_map(|link| &mut link.candidates) {
-            *candidate = self.key(candidate, &known);
+            replace(candidate, |text| self.key(text, &known));
         }
         attempt.parties.clear();
     }
 
     fn call(&self, call: &mut Call) {
-        call.call_id = self.key(&call.call_id, &Known::of(&call.parties, &[]));
+        let known = Known::of(&call.parties, &[]);
+        replace(&mut call.call_id, |text| self.key(text, &known));
         call.parties.clear();
     }
 
     fn alert(&self, alert: &mut Alert) {
         // Its sentence is our own, of counts and the trunk's configured name; a count is no number to mask.
         let known = Known::of(&alert.parties, &[]);
-        alert.message = self.key(&alert.message, &known);
+        replace(&mut alert.message, |text| self.key(text, &known));
         self.call_id(&mut alert.call_id, &known);
         alert.parties.clear();
     }
 
     fn call_id(&self, call_id: &mut Option<String>, known: &Known) {
         if let Some(call_id) = call_id {
-            *call_id = self.key(call_id, known);
+            replace(call_id, |text| self.key(text, known));
         }
     }
 
@@ -212,6 +214,15 @@ impl Privacy {
             How::Full => name.to_owned(),
         }
     }
+}
+
+/// Puts what `masked` makes of it in place of `text`, if that is something else.
+fn replace(text: &mut String, masked: impl FnOnce(&str) -> Cow<'_, str>) {
+    let masked = match masked(text) {
+        Cow::Borrowed(_) => return,
+        Cow::Owned(masked) => masked,
+    };
+    *text = masked;
 }
 
 fn hashed(hmac: &Hmac<Sha256>, text: &str) -> String {

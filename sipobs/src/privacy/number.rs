@@ -1,7 +1,9 @@
 //! Reads telephone numbers in texts, however they are written. Linear in the texts' length.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
+use std::ops::{Deref, Range};
+
+use smallvec::SmallVec;
 
 use super::known::Known;
 use super::plain::{is_separator, plain};
@@ -10,13 +12,38 @@ use crate::steps::step;
 /// So many digits are taken for somebody's number, whoever's.
 pub(super) const NUMBER: usize = 7;
 
+/// Digits, as ASCII. As many as a number has need no allocation.
+#[derive(Debug, Default)]
+pub(super) struct Digits(SmallVec<[u8; 32]>);
+
+impl Digits {
+    /// Adds `c`, if it is a digit.
+    pub(super) fn push(&mut self, c: char) {
+        if let Some(digit) = u8::try_from(c).ok().filter(u8::is_ascii_digit) {
+            self.0.push(digit);
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Deref for Digits {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// Digits with what stands between them.
 #[derive(Debug)]
 pub(super) struct Number<'a> {
-    /// The digits, as ASCII.
-    pub(super) digits: String,
+    /// All its digits.
+    pub(super) digits: Digits,
     /// The digits that stand together, in order.
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: SmallVec<[Group; 4]>,
     /// Where it ends.
     pub(super) end: Place<'a>,
 }
@@ -57,6 +84,12 @@ impl<'a> Place<'a> {
     /// Moves over one character, and returns it as it is written.
     pub(super) fn take(&mut self) -> &'a str {
         let Some((c, len)) = plain(self.rest()) else { return "" };
+        self.pass(c, len);
+        &self.text[self.at - len..self.at]
+    }
+
+    /// Moves over a character that reads as `c` and takes `len` bytes.
+    fn pass(&mut self, c: char, len: usize) {
         step(len);
         match c {
             '@' => self.host = true,
@@ -69,9 +102,22 @@ impl<'a> Place<'a> {
             [here, _] => [false, here],
         };
         (self.earlier, self.before) = (self.before, c);
-        let taken = &self.rest()[..len];
         self.at += len;
-        taken
+    }
+
+    /// Moves over characters that begin neither a number nor anything that is [fixed](Self::fixed), at most to `end`, and
+    /// returns them.
+    pub(super) fn take_idle(&mut self, end: usize) -> &'a str {
+        let from = self.at;
+        while self.at < end {
+            match self.text.as_bytes()[self.at] {
+                b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'+' | b':' | b'%' | 0x80.. => break,
+                // As `plain` has it.
+                byte if byte.is_ascii_control() => self.pass(' ', 1),
+                byte => self.pass(char::from(byte), 1),
+            }
+        }
+        &self.text[from..self.at]
     }
 
     /// Moves to `at`, over what is shown as it is, and returns that.
@@ -110,7 +156,7 @@ impl<'a> Place<'a> {
         if !place.digit() || place.fixed(known, 0) > 0 {
             return None;
         }
-        let mut number = Number { digits: String::new(), groups: Vec::new(), end: place };
+        let mut number = Number { digits: Digits::default(), groups: SmallVec::new(), end: place };
         loop {
             let (from, first) = (place.at, number.digits.len());
             while let Some((digit, _)) = plain(place.rest()).filter(|(c, _)| c.is_ascii_digit()) {
@@ -154,17 +200,31 @@ impl<'a> Place<'a> {
         if !rest.starts_with(|c: char| c.is_ascii_digit()) && !word {
             return 0;
         }
-        let readings = [
-            if word && !matches!(self.before, ':' | '.') { ipv6(rest) } else { 0 },
-            if tied { 0 } else { ipv4(rest) },
-            if tied && !in_host { 0 } else { dashed(rest, in_host) },
-            if word { date(rest) } else { 0 },
-            if dated || (word && self.before != ':') { time(rest, if dated { 9 } else { 6 }) } else { 0 },
-            if self.before == '/' && self.earlier.is_alphabetic() { version(rest) } else { 0 },
-            if at_host { port(rest) } else { 0 },
-        ];
-        let len = readings.into_iter().find(|len| *len > 0);
-        let len = len.unwrap_or_else(|| if before == 0 { self.status(known) } else { 0 });
+        let mut len = 0;
+        if word && !matches!(self.before, ':' | '.') {
+            len = ipv6(rest);
+        }
+        if len == 0 && !tied {
+            len = ipv4(rest);
+        }
+        if len == 0 && (!tied || in_host) {
+            len = dashed(rest, in_host);
+        }
+        if len == 0 && word {
+            len = date(rest);
+        }
+        if len == 0 && (dated || (word && self.before != ':')) {
+            len = time(rest, if dated { 9 } else { 6 });
+        }
+        if len == 0 && self.before == '/' && self.earlier.is_alphabetic() {
+            len = version(rest);
+        }
+        if len == 0 && at_host {
+            len = port(rest);
+        }
+        if len == 0 && before == 0 {
+            len = self.status(known);
+        }
         let goes_on = plain(&rest[len..]).is_some_and(|(c, _)| c.is_ascii_digit());
         if goes_on || known.owns(&rest[..len]) { 0 } else { len }
     }
@@ -200,6 +260,10 @@ fn digits(rest: &str) -> &str {
 /// `2001:db8::1`, and `]:5060` after it.
 fn ipv6(rest: &str) -> usize {
     let run = run(rest, 48, |b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    // Most are ordinary words.
+    if run.bytes().filter(|b| *b == b':').count() < 2 {
+        return 0;
+    }
     let sentence_end = run.trim_end_matches('.');
     let Some(address) = [sentence_end, sentence_end.strip_suffix(':').unwrap_or_default()]
         .into_iter()

@@ -4,7 +4,16 @@ use crate::sip::is_invisible;
 
 /// The first character of `text` and the bytes it takes there. Escapes are undone (RFC 3261 §25.1), the decimal
 /// digits of every script are ASCII ones, and dashes, dots and blanks of every kind are `-`, `.` and a blank.
+#[inline]
 pub(super) fn plain(text: &str) -> Option<(char, usize)> {
+    match *text.as_bytes().first()? {
+        // Most are plain as they are.
+        byte @ b' '..=b'~' if byte != b'%' => Some((char::from(byte), 1)),
+        _ => unusual(text),
+    }
+}
+
+fn unusual(text: &str) -> Option<(char, usize)> {
     let (c, len) = escaped(text.as_bytes()).or_else(|| text.chars().next().map(|c| (c, c.len_utf8())))?;
     Some((fold(c), len))
 }
@@ -120,6 +129,13 @@ mod tests {
         assert_eq!(plain("%e2%80"), Some(('â', 3)));
         assert_eq!(plain("%4"), Some(('%', 1)));
         assert_eq!(plain(""), None);
+    }
+
+    #[test]
+    fn what_is_plain_as_it_is_reads_as_all_does() {
+        for text in (0..=0x10_ffff).filter_map(char::from_u32).map(String::from) {
+            assert_eq!(plain(&text), unusual(&text), "{text:?}");
+        }
     }
 
     #[test]

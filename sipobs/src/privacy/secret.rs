@@ -47,8 +47,7 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
         let name = name(&text[from..]);
         step(from + name.len() - at);
         at = from + name.len();
-        if let Some(value) = value_of(&name.to_ascii_lowercase(), text, at).filter(|value| !value.is_empty())
-        {
+        if let Some(value) = value_of(name, text, at).filter(|value| !value.is_empty()) {
             step(value.end - at);
             at = value.end;
             found.push(value);
@@ -65,28 +64,37 @@ pub(super) fn names_scheme(text: &str) -> bool {
 
 /// The value that `name`, which ends at `at`, is given.
 fn value_of(name: &str, text: &str, at: usize) -> Option<Range<usize>> {
-    if name.ends_with("authorization") {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    let ends_in = |known: &str| {
+        let from = name.len().checked_sub(known.len());
+        from.is_some_and(|from| name[from..].eq_ignore_ascii_case(known))
+    };
+    if ends_in("authorization") {
         // A header's value goes to the end of its line, which is the text's.
         return Some(given(text, at)?..text.len());
     }
-    if NAMES.iter().any(|known| name.ends_with(known)) || SHORT_NAMES.contains(&name) {
+    if NAMES.into_iter().any(ends_in) || SHORT_NAMES.into_iter().any(is) {
         return Some(value(text, given(text, at)?));
     }
-    let next = skip_blanks(text, at);
-    match name {
+    let follows = || Some(skip_blanks(text, at)).filter(|next| *next > at);
+    if is("response") {
         // RFC 7616 §3.4; "response" alone is an ordinary word.
-        "response" => text[at..].starts_with("=\"").then(|| value(text, at + 1)),
-        "digest" if next > at => Some(next..parameters(text, next)),
-        "basic" | "bearer" if next > at => {
-            let end = text[next..]
-                .find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\'' | ',' | ';'));
-            let end = end.map_or(text.len(), |end| next + end);
-            let word = text[next..end].trim_end_matches(['.', ':', '!', '?', ')']);
-            let ordinary = ORDINARY.iter().any(|ordinary| ordinary.eq_ignore_ascii_case(word));
-            Some(next..next + if ordinary { 0 } else { word.len() })
-        }
-        _ => None,
+        return text[at..].starts_with("=\"").then(|| value(text, at + 1));
     }
+    if is("digest") {
+        let next = follows()?;
+        return Some(next..parameters(text, next));
+    }
+    if is("basic") || is("bearer") {
+        let next = follows()?;
+        let end =
+            text[next..].find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\'' | ',' | ';'));
+        let end = end.map_or(text.len(), |end| next + end);
+        let word = text[next..end].trim_end_matches(['.', ':', '!', '?', ')']);
+        let ordinary = ORDINARY.iter().any(|ordinary| ordinary.eq_ignore_ascii_case(word));
+        return Some(next..next + if ordinary { 0 } else { word.len() });
+    }
+    None
 }
 
 /// Where the value begins after `=` or `:`, if one of them follows, for a quoted name after its closing quote.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::record::{
-    AlertKind, Diagnosis, Evidence, Kind, LadderLine, LegRole, Link, Method, Notice, Outcome, Parties,
+    AlertKind, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, Method, Notice, Outcome, Parties,
     Quality, ReferAbsent, Seen, Visibility,
 };
 use crate::sip::{CSeq, Method as SipMethod};
@@ -85,7 +85,7 @@ fn start_lines_and_phrases() {
 
 /// `text` with the numbers of one party in it, as the outputs' sentences are masked.
 fn sentence(text: &str, party: &str) -> String {
-    Privacy::default().sentence(text, &Known::of(&parties(&[party]), &[]))
+    Privacy::default().sentence(text, &Known::of(&parties(&[party]), &[])).into_owned()
 }
 
 fn answered(status: &str) -> Known {
@@ -498,6 +498,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         duration_ms: 0,
         outcome: Outcome::Unknown,
         evidence: Evidence::Inferred,
+        fault: Fault::Unknown,
         unknown_because: Some(format!("{number} left")),
         status: Some(404),
         reason: Some(format!("No such number +{number}, or {dashed} ({user}@example.com)")),
@@ -511,6 +512,9 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
             cause: format!("to sip:{user}@h"),
             check: format!("<sip:{number}@h>"),
             because: format!("The answer was 404 {number}."),
+            fault: Fault::Unknown,
+            source: None,
+            heuristic: false,
         }],
         visibility: Visibility::default(),
         quality: Quality::default(),

@@ -1,10 +1,13 @@
 //! Masks URIs, users, numbers and credentials in texts. Linear in their length.
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+use memchr::memchr_iter;
 
 use super::Privacy;
 use super::known::Known;
-use super::number::{NUMBER, Number, Place};
+use super::number::{Digits, NUMBER, Number, Place};
 use super::plain::{is_separator, plain};
 use super::secret::{names_scheme, secrets};
 use crate::steps::step;
@@ -29,21 +32,21 @@ struct Hidden {
 
 impl Privacy {
     /// A URI, or a bare user or number.
-    pub(super) fn address(&self, text: &str, known: &Known) -> String {
+    pub(super) fn address<'a>(&self, text: &'a str, known: &Known) -> Cow<'a, str> {
         if find_scheme(text).is_none() && !text.contains([':', '@', ' ']) {
-            return self.user(text);
+            return self.user(text).into();
         }
         self.sentence(text, known)
     }
 
     /// Free text, start lines among it.
-    pub(super) fn sentence(&self, text: &str, known: &Known) -> String {
+    pub(super) fn sentence<'a>(&self, text: &'a str, known: &Known) -> Cow<'a, str> {
         if holds_nothing(text) {
-            return text.to_owned();
+            return text.into();
         }
         let mut masked = self.masked(text, known);
         if masked == text {
-            return masked;
+            return text.into();
         }
         // A number that is masked may bring together what stood apart (`tel:555 1234567`), and be read as
         // another user then.
@@ -54,7 +57,7 @@ impl Privacy {
             }
             masked = again;
         }
-        masked
+        masked.into()
     }
 
     fn masked(&self, text: &str, known: &Known) -> String {
@@ -66,6 +69,8 @@ impl Privacy {
             while hidden.get(next).is_some_and(|hidden| hidden.bytes.start < place.at) {
                 next += 1;
             }
+            let ahead = hidden.get(next).map_or(text.len(), |hidden| hidden.bytes.start);
+            out.push_str(place.take_idle(ahead));
             let here = hidden.get(next).filter(|hidden| hidden.bytes.start == place.at);
             let number = match here {
                 Some(hidden) if !hidden.number => None,
@@ -102,7 +107,12 @@ impl Privacy {
     }
 
     /// A Call-ID: only digits that are a party's number.
-    pub(super) fn key(&self, text: &str, known: &Known) -> String {
+    pub(super) fn key<'a>(&self, text: &'a str, known: &Known) -> Cow<'a, str> {
+        if known.may_be_in(text) { self.read_key(text, known).into() } else { text.into() }
+    }
+
+    /// As [`Self::key`], without a look whether there is such a number.
+    pub(super) fn read_key(&self, text: &str, known: &Known) -> String {
         let mut out = String::with_capacity(text.len());
         let mut place = Place::start_of(text);
         while place.at < text.len() {
@@ -215,7 +225,7 @@ impl Privacy {
             Some(digits) => {
                 // With its separators where nothing is masked.
                 let masked = self.number(&digits);
-                if masked == digits { user.to_owned() } else { masked }
+                if masked == *digits { user.to_owned() } else { masked }
             }
             None if user.is_empty() => String::new(),
             None => self.name(user),
@@ -239,8 +249,8 @@ pub(super) enum Scheme {
 /// The first `sip:`, `sips:` or `tel:` in `word` that no letter or digit goes before, and where what follows
 /// it begins.
 pub(super) fn find_scheme(word: &str) -> Option<(Scheme, usize)> {
-    word.match_indices(':').find_map(|(colon, _)| {
-        let before = word.as_bytes().get(..colon)?;
+    memchr_iter(b':', word.as_bytes()).find_map(|colon| {
+        let before = &word.as_bytes()[..colon];
         [("sips", Scheme::Sip), ("sip", Scheme::Sip), ("tel", Scheme::Tel)].into_iter().find_map(
             |(name, scheme)| {
                 let from = before.len().checked_sub(name.len())?;
@@ -276,11 +286,11 @@ impl<'a> Parts<'a> {
 }
 
 /// The digits of a user that is a number: its `+` and visual separators (RFC 3966 §5.1.1) aside.
-pub(super) fn number_of(user: &str) -> Option<String> {
-    let mut rest = user.split(';').next()?;
-    let mut digits = String::new();
+pub(super) fn number_of(user: &str) -> Option<Digits> {
+    let mut rest = user;
+    let mut digits = Digits::default();
     let mut first = true;
-    while let Some((c, len)) = plain(rest) {
+    while let Some((c, len)) = plain(rest).filter(|_| !rest.starts_with(';')) {
         match c {
             '0'..='9' => digits.push(c),
             '+' if first => {}

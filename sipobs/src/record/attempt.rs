@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Evidence, Kind, Method, Outcome, Parties, Seen};
+use super::{Evidence, Fault, Kind, Method, Outcome, Parties, Seen};
 use crate::sip::CSeq;
 use crate::timestamp::Timestamp;
 
@@ -37,6 +37,8 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// What the outcome rests on.
     pub evidence: Evidence,
+    /// Who would have to change something, as the likeliest cause has it.
+    pub fault: Fault,
     /// Why the outcome is `unknown`, in a few words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_because: Option<String>,
@@ -105,6 +107,15 @@ pub struct Diagnosis {
     pub check: String,
     /// The evidence.
     pub because: String,
+    /// Who would have to change something.
+    pub fault: Fault,
+    /// Where the table has it from: a section of an RFC, a provider's page, a public thread. A user's table need not
+    /// say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Nobody has published it: a rule of thumb, and never the first where anything else can be said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub heuristic: bool,
 }
 
 /// Which legs and directions the capture could see.

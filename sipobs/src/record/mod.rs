@@ -9,14 +9,19 @@ use serde::Serialize;
 mod alert;
 mod attempt;
 mod call;
+mod glossary;
 mod parties;
 mod vocabulary;
 
 pub use alert::Alert;
 pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality, Visibility};
 pub use call::{Call, ReferAbsent, Signal};
+pub use glossary::{FIELDS, words as glossary};
 pub use parties::Parties;
-pub use vocabulary::{AlertKind, Answered, ByeFrom, Dialect, Evidence, Kind, Method, Outcome, Seen, Side};
+pub use vocabulary::{
+    AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, Method, Outcome, ReplacesFit,
+    Seen, Side,
+};
 
 /// Anything the engine tells the outside.
 #[derive(Clone, Debug, Serialize)]

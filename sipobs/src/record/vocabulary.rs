@@ -1,7 +1,7 @@
 //! The words of the output contract: each enum declares its names once, and every output, metric label, span
 //! attribute and configuration key takes them from here.
 
-use strum::{EnumString, IntoStaticStr, VariantArray};
+use strum::{EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 /// Gives an enum its word, its list of words, and the same words in serde.
 macro_rules! words {
@@ -13,6 +13,16 @@ macro_rules! words {
             /// Its word in every output.
             pub fn as_str(self) -> &'static str {
                 self.into()
+            }
+
+            /// Every word, in the order of the contract.
+            pub fn words() -> Vec<&'static str> {
+                Self::ALL.iter().map(|word| word.as_str()).collect()
+            }
+
+            /// What it means, for a person.
+            pub fn meaning(self) -> &'static str {
+                self.get_documentation().unwrap_or_default()
             }
         }
 
@@ -32,22 +42,44 @@ macro_rules! words {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = std::borrow::Cow::<str>::deserialize(deserializer)?;
                 word.parse().map_err(|_| {
-                    let known: Vec<&str> = Self::ALL.iter().map(|known| known.as_str()).collect();
-                    serde::de::Error::custom(format_args!(
-                        "unknown word `{word}`, expected one of {}",
-                        known.join(", ")
-                    ))
+                    let known = Self::words().join(", ");
+                    serde::de::Error::custom(format_args!("unknown word `{word}`, expected one of {known}"))
                 })
             }
         }
     )+};
 }
 
-words!(Method, Kind, Outcome, Evidence, Side, Seen, AlertKind, Dialect, Answered, ByeFrom);
+words!(
+    Method,
+    Kind,
+    Outcome,
+    Evidence,
+    Fault,
+    Side,
+    Seen,
+    AlertKind,
+    Dialect,
+    Answered,
+    AnsweredBy,
+    ByeFrom,
+    ReplacesFit,
+);
 
 /// How a transfer was tried.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Method {
@@ -65,7 +97,18 @@ pub enum Method {
 
 /// Blind or attended (RFC 5589).
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Kind {
@@ -77,33 +120,71 @@ pub enum Kind {
 
 /// What became of an attempt.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
-#[allow(missing_docs, reason = "the names are the output contract's own")]
 pub enum Outcome {
+    /// The target answered (2xx), or was reported to have answered.
     Succeeded,
+    /// The target, or whoever spoke for it, said busy (486, 600).
     Busy,
+    /// Nobody answered in time (408, 480, 487), or our side gave up while it rang (CANCEL).
     NoAnswer,
+    /// The call was declined: by the target, a screen or an analytics engine (603, 607, 608).
     Declined,
+    /// Somebody on the way forbade the call (403).
     Forbidden,
+    /// There is no such number, or no route to it (404, 410, 484, 604 and kin).
     NotFound,
+    /// The two ends share no media: codecs, encryption, format (415, 488, 606).
     Media,
+    /// The call could not be placed: a server or the network failed, or nothing answered at all.
     NetworkFailure,
+    /// The REFER itself was refused: nobody tried to call the target.
     ReferRefused,
+    /// The REFER got no answer at all (64·T1 = 32 s).
     ReferUnanswered,
+    /// Credentials were asked for (401, 407), and none that served were sent.
     AuthFailed,
+    /// 481: to the REFER, whose call is gone; or to the INVITE whose Replaces matched nothing.
     DialogGone,
+    /// The caller hung up while the transfer was under way.
     Abandoned,
+    /// A newer REFER in the same call took its place.
     Superseded,
+    /// The REFER was accepted (202), and no NOTIFY ever told how it ended.
     NotifyTimeout,
+    /// The call was sent elsewhere before it was answered (3xx); `followed` says whether anybody went.
     Redirected,
+    /// What was captured does not tell; `unknown_because` says why.
     Unknown,
 }
 
 /// What an outcome rests on, strongest first.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Evidence {
@@ -117,9 +198,53 @@ pub enum Evidence {
     Inferred,
 }
 
+/// Who would have to change something so that it does not happen again.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum Fault {
+    /// Nobody: it worked, or it went as calls go (busy, no answer).
+    Nobody,
+    /// The caller: gave up, or was who was to be transferred and left.
+    Caller,
+    /// The target: its phone, its owner's choice, its PBX.
+    Target,
+    /// The provider: its settings for this account, its limits, its rules.
+    Provider,
+    /// The platform that asked for the transfer or placed the call: its software or how it is set up.
+    Platform,
+    /// The network between: firewalls, NAT, proxies, carriers on the way.
+    Network,
+    /// What was seen does not tell.
+    Unknown,
+}
+
 /// The ends of a call.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Side {
@@ -131,7 +256,19 @@ pub enum Side {
 
 /// How much of one leg was seen.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Seen {
@@ -146,7 +283,18 @@ pub enum Seen {
 
 /// The alerts of the output contract, each raised once an incident; an incident ends when REFERs return.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum AlertKind {
@@ -163,21 +311,51 @@ pub enum AlertKind {
 
 /// Platforms and providers that can be told by their ways.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "lowercase")]
-#[allow(missing_docs, reason = "each is the product of its name")]
 pub enum Dialect {
+    /// Asterisk, and what is built on it.
     Asterisk,
+    /// FRITZ!Box, the home router by AVM.
+    FritzBox,
+    /// FreeSWITCH, and what is built on it.
     FreeSwitch,
+    /// LiveKit SIP, which voice agents sit behind.
     LiveKit,
+    /// Microsoft Teams, Direct Routing.
+    Teams,
+    /// Telnyx.
     Telnyx,
+    /// Twilio.
     Twilio,
 }
 
 /// What carried the deciding status.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Answered {
@@ -189,9 +367,72 @@ pub enum Answered {
     Refer,
 }
 
+/// Who gave the answer that decided.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum AnsweredBy {
+    /// The host that had sent the request: it came back to its sender.
+    Sender,
+    /// A proxy on the way.
+    Hop,
+    /// The other end, as far as can be seen.
+    Peer,
+}
+
+/// How the Replaces of a REFER (RFC 3891) fits the calls that were seen.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum ReplacesFit {
+    /// It names another call that was seen.
+    Matched,
+    /// It names no call that was seen.
+    Unmatched,
+    /// It names the very call that the REFER is sent in.
+    OwnDialog,
+    /// It has a Call-ID and no tags.
+    NoTags,
+}
+
 /// Who ended the dialog that was to be transferred.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum ByeFrom {
@@ -223,6 +464,15 @@ mod tests {
         assert_eq!("no_answer".parse(), Ok(Outcome::NoAnswer));
         assert_eq!(Dialect::LiveKit.as_str(), "livekit");
         assert_eq!(Outcome::ALL.len(), 17);
+        assert_eq!(Outcome::words()[0], "succeeded");
+    }
+
+    #[test]
+    fn every_word_has_a_meaning() {
+        let meanings = Outcome::ALL.iter().map(|word| word.meaning());
+        let meanings = meanings.chain(Fault::ALL.iter().map(|word| word.meaning()));
+        let mut meanings = meanings.chain(Evidence::ALL.iter().map(|word| word.meaning()));
+        assert!(meanings.all(|meaning| meaning.len() > 10));
     }
 
     #[test]

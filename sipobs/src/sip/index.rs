@@ -1,9 +1,10 @@
 //! The header index: where each header's name and value stand in the bytes (RFC 3261 §7.3).
 
 use memchr::memchr;
+use smallvec::SmallVec;
 
-use super::name::Name;
-use super::text::{is_token, trim, trim_end};
+use super::name::{HeaderName, Name, digest};
+use super::text::{token_len, trim_end, trim_start};
 use crate::steps::step;
 
 /// Headers kept inline: more than an ordinary message has, so that indexing one allocates nothing.
@@ -18,9 +19,9 @@ const MAX_HEADERS: usize = 1024;
 pub(super) struct Headers<'a> {
     /// The header section: from after the start line to the empty line.
     bytes: &'a [u8],
-    inline: [Entry; INLINE],
-    count: u16,
-    spilled: Vec<Entry>,
+    entries: SmallVec<[Entry; INLINE]>,
+    /// Where among the entries each name comes first, or [`LATE`] where it does not before that; or [`NOWHERE`].
+    first: [u8; Name::COUNT],
     /// Lines that are no headers: without a colon, or with something before it that is no token.
     pub(super) junk: u16,
     /// The section went on beyond one of the limits.
@@ -36,17 +37,21 @@ struct Entry {
     value: u16,
     end: u16,
     name: Name,
+    /// Of its spelling, if the name is not a known one.
+    digest: u8,
 }
+
+/// See [`Headers::first`].
+const LATE: u8 = 254;
+const NOWHERE: u8 = 255;
 
 impl<'a> Headers<'a> {
     /// Indexes the header section that `bytes` begin with; gives it and what follows its empty line.
     pub(super) fn index(bytes: &'a [u8]) -> (Self, &'a [u8]) {
-        let empty = Entry { start: 0, value: 0, end: 0, name: Name::Other };
         let mut headers = Self {
             bytes,
-            inline: [empty; INLINE],
-            count: 0,
-            spilled: Vec::new(),
+            entries: SmallVec::new(),
+            first: [NOWHERE; Name::COUNT],
             junk: 0,
             capped: false,
             ended: false,
@@ -71,39 +76,57 @@ impl<'a> Headers<'a> {
 
     /// Trimmed raw values of the headers called `name`, in order.
     pub(super) fn named(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + '_ {
-        let named = self.entries().filter(move |entry| entry.name == name);
+        let named = self.onwards(name).inspect(|_| step(1)).filter(move |entry| entry.name == name);
         named.map(|entry| self.value(entry))
     }
 
     /// Every header: its name, its spelling on the wire, its trimmed raw value.
     pub(super) fn all(&self) -> impl Iterator<Item = (Name, &'a [u8], &'a [u8])> + '_ {
-        self.entries().map(|entry| (entry.name, self.spelling(entry), self.value(entry)))
+        step(self.entries.len());
+        self.entries.iter().map(|entry| (entry.name, self.spelling(entry), self.value(entry)))
+    }
+
+    /// First value of the header called `name`, known or not.
+    pub(super) fn called(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        match name.name {
+            Name::Other => self.spelt(name.text.as_bytes(), name.digest),
+            known => self.named(known).next(),
+        }
     }
 
     /// First value of the header spelt `name` in any case, known or not.
-    pub(super) fn spelt(&self, name: &str) -> Option<&'a [u8]> {
+    pub(super) fn other(&self, name: &str) -> Option<&'a [u8]> {
         match Name::of(name.as_bytes()) {
-            Name::Other => self
-                .entries()
-                .find(|entry| {
-                    entry.name == Name::Other && self.spelling(entry).eq_ignore_ascii_case(name.as_bytes())
-                })
-                .map(|entry| self.value(entry)),
+            Name::Other => self.spelt(name.as_bytes(), digest(name.as_bytes())),
             known => self.named(known).next(),
         }
+    }
+
+    /// First value of a header that is not a known one.
+    fn spelt(&self, name: &[u8], digest: u8) -> Option<&'a [u8]> {
+        let mut others = self.onwards(Name::Other);
+        let same = |entry: &&Entry| {
+            step(1);
+            (entry.name, entry.digest) == (Name::Other, digest)
+                && self.spelling(entry).eq_ignore_ascii_case(name)
+        };
+        others.find(same).map(|entry| self.value(entry))
     }
 
     /// Spellings of the headers that begin with `X-`, in any case.
     pub(super) fn extensions(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         let begins =
             |entry: &&Entry| matches!(self.bytes[usize::from(entry.start)..], [b'X' | b'x', b'-', ..]);
-        self.entries().filter(begins).map(|entry| self.spelling(entry))
+        step(self.entries.len());
+        self.entries.iter().filter(begins).map(|entry| self.spelling(entry))
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        step(usize::from(self.count));
-        let inline = usize::from(self.count).min(INLINE);
-        self.inline[..inline].iter().chain(&self.spilled)
+    /// The entries from the first that is called `name` on; of a late one, those from a bit before.
+    fn onwards(&self, name: Name) -> std::slice::Iter<'_, Entry> {
+        match self.first[name as usize] {
+            NOWHERE => [].iter(),
+            at => self.entries[usize::from(at)..].iter(),
+        }
     }
 
     fn value(&self, entry: &Entry) -> &'a [u8] {
@@ -118,40 +141,38 @@ impl<'a> Headers<'a> {
     /// Adds the line, folds included, from `start` to `end`.
     fn add(&mut self, start: usize, end: usize) {
         let line = &self.bytes[start..end];
-        let colon = memchr(b':', line);
-        step(colon.unwrap_or(line.len()));
+        let (name, digest, len) = match Name::leading(line) {
+            Some((name, len)) => (name, 0, len),
+            None => {
+                let token = &line[..token_len(line)];
+                (Name::of(token), digest(token), token.len())
+            }
+        };
+        step(len);
         // White space may stand before the colon (§7.3.1), not before the name: a fold without a header.
-        let spelling = trim_end(&line[..colon.unwrap_or(0)]);
-        let Some(colon) = colon.filter(|_| is_token(spelling)) else {
+        let Some(value) = trim_start(&line[len..]).strip_prefix(b":").filter(|_| len > 0) else {
             self.junk = self.junk.saturating_add(1);
             return;
         };
-        let value = trim(&line[colon + 1..]);
-        // Where a trimmed-away value would have stood does not matter: it is empty.
-        let offset = if value.is_empty() { end } else { end - trimmed_tail(line, value) - value.len() };
-        let (Ok(start), Ok(value), Ok(end)) =
-            (u16::try_from(start), u16::try_from(offset), u16::try_from(offset + value.len()))
+        let value = trim_start(value);
+        let from = end - value.len();
+        let to = from + trim_end(value.strip_suffix(b"\r\n").unwrap_or(value)).len();
+        let (Ok(start), Ok(value), Ok(end)) = (u16::try_from(start), u16::try_from(from), u16::try_from(to))
         else {
             self.capped = true;
             return;
         };
-        if usize::from(self.count) >= MAX_HEADERS {
+        let count = self.entries.len();
+        if count >= MAX_HEADERS {
             self.capped = true;
             return;
         }
-        let entry = Entry { start, value, end, name: Name::of(spelling) };
-        match self.inline.get_mut(usize::from(self.count)) {
-            Some(slot) => *slot = entry,
-            None => self.spilled.push(entry),
+        let first = &mut self.first[name as usize];
+        if *first == NOWHERE {
+            *first = u8::try_from(count.min(usize::from(LATE))).unwrap_or(LATE);
         }
-        self.count += 1;
+        self.entries.push(Entry { start, value, end, name, digest });
     }
-}
-
-/// White space after `value` in the line it ends.
-fn trimmed_tail(line: &[u8], value: &[u8]) -> usize {
-    debug_assert!(!value.is_empty());
-    line.len() - trim_end(line).len()
 }
 
 /// Offset after the line that begins at `at`.
@@ -163,4 +184,23 @@ pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
 
 fn is_blank(line: &[u8]) -> bool {
     matches!(line, b"\r\n" | b"\n" | b"\r")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_name_is_found_however_late_it_comes() {
+        for before in [0, 1, 39, 40, 253, 254, 255, 256, 300, MAX_HEADERS - 3] {
+            let bytes = ["X-A: 1\r\n".repeat(before), "X-B: 2\r\nTo: 3\r\nt: 4\r\n\r\n".to_owned()].concat();
+            let (headers, rest) = Headers::index(bytes.as_bytes());
+            assert!(headers.ended && !headers.capped && rest.is_empty(), "{before}");
+            assert!(headers.named(Name::To).eq([b"3", b"4"]), "{before}");
+            assert_eq!(headers.other("x-b"), Some(&b"2"[..]), "{before}");
+            assert_eq!(headers.called(&"X-B".into()), Some(&b"2"[..]), "{before}");
+            assert_eq!(headers.called(&"TO".into()), Some(&b"3"[..]), "{before}");
+            assert_eq!(headers.named(Name::From).next(), None, "{before}");
+        }
+    }
 }

@@ -4,8 +4,8 @@ use super::defect::{Defects, defects};
 use super::index::{Headers, line_end};
 use super::text::{Split, is_token, number, trim, trim_end, word};
 use super::{
-    Event, Join, Method, Name, NameAddr, ReasonHeader, Replaces, SubscriptionState, TargetDialog, Via,
-    Warning,
+    Event, HeaderName, Join, Method, Name, NameAddr, ReasonHeader, Replaces, SubscriptionState, TargetDialog,
+    Via, Warning,
 };
 
 /// Why bytes are not a SIP message. Never carries the bytes.
@@ -171,7 +171,12 @@ impl<'a> Message<'a> {
 
     /// First value of the header spelt `name`, in any case. Finds known headers too, also compact ones.
     pub fn other(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.spelt(name)
+        self.headers.other(name)
+    }
+
+    /// First value of the header called `name`: what [`Self::other`] gives, without reading the name again.
+    pub fn called(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.headers.called(name)
     }
 
     /// Spellings of the headers that begin with `X-`, in any case: peers' own.

@@ -30,7 +30,7 @@ pub use defect::{Defect, Defects};
 pub use event::{Event, Subscription, SubscriptionState};
 pub use message::{CSeq, Message, ParseError, Start};
 pub use method::Method;
-pub use name::Name;
+pub use name::{HeaderName, Name};
 pub use q850::Q850;
 pub use reason::{ReasonHeader, Warning};
 pub use replaces::{Join, Replaces, TargetDialog};

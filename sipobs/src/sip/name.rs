@@ -1,5 +1,7 @@
 //! Header names: case-insensitive, some with a compact form (RFC 3261 §7.3.1, §7.3.3).
 
+use serde::{Deserialize, Serialize};
+
 /// Declares [`Name`], its canonical spelling, and the compact forms.
 macro_rules! names {
     ($($variant:ident $text:literal $(or $compact:literal)?),+ $(,)?) => {
@@ -93,68 +95,188 @@ names! {
 }
 
 impl Name {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::Other as usize + 1;
+
     /// The name spelt `token`, in any case or compact.
     pub fn of(token: &[u8]) -> Self {
-        let Some(mut slot) = slot(token) else { return Self::Other };
-        // The table is never full, so an empty slot ends the search.
-        while let Some((text, name)) = TABLE[slot] {
-            if text.as_bytes().eq_ignore_ascii_case(token) {
-                return name;
-            }
-            slot = (slot + 1) % SLOTS;
-        }
-        Self::Other
+        find(digest(token), |known| known.text.as_bytes().eq_ignore_ascii_case(token))
+    }
+
+    /// The name that `line` begins with and the length of its spelling, if a colon follows at once, and it can be read
+    /// without a look at each of its letters: as nearly all can.
+    pub(super) fn leading(line: &[u8]) -> Option<(Self, usize)> {
+        let head = u128::from_le_bytes(*line.first_chunk()?);
+        let colons = head ^ each(b':');
+        // The lowest bit that is left is in the first byte that is zero.
+        let colon = colons.wrapping_sub(each(0x01)) & !colons & each(0x80);
+        let len = colon.trailing_zeros() as usize / 8;
+        let name = find(digest(line.get(..len)?), |known| head & known.kept == known.head);
+        (name != Self::Other).then_some((name, len))
     }
 }
 
-const SLOTS: usize = 512;
+/// A header's name that is told at run time, as it is spelt: read once, to be looked up in
+/// many messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct HeaderName {
+    pub(super) text: String,
+    pub(super) name: Name,
+    pub(super) digest: u8,
+}
 
-/// Spellings by [`slot`], filled at compile time, with linear probing.
-static TABLE: [Option<(&str, Name)>; SLOTS] = {
-    let mut table = [None; SLOTS];
+impl From<String> for HeaderName {
+    fn from(text: String) -> Self {
+        let (name, digest) = (Name::of(text.as_bytes()), digest(text.as_bytes()));
+        Self { text, name, digest }
+    }
+}
+
+impl From<&str> for HeaderName {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<HeaderName> for String {
+    fn from(name: HeaderName) -> Self {
+        name.text
+    }
+}
+
+/// A byte that tells a spelling from most others: by its length, first, middle and last letter, whatever their case.
+pub(super) const fn digest(token: &[u8]) -> u8 {
+    let len = token.len();
+    if len == 0 {
+        return 0;
+    }
+    let [short, ..] = len.to_le_bytes();
+    let (first, middle, last) = (token[0] | 0x20, token[len / 2] | 0x20, token[len - 1] | 0x20);
+    // Factors for which no two known spellings share a byte.
+    let sum = short.wrapping_mul(113).wrapping_add(first.wrapping_mul(251));
+    sum.wrapping_add(middle.wrapping_mul(187)).wrapping_add(last.wrapping_mul(8))
+}
+
+/// The name of the spelling of this digest for which `same` holds.
+fn find(digest: u8, same: impl Fn(&Known) -> bool) -> Name {
+    let mut slot = digest;
+    // Never full, so a free slot ends the search.
+    while SLOTS[usize::from(slot)] != FREE {
+        let known = &KNOWN[usize::from(SLOTS[usize::from(slot)])];
+        if same(known) {
+            return known.name;
+        }
+        slot = slot.wrapping_add(1);
+    }
+    Name::Other
+}
+
+/// A known spelling.
+#[derive(Clone, Copy)]
+struct Known {
+    text: &'static str,
+    name: Name,
+    /// It and a colon in upper case, as the first of 16 bytes; all ones if it is longer.
+    head: u128,
+    /// What of a line's first 16 bytes has to be that, whatever their case; nothing if it is longer.
+    kept: u128,
+}
+
+/// Every known spelling.
+static KNOWN: [Known; SPELLINGS.len()] = {
+    let mut all = [Known { text: "", name: Name::Other, head: 0, kept: 0 }; SPELLINGS.len()];
     let mut i = 0;
-    while i < SPELLINGS.len() {
-        if let Some(mut slot) = slot(SPELLINGS[i].0.as_bytes()) {
-            while table[slot].is_some() {
-                slot = (slot + 1) % SLOTS;
+    while i < all.len() {
+        let (text, name) = SPELLINGS[i];
+        all[i] = Known { text, name, head: u128::MAX, kept: 0 };
+        if text.len() < 16 {
+            let (mut head, mut kept, mut at) = ([0; 16], [0; 16], 0);
+            while at < text.len() {
+                head[at] = text.as_bytes()[at].to_ascii_uppercase();
+                kept[at] = if head[at].is_ascii_uppercase() { !0x20 } else { !0 };
+                at += 1;
             }
-            table[slot] = Some(SPELLINGS[i]);
+            (head[at], kept[at]) = (b':', !0);
+            (all[i].head, all[i].kept) = (u128::from_le_bytes(head), u128::from_le_bytes(kept));
         }
         i += 1;
     }
-    table
+    all
 };
 
-/// Where a spelling is looked up first: by its length, first, middle and last letter, whatever their case.
-/// Names longer than any known one have no slot.
-const fn slot(token: &[u8]) -> Option<usize> {
-    const LONGEST: usize = 24;
-    if token.is_empty() || token.len() > LONGEST {
-        return None;
+const FREE: u8 = u8::MAX;
+
+/// Where in [`KNOWN`] the spelling of a digest is, or after it those that would have the same slot.
+static SLOTS: [u8; 256] = {
+    assert!(SPELLINGS.len() < FREE as usize);
+    let mut slots = [FREE; 256];
+    let mut i = 0_u8;
+    while (i as usize) < SPELLINGS.len() {
+        let mut slot = digest(SPELLINGS[i as usize].0.as_bytes());
+        while slots[slot as usize] != FREE {
+            slot = slot.wrapping_add(1);
+        }
+        slots[slot as usize] = i;
+        i += 1;
     }
-    let first = (token[0] | 0x20) as usize;
-    let middle = (token[token.len() / 2] | 0x20) as usize;
-    let last = (token[token.len() - 1] | 0x20) as usize;
-    Some((token.len() * 67 + first * 5 + middle * 31 + last * 17) % SLOTS)
+    slots
+};
+
+/// Sixteen times this byte.
+const fn each(byte: u8) -> u128 {
+    u128::from_le_bytes([byte; 16])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What a header line is called, found the slow way.
+    fn called(line: &[u8]) -> Option<(Name, usize)> {
+        let len = line.iter().position(|&byte| byte == b':')?;
+        let same = |spelling: &&(&str, Name)| spelling.0.as_bytes().eq_ignore_ascii_case(&line[..len]);
+        SPELLINGS.iter().find(same).map(|&(_, name)| (name, len))
+    }
+
+    fn check(name: &[u8]) {
+        let line = [name, b": with a long value"].concat();
+        let slow = called(&line);
+        assert_eq!(Name::leading(&line), slow.filter(|&(_, len)| len < 16), "{line:?}");
+        let slow = called(&[name, b":"].concat()).filter(|&(_, len)| len == name.len());
+        assert_eq!(Name::of(name), slow.map_or(Name::Other, |(name, _)| name), "{name:?}");
+    }
+
     #[test]
     fn every_spelling_is_found_in_any_case() {
         for &(text, name) in SPELLINGS {
-            assert_eq!(Name::of(text.as_bytes()), name, "{text}");
-            assert_eq!(Name::of(text.to_ascii_uppercase().as_bytes()), name, "{text}");
-            assert_eq!(Name::of(text.to_ascii_lowercase().as_bytes()), name, "{text}");
+            for text in [text.to_owned(), text.to_ascii_uppercase(), text.to_ascii_lowercase()] {
+                assert_eq!(Name::of(text.as_bytes()), name, "{text}");
+                check(text.as_bytes());
+            }
         }
     }
 
     #[test]
     fn neighbours_are_not_taken_for_known_names() {
-        for token in ["", "q", "Vi", "Viaa", "Call_ID", "Call-I\u{e9}", "Refer-Too", "C%6Fntact"] {
-            assert_eq!(Name::of(token.as_bytes()), Name::Other, "{token}");
+        for name in ["", "q", "Vi", "Viaa", "Call_ID", "Call-I\u{e9}", "Refer-Too", "C%6Fntact", "To ", " To"]
+        {
+            assert_eq!(Name::of(name.as_bytes()), Name::Other, "{name}");
+            check(name.as_bytes());
         }
+        for &(text, _) in SPELLINGS {
+            for (at, byte) in (0..text.len()).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+                let mut name = text.as_bytes().to_vec();
+                name[at] = byte;
+                check(&name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_spellings_share_a_digest() {
+        let digests: std::collections::BTreeSet<u8> =
+            SPELLINGS.iter().map(|(text, _)| digest(text.as_bytes())).collect();
+        assert_eq!(digests.len(), SPELLINGS.len());
     }
 }

@@ -2,13 +2,15 @@
 //! statuses (RFC 3398 §7.2.4.1).
 
 use super::ReasonHeader;
-use super::text::Split;
 
 /// Cause, what it means, and the SIP status that a gateway makes of it.
 const CAUSES: &[(u16, &str, Option<u16>)] = &[
     (1, "unallocated number", Some(404)),
     (2, "no route to network", Some(404)),
     (3, "no route to destination", Some(404)),
+    (5, "misdialled trunk prefix", None),
+    (8, "preemption", None),
+    (14, "number ported", None),
     (16, "normal clearing", None),
     (17, "user busy", Some(486)),
     (18, "no user responding", Some(408)),
@@ -16,14 +18,43 @@ const CAUSES: &[(u16, &str, Option<u16>)] = &[
     (20, "subscriber absent", Some(480)),
     (21, "call rejected", Some(403)),
     (22, "number changed", Some(410)),
+    (23, "redirection to new destination", Some(410)),
+    (25, "exchange routing error", None),
+    (26, "non-selected user clearing", Some(404)),
     (27, "destination out of order", Some(502)),
     (28, "address incomplete", Some(484)),
+    (29, "facility rejected", Some(501)),
     (31, "normal, unspecified", Some(480)),
     (34, "no circuit available", Some(503)),
     (38, "network out of order", Some(503)),
     (41, "temporary failure", Some(503)),
     (42, "switching equipment congestion", Some(503)),
+    (44, "requested channel not available", None),
+    (46, "precedence call blocked", None),
     (47, "resource unavailable", Some(503)),
+    (50, "requested facility not subscribed", None),
+    (52, "outgoing calls barred", None),
+    (54, "incoming calls barred", None),
+    (55, "incoming calls barred within the closed user group", Some(403)),
+    (57, "bearer capability not authorized", Some(403)),
+    (58, "bearer capability not available now", Some(503)),
+    (63, "service or option not available", None),
+    (65, "bearer capability not implemented", Some(488)),
+    (69, "requested facility not implemented", None),
+    (70, "only restricted digital information", Some(488)),
+    (79, "service or option not implemented", Some(501)),
+    (87, "user not member of the closed user group", Some(403)),
+    (88, "incompatible destination", Some(503)),
+    (95, "invalid message", None),
+    (96, "mandatory element missing", None),
+    (97, "message type unknown", None),
+    (98, "message not compatible with the call's state", None),
+    (99, "element unknown", None),
+    (100, "invalid element contents", None),
+    (101, "message not compatible with the call's state", None),
+    (102, "recovery on timer expiry", Some(504)),
+    (111, "protocol error", Some(500)),
+    (127, "interworking, unspecified", Some(500)),
 ];
 
 /// Where a cause was said (RFC 8606 §4.1).
@@ -50,7 +81,7 @@ pub struct Q850 {
 impl Q850 {
     /// The first Q.850 value of a Reason header, which may hold several.
     pub fn parse(reason: &[u8]) -> Option<Self> {
-        Split::new(reason, b',').filter_map(ReasonHeader::parse).find_map(|value| {
+        ReasonHeader::all(reason).find_map(|value| {
             let cause = value.q850()?;
             let is = |(token, _): &&(&str, &str)| {
                 value.location.is_some_and(|location| location.eq_ignore_ascii_case(token.as_bytes()))
@@ -102,7 +133,14 @@ mod tests {
             (&[22], 410),
             (&[27], 502),
             (&[28], 484),
-            (&[34, 38, 41, 42, 47], 503),
+            (&[34, 38, 41, 42, 47, 58, 88], 503),
+            (&[26], 404),
+            (&[23], 410),
+            (&[29, 79], 501),
+            (&[55, 57, 87], 403),
+            (&[65, 70], 488),
+            (&[102], 504),
+            (&[111, 127], 500),
         ] {
             for &cause in causes {
                 assert_eq!(Q850 { cause, location: None }.status(), Some(status), "{cause}");

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::text::{Params, number, trim, unquote, word};
+use super::text::{Params, Split, number, trim, unquote, word};
 
 /// A Reason value: why a request or response was sent. A header may hold several, one a protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,11 @@ pub struct ReasonHeader<'a> {
 }
 
 impl<'a> ReasonHeader<'a> {
+    /// Every value of a header's line.
+    pub fn all(line: &'a [u8]) -> impl Iterator<Item = Self> {
+        Split::new(line, b',').filter_map(Self::parse)
+    }
+
     /// One value; `None` without a protocol.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let semicolon = memchr(b';', value).unwrap_or(value.len());

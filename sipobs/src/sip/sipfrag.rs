@@ -58,7 +58,7 @@ impl<'a> Sipfrag<'a> {
 
     /// First value of the header spelt `name`, in any case.
     pub fn other(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.spelt(name)
+        self.headers.other(name)
     }
 
     /// Its Reason values.

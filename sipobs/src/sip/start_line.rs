@@ -1,7 +1,7 @@
 //! What a SIP start line looks like (RFC 3261 §7.1, §7.2), to people who only want to know whether it is
 //! one. Lenient: any version, any amount of space.
 
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memmem, memrchr, memrchr2};
 
 use super::Method;
 
@@ -43,7 +43,7 @@ pub(crate) fn is_start_line(line: &[u8]) -> bool {
     if method == 0 || method > MAX_METHOD || !matches!(line.get(method), Some(b' ' | b'\t')) {
         return false;
     }
-    let Some(last) = line.iter().rposition(|b| matches!(b, b' ' | b'\t')) else { return false };
+    let Some(last) = memrchr2(b' ', b'\t', line) else { return false };
     // A header with space before its colon is not a request line: "Subject : about SIP/2.0".
     let uri = line[method..last].trim_ascii();
     !uri.is_empty() && uri[0] != b':' && after_version(&line[last + 1..]) == Some(&[])
@@ -98,7 +98,9 @@ pub(crate) fn may_become_start_line(line: &[u8], checked: usize) -> bool {
 /// Whether `line` is short enough for a start line, and has no control characters that none has: asked of
 /// part of a line and of all of it, so that it does not matter how a stream is cut.
 fn is_text(line: &[u8]) -> bool {
-    line.len() <= MAX_START_LINE && !line.iter().any(|b| *b < b' ' && !matches!(b, b'\t' | b'\r'))
+    // All are looked at, whatever is found, so that it can be many at once.
+    let is_control = |b: u8| (b < b' ') & (b != b'\t') & (b != b'\r');
+    line.len() <= MAX_START_LINE && !line.iter().fold(false, |found, b| found | is_control(*b))
 }
 
 /// Whether `line` begins with a header name and a colon (RFC 3261 §7.3.1, with space before the colon).
@@ -209,5 +211,14 @@ mod tests {
         assert!(!begins_like_sip(b"\r\n\r\n"));
         assert!(!begins_like_sip(b"\x80\x00 SIP/2.0\r\n"));
         assert!(!begins_like_sip(b"INVITE sip:a SIP/2.0"), "a line has an end");
+    }
+
+    #[test]
+    fn a_control_character_anywhere_is_none_of_a_start_line() {
+        for (at, byte) in (0..40).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+            let mut line = [b'x'; 40];
+            line[at] = byte;
+            assert_eq!(is_text(&line), byte >= b' ' || byte == b'\t' || byte == b'\r', "{byte} at {at}");
+        }
     }
 }

@@ -28,6 +28,10 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 /// `bytes` as text on one line: [`lossy`], with folds and other control characters turned into one space each,
 /// and without characters that nobody sees.
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
+    // Most is visible ASCII, and need not be read as characters. All bytes are looked at, so that it can be many at once.
+    if bytes.iter().fold(true, |visible, byte| visible & matches!(byte, b' '..=b'~')) {
+        return lossy(bytes);
+    }
     let text = lossy(bytes);
     if !text.contains(|c: char| c.is_control() || is_invisible(c)) {
         return text;
@@ -163,7 +167,34 @@ impl<'a> Params<'a> {
     /// The value of the first parameter called `name` (in any case); empty for one without a value. A quoted
     /// value comes without its quotes, with its escapes.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        self.get_plain_first(name).or_else(|| self.get_any(name))
+    }
+
+    /// If the first parameter is called so and its value is a token or empty: mostly it is the one that is asked
+    /// for (`;tag=`, `;branch=`), and need not be looked through for marks.
+    fn get_plain_first(self, name: &str) -> Option<&'a [u8]> {
+        let (key, rest) = self.0.strip_prefix(b";").unwrap_or(self.0).split_at_checked(name.len())?;
+        let value = rest.strip_prefix(b"=").filter(|_| key.eq_ignore_ascii_case(name.as_bytes()))?;
+        let (token, rest) = value.split_at(token_len(value));
+        matches!(rest, [] | [b';', ..]).then_some(token)
+    }
+
+    fn get_any(self, name: &str) -> Option<&'a [u8]> {
+        self.each().find_map(|param| {
+            let (key, rest) = param.split_at_checked(name.len())?;
+            if !key.eq_ignore_ascii_case(name.as_bytes()) {
+                return None;
+            }
+            match trim_start(rest) {
+                [] => Some(&[][..]),
+                [b'=', value @ ..] => Some(unquote(trim_start(value))),
+                _ => None,
+            }
+        })
+    }
+
+    fn each(self) -> impl Iterator<Item = &'a [u8]> {
+        Split::new(self.0.strip_prefix(b";").unwrap_or(self.0), b';').filter(|param| !param.is_empty())
     }
 
     /// Whether a parameter is called `name`.
@@ -173,7 +204,7 @@ impl<'a> Params<'a> {
 
     /// All parameters, names as written; the value is empty where there is none.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        Split::new(self.0, b';').filter(|param| !param.is_empty()).map(|param| {
+        self.each().map(|param| {
             // A name has no quotes, so the first '=' is the separator.
             match memchr(b'=', param) {
                 Some(at) => (trim_end(&param[..at]), unquote(trim(&param[at + 1..]))),
@@ -212,7 +243,10 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest?;
-        let mut at = 0;
+        let end = memchr(self.separator, rest).unwrap_or(rest.len());
+        // Most pieces have no marks.
+        let mut at = memchr3(b'"', b'<', b'(', &rest[..end]).unwrap_or(end);
+        step(2 * end);
         while let Some(&byte) = rest.get(at) {
             let skip = match byte {
                 _ if byte == self.separator => {
@@ -310,13 +344,21 @@ pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
 }
 
 pub(super) fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+    // Nearly all bytes end here.
+    byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// RFC 3261 §25.1 token.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     step(bytes.len());
     !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
+}
+
+/// Length of the token that `bytes` begin with.
+pub(super) fn token_len(bytes: &[u8]) -> usize {
+    let len = bytes.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(bytes.len());
+    step(len);
+    len
 }
 
 static TOKEN: [bool; 256] = {
@@ -365,6 +407,8 @@ fn hex(digit: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn split(value: &str) -> Vec<&str> {
@@ -440,5 +484,58 @@ mod tests {
         assert_eq!(number::<u32>(b"0009"), Some(9));
         assert_eq!(number::<u32>(b"-1"), None);
         assert_eq!(number::<u32>(b""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_parameter_is_the_first_so_called(params in r#"[;= \t"<>(),\\taTAgGxé-]{0,24}"#) {
+            for text in [params.clone(), format!(";tag={params}"), format!("TAG{params}")] {
+                let params = Params::new(text.as_bytes());
+                let first = params.iter().find(|(key, _)| key.eq_ignore_ascii_case(b"tag"));
+                prop_assert_eq!(params.get("tag"), first.map(|(_, value)| value), "{:?}", text);
+            }
+        }
+
+        #[test]
+        fn pieces_are_those_of_a_reading_byte_by_byte(value in r#"[;, \t"<>()\\ab]{0,24}"#) {
+            let pieces: Vec<&[u8]> = Split::new(value.as_bytes(), b';').collect();
+            prop_assert_eq!(pieces, byte_by_byte(value.as_bytes()), "{:?}", value);
+        }
+
+        #[test]
+        fn a_line_reads_as_its_characters(bytes in prop::collection::vec(prop_oneof![8 => b' '..=b'~', 1 => any::<u8>()], 0..70)) {
+            let text = lossy(&bytes);
+            let seen = text.chars().filter(|c| !is_invisible(*c));
+            let blank: String = seen.map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(words(&line(&bytes)), words(&blank));
+        }
+    }
+
+    /// What [`Split`] gives at `;`.
+    fn byte_by_byte(value: &[u8]) -> Vec<&[u8]> {
+        let (mut pieces, mut start, mut at) = (Vec::new(), 0, 0);
+        // The marks that were found unclosed.
+        let mut unclosed = Vec::new();
+        while let Some(&byte) = value.get(at) {
+            let rest = &value[at..];
+            let closed = match byte {
+                _ if unclosed.contains(&byte) => None,
+                b'"' => quoted_len(rest),
+                b'<' => rest.iter().position(|&byte| byte == b'>').map(|end| end + 1),
+                b'(' => comment_len(rest),
+                _ => None,
+            };
+            if closed.is_none() {
+                unclosed.extend(Some(byte).filter(|byte| b"\"<(".contains(byte)));
+            }
+            if byte == b';' {
+                pieces.push(trim(&value[start..at]));
+                start = at + 1;
+            }
+            at += closed.unwrap_or(1);
+        }
+        pieces.push(trim(&value[start..]));
+        pieces
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use memchr::{memchr, memchr2, memrchr};
+use memchr::{memchr, memchr2};
 
 use super::text::{Params, number, percent_decode, trim};
 
@@ -64,8 +64,8 @@ impl<'a> Uri<'a> {
             }
             None => (None, rest),
         };
-        let (rest, headers) = cut(rest, memchr(b'?', rest));
-        let (hostport, params) = cut_keeping(rest, memchr(b';', rest));
+        let (hostport, rest) = cut_keeping(rest, memchr2(b';', b'?', rest));
+        let (params, headers) = cut(rest, memchr(b'?', rest));
         let (host, port) = host_port(hostport)?;
         Some(Self { scheme, user, host, port, params: Params::new(params), headers })
     }
@@ -185,9 +185,11 @@ pub(super) fn host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
             let end = memchr(b']', inner)?;
             (&inner[..end], trim(&inner[end + 1..]))
         }
-        // More than one colon: an IPv6 address whose brackets were forgotten.
-        None if memchr(b':', text) != memrchr(b':', text) => (text, &b""[..]),
-        None => cut_keeping(text, memchr(b':', text)),
+        None => match memchr(b':', text) {
+            // More than one colon: an IPv6 address whose brackets were forgotten.
+            Some(at) if memchr(b':', &text[at + 1..]).is_some() => (text, &b""[..]),
+            colon => cut_keeping(text, colon),
+        },
     };
     let port = match rest {
         [] => None,
@@ -210,6 +212,8 @@ fn cut_keeping(text: &[u8], at: Option<usize>) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn uri(text: &str) -> Uri<'_> {
@@ -274,6 +278,19 @@ mod tests {
             ["", "sip", "sip:", "sip:@", "sip:a@", "sip:a@h:99999", "sip:a@h:x", "sip:[::1", ":a@b", "tel:"]
         {
             assert_eq!(Uri::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// Headers begin at the first `?`, parameters at the first `;` before that.
+        #[test]
+        fn what_follows_the_host_is_cut_in_order(rest in "[h;?=&:1]{0,16}") {
+            let (before, headers) = rest.split_once('?').unwrap_or((&rest, ""));
+            let (hostport, params) = before.split_at(before.find(';').unwrap_or(before.len()));
+            let expected = host_port(hostport.as_bytes()).map(|host| (host, Params::new(params.as_bytes()), headers.as_bytes()));
+            let text = format!("sip:a@{rest}");
+            let uri = Uri::parse(text.as_bytes());
+            prop_assert_eq!(uri.map(|uri| ((uri.host, uri.port), uri.params, uri.headers())), expected, "{}", text);
         }
     }
 }

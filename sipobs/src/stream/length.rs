@@ -41,11 +41,12 @@ impl LengthScan {
                     *number = number.then(line);
                 }
             }
-            [b'c' | b'C' | b'l' | b'L', ..] => {
+            _ => {
                 self.settle();
-                self.current = value(line).map(|value| Number::Empty.then(value));
+                if may_be_one(line) {
+                    self.current = value(line).map(|value| Number::Empty.then(value));
+                }
             }
-            _ => self.settle(),
         }
     }
 
@@ -89,12 +90,19 @@ impl Number {
     }
 }
 
+/// Whether a line may be a Content-Length header, by two letters: hardly any other is taken for one.
+fn may_be_one(line: &[u8]) -> bool {
+    matches!(line, [b'l' | b'L', ..] | [b'c' | b'C', _, _, _, _, _, _, _, b'l' | b'L', ..])
+}
+
 /// The value of a Content-Length header line, in full or as `l`, in any case, with space before the colon.
 fn value(line: &[u8]) -> Option<&[u8]> {
-    let colon = memchr(b':', line)?;
-    let name = line[..colon].trim_ascii_end();
-    let is_length = name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l");
-    is_length.then(|| &line[colon + 1..])
+    let name: &[u8] = if matches!(line, [b'l' | b'L', ..]) { b"l" } else { b"content-length" };
+    let (spelling, rest) = line.split_at_checked(name.len())?;
+    if !spelling.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    rest.trim_ascii_start().strip_prefix(b":")
 }
 
 /// Where the headers of the message that `bytes` begin with end, behind the empty line (`None` if they
@@ -107,7 +115,8 @@ pub(super) fn headers(bytes: &[u8]) -> (Option<usize>, Length) {
         if matches!(line, [] | [b'\r']) {
             return (Some(start + end + 1), scan.length());
         }
-        if start > 0 {
+        // Most lines say nothing of it.
+        if start > 0 && (scan.current.is_some() || may_be_one(line)) {
             scan.line(line);
         }
         start += end + 1;
@@ -167,5 +176,24 @@ mod tests {
         assert_eq!(headers(b"SIP/2.0 200 OK\nl: 3\n\nabc"), (Some(21), Length::Bytes(3)));
         assert_eq!(headers(b"SIP/2.0 200 OK\r\nl: 3\r\n"), (None, Length::Bytes(3)));
         assert_eq!(headers(b"SIP/2.0 200 OK\r\n\r\n"), (Some(18), Length::Absent));
+    }
+
+    #[test]
+    fn a_name_is_known_by_all_of_its_letters() {
+        /// The value, found the slow way.
+        fn slowly(line: &[u8]) -> Option<&[u8]> {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            let name = line[..colon].trim_ascii_end();
+            let known = [&b"content-length"[..], b"l"].iter().any(|known| name.eq_ignore_ascii_case(known));
+            known.then(|| &line[colon + 1..])
+        }
+        for line in ["Content-Length: 5", "CONTENT-LENGTH\t:5", "l:5", "L :5", "Call-ID: l", "l", "", "c"] {
+            for (at, byte) in (0..=line.len()).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+                let mut changed = line.as_bytes().to_vec();
+                changed.splice(at..line.len().min(at + 1), [byte]);
+                let found = Some(&changed[..]).filter(|line| may_be_one(line)).and_then(value);
+                assert_eq!(found, slowly(&changed), "{changed:?}");
+            }
+        }
     }
 }

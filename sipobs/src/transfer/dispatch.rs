@@ -28,12 +28,14 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
             Method::Refer => refer::events::on_refer(stage, heard),
             Method::Notify => refer::events::on_notify(stage, heard),
             Method::Bye => bye(stage, heard),
+            Method::Cancel => cancelled(stage, heard),
             Method::Invite | Method::Update => reinvited(stage, leg, wire.time),
             _ => {}
         },
         DialogEventKind::Response(status) => match event.cseq.method {
             Method::Refer => refer::events::on_answer(stage, heard, status),
             Method::Bye => handover::on_bye_answer(stage, heard, status),
+            Method::Notify => refer::events::on_notify_answer(stage, heard, status),
             _ => {}
         },
         DialogEventKind::Acknowledged => acknowledged(stage, leg, wire.time),
@@ -95,13 +97,7 @@ fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u
     let Heard { event, wire, message, .. } = heard;
     let leg = event.leg;
     if status >= 200 {
-        let telling = facts::telling(message);
-        let known = stage.state(leg).is_some_and(|state| !state.answer_headers.is_empty());
-        if (known || !telling.is_empty())
-            && let Some(state) = stage.state_or_new(leg)
-        {
-            state.answer_headers = telling;
-        }
+        note_answer(stage, heard);
         if let Some(watched) = stage.watched_mut(leg) {
             watched.told |= !is_challenge(status);
         }
@@ -121,6 +117,24 @@ fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u
             }
         }
         _ => {}
+    }
+}
+
+/// What the final answer to an INVITE tells, if an attempt may need it.
+fn note_answer(stage: &mut Stage, heard: Heard<'_>) {
+    let Heard { event, wire, message, .. } = heard;
+    let Some(leg) = stage.legs.get(event.leg) else { return };
+    let by = facts::answered_by(wire, message, leg.hosts.0, leg.went_on_to());
+    if let Some(state) = stage.state_mut(event.leg).filter(|state| state.is_needed()) {
+        state.answer_headers = facts::telling(message);
+        state.answered_by = Some(by);
+    }
+}
+
+/// A CANCEL may say why (RFC 3326).
+fn cancelled(stage: &mut Stage, heard: Heard<'_>) {
+    if let Some(state) = stage.state_mut(heard.event.leg).filter(|state| state.is_needed()) {
+        state.cancel_reasons = facts::reasons(heard.message);
     }
 }
 
@@ -174,6 +188,9 @@ fn bye(stage: &mut Stage, heard: Heard<'_>) {
     let line = ladder::show(wire, message, event.cseq, LegRole::Call);
     if let Some(state) = stage.state_or_new(event.leg) {
         state.bye_line = Some(line);
+        if state.is_needed() {
+            state.bye_reasons = facts::reasons(message);
+        }
     }
     for id in stage.open_in(event.leg) {
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };

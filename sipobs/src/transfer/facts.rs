@@ -6,7 +6,9 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::dialect;
 use crate::leg::cut;
+use crate::record::AnsweredBy;
 use crate::sip::{self, Message, Name, Replaces, TargetDialog, Uri};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
@@ -15,7 +17,18 @@ use crate::trunk::{TrunkFacts, TrunkId, Trunks};
 /// Values of one header that are looked at.
 const VALUES: usize = 8;
 /// Headers that say why a request failed.
-const TELLING: [Name; 4] = [Name::XTwilioError, Name::Reason, Name::Warning, Name::RetryAfter];
+const TELLING: [Name; 8] = [
+    Name::XTwilioError,
+    Name::Reason,
+    Name::Warning,
+    Name::RetryAfter,
+    Name::Unsupported,
+    Name::CallInfo,
+    Name::Server,
+    Name::UserAgent,
+];
+/// The same, of providers that few see.
+const TELLING_OTHERS: [&str; 2] = ["X-ZT-Hangup-Code", "X-Reason"];
 /// Targets of one REFER to several that are named.
 const TARGETS: usize = 8;
 
@@ -157,10 +170,33 @@ pub(super) fn trunk(trunks: &Trunks, wire: &WireMessage<'_>, message: &Message<'
 
 /// Headers that say why, of the message with the deciding status. Never credentials.
 pub(super) fn telling(message: &Message<'_>) -> Headers {
-    TELLING
+    let known = TELLING
         .into_iter()
-        .flat_map(|name| message.headers(name).take(VALUES).map(move |value| (name.as_str(), cut(value))))
-        .collect()
+        .flat_map(|name| message.headers(name).take(VALUES).map(move |value| (name.as_str(), cut(value))));
+    let others = TELLING_OTHERS.into_iter().filter_map(|name| Some((name, cut(message.other(name)?))));
+    known.chain(others).collect()
+}
+
+/// Who gave the answer to a request that `asked` had sent. `reached` are hosts that the request was seen to go on to.
+pub(super) fn answered_by(
+    wire: &WireMessage<'_>,
+    answer: &Message<'_>,
+    asked: IpAddr,
+    reached: &[IpAddr],
+) -> AnsweredBy {
+    let host = wire.src.ip();
+    if host == asked {
+        AnsweredBy::Sender
+    } else if dialect::is_proxys_own(answer) || !reached.is_empty() && !reached.contains(&host) {
+        AnsweredBy::Hop
+    } else {
+        AnsweredBy::Peer
+    }
+}
+
+/// Reason values of a CANCEL or BYE (RFC 3326).
+pub(super) fn reasons(message: &Message<'_>) -> Vec<String> {
+    message.headers(Name::Reason).take(VALUES).map(cut).collect()
 }
 
 /// The same headers, the first line of each.

@@ -4,14 +4,14 @@ use smallvec::SmallVec;
 
 use super::Transfers;
 use super::absent::SecondLeg;
-use super::diagnosis::Facts;
+use super::diagnosis::{Facts, Found};
 use super::method::{Known, second_leg};
 use super::stage::Due;
 use super::state::PendingAttempt;
 use super::verdict::{Provisional, Verdict};
-use crate::leg::{AttemptId, Dialects, Leg};
+use crate::leg::{AttemptId, Dialects, Invite, Leg, Origin};
 use crate::record::{
-    Attempt, ByeFrom, Diagnosis, Dialect, Evidence, LegRole, Notice, Outcome, Output, Quality, Seen,
+    Attempt, ByeFrom, Dialect, Evidence, Fault, LegRole, Notice, Outcome, Output, Quality, ReplacesFit, Seen,
     Visibility,
 };
 use crate::sip::{CSeq, Method};
@@ -79,7 +79,8 @@ impl Transfers {
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = self.record(known, &verdict, now);
         (record.quality, record.visibility) = (quality, visibility);
-        record.diagnosis = self.diagnose(known, &verdict, &record);
+        let found = self.diagnose(known, &verdict, &record, now);
+        (record.diagnosis, record.fault) = (found.diagnosis, found.fault);
         let suppressed = method.is_suppressed(known, now);
         let second_leg = (method.is_second_leg() && !suppressed)
             .then(|| SecondLeg { started: attempt.started, answered: answered(record.outcome) });
@@ -122,6 +123,7 @@ impl Transfers {
             duration_ms: ended.millis_since(attempt.started),
             outcome: verdict.outcome,
             evidence: verdict.evidence,
+            fault: Fault::Unknown,
             unknown_because: because.map(std::borrow::Cow::into_owned),
             status: verdict.status,
             reason: verdict.reason.clone(),
@@ -138,7 +140,7 @@ impl Transfers {
         }
     }
 
-    fn diagnose(&self, known: Known<'_>, verdict: &Verdict, record: &Attempt) -> Vec<Diagnosis> {
+    fn diagnose(&self, known: Known<'_>, verdict: &Verdict, record: &Attempt, now: Timestamp) -> Found {
         let attempt = known.attempt;
         let method = attempt.machine.as_method();
         let (call, target) = (known.call(), known.target_leg());
@@ -156,12 +158,28 @@ impl Transfers {
             true => ByeFrom::Transferor,
             false => ByeFrom::Transferee,
         });
+        let state = |leg: Option<&'_ Leg>| leg.and_then(|leg| known.stage.state_of(leg));
+        let (call_state, target_state) = (state(call), state(target));
+        let up = target.and_then(|leg| leg.bye.get().zip(leg.answered.get()));
         let mut facts = Facts {
             evidence: record.evidence,
             status: record.status,
             reason: record.reason.as_deref(),
             answer: verdict.answered,
+            answered_by: target_state.and_then(|state| state.answered_by),
             headers: &headers,
+            cancel_reasons: target_state.map_or(&[], |state| &state.cancel_reasons),
+            bye_reasons: call_state.map_or(&[], |state| &state.bye_reasons),
+            target_bye_reasons: target_state.map_or(&[], |state| &state.bye_reasons),
+            decided_ms: verdict.decided.map(|_| record.duration_ms),
+            answered_ms: up.map(|(bye, answered)| bye.millis_since(answered)),
+            target_bye: target.and_then(Leg::ended).map(|(_, side)| side),
+            target: attempt.target.uri.as_deref(),
+            replaces: replaces_fit(known),
+            target_seen: target.is_some(),
+            tried_before: target.is_some_and(|leg| was_tried_before(known, leg)),
+            before_answer: call.is_some_and(|call| began_before_answer(attempt, call)),
+            call_unacknowledged: call.is_some_and(is_unacknowledged),
             ringing_ms: record.ringing_ms,
             answer_ms: record.answer_ms,
             cancel_ms: target
@@ -169,7 +187,6 @@ impl Transfers {
                 .and_then(|(leg, invite)| Some(invite.cancelled.get()?.millis_since(leg.started))),
             challenges: invite.map_or(0, |invite| u32::from(invite.challenges)),
             copies: invite.map_or(1, |invite| u32::from(invite.copies)),
-            tel: attempt.target.tel,
             bye,
             refer_not_allowed: call
                 .and_then(|call| call.end(attempt.by.other()).refuses_refer)
@@ -180,8 +197,48 @@ impl Transfers {
             ..Facts::new(attempt.method, record.outcome)
         };
         method.tell(known, &mut facts);
+        let told = attempt.refer().and_then(|refer| refer.result.as_ref());
+        facts.bye_after_notify_ms =
+            facts.bye_after_notify_ms.or_else(|| told.map(|result| now.millis_since(result.time)));
         self.rules.diagnoses.of(&facts)
     }
+}
+
+/// How the Replaces that it names fits the calls that were seen.
+fn replaces_fit(known: Known<'_>) -> Option<ReplacesFit> {
+    let target = &known.attempt.target;
+    if target.attended && target.replaces.is_none() {
+        return Some(ReplacesFit::NoTags);
+    }
+    let named = target.replaces.as_deref()?;
+    let own = known.attempt.homes().filter_map(|leg| known.stage.legs.get(leg));
+    Some(if own.into_iter().any(|leg| leg.call_id() == named) {
+        ReplacesFit::OwnDialog
+    } else if known.stage.legs.named(named, [None, None]).is_some() {
+        ReplacesFit::Matched
+    } else {
+        ReplacesFit::Unmatched
+    })
+}
+
+/// Whether an INVITE under the same Call-ID had failed before this leg began.
+fn was_tried_before(known: Known<'_>, leg: &Leg) -> bool {
+    let failed = |earlier: &Leg| {
+        let answer = earlier.invite.as_ref().and_then(Invite::answer);
+        answer.is_some_and(|answer| answer.status >= 300 && answer.time <= leg.started)
+    };
+    known.stage.legs.under(leg.call_id()).any(|earlier| earlier.id != leg.id && failed(earlier))
+}
+
+fn began_before_answer(attempt: &PendingAttempt, call: &Leg) -> bool {
+    call.origin == Origin::Invite && call.answered.get().is_none_or(|answered| attempt.started < answered)
+}
+
+/// Answered by a 2xx that was seen, and never acknowledged.
+fn is_unacknowledged(call: &Leg) -> bool {
+    let invite = call.invite.as_ref();
+    let accepted = |invite: &Invite| invite.answer().is_some_and(|answer| answer.status < 300);
+    invite.is_some_and(|invite| accepted(invite) && !invite.acknowledged.is_set())
 }
 
 /// Why a verdict does not hold: what it rests on is silence, and that may be ours.

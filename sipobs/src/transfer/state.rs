@@ -7,7 +7,7 @@ use super::facts::{Headers, Target};
 use super::ladder::Ladder;
 use super::method::Machine;
 use crate::leg::{AttemptId, LegId, Tag, When};
-use crate::record::{Kind, LadderLine, Link, Method, Outcome, Side};
+use crate::record::{AnsweredBy, Kind, LadderLine, Link, Method, Outcome, Side};
 use crate::sip::CSeq;
 use crate::timestamp::Timestamp;
 
@@ -30,6 +30,12 @@ pub(super) struct CallState {
     pub(super) second_legs: Vec<SecondLeg>,
     /// Headers of its final answer that say why.
     pub(super) answer_headers: Headers,
+    /// Who gave that answer.
+    pub(super) answered_by: Option<AnsweredBy>,
+    /// Reason values of the caller's CANCEL.
+    pub(super) cancel_reasons: Vec<String>,
+    /// Reason values of its BYE.
+    pub(super) bye_reasons: Vec<String>,
     /// The latest hold and the latest resumption.
     pub(super) held: When,
     pub(super) resumed: When,

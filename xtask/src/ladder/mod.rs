@@ -1,4 +1,5 @@
-//! `cargo xtask ladders`: writes `input.pcap` of every golden case that has a `ladder.txt`.
+//! `cargo xtask ladders`: writes `input.pcap` of every golden case that has a `ladder.txt`, and that of the diagnosis
+//! table's cases.
 //!
 //! A ladder file is a call flow a person can read: who says what to whom, when. The messages around it are
 //! made by rule, so that a new case costs ten lines:
@@ -24,7 +25,8 @@
 //! `200/NOTIFY`. Words after a message:
 //!
 //! - `sdp`, `sdp=sendonly`, `sdp=0.0.0.0`: a session description, its direction, hold by address
-//! - `uri=…`, `cseq=N`, `tag=…` (another To tag: a fork), `untagged` (a To tag forgotten)
+//! - `uri=…`, `cseq=N`, `tag=…` (another To tag: a fork), `untagged` (a To tag forgotten), `tagged` (in
+//!   an early dialog)
 //! - `relay`: the same request at the next hop, one Via more; `again`, in place of a message: the same bytes once more
 //! - `elsewhere`, last: over a second TCP connection, opened by who says so first
 //! - to the end, before `|`: `frag=100 Trying`, `rawfrag=…` (the bytes, `\n` for a line's end), `list=sip:a,sip:b`
@@ -34,18 +36,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+mod causes;
 mod script;
 
 pub(crate) use script::capture;
 
-/// Writes the captures of all cases below `root`; with `check`, only compares.
-pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
+/// Writes the captures of all cases below `tests`: those of `golden`, and the one of `causes`; with `check`, only
+/// compares.
+pub(crate) fn run(tests: &Path, check: bool) -> Result<()> {
     let mut stale = Vec::new();
-    for case in cases(root)? {
-        let path = case.join("ladder.txt");
+    let mut ladders: Vec<_> =
+        cases(&tests.join("golden"))?.into_iter().map(|case| case.join("ladder.txt")).collect();
+    ladders.push(tests.join("causes/ladders.txt"));
+    for path in ladders {
         let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        let case = path.parent().unwrap_or(tests);
         let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = capture(&text, &name).with_context(|| format!("{}", path.display()))?;
+        let bytes = if path.ends_with("ladder.txt") { capture(&text, &name) } else { causes::capture(&text) };
+        let bytes = bytes.with_context(|| format!("{}", path.display()))?;
         let input = case.join("input.pcap");
         if fs::read(&input).ok().as_deref() != Some(&bytes[..]) {
             if check {

@@ -17,13 +17,13 @@ pub(crate) fn capture(text: &str, case: &str) -> Result<Vec<u8>> {
         }
         script.line(line).with_context(|| format!("line {}", number + 1))?;
     }
-    Ok(script.trace.finish()?)
+    script.finish()
 }
 
 /// Where a connection comes from that is not the party's usual one.
 const EPHEMERAL: u16 = 40_001;
 
-struct Script {
+pub(super) struct Script {
     case: String,
     parties: BTreeMap<String, SocketAddr>,
     headers: BTreeMap<String, Vec<String>>,
@@ -31,6 +31,8 @@ struct Script {
     trace: Trace<Vec<u8>>,
     /// Microseconds since the start.
     now: u64,
+    /// When the case began: times in its lines count from there.
+    base: u64,
     branches: u32,
     /// Largest TCP payload.
     segment: usize,
@@ -82,7 +84,7 @@ struct Line<'a> {
 }
 
 impl Script {
-    fn new(case: &str) -> Result<Self> {
+    pub(super) fn new(case: &str) -> Result<Self> {
         Ok(Self {
             case: case.into(),
             parties: BTreeMap::new(),
@@ -90,12 +92,31 @@ impl Script {
             legs: BTreeMap::new(),
             trace: Trace::new(Vec::new())?,
             now: 0,
+            base: 0,
             branches: 0,
             segment: 1460,
         })
     }
 
-    fn line(&mut self, line: &str) -> Result<()> {
+    /// Another case in the same capture, which begins at `base`.
+    pub(super) fn next_case(&mut self, case: &str, base: u64) {
+        self.case = case.into();
+        (self.now, self.base) = (base, base);
+        self.parties.clear();
+        self.headers.clear();
+        self.legs.clear();
+    }
+
+    /// Nothing is said until so much after the case began.
+    pub(super) fn wait_until(&mut self, since_begin: u64) {
+        self.now = self.base + since_begin;
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.trace.finish()?)
+    }
+
+    pub(super) fn line(&mut self, line: &str) -> Result<()> {
         let (word, rest) = line.split_once(' ').ok_or_else(|| anyhow!("one word alone"))?;
         match word {
             "party" => {
@@ -112,7 +133,7 @@ impl Script {
                 self.now = match time.strip_prefix('+') {
                     Some("") => self.now + 1_000,
                     Some(step) => self.now + micros(step)?,
-                    None => micros(time)?,
+                    None => self.base + micros(time)?,
                 };
                 self.say(rest)?;
             }
@@ -172,7 +193,7 @@ impl Script {
         };
         self.legs.insert(name.clone(), leg);
         if let Some(at) = confirmed {
-            self.now = at;
+            self.now = self.base + at;
             for step in [
                 format!("{name} {caller}>{callee} INVITE sdp"),
                 format!("{name} {callee}>{caller} 180"),
@@ -278,8 +299,8 @@ impl Leg {
         } else {
             (&self.to, &self.to_tag, &self.from, &self.from_tag)
         };
-        let to_tagged =
-            (self.answered && method != "CANCEL" || method == "ACK") && !words.contains(&"untagged");
+        let to_tagged = (self.answered && method != "CANCEL" || method == "ACK" || words.contains(&"tagged"))
+            && !words.contains(&"untagged");
         let uri = given("uri=").unwrap_or(to);
         let to_tag = given("tag=").unwrap_or(to_tag);
         let tag = if to_tagged { format!(";tag={to_tag}") } else { String::new() };

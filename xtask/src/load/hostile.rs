@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use crate::traffic::Dice;
 use crate::wire::{From, Sip, Tcp, Trace};
 
+const TRUNK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 88, 0, 1), 5060);
 const AGENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 88, 0, 2), 5060);
 
 const SDP: &str = "v=0\r\no=- 20518 0 IN IP4 203.0.113.1\r\ns=-\r\nc=IN IP4 203.0.113.1\r\nt=0 0\r\n\
@@ -16,6 +17,22 @@ const SDP: &str = "v=0\r\no=- 20518 0 IN IP4 203.0.113.1\r\ns=-\r\nc=IN IP4 203.
 pub(super) fn invite<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice) {
     let from = anywhere(dice);
     trace.udp(time, from, AGENT, &call(dice, from).bytes());
+}
+
+/// A whole call, as if both sides had set it up, and nobody hangs up: from anywhere.
+pub(super) fn call_from_anywhere<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice) {
+    let from = anywhere(dice);
+    set_up(trace, time, dice, from);
+}
+
+/// The same, always from one host.
+pub(super) fn call_from_one_host<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice) {
+    set_up(trace, time, dice, SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 66), 5060));
+}
+
+/// The same in the name of the trunk that the genuine calls come from.
+pub(super) fn call_from_the_trunk<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice) {
+    set_up(trace, time, dice, TRUNK);
 }
 
 /// A REFER or NOTIFY within a call that nobody has.
@@ -40,6 +57,30 @@ pub(super) fn malformed<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Di
 
 fn call(dice: &mut Dice, from: SocketAddrV4) -> Sip {
     headers(dice, from, "INVITE", "").header("Contact", format!("<sip:{from}>")).body("application/sdp", SDP)
+}
+
+/// INVITE, 200 and ACK.
+fn set_up<W: Write>(trace: &mut Trace<W>, time: u64, dice: &mut Dice, from: SocketAddrV4) {
+    let (caller, callee, own, id) =
+        (dice.below(10_000_000_000), dice.below(10_000_000_000), dice.next(), dice.next());
+    let headers = |message: Sip, method: &str, tagged: bool| {
+        let tag = if tagged { format!(";tag={:016x}", !own) } else { String::new() };
+        message
+            .header("Via", format!("SIP/2.0/UDP {from};branch=z9hG4bK{method}{id:016x}"))
+            .header("From", format!("<sip:+1{caller:010}@{from}>;tag={own:016x}"))
+            .header("To", format!("<sip:+1{callee:010}@{AGENT}>{tag}"))
+            .header("Call-ID", format!("{id:016x}@{}", from.ip()))
+            .header("CSeq", format!("1 {method}"))
+    };
+    let uri = format!("sip:+1{callee:010}@{AGENT}");
+    let invite = headers(Sip::request("INVITE", &uri), "INVITE", false).header("Max-Forwards", "70");
+    let invite = invite.header("Contact", format!("<sip:{from}>")).body("application/sdp", SDP);
+    let answer = headers(Sip::response(200, "OK"), "INVITE", true);
+    let answer = answer.header("Contact", format!("<sip:{AGENT}>")).body("application/sdp", SDP);
+    let ack = headers(Sip::request("ACK", &uri), "ACK", true).header("Max-Forwards", "70");
+    trace.udp(time, from, AGENT, &invite.bytes());
+    trace.udp(time + 50, AGENT, from, &answer.bytes());
+    trace.udp(time + 100, from, AGENT, &ack.bytes());
 }
 
 /// Any of the requests that a transfer is made of.

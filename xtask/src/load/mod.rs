@@ -8,11 +8,12 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use self::attack::Attack;
-use self::run::{Outcome, Pace, Plan, run as run_one};
+use self::run::{Outcome, Pace, Plan, Wanted, run as run_one};
 use crate::bench::machine;
 use crate::children::check_interrupt;
 use crate::live::RINGS;
 use crate::setup::{self, Need};
+use crate::traffic::dense::{self, Dense};
 use crate::traffic::{self, Mix};
 use crate::{daemon, root, scratch};
 
@@ -29,6 +30,12 @@ pub(crate) struct Options {
     /// The first rate tried, in messages a second.
     #[arg(long, default_value_t = 20_000)]
     from: u64,
+    /// Messages that are judged and exported at one rate, in millions.
+    #[arg(long, default_value_t = 1.0)]
+    cost_millions: f64,
+    /// That rate, in messages a second.
+    #[arg(long, default_value_t = 40_000)]
+    cost_rate: u64,
     /// Length of the flood, in seconds.
     #[arg(long, default_value_t = 120)]
     flood_seconds: u64,
@@ -38,7 +45,7 @@ pub(crate) struct Options {
     /// Malformed messages, in thousands.
     #[arg(long, default_value_t = 1_000)]
     malformed: u64,
-    /// Genuine calls among them.
+    /// Genuine calls among them; a fifth of them among calls that are set up.
     #[arg(long, default_value_t = 1_000)]
     calls: usize,
     /// Only through this kind of rings.
@@ -56,12 +63,16 @@ pub(crate) struct Options {
 enum Kind {
     /// Calls and transfers, ever faster, until a message is lost; then a long run below that.
     Knee,
+    /// What a million messages cost when they are judged and exported.
+    Cost,
     /// INVITEs from forged addresses.
     Flood,
     /// Messages that are none.
     Malformed,
     /// REFERs and NOTIFYs from forged addresses.
     Referrals,
+    /// Calls, set up and never ended, from forged addresses, from one host, and in the trunk's name.
+    Confirmed,
 }
 
 /// Seconds in which the malformed messages come, and the referrals.
@@ -74,49 +85,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{reason}");
     }
     let wanted = |kind: Kind| options.runs.is_empty() || options.runs.contains(&kind);
-    let attacks = [
-        (
-            Kind::Flood,
-            Attack {
-                name: "flood",
-                what: "INVITEs from forged addresses",
-                count: options.flood_seconds * options.flood_rate,
-                seconds: options.flood_seconds,
-                message: hostile::invite,
-                has_attempts: false,
-            },
-        ),
-        (
-            Kind::Malformed,
-            Attack {
-                name: "malformed",
-                what: "malformed messages",
-                count: options.malformed * 1_000,
-                seconds: ATTACK_SECONDS,
-                message: hostile::malformed,
-                has_attempts: true,
-            },
-        ),
-        (
-            Kind::Referrals,
-            Attack {
-                name: "referrals",
-                what: "REFERs and NOTIFYs from forged addresses",
-                count: ATTACK_SECONDS * options.flood_rate / 4,
-                seconds: ATTACK_SECONDS,
-                message: hostile::referral,
-                has_attempts: true,
-            },
-        ),
-    ];
+    let attacks = attacks(options);
     let mut report = format!("cargo xtask load\n\n{}", machine()?);
     for ring in RINGS.into_iter().filter(|ring| options.ring.as_ref().is_none_or(|only| only == ring)) {
         writeln!(report, "\n── through {}", if ring == "perf" { "perf rings" } else { "BPF ring buffers" })?;
         if wanted(Kind::Knee) {
             knee(&sipobs, ring, options, &mut report)?;
         }
+        if wanted(Kind::Cost) {
+            cost(&sipobs, ring, options, &mut report)?;
+        }
         for (_, attack) in attacks.iter().filter(|(kind, _)| wanted(*kind)) {
-            attack.run(&sipobs, ring, options.calls, &mut report)?;
+            attack.run(&sipobs, ring, &mut report)?;
         }
     }
     print!("{report}");
@@ -125,6 +105,59 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::write(root().join("xtask/load-results.txt"), report)?;
     }
     Ok(())
+}
+
+fn attacks(options: &Options) -> Vec<(Kind, Attack<'static>)> {
+    let flood = Attack {
+        name: "flood",
+        what: "INVITEs from forged addresses",
+        count: options.flood_seconds * options.flood_rate,
+        seconds: options.flood_seconds,
+        message: hostile::invite,
+        has_attempts: false,
+        stories: genuine::STORIES,
+        calls: options.calls,
+        may_be_wrong: 0,
+    };
+    let malformed = Attack {
+        name: "malformed",
+        what: "malformed messages",
+        count: options.malformed * 1_000,
+        seconds: ATTACK_SECONDS,
+        message: hostile::malformed,
+        has_attempts: true,
+        ..flood
+    };
+    let referrals = Attack {
+        name: "referrals",
+        what: "REFERs and NOTIFYs from forged addresses",
+        count: ATTACK_SECONDS * options.flood_rate / 4,
+        message: hostile::referral,
+        ..malformed
+    };
+    let confirmed = |name, what, message| {
+        let attack = Attack {
+            name,
+            what,
+            // Three messages each.
+            count: ATTACK_SECONDS * options.flood_rate / 3,
+            seconds: ATTACK_SECONDS,
+            message,
+            stories: genuine::REFERS,
+            calls: options.calls / 5,
+            may_be_wrong: options.calls / 5 / 40,
+            ..flood
+        };
+        (Kind::Confirmed, attack)
+    };
+    vec![
+        (Kind::Flood, flood),
+        (Kind::Malformed, malformed),
+        (Kind::Referrals, referrals),
+        confirmed("anywhere", "calls set up from forged addresses", hostile::call_from_anywhere),
+        confirmed("one-host", "calls set up from one host", hostile::call_from_one_host),
+        confirmed("trunk", "calls set up in the trunk's name", hostile::call_from_the_trunk),
+    ]
 }
 
 /// The platform in generated traffic.
@@ -145,7 +178,11 @@ fn knee(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Re
     let capture = scratch("load/traffic")?.join("calls.pcap");
     traffic::write(Mix { calls, rate: 200.0, ..Mix::default() }, &capture, &capture.with_extension("truth"))?;
     writeln!(report, "\nCalls and their transfers, no two alike, each rate for {TRIAL} s\n")?;
-    writeln!(report, "  {:>10} {:>10} {:>10} {:>10}", "messages/s", "sent", "delivered", "lost")?;
+    writeln!(
+        report,
+        "  {:>10} {:>10} {:>10} {:>10} {:>16}",
+        "messages/s", "sent", "delivered", "lost", "CPU s a million"
+    )?;
     let trial = |rate: u64, limit: u64| {
         let pace = Pace::Rate(rate, limit);
         let plan = Plan { name: "knee", ring, capture: &capture, agent: PLATFORM, pace, wanted: None };
@@ -153,7 +190,11 @@ fn knee(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Re
     };
     let mut row = |outcome: &Outcome| -> Result<()> {
         let Outcome { rate, frames, .. } = outcome;
-        let line = format!("  {rate:>10} {:>10} {:>10} {:>10}", frames.seen, frames.delivered, frames.lost);
+        let cpu = outcome.cpu_a_million();
+        let line = format!(
+            "  {rate:>10} {:>10} {:>10} {:>10} {cpu:>16.2}",
+            frames.seen, frames.delivered, frames.lost
+        );
         println!("{line}");
         Ok(writeln!(report, "{line}")?)
     };
@@ -185,6 +226,48 @@ fn knee(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Re
         mebibytes(long.peak_kib)
     )?;
     fs::remove_file(&capture)?;
+    Ok(())
+}
+
+/// Dense calls at one rate, with a collector behind the daemon: every verdict, and every span.
+fn cost(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Result<()> {
+    // One of ten calls is transferred, which takes six messages more than the seven of every call.
+    let shape = Dense { calls: times(1_000_000, options.cost_millions / 7.6), ..Dense::default() };
+    let attempts = usize::try_from(shape.transfers())?;
+    let capture = scratch("load/traffic")?.join("dense.pcap");
+    shape.write(&capture)?;
+    let plan = Plan {
+        name: "cost",
+        ring,
+        capture: &capture,
+        agent: dense::AGENT,
+        pace: Pace::Rate(options.cost_rate, u64::MAX),
+        wanted: Some(Wanted { attempts, mark: dense::MARK, may_miss: false }),
+    };
+    let outcome = run_one(sipobs, &plan)?;
+    fs::remove_file(&capture)?;
+    let succeeded = outcome
+        .lines
+        .iter()
+        .filter(|line| line["kind"] == "transfer" && line["outcome"] == "succeeded")
+        .count();
+    let line = format!(
+        "Judged and exported at {} messages/s: {:.2} CPU s a million messages, {:.1} MiB; {} of {} read, {succeeded} of \
+         {attempts} transfers right, and {} of their spans at the collector.",
+        outcome.rate,
+        outcome.cpu_a_million(),
+        mebibytes(outcome.peak_kib),
+        outcome.frames.delivered,
+        outcome.frames.seen,
+        outcome.spans
+    );
+    println!("{line}");
+    writeln!(report, "\n{line}")?;
+    ensure!(outcome.frames.lost == 0, "{} messages were lost", outcome.frames.lost);
+    ensure!(
+        (succeeded, outcome.spans) == (attempts, attempts),
+        "not every transfer was judged right and exported"
+    );
     Ok(())
 }
 

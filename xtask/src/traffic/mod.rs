@@ -18,13 +18,17 @@ pub(crate) use self::plan::{Dice, Mix};
 use self::plan::{Fate, Plan, Role, Story};
 use crate::wire::Trace;
 
+pub(crate) mod dense;
 mod messages;
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "times and dice are small")]
 mod plan;
 
 /// Settings of the generator.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    shape: Option<Shape>,
     /// Inbound calls.
     #[arg(long, default_value_t = 3600)]
     calls: u64,
@@ -57,7 +61,17 @@ pub(crate) struct Options {
     calibrate: bool,
 }
 
+/// Another shape of traffic.
+#[derive(clap::Subcommand)]
+enum Shape {
+    /// Calls at an even pace, each up for the same time, every so many-th transferred: to see how sipobs bears many.
+    Dense(dense::Options),
+}
+
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(Shape::Dense(options)) = &options.shape {
+        return dense::run(options);
+    }
     ensure!(options.rate > 0.0, "--rate must be more than 0");
     let mix = Mix {
         calls: options.calls,

@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use strum::VariantNames;
 
-use crate::record::{AlertKind, Kind, Method, Outcome, Output, ReferAbsent, Side};
+use crate::record::{AlertKind, Fault, Kind, Method, Outcome, Output, ReferAbsent, Side};
 
 mod serve;
 mod snapshot;
@@ -27,6 +27,7 @@ type Labels = Vec<(&'static str, String)>;
 pub struct Metrics {
     registry: Registry,
     attempts: Family<Labels, Counter>,
+    faults: Family<Labels, Counter>,
     ended: Family<Labels, Counter>,
     alerts: Family<Labels, Counter>,
     /// Connections to the server that had to make way for others.
@@ -49,6 +50,7 @@ impl Metrics {
             family
         };
         let attempts = family("transfer_attempts", "Settled transfer attempts");
+        let faults = family("transfer_faults", "Settled transfer attempts by whose fault the outcome is");
         let ended = family("calls_ended", "Ended calls, and whether a REFER was absent");
         let alerts = family("alerts", "Alerts raised");
         let pushed_out = Counter::default();
@@ -57,14 +59,14 @@ impl Metrics {
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
 
-        let metrics = Self { registry, attempts, ended, alerts, pushed_out, snapshot };
+        let metrics = Self { registry, attempts, faults, ended, alerts, pushed_out, snapshot };
         metrics.trunks(trunks);
         metrics
     }
 
     /// Makes every series of `trunks`, at 0 if it is new.
     pub fn trunks<'a>(&self, trunks: impl IntoIterator<Item = &'a str>) {
-        let Self { attempts, ended, alerts, .. } = self;
+        let Self { attempts, faults, ended, alerts, .. } = self;
         for trunk in trunks {
             for &outcome in Outcome::ALL {
                 for &method in Method::ALL {
@@ -72,6 +74,9 @@ impl Metrics {
                         let _ = attempts.get_or_create(&attempt_labels(trunk, method, kind, outcome));
                     }
                 }
+            }
+            for &fault in Fault::ALL {
+                let _ = faults.get_or_create(&fault_labels(trunk, fault));
             }
             for ended_by in Side::ALL.iter().copied().map(Some).chain([None]) {
                 for absent in ReferAbsent::VARIANTS {
@@ -91,6 +96,7 @@ impl Metrics {
             Output::Transfer(attempt) => {
                 let labels = attempt_labels(&attempt.trunk, attempt.method, attempt.kind, attempt.outcome);
                 self.attempts.get_or_create(&labels).inc();
+                self.faults.get_or_create(&fault_labels(&attempt.trunk, attempt.fault)).inc();
             }
             Output::Call(call) => {
                 let labels = call_labels(&call.trunk, call.ended_by, (&call.refer_absent).into());
@@ -123,6 +129,10 @@ fn attempt_labels(trunk: &str, method: Method, kind: Kind, outcome: Outcome) -> 
         ("type", kind.to_string()),
         ("outcome", outcome.to_string()),
     ]
+}
+
+fn fault_labels(trunk: &str, fault: Fault) -> Labels {
+    vec![("trunk", trunk.to_owned()), ("fault", fault.to_string())]
 }
 
 fn call_labels(trunk: &str, ended_by: Option<Side>, refer_absent: &str) -> Labels {
@@ -190,6 +200,8 @@ mod tests {
         assert_eq!(text.lines().count(), before, "no series was born by its first event:\n{text}");
         for series in [
             r#"sipobs_transfer_attempts_total{trunk="twilio",method="refer",type="blind",outcome="busy"} 1"#,
+            r#"sipobs_transfer_faults_total{trunk="twilio",fault="target"} 1"#,
+            r#"sipobs_transfer_faults_total{trunk="twilio",fault="nobody"} 0"#,
             r#"sipobs_calls_ended_total{trunk="twilio",ended_by="caller",refer_absent="fact"} 1"#,
             r#"sipobs_alerts_total{trunk="twilio",alert="refer_ratio"} 1"#,
         ] {
@@ -231,14 +243,5 @@ mod tests {
             assert!(text.contains(series), "{series} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn outcome_names_are_the_contracts() {
-        let of = |outcome| name(&outcome);
-        use crate::record::{Method, Outcome};
-        assert_eq!(of(Outcome::Succeeded), OUTCOMES[0]);
-        assert_eq!(of(Outcome::Unknown), OUTCOMES[16]);
-        assert_eq!(name(&Method::Refer), "refer");
     }
 }

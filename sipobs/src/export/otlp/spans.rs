@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::ids;
 use crate::export::words::{self, Tone};
-use crate::record::{Alert, Attempt, Call, LadderLine, LegRole, Output};
+use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output};
 use crate::sip::Method;
 use crate::timestamp::Timestamp;
 
@@ -104,7 +104,7 @@ impl Spans {
         if let Some(call_id) = &attempt.call_id {
             root.attributes.push(KeyValue::new("sip.call_id", call_id.clone()));
         }
-        if words::tone(attempt.outcome) == Tone::Bad {
+        if is_incident(attempt) {
             let outcome = attempt.outcome.to_string();
             root.status = Status::error(words::headline(attempt));
             root.attributes.push(KeyValue::new("error.type", outcome));
@@ -169,7 +169,7 @@ impl Spans {
             span.attributes.push(KeyValue::new("sip.response.status_code", i64::from(code)));
             span.attributes.push(KeyValue::new("sip.response.reason", reason.clone()));
             // A challenge is an ordinary step, not yet a failure.
-            if code >= 400 && !matches!(code, 401 | 407) {
+            if code >= 400 && !matches!(code, 401 | 407) && is_incident(attempt) {
                 span.status = Status::error(format!("{code} {reason}"));
                 span.attributes.push(KeyValue::new("error.type", code.to_string()));
             }
@@ -242,6 +242,17 @@ impl Spans {
             status: Status::Unset,
             instrumentation_scope: self.scope.clone(),
         }
+    }
+}
+
+/// Whether somebody who runs things has to act: a busy phone, nobody at home and a caller who left are none.
+fn is_incident(attempt: &Attempt) -> bool {
+    match attempt.fault {
+        Fault::Provider | Fault::Platform | Fault::Network => {
+            !matches!(words::tone(attempt.outcome), Tone::Good | Tone::Neutral)
+        }
+        Fault::Unknown => words::tone(attempt.outcome) == Tone::Bad,
+        Fault::Nobody | Fault::Caller | Fault::Target => false,
     }
 }
 
@@ -457,6 +468,15 @@ mod tests {
         assert_eq!(get(&spans[2], "sip.response.status_code"), Some(&Value::from(486)));
         assert_eq!(spans[2].links.len(), 1, "to the trace of the leg itself");
         assert_eq!(spans[3].links.len(), 0);
+    }
+
+    /// Nobody is to be woken for a phone that is busy.
+    #[test]
+    fn what_is_nobodys_fault_is_no_error() {
+        let attempt = Attempt { fault: Fault::Nobody, ..samples::second_leg() };
+        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(attempt)));
+        assert!(spans.iter().all(|span| span.status == Status::Unset && get(span, "error.type").is_none()));
+        assert_eq!(get(&spans[0], "sip.transfer.fault"), Some(&Value::from("nobody")));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! One test a row of the domain's table: evidence in, the candidates' codes out.
 
 use super::*;
+use crate::record::{Answered, ByeFrom, Dialect, Evidence, Method};
 
 fn codes(facts: &Facts<'_>) -> Vec<String> {
-    Diagnoses::new(None).unwrap().of(facts).into_iter().map(|diagnosis| diagnosis.code).collect()
+    Diagnoses::new(None).unwrap().of(facts).diagnosis.into_iter().map(|diagnosis| diagnosis.code).collect()
 }
 
 fn first(facts: &Facts<'_>) -> String {
@@ -31,7 +32,8 @@ fn provider_numbers_are_decisive_and_come_first() {
         (&[32201], 403, Outcome::Forbidden, "ip_acl"),
         (&[32202], 403, Outcome::Forbidden, "bad_credentials"),
         (&[32204], 403, Outcome::Forbidden, "caller_id"),
-        (&[32206, 32100], 403, Outcome::Forbidden, "invalid_from"),
+        (&[32206], 403, Outcome::Forbidden, "invalid_from"),
+        (&[32100], 403, Outcome::Forbidden, "trial_account"),
         (&[32200, 10001], 603, Outcome::Declined, "account_blocked"),
         (&[32203, 32224], 603, Outcome::Declined, "fraud_block"),
         (&[32001, 32012], 503, Outcome::NetworkFailure, "rate_cap"),
@@ -47,7 +49,7 @@ fn provider_numbers_are_decisive_and_come_first() {
             let headers = [("x-twilio-error", value.as_str())];
             let facts = Facts { headers: &headers, ..invite(outcome, status, "") };
             assert_eq!(first(&facts), code, "{number}");
-            let found = Diagnoses::new(None).unwrap().of(&facts);
+            let found = Diagnoses::new(None).unwrap().of(&facts).diagnosis;
             assert!(found[0].because.contains(&value), "{}", found[0].because);
         }
     }
@@ -75,7 +77,7 @@ fn forbidden_by_phrase_and_bare() {
     assert_eq!(first(&invite(Outcome::Forbidden, 403, "Caller ID is unauthorized")), "caller_id");
     let bare = invite(Outcome::Forbidden, 403, "Forbidden");
     assert_eq!(codes(&bare), ["forbidden"]);
-    let cause = &Diagnoses::new(None).unwrap().of(&bare)[0].cause;
+    let cause = &Diagnoses::new(None).unwrap().of(&bare).diagnosis[0].cause;
     for candidate in ["credentials", "IP ACL", "geo permission", "caller ID", "balance"] {
         assert!(cause.contains(candidate), "{cause}");
     }
@@ -85,7 +87,7 @@ fn forbidden_by_phrase_and_bare() {
 fn busy_at_once_is_suspect() {
     let fast = invite(Outcome::Busy, 486, "Busy Here");
     assert_eq!(codes(&fast), ["suspect_policy", "busy"]);
-    let found = Diagnoses::new(None).unwrap().of(&fast);
+    let found = Diagnoses::new(None).unwrap().of(&fast).diagnosis;
     assert_eq!(found[0].because, "486 Busy Here came 0.4 s after the last INVITE, with no ringing.");
     assert!(found[0].cause.starts_with("Likely"));
     assert_eq!(first(&Facts { answer_ms: Some(999), ..fast.clone() }), "suspect_policy");
@@ -101,7 +103,7 @@ fn busy_after_ringing_or_as_reported_is_busy() {
     let rang =
         Facts { ringing_ms: Some(6000), answer_ms: Some(14_000), ..invite(Outcome::Busy, 486, "Busy") };
     assert_eq!(codes(&rang), ["busy"]);
-    let found = Diagnoses::new(None).unwrap().of(&rang);
+    let found = Diagnoses::new(None).unwrap().of(&rang).diagnosis;
     assert!(found[0].cause.contains("really busy"));
     assert!(found[0].because.contains("8.0 s of ringing"), "{}", found[0].because);
     let told = Facts {
@@ -111,7 +113,7 @@ fn busy_after_ringing_or_as_reported_is_busy() {
         ..invite(Outcome::Busy, 486, "Busy Here")
     };
     assert_eq!(codes(&told), ["busy"]);
-    assert!(Diagnoses::new(None).unwrap().of(&told)[0].because.contains("NOTIFY"));
+    assert!(Diagnoses::new(None).unwrap().of(&told).diagnosis[0].because.contains("NOTIFY"));
 }
 
 #[test]
@@ -128,11 +130,13 @@ fn telnyx_codes() {
         "caller_id"
     );
     assert_eq!(first(&invite(Outcome::Forbidden, 403, "Forbidden D19")), "account_blocked");
-    for number in (10..=17).chain(25..=29) {
+    for number in [10, 27, 28, 34] {
         let phrase = format!("Forbidden D{number}");
         assert_eq!(first(&invite(Outcome::Forbidden, 403, &phrase)), "provider_forbidden", "{phrase}");
     }
-    assert_eq!(first(&invite(Outcome::Forbidden, 403, "Forbidden D18")), "forbidden");
+    // The code is the whole word: D5 is not D35, and D99 is none.
+    assert_eq!(first(&invite(Outcome::Busy, 486, "User Busy D5")), "channel_limit");
+    assert_eq!(first(&invite(Outcome::Forbidden, 403, "Forbidden D99")), "forbidden");
 }
 
 #[test]
@@ -141,7 +145,7 @@ fn status_of_the_target() {
     assert_eq!(first(&unheard), "unreachable");
     let silent = Facts { heard: false, copies: 7, ..Facts::new(Method::Invite, Outcome::NetworkFailure) };
     assert_eq!(first(&silent), "unreachable");
-    assert!(Diagnoses::new(None).unwrap().of(&silent)[0].because.contains("7 times"));
+    assert!(Diagnoses::new(None).unwrap().of(&silent).diagnosis[0].because.contains("7 times"));
     for (status, outcome, code) in [
         (408, Outcome::NoAnswer, "no_answer"),
         (480, Outcome::NoAnswer, "unavailable"),
@@ -149,7 +153,8 @@ fn status_of_the_target() {
         (484, Outcome::NotFound, "bad_number"),
         (488, Outcome::Media, "no_codec"),
         (606, Outcome::Media, "no_codec"),
-        (500, Outcome::NetworkFailure, "network_failure"),
+        (500, Outcome::NetworkFailure, "peer_error"),
+        (599, Outcome::NetworkFailure, "network_failure"),
         (603, Outcome::Declined, "declined"),
         (607, Outcome::Declined, "unwanted"),
         (608, Outcome::Declined, "analytics_block"),
@@ -160,7 +165,7 @@ fn status_of_the_target() {
     let headers = [("Retry-After", "120")];
     let busy_server = Facts { headers: &headers, ..invite(Outcome::NetworkFailure, 503, "") };
     assert_eq!(codes(&busy_server), ["overload"]);
-    assert!(Diagnoses::new(None).unwrap().of(&busy_server)[0].because.contains("120"));
+    assert!(Diagnoses::new(None).unwrap().of(&busy_server).diagnosis[0].because.contains("120"));
 }
 
 #[test]
@@ -177,9 +182,9 @@ fn a_cancel_at_a_round_time_is_a_timer() {
     for ms in [12_345, 29_499, 30_501, 2_000, 7_900] {
         assert_eq!(codes(&cancelled(ms)), ["gave_up"], "{ms}");
     }
-    let found = Diagnoses::new(None).unwrap().of(&cancelled(30_012));
+    let found = Diagnoses::new(None).unwrap().of(&cancelled(30_012)).diagnosis;
     assert!(found[0].because.contains("30.0 s") && found[0].cause.contains("30 s"));
-    assert!(Diagnoses::new(None).unwrap().of(&cancelled(12_345))[0].because.contains("12.3 s"));
+    assert!(Diagnoses::new(None).unwrap().of(&cancelled(12_345)).diagnosis[0].because.contains("12.3 s"));
 }
 
 #[test]
@@ -191,7 +196,7 @@ fn a_bye_before_the_verdict_names_every_reading() {
         ..gone.clone()
     };
     assert_eq!(codes(&by_transferee), ["caller_gave_up", "trunk_drops_leg"]);
-    assert!(Diagnoses::new(None).unwrap().of(&by_transferee)[0].because.contains("180"));
+    assert!(Diagnoses::new(None).unwrap().of(&by_transferee).diagnosis[0].because.contains("180"));
     let by_transferor = Facts {
         bye: Some(ByeFrom::Transferor),
         unknown_because: Some("the transferor left before the outcome was told"),
@@ -205,7 +210,7 @@ fn a_bye_before_the_verdict_names_every_reading() {
     let twilio = Facts { dialects: &[Dialect::Twilio], ..by_transferee.clone() };
     assert_eq!(codes(&twilio), ["trunk_drops_leg", "caller_gave_up"]);
     let livekit = Facts { dialects: &[Dialect::LiveKit], ..by_transferee };
-    let found = Diagnoses::new(None).unwrap().of(&livekit);
+    let found = Diagnoses::new(None).unwrap().of(&livekit).diagnosis;
     assert!(found.iter().any(|d| d.cause == "Also: the platform may report success all the same."));
     let unsubscribed = Facts { no_subscription: true, bye: Some(ByeFrom::Transferor), ..gone };
     assert_eq!(codes(&unsubscribed), ["no_subscription"]);
@@ -215,7 +220,7 @@ fn a_bye_before_the_verdict_names_every_reading() {
 fn refers_that_went_nowhere() {
     let unanswered = Facts { copies: 11, ..Facts::new(Method::Refer, Outcome::ReferUnanswered) };
     assert_eq!(codes(&unanswered), ["refer_unanswered"]);
-    assert!(Diagnoses::new(None).unwrap().of(&unanswered)[0].because.contains("11 times"));
+    assert!(Diagnoses::new(None).unwrap().of(&unanswered).diagnosis[0].because.contains("11 times"));
     let silent = Facts { accepted: true, ..refer(Outcome::NotifyTimeout, 202, "Accepted") };
     assert_eq!(codes(&silent), ["notify_timeout"]);
     let challenged = refer(Outcome::AuthFailed, 407, "Proxy Authentication Required");
@@ -230,9 +235,10 @@ fn refers_that_went_nowhere() {
 
 #[test]
 fn refers_that_were_refused() {
-    let tel = Facts { tel: true, ..refer(Outcome::ReferRefused, 400, "Bad Request") };
+    let tel = Facts { target: Some("tel:+15551"), ..refer(Outcome::ReferRefused, 400, "Bad Request") };
     assert_eq!(codes(&tel), ["tel_refused"]);
-    assert_eq!(codes(&refer(Outcome::ReferRefused, 400, "Bad Request")), ["refer_refused"]);
+    assert_eq!(codes(&refer(Outcome::ReferRefused, 400, "Bad Request")), ["bad_request"]);
+    assert_eq!(codes(&refer(Outcome::ReferRefused, 480, "")), ["refer_refused"]);
     assert_eq!(codes(&refer(Outcome::ReferRefused, 603, "Declined")), ["transfer_disabled"]);
     assert_eq!(codes(&refer(Outcome::ReferRefused, 403, "Forbidden")), ["transfer_disabled"]);
     for status in [405, 420, 489, 501] {
@@ -276,13 +282,9 @@ fn q850_speaks_for_phone_or_network() {
     }
     // Without a location the timing is as good as ever.
     assert_eq!(with("Q.850;cause=17", 486)[0], "suspect_policy");
-    for (cause, code) in [
-        (1, "bad_number"),
-        (18, "unavailable"),
-        (21, "rejected"),
-        (28, "bad_number"),
-        (34, "network_failure"),
-    ] {
+    for (cause, code) in
+        [(1, "bad_number"), (18, "unavailable"), (21, "rejected"), (28, "bad_number"), (34, "congestion")]
+    {
         assert_eq!(with(&format!("SIP;cause=500, Q.850;cause={cause}"), 500)[0], code, "{cause}");
     }
 }
@@ -293,7 +295,7 @@ fn what_cannot_be_told_says_why() {
         unknown_because: Some("frames were lost while it ran"),
         ..Facts::new(Method::Invite, Outcome::Unknown)
     };
-    let found = Diagnoses::new(None).unwrap().of(&unknown);
+    let found = Diagnoses::new(None).unwrap().of(&unknown).diagnosis;
     assert_eq!(found[0].code, "unknown");
     assert!(found[0].because.contains("frames were lost"));
 }
@@ -343,7 +345,7 @@ fn the_users_rows_go_first_and_take_the_place_of_ours() {
         check = "Ask {nobody}."
         because = "{status} {reason} by {method}"
     "#;
-    let found = Diagnoses::new(Some(table)).unwrap().of(&invite(Outcome::Busy, 486, "Busy Here"));
+    let found = Diagnoses::new(Some(table)).unwrap().of(&invite(Outcome::Busy, 486, "Busy Here")).diagnosis;
     assert_eq!(
         (found[0].cause.as_str(), found[0].because.as_str()),
         ("Ours.", "486 Busy Here by a second-leg INVITE")

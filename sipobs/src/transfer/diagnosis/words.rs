@@ -23,11 +23,19 @@ enum Name {
     Asked,
     Ringing,
     Cancel,
+    CancelReason,
+    Up,
+    TargetByeReason,
+    ByeReason,
+    Decided,
+    ByeAfterNotify,
+    NotifyAnswer,
+    Header(&'static str),
+    TargetHost,
     Accepted,
     Twilio,
     Q850,
     Location,
-    RetryAfter,
     Warning,
     Sipfrag,
     Copies,
@@ -45,11 +53,23 @@ const NAMES: &[(&str, Name)] = &[
     ("asked", Name::Asked),
     ("ringing", Name::Ringing),
     ("cancel", Name::Cancel),
+    ("cancel_reason", Name::CancelReason),
+    ("up", Name::Up),
+    ("target_bye_reason", Name::TargetByeReason),
+    ("bye_reason", Name::ByeReason),
+    ("decided", Name::Decided),
+    ("bye_after_notify", Name::ByeAfterNotify),
+    ("notify_answer", Name::NotifyAnswer),
+    ("target_host", Name::TargetHost),
+    ("server", Name::Header("Server")),
+    ("unsupported", Name::Header("Unsupported")),
+    ("plivo", Name::Header("X-ZT-Hangup-Code")),
     ("accepted", Name::Accepted),
     ("twilio", Name::Twilio),
     ("q850", Name::Q850),
     ("location", Name::Location),
-    ("retry_after", Name::RetryAfter),
+    ("retry_after", Name::Header("Retry-After")),
+    ("reason_line", Name::Header("Reason")),
     ("warning", Name::Warning),
     ("sipfrag", Name::Sipfrag),
     ("copies", Name::Copies),
@@ -58,6 +78,11 @@ const NAMES: &[(&str, Name)] = &[
     ("usual", Name::Usual),
     ("unknown_because", Name::UnknownBecause),
 ];
+
+/// Every name that a `because` may have in braces.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name)
+}
 
 /// Longest piece of wire text in a sentence, in characters.
 const MAX_WIRE_TEXT: usize = 120;
@@ -177,6 +202,15 @@ impl Name {
                 })
             }
             Self::Cancel => facts.cancel_ms.map(seconds),
+            Self::CancelReason => reason(facts.cancel_reasons),
+            Self::Up => facts.answered_ms.map(seconds),
+            Self::TargetByeReason => reason(facts.target_bye_reasons),
+            Self::ByeReason => reason(facts.bye_reasons),
+            Self::Decided => facts.decided_ms.map(seconds),
+            Self::ByeAfterNotify => facts.bye_after_notify_ms.map(seconds),
+            Self::NotifyAnswer => facts.notify_answer.map(|status| status.to_string()),
+            Self::Header(name) => facts.values(name).next().map(short),
+            Self::TargetHost => facts.target_host().map(short),
             Self::Accepted => facts.accepted_ms.map(seconds),
             Self::Twilio => facts.twilio().map(|number| number.to_string()),
             Self::Q850 => facts.q850().map(|q850| match q850.meaning() {
@@ -184,7 +218,6 @@ impl Name {
                 None => q850.cause.to_string(),
             }),
             Self::Location => facts.q850()?.said_by().map(str::to_owned),
-            Self::RetryAfter => facts.values("Retry-After").next().map(short),
             Self::Warning => facts.values("Warning").next().map(|w| format!("Warning: {}", short(w))),
             Self::Sipfrag => facts.sipfrag.map(|status| status.to_string()),
             Self::Copies => Some(match facts.copies {
@@ -211,6 +244,11 @@ const fn method(method: Method) -> &'static str {
         Method::Also => "BYE with Also",
         Method::ReferBye => "REFER-to-BYE",
     }
+}
+
+/// The first of these Reason lines.
+fn reason(lines: &[String]) -> Option<String> {
+    lines.first().map(|line| short(line))
 }
 
 /// `0.4 s`; two digits below a tenth of a second, milliseconds below a hundredth.

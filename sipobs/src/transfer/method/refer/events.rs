@@ -51,6 +51,8 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.wants_no_subscription =
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
+    refer.sender = Some(wire.src.ip());
+    refer.referred_by = message.referred_by().is_some();
     let mut attempt = PendingAttempt {
         kind: if target.attended { Kind::Attended } else { Kind::Blind },
         call: place.call,
@@ -152,6 +154,7 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
             continue;
         }
         refer.answered(Answer::of(wire, message, status));
+        refer.answered_by = refer.sender.map(|asked| facts::answered_by(wire, message, asked, &[]));
         if (200..300).contains(&status) {
             subscribe(refer, id, message, &mut stage.elsewhere);
         }
@@ -190,6 +193,18 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     refer.notified(wire.time, notified);
     if is_final && first {
         attempt.headers = facts::told(message);
+    }
+}
+
+/// An answer to a NOTIFY: where it is none, the transferor threw away what it had asked for.
+pub(in crate::transfer) fn on_notify_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
+    let event = heard.event;
+    for id in stage.open_in(event.leg) {
+        let attempt =
+            stage.attempts.get_mut(&id).filter(|attempt| attempt.owns(event.leg, event.by, event.cseq));
+        if let Some(refer) = attempt.and_then(|attempt| attempt.refer_mut()) {
+            refer.notify_answer = refer.notify_answer.max(Some(status));
+        }
     }
 }
 

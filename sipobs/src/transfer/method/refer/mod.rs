@@ -16,10 +16,11 @@
 //! | accepted | expiry, else 180 s without news | `notify_timeout` |
 //! | accepted, then BYE | 35 s after the BYE | `unknown` |
 
+use std::net::IpAddr;
+
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
-use crate::leg::Leg;
-use crate::record::{Answered, Evidence, LegRole, Outcome, Seen};
+use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
@@ -50,6 +51,14 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) credentials: bool,
     pub(in crate::transfer) challenges: u32,
     pub(in crate::transfer) answer: Option<Answer>,
+    /// Who gave that.
+    pub(in crate::transfer) answered_by: Option<AnsweredBy>,
+    /// The host that sent it.
+    pub(in crate::transfer) sender: Option<IpAddr>,
+    /// It has a Referred-By (RFC 3892).
+    pub(in crate::transfer) referred_by: bool,
+    /// The highest status that a NOTIFY of its subscription was answered with.
+    pub(in crate::transfer) notify_answer: Option<u16>,
     /// It asked for no subscription (`nosub`, RFC 7614 §5).
     pub(in crate::transfer) wants_no_subscription: bool,
     pub(in crate::transfer) subscription: Subscription,
@@ -132,12 +141,13 @@ impl Method for Refer {
         let result = self.result.as_ref().map(|result| result.status);
         facts.sipfrag = result.or(self.progress.map(|(status, _)| status));
         facts.no_subscription = self.subscription != Subscription::Implicit;
-    }
-
-    /// One message alone, in a dialog that nobody else speaks of: anybody may have sent it.
-    fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
-        let alone = |leg: &Leg| leg.midcall() && leg.seen == leg.started && leg.visible() != Seen::Both;
-        self.copies_sent(known) == 1 && known.dialog().is_some_and(alone)
+        facts.referred_by = self.referred_by;
+        facts.notify_answer = self.notify_answer;
+        if facts.answer == Answered::Refer {
+            facts.answered_by = self.answered_by;
+        }
+        let told = self.result.as_ref().zip(self.bye);
+        facts.bye_after_notify_ms = told.map(|(result, (bye, _))| bye.millis_since(result.time));
     }
 
     fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
@@ -165,6 +175,10 @@ impl Refer {
             credentials: false,
             challenges: 0,
             answer: None,
+            answered_by: None,
+            sender: None,
+            referred_by: false,
+            notify_answer: None,
             wants_no_subscription: false,
             subscription: Subscription::Implicit,
             notified: None,

@@ -1,0 +1,80 @@
+//! What the names and words of the output contract mean, for a person who meets one.
+
+use super::{
+    AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, Method, Outcome, ReplacesFit,
+    Seen, Side,
+};
+
+/// Fields of the records, and what they say. `docs/output.md` has them in their place.
+pub const FIELDS: &[(&str, &str)] = &[
+    ("kind", "what the line is: transfer, notice, call, alert or summary"),
+    ("call_id", "Call-ID of the dialog that was to be transferred; null where it can't be told"),
+    ("method", "how the transfer was tried"),
+    ("type", "blind or attended"),
+    ("trunk", "the peer's name in the configuration, or other"),
+    ("transferor", "who asked for the transfer, or made it"),
+    ("transferee", "who was to be transferred"),
+    ("target", "where to: Refer-To, the second leg's Request-URI, or the redirect's Contact"),
+    ("started", "the attempt's first message"),
+    ("ended", "the message that decided it, or the timer that gave up on it"),
+    ("duration_ms", "from `started` to `ended`"),
+    ("outcome", "what became of it"),
+    ("evidence", "what the outcome rests on"),
+    ("fault", "who would have to change something: that of the likeliest cause"),
+    ("unknown_because", "why the outcome is unknown"),
+    (
+        "status",
+        "the SIP status that decided: of the target's leg if seen, else the sipfrag, else the REFER's answer",
+    ),
+    ("reason", "its reason phrase"),
+    ("refer_cseq", "CSeq number of the REFER, of its last authenticated try"),
+    ("target_call_id", "Call-ID of the leg to the target"),
+    (
+        "link",
+        "how the target's leg was tied to the call: the evidence, and how sure that is (0 to 1, calibrated)",
+    ),
+    ("candidates", "Call-IDs that an ambiguous leg could belong to"),
+    ("ringing_ms", "from the last authenticated INVITE of the target's leg to its first 18x"),
+    ("answer_ms", "from the last authenticated INVITE of the target's leg to its final answer"),
+    ("diagnosis", "causes, likeliest first: code, cause, check, because, fault, source"),
+    ("visibility", "which legs and directions the capture could see"),
+    ("quality", "what is known to be missing from the evidence; all zero on a clean capture"),
+    ("messages", "the ladder: the messages of the attempt"),
+    ("refer_absent", "of an ended call: whether a transfer that should have been is not there"),
+];
+
+/// Every word of the contract: the field or table it belongs to, the word, what it means.
+pub fn words() -> Vec<(&'static str, &'static str, &'static str)> {
+    macro_rules! all {
+        ($($field:literal: $word:ident),+ $(,)?) => {
+            [$($word::ALL.iter().map(|word| ($field, word.as_str(), word.meaning())).collect::<Vec<_>>()),+].concat()
+        };
+    }
+    all!(
+        "outcome": Outcome,
+        "evidence": Evidence,
+        "fault": Fault,
+        "method": Method,
+        "type": Kind,
+        "visibility": Seen,
+        "ended_by": Side,
+        "alert": AlertKind,
+        "dialect": Dialect,
+        "answer": Answered,
+        "answered_by": AnsweredBy,
+        "bye": ByeFrom,
+        "replaces": ReplacesFit,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_has_a_meaning() {
+        for (field, word, meaning) in words() {
+            assert!(meaning.len() > 5, "{field} {word}");
+        }
+    }
+}
