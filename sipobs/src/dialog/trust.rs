@@ -76,7 +76,9 @@ pub(super) fn is_alleged(
     key: &DialogKey<'_>,
     origin: Origin,
 ) -> bool {
-    let others = || legs.under(key.call_id).filter(|leg| !leg.alleged);
+    // What one side alone says of a dialog makes none.
+    let is_known = |leg: &&Leg| !leg.alleged && (leg.origin == Origin::Invite || leg.is_confirmed());
+    let others = || legs.under(key.call_id).filter(is_known);
     if origin == Origin::Invite {
         let strange = |leg: &Leg| !legs.goes_through(leg, wire.src.ip());
         return others().next().is_some() && others().all(strange);
@@ -123,7 +125,7 @@ pub(super) fn vouched_for(
         leg.alleged && (leg.origin == Origin::Invite || legs.under(key.call_id).all(|leg| leg.alleged));
     let vouches = match status {
         200..300 => true,
-        403 | 481 | 482 => may_fail && leg.origin != Origin::Invite && status != 481,
+        481 | 482 => false,
         _ => may_fail,
     };
     if status < 200 && !vouches {

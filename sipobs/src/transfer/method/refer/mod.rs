@@ -20,8 +20,7 @@ use std::net::IpAddr;
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
-use crate::leg::Leg;
-use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome, Seen};
+use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
@@ -166,12 +165,6 @@ impl Method for Refer {
         }
         let told = self.result.as_ref().zip(self.bye);
         facts.bye_after_notify_ms = told.map(|(result, (bye, _))| bye.millis_since(result.time));
-    }
-
-    /// One message alone, in a dialog that nobody else speaks of: anybody may have sent it.
-    fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
-        let alone = |leg: &Leg| leg.midcall() && leg.seen == leg.started && leg.visible() != Seen::Both;
-        self.copies_sent(known) == 1 && known.dialog().is_some_and(alone)
     }
 
     /// Who takes a REFER beside the call has perhaps just been asked for another; and who knows no dialog of these tags
