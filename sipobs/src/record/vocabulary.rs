@@ -415,7 +415,7 @@ pub enum ReplacesFit {
     Unmatched,
     /// It names the very call that the REFER is sent in.
     OwnDialog,
-    /// It has a Call-ID and no tags.
+    /// It names another call, and lacks a tag that it should have.
     NoTags,
 }
 

@@ -46,9 +46,10 @@ pub(super) struct Target {
     pub(super) replaces: Option<Box<[u8]>>,
     /// It has a Replaces, whatever that is worth.
     pub(super) attended: bool,
+    /// That lacks a tag, so that it matches no dialog (RFC 3891 §3).
+    pub(super) untagged: bool,
     /// It is no transfer: what is asked for is no call.
     pub(super) no_call: bool,
-    pub(super) tel: bool,
 }
 
 /// A final answer.
@@ -68,14 +69,15 @@ impl Target {
         }
         let uri = Uri::parse(refer_to.uri);
         let replaces = uri.as_ref().and_then(|uri| uri.header("Replaces")).map(unescaped_twice);
+        let named = replaces.as_deref().and_then(Replaces::parse);
         let bare = refer_to.uri.split(|byte| *byte == b'?').next().unwrap_or_default();
         Self {
             uri: Some(cut(bare)),
             user: user(refer_to.uri),
             attended: replaces.is_some(),
             no_call: asks_for_no_call(refer_to.uri),
-            replaces: replaces.and_then(|value| Replaces::parse(&value).map(|named| named.call_id.into())),
-            tel: bare.len() > 4 && bare[..4].eq_ignore_ascii_case(b"tel:"),
+            untagged: named.is_some_and(|named| named.to_tag.is_none() || named.from_tag.is_none()),
+            replaces: named.map(|named| named.call_id.into()),
         }
     }
 

@@ -176,6 +176,7 @@ impl Transfers {
             target_bye: target.and_then(Leg::ended).map(|(_, side)| side),
             target: attempt.target.uri.as_deref(),
             replaces: replaces_fit(known),
+            went_elsewhere: call.is_some_and(|call| went_elsewhere(attempt, call)),
             target_seen: target.is_some(),
             tried_before: target.is_some_and(|leg| was_tried_before(known, leg)),
             before_answer: call.is_some_and(|call| began_before_answer(attempt, call)),
@@ -207,18 +208,24 @@ impl Transfers {
 /// How the Replaces that it names fits the calls that were seen.
 fn replaces_fit(known: Known<'_>) -> Option<ReplacesFit> {
     let target = &known.attempt.target;
-    if target.attended && target.replaces.is_none() {
-        return Some(ReplacesFit::NoTags);
-    }
     let named = target.replaces.as_deref()?;
     let own = known.attempt.homes().filter_map(|leg| known.stage.legs.get(leg));
     Some(if own.into_iter().any(|leg| leg.call_id() == named) {
         ReplacesFit::OwnDialog
+    } else if target.untagged {
+        ReplacesFit::NoTags
     } else if known.stage.legs.named(named, [None, None]).is_some() {
         ReplacesFit::Matched
     } else {
         ReplacesFit::Unmatched
     })
+}
+
+/// Whether the REFER was sent to a host that the call's INVITE was not seen at: a Contact of its own.
+fn went_elsewhere(attempt: &PendingAttempt, call: &Leg) -> bool {
+    let sent_to = attempt.refer().and_then(|refer| refer.sent_to);
+    let known = |host| host == call.hosts.0 || call.callee_hosts().any(|known| known == host);
+    call.origin == Origin::Invite && sent_to.is_some_and(|host| !known(host))
 }
 
 /// Whether an INVITE under the same Call-ID had failed before this leg began.

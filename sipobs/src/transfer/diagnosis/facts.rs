@@ -65,6 +65,8 @@ pub struct Facts<'a> {
     pub before_answer: bool,
     /// The 2xx to the call's INVITE was not acknowledged.
     pub call_unacknowledged: bool,
+    /// The REFER was sent to a host that is neither end of the call's INVITE, as far as was seen.
+    pub went_elsewhere: bool,
     /// The leg to the target was seen.
     pub target_seen: bool,
     /// Its Call-ID had been used for an INVITE that failed.
@@ -119,6 +121,7 @@ impl<'a> Facts<'a> {
             referred_by: false,
             before_answer: false,
             call_unacknowledged: false,
+            went_elsewhere: false,
             target_seen: false,
             tried_before: false,
             accepted: false,

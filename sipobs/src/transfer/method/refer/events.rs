@@ -51,7 +51,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.wants_no_subscription =
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
-    refer.sender = Some(wire.src.ip());
+    (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst.ip()));
     refer.referred_by = message.referred_by().is_some();
     let mut attempt = PendingAttempt {
         kind: if target.attended { Kind::Attended } else { Kind::Blind },

@@ -55,6 +55,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) answered_by: Option<AnsweredBy>,
     /// The host that sent it.
     pub(in crate::transfer) sender: Option<IpAddr>,
+    /// The host that its latest try was sent to.
+    pub(in crate::transfer) sent_to: Option<IpAddr>,
     /// It has a Referred-By (RFC 3892).
     pub(in crate::transfer) referred_by: bool,
     /// The highest status that a NOTIFY of its subscription was answered with.
@@ -177,6 +179,7 @@ impl Refer {
             answer: None,
             answered_by: None,
             sender: None,
+            sent_to: None,
             referred_by: false,
             notify_answer: None,
             wants_no_subscription: false,
