@@ -129,7 +129,7 @@ fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
         let head = |line: &str, ends: [&String; 2], cseq: &str, more: &str| Forgery {
             to,
             since: dialog.since,
-            begins: line.starts_with("INVITE") || line.starts_with("REFER"),
+            begins: ["INVITE", "REFER", "NOTIFY"].iter().any(|method| line.starts_with(method)),
             text: format!(
                 "{line}\r\nVia: SIP/2.0/UDP 203.0.113.66;branch=z9hG4bKforged\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\n\
                  CSeq: {cseq}\r\nContact: <sip:203.0.113.66>\r\n{more}",

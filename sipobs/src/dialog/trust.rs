@@ -83,10 +83,6 @@ pub(super) fn is_alleged(
         let strange = |leg: &Leg| !legs.goes_through(leg, wire.src.ip());
         return others().next().is_some() && others().all(strange);
     }
-    // What is told of a transfer in a call that nobody knows, anybody may tell.
-    if key.cseq.method == Method::Notify {
-        return true;
-    }
     let named = message.target_dialog().and_then(|named| {
         let id = legs.named(named.call_id, [named.local_tag, named.remote_tag])?;
         legs.get(id)
