@@ -203,7 +203,13 @@ impl Leg {
     }
 
     fn response(&mut self, cseq: CSeq, by: Side, status: u16) -> Option<DialogEventKind> {
-        if !transaction::response(&mut self.transactions, by, cseq, status) {
+        // Of a REFER that was not captured its answer tells.
+        let unseen = cseq.method == Method::Refer && status >= 200;
+        let new = match unseen {
+            true => transaction::response_or_unseen(&mut self.transactions, by, cseq, status),
+            false => transaction::response(&mut self.transactions, by, cseq, status),
+        };
+        if !new {
             return None;
         }
         self.proven |= (200..300).contains(&status) && cseq.method != Method::Cancel;

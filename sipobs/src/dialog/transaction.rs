@@ -43,6 +43,14 @@ pub(super) fn response(known: &mut Transactions, by: Side, cseq: CSeq, status: u
     }
 }
 
+/// The same, for a request that tells something even if it was not seen.
+pub(super) fn response_or_unseen(known: &mut Transactions, by: Side, cseq: CSeq, status: u16) -> bool {
+    if find(known, by, cseq).is_none() {
+        request(known, by, cseq, Branch::default());
+    }
+    response(known, by, cseq, status)
+}
+
 /// How many copies of a request one hop has sent.
 pub(crate) fn copies(leg: &Leg, by: Side, cseq: CSeq) -> u32 {
     let known = leg.transactions.iter().find(|known| known.is(by, cseq));

@@ -18,6 +18,7 @@ const CARRIER: &str = "10.78.0.3:5060";
 
 fn line(t_ms: i64, from: &str, to: &str, leg: LegRole, cseq: (u32, sip::Method), text: &str) -> LadderLine {
     LadderLine {
+        transport: crate::stream::TransportKind::Udp,
         t_ms,
         from: from.parse::<SocketAddr>().unwrap(),
         to: to.parse::<SocketAddr>().unwrap(),
@@ -36,6 +37,7 @@ pub(super) fn busy() -> Attempt {
     let (refer, first, second) =
         ((2, sip::Method::Refer), (1, sip::Method::Notify), (2, sip::Method::Notify));
     Attempt {
+        id: "4fe1b20c9a37".into(),
         call_id: Some("3c26700fdb2e8a1f@10.78.0.1".into()),
         method: Method::Refer,
         kind: Kind::Blind,
@@ -171,10 +173,16 @@ pub(super) fn succeeded() -> Attempt {
 /// An early notice.
 pub(super) fn notice() -> Output {
     Output::Notice(Box::new(Notice {
+        id: "4fe1b20c9a37".into(),
         call_id: busy().call_id,
         method: Method::Refer,
         time: START,
         outcome: Outcome::Busy,
+        evidence: Evidence::Reported,
+        decided: true,
+        status: Some(486),
+        fault: Some(Fault::Nobody),
+        cause: Some("busy".into()),
         parties: Parties::default(),
     }))
 }

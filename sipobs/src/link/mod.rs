@@ -21,7 +21,7 @@ use self::platform_stats::PlatformStats;
 use self::second::Second;
 use self::state::{State, answered_at, ended, ended_at, over};
 use crate::leg::{Claim, Leg, LegId, Legs, Party, Refer};
-use crate::record::Link;
+use crate::record::{Link, Side};
 use crate::sip::{Message, Name};
 use crate::slab::Slab;
 use crate::timers::{Deadline, Timers};
@@ -349,6 +349,39 @@ impl Links {
     /// Whether some answered call could own this leg. Settled when the leg starts; cheap.
     pub(crate) fn could_be_second_leg(leg: &Leg) -> bool {
         leg.ties.second.is_some()
+    }
+
+    /// The one call that is up between two hosts and two parties, each pair in the order of a message that goes from
+    /// the first to the second; with tags, the call of those tags.
+    pub(crate) fn call_between<'l>(
+        &self,
+        legs: &'l Legs,
+        hosts: (IpAddr, IpAddr),
+        uris: [&[u8]; 2],
+        tags: [Option<&[u8]>; 2],
+    ) -> Option<&'l Leg> {
+        let [from, to] = uris.map(Party::of_uri);
+        let (from, to) = (from?, to?);
+        let tags = tags.map(|tag| tag.and_then(|tag| legs.tag(tag)));
+        let keys = [By::Called(hosts.0, from.tail()), By::Called(hosts.1, to.tail())];
+        let calls = keys.into_iter().flat_map(|key| {
+            self.index
+                .calls(legs.hash_of(key))
+                .take(self.config.max_candidates)
+                .filter_map(|slot| legs.at(slot))
+        });
+        let same = |uri: &[u8], party: &Party| Party::of_uri(uri).is_some_and(|other| other.same(party));
+        let mut fitting = calls.filter(|call| {
+            let ends = [call.caller.tag, call.callee.tag];
+            let (caller, callee) = (call.uri(Side::Caller), call.uri(Side::Callee));
+            let between = call.hosts == hosts || call.hosts == (hosts.1, hosts.0);
+            let parties =
+                (same(caller, &from) && same(callee, &to)) || (same(caller, &to) && same(callee, &from));
+            let tagged = ends == tags || ends == [tags[1], tags[0]];
+            !call.bye.is_set() && between && if tags[1].is_some() { tagged } else { parties }
+        });
+        let only = fitting.next()?;
+        fitting.all(|other| other.id == only.id).then_some(only)
     }
 
     /// Undecided legs that could belong to a call.

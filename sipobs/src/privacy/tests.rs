@@ -474,6 +474,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
 /// An attempt with `number` and `user` in every text that may hold one.
 fn attempt(number: &str, user: &str, dashed: &str) -> Output {
     let line = |line: String| LadderLine {
+        transport: crate::stream::TransportKind::Udp,
         t_ms: 0,
         from: ([10, 0, 0, 1], 5060).into(),
         to: ([10, 0, 0, 2], 5060).into(),
@@ -486,6 +487,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         cseq: CSeq { number: 1, method: SipMethod::Invite },
     };
     Output::Transfer(Box::new(Attempt {
+        id: String::new(),
         call_id: Some(format!("{number}-{user}@10.0.0.1")),
         method: Method::Refer,
         kind: Kind::Blind,

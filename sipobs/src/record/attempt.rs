@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Evidence, Fault, Kind, Method, Outcome, Parties, Seen};
 use crate::sip::CSeq;
+use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
 /// A transfer attempt, settled: it will not change any more.
@@ -14,6 +15,9 @@ use crate::timestamp::Timestamp;
 pub struct Attempt {
     /// Call-ID of the dialog that was to be transferred; `None` when it can't be told.
     pub call_id: Option<String>,
+    /// Short and stable: the same attempt has the same id in its notices, in this record and on its span, whatever else is
+    /// in the capture.
+    pub id: String,
     /// How the transfer was tried.
     pub method: Method,
     /// Blind or attended.
@@ -169,6 +173,9 @@ pub struct LadderLine {
     /// Which leg it belongs to.
     #[serde(skip)]
     pub leg: LegRole,
+    /// What it came over.
+    #[serde(skip)]
+    pub transport: TransportKind,
     /// Its CSeq: with `leg`, the transaction it belongs to.
     #[serde(skip)]
     pub cseq: CSeq,
@@ -195,6 +202,8 @@ pub enum LegRole {
 /// An attempt under way: what is known so far.
 #[derive(Clone, Debug, Serialize)]
 pub struct Notice {
+    /// The attempt's, as in its final record.
+    pub id: String,
     /// Call-ID of the call.
     pub call_id: Option<String>,
     /// How the transfer is being tried.
@@ -203,6 +212,19 @@ pub struct Notice {
     pub time: Timestamp,
     /// What the verdict would be if nothing more came.
     pub outcome: Outcome,
+    /// What that rests on.
+    pub evidence: Evidence,
+    /// A message has decided it; else it is what silence would lead to.
+    pub decided: bool,
+    /// The deciding status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Whose fault it is, and the likeliest cause in one word, where a message has decided it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// See `fault`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
     /// a Call-ID are somebody's number.
     #[serde(skip)]

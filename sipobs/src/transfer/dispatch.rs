@@ -21,7 +21,7 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
     }
     learn(stage, heard);
     match event.kind {
-        DialogEventKind::Invited => second_leg::events::on_invite(stage, heard),
+        DialogEventKind::Invited => invited(stage, heard),
         DialogEventKind::Relayed => stage.links.reached(&mut stage.legs, leg, wire.dst.ip()),
         DialogEventKind::InviteAnswer(status) => invite_answer(stage, trunks, heard, status),
         DialogEventKind::Request => match event.cseq.method {
@@ -46,6 +46,14 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
     }
     stage.draw(heard);
     review_leg(stage, leg);
+}
+
+/// A new INVITE: of a redirect that is followed, or perhaps of a transfer.
+fn invited(stage: &mut Stage, heard: Heard<'_>) {
+    stage.recent.add(heard.event.leg);
+    if !redirect::is_followed_by(stage, heard.event.leg) {
+        second_leg::events::on_invite(stage, heard);
+    }
 }
 
 /// A leg that was not known before.
@@ -177,6 +185,8 @@ fn bye(stage: &mut Stage, heard: Heard<'_>) {
     if leg.ended() != Some((wire.time, event.by)) {
         return;
     }
+    stage.ended.add(event.leg);
+    let Some(leg) = stage.legs.get_mut(event.leg) else { return };
     leg.call.bye_cause = message.headers(Name::Reason).find_map(Q850::parse).map(|q850| q850.cause);
     let was_up = leg.answered.is_set() || leg.midcall();
     if was_up {

@@ -84,6 +84,7 @@ pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, le
         }
     }
     LadderLine {
+        transport: wire.transport,
         t_ms: 0,
         from: wire.src,
         to: wire.dst,

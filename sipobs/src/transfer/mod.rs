@@ -28,6 +28,7 @@ mod facts;
 mod ladder;
 mod method;
 pub mod ratio;
+mod recent;
 mod settle;
 mod stage;
 mod state;

@@ -1,5 +1,6 @@
 //! Verdicts: where an attempt stands, and what is said of it once that is certain.
 
+use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use super::Transfers;
@@ -17,6 +18,9 @@ use crate::record::{
 use crate::sip::{CSeq, Method};
 use crate::timestamp::Timestamp;
 use crate::trunk::TrunkId;
+
+/// Bytes of an attempt's id: some thousand attempts a second for a day have no two alike.
+const ID_BYTES: usize = 8;
 
 /// Why an attempt is settled although more could have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,19 +51,34 @@ impl Transfers {
         }
         self.stage.set_deadline(id, at);
         if self.stage.config.notices {
-            self.notice(id, verdict.outcome, now);
+            self.notice(id, &verdict, now);
         }
     }
 
-    /// Gives a first word, if it is another than the last.
-    fn notice(&mut self, id: AttemptId, outcome: Outcome, now: Timestamp) {
+    /// Gives an early word, if it is another than the last: as soon as the message is there that it comes of.
+    fn notice(&mut self, id: AttemptId, verdict: &Verdict, now: Timestamp) {
         let Some(attempt) = self.stage.attempts.get_mut(&id) else { return };
-        if attempt.noticed.replace(outcome) == Some(outcome) {
+        if attempt.noticed.replace(verdict.outcome) == Some(verdict.outcome) {
             return;
         }
-        let (call_id, method) = (attempt.call_id.clone(), attempt.method);
-        let parties = self.stage.attempts.get(&id).map(|attempt| self.stage.parties(attempt));
-        let notice = Notice { call_id, method, time: now, outcome, parties: parties.unwrap_or_default() };
+        let Some(attempt) = self.stage.attempts.get(&id) else { return };
+        let known = Known { attempt, stage: &self.stage };
+        let record = self.record(known, verdict, now);
+        let decided = verdict.decided.is_some() && !verdict.silence;
+        let found = decided.then(|| self.diagnose(known, verdict, &record, now));
+        let notice = Notice {
+            id: record.id,
+            call_id: record.call_id,
+            method: record.method,
+            time: now,
+            outcome: record.outcome,
+            evidence: record.evidence,
+            decided,
+            status: record.status,
+            fault: found.as_ref().map(|found| found.fault),
+            cause: found.and_then(|found| found.diagnosis.into_iter().next()).map(|cause| cause.code),
+            parties: record.parties,
+        };
         self.outputs.push_back(Output::Notice(Box::new(notice)));
     }
 
@@ -111,6 +130,7 @@ impl Transfers {
         let ended = verdict.decided.unwrap_or(now).min(now).max(attempt.started);
         let because = verdict.because.clone().filter(|_| verdict.outcome == Outcome::Unknown);
         Attempt {
+            id: id_of(known),
             call_id: attempt.call_id.clone(),
             method: attempt.method,
             kind: attempt.kind,
@@ -203,6 +223,20 @@ impl Transfers {
             facts.bye_after_notify_ms.or_else(|| told.map(|result| now.millis_since(result.time)));
         self.rules.diagnoses.of(&facts)
     }
+}
+
+/// A name for the attempt, of what it has from its first message on: the leg that carries it, how it is tried, and when
+/// it began. The time also keeps a number in the Call-ID from being guessed from it.
+fn id_of(known: Known<'_>) -> String {
+    let attempt = known.attempt;
+    let mut hash = Sha256::new();
+    hash.update(known.dialog().map(Leg::call_id).unwrap_or_default());
+    hash.update([0]);
+    hash.update(attempt.method.as_str());
+    let number = attempt.refer().and_then(|refer| refer.numbers.first().copied());
+    hash.update(number.unwrap_or_default().to_be_bytes());
+    hash.update(attempt.started.as_nanos().to_be_bytes());
+    hash.finalize().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How the Replaces that it names fits the calls that were seen.

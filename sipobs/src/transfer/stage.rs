@@ -9,6 +9,7 @@ use super::config::Config;
 use super::evicted::EvictedCalls;
 use super::ladder::{Ladder, show};
 use super::method::refer::Elsewhere;
+use super::recent::Recent;
 use super::state::{CallState, PendingAttempt, Watched};
 use crate::dialog::{DialogEvent, DialogKey};
 use crate::leg::{AttemptId, Leg, LegId, Legs, Lost, When};
@@ -36,6 +37,9 @@ pub(super) struct Stage {
     pub(super) elsewhere: Elsewhere,
     /// Attempts and possible second legs to be judged again once the event is taken.
     pub(super) due: VecDeque<Due>,
+    /// The legs that began last, and those that ended last.
+    pub(super) recent: Recent,
+    pub(super) ended: Recent,
     /// What is left of calls that were let go of.
     pub(super) evicted: EvictedCalls,
     /// How many calls there have been.
@@ -75,6 +79,8 @@ impl Stage {
             callers: Callers::new(config.limits.bytes),
             elsewhere: Elsewhere::default(),
             due: VecDeque::new(),
+            recent: Recent::default(),
+            ended: Recent::default(),
             evicted: EvictedCalls::new(config.limits.bytes),
             calls: 0,
             ring_lost: 0,

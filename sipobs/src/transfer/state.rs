@@ -24,6 +24,10 @@ pub(super) struct CallState {
     pub(super) serves: Option<AttemptId>,
     /// The attended transfer whose consultation it is.
     pub(super) consults: Option<AttemptId>,
+    /// The attempt that its REFER is a part of, under another Call-ID.
+    pub(super) part_of: Option<PartOf>,
+    /// The leg that follows its redirect, under another Call-ID.
+    pub(super) followed_by: Option<LegId>,
     /// Set while it may turn out to be the leg of a transfer.
     pub(super) watched: Option<Watched>,
     /// Its second legs whose fate was told.
@@ -40,6 +44,14 @@ pub(super) struct CallState {
     pub(super) held: When,
     pub(super) resumed: When,
     pub(super) bye_line: Option<LadderLine>,
+}
+
+/// What a REFER under another Call-ID is of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartOf {
+    pub(super) attempt: AttemptId,
+    /// It is sent anew; else a B2BUA passes it on.
+    pub(super) copy: bool,
 }
 
 /// A leg that some answered call could own, until it is decided.

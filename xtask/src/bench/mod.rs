@@ -62,39 +62,64 @@ const RTP: u32 = 72;
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(&[Need::Comparisons, Need::Live])?;
     ensure!(options.divide > 0, "--divide must be more than 0");
+    ensure!(
+        !options.save || options.parts.is_empty() && options.divide == 1,
+        "only the result of all parts is saved"
+    );
     let sipobs = daemon::build(false, true)?;
     let bench = Bench { options, sipobs: &sipobs, dir: scratch("bench")? };
-    let mut report = format!("cargo xtask bench\n\n{}{}", machine()?, readers::versions());
+    let mut report = Report { text: String::new(), save: options.save };
+    report.add(&format!(
+        "cargo xtask bench\n\n{}{}{}",
+        machine()?,
+        readers::versions(),
+        options.meaning()
+    ))?;
     for capture in captures().iter().filter(|capture| options.wants(capture.part)) {
-        report.push_str(&bench.compare(capture)?);
+        report.add(&bench.compare(capture)?)?;
     }
     if options.wants(Part::Counts) {
-        report.push_str(&counts::report(&sipobs, &bench.dir)?);
+        report.add(&counts::report(&sipobs, &bench.dir)?)?;
     }
     if options.wants(Part::Programs) {
-        report.push_str(&programs());
-    }
-    writeln!(
-        report,
-        "\nsipobs: pcap --format jsonl. tshark: -Y sip with Call-ID, CSeq and status as fields, name resolution off.\n\
-         sngrep: no interface, nothing printed, no limit on calls. The cheapest of the runs of each, of which there\n\
-         are as many as fit into {} s, at most {}. A reader is stopped after {} s. CPU time is user's and system's;\n\
-         messages/s, MB/s and × are by it.",
-        readers::ENOUGH.as_secs(),
-        options.runs,
-        options.limit
-    )?;
-    print!("{report}");
-    if options.save {
-        ensure!(options.parts.is_empty() && options.divide == 1, "only the result of all parts is saved");
-        fs::write(root().join("xtask/bench-results.txt"), report)?;
+        report.add(&programs())?;
     }
     Ok(())
+}
+
+/// What was measured so far: told, and where wanted saved, part by part, as the whole takes its time.
+struct Report {
+    text: String,
+    save: bool,
+}
+
+impl Report {
+    fn add(&mut self, part: &str) -> Result<()> {
+        print!("{part}");
+        self.text.push_str(part);
+        if self.save {
+            fs::write(root().join("xtask/bench-results.txt"), &self.text)?;
+        }
+        Ok(())
+    }
 }
 
 impl Options {
     fn wants(&self, part: Part) -> bool {
         self.parts.is_empty() || self.parts.contains(&part)
+    }
+
+    /// What the columns mean.
+    fn meaning(&self) -> String {
+        format!(
+            "\nsipobs: pcap --format jsonl. tshark: -Y sip with Call-ID, CSeq and status as fields, name resolution off.\n\
+             sngrep: no interface, nothing printed, no limit on calls. Of the runs of each, of which there are as many as\n\
+             fit into {} s, at most {}, the one that took the least CPU time; user's and system's are added. Messages/s,\n\
+             MB/s and × are by CPU time. A reader is stopped after {} s.\n",
+            readers::ENOUGH.as_secs(),
+            self.runs,
+            self.limit
+        )
     }
 }
 
@@ -138,7 +163,7 @@ fn captures() -> Vec<Capture> {
             ..Dense::default()
         }),
     };
-    CALLS.map(sparse).into_iter().chain(CALLS.map(dense)).chain([rtp, up]).collect()
+    CALLS.map(dense).into_iter().chain([rtp]).chain(CALLS.map(sparse)).chain([up]).collect()
 }
 
 struct Bench<'a> {

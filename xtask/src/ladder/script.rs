@@ -147,8 +147,7 @@ impl Script {
         let (name, caller, callee) = (next()?.to_owned(), next()?.to_owned(), next()?.to_owned());
         let (mut from, mut to) = (caller.clone(), callee.clone());
         let mut call_id = format!("{name}-{}@ladder.example", self.case);
-        let mut from_tag = format!("{name}-from");
-        let mut to_tag = format!("{name}-to");
+        let (mut from_tag, mut to_tag) = (format!("{name}-from"), format!("{name}-to"));
         let (mut tcp, mut confirmed, mut midcall) = (false, None, false);
         let mut path = Path::default();
         for word in words {

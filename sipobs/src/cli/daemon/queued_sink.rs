@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
     use sipobs::export::Summary;
-    use sipobs::record::{Alert, AlertKind, Method, Notice, Outcome, Parties};
+    use sipobs::record::{Alert, AlertKind, Evidence, Fault, Method, Notice, Outcome, Parties};
     use sipobs::timestamp::Timestamp;
 
     /// Longer than any test here takes.
@@ -190,10 +190,16 @@ mod tests {
 
     fn one_sided() -> Arc<Output> {
         Arc::new(Output::Notice(Box::new(Notice {
+            id: "4fe1b20c9a37".into(),
             call_id: None,
             method: Method::Refer,
             time: Timestamp::default(),
             outcome: Outcome::Unknown,
+            evidence: Evidence::Reported,
+            decided: true,
+            status: Some(486),
+            fault: Some(Fault::Nobody),
+            cause: Some("busy".into()),
             parties: Parties::NONE,
         })))
     }

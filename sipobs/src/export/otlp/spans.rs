@@ -18,6 +18,7 @@ use super::ids;
 use crate::export::words::{self, Tone};
 use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output};
 use crate::sip::Method;
+use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
 /// Calls whose transfer has been sent and which have not ended, at most. Of those beyond, which then end without a
@@ -148,7 +149,13 @@ impl Spans {
             KeyValue::new("server.port", i64::from(server.port())),
             KeyValue::new("network.peer.address", server.ip().to_string()),
             KeyValue::new("network.peer.port", i64::from(server.port())),
+            KeyValue::new("network.protocol.name", "sip"),
+            KeyValue::new("network.transport", transport(first.transport)),
         ];
+        if &*attempt.trunk != "other" {
+            // What a service map calls the other end.
+            span.attributes.push(KeyValue::new("peer.service", attempt.trunk.to_string()));
+        }
         span.attributes.extend(call_id.map(|id| KeyValue::new("sip.call_id", id.clone())));
 
         let mut events = vec![];
@@ -338,6 +345,13 @@ fn moment(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(0))
 }
 
+const fn transport(transport: TransportKind) -> &'static str {
+    match transport {
+        TransportKind::Udp => "udp",
+        TransportKind::Tcp => "tcp",
+    }
+}
+
 const fn leg(leg: LegRole) -> &'static str {
     match leg {
         LegRole::Call => "call",
@@ -466,6 +480,11 @@ mod tests {
         assert_eq!(spans[1].status, Status::Unset);
         assert!(matches!(spans[2].status, Status::Error { .. }));
         assert_eq!(get(&spans[2], "sip.response.status_code"), Some(&Value::from(486)));
+        for (name, value) in
+            [("network.protocol.name", "sip"), ("network.transport", "udp"), ("peer.service", "twilio")]
+        {
+            assert_eq!(get(&spans[2], name), Some(&Value::from(value)), "{name}");
+        }
         assert_eq!(spans[2].links.len(), 1, "to the trace of the leg itself");
         assert_eq!(spans[3].links.len(), 0);
     }

@@ -44,10 +44,12 @@ proptest! {
                 attempt(&number, &user, &dashed),
                 call(&format!("{number}@h"), &[&number]),
                 Output::Notice(Box::new(Notice {
+ id: "4fe1b20c9a37".into(),
                     call_id: Some(number.clone()),
                     method: Method::Refer,
                     time: Timestamp::default(),
                     outcome: Outcome::Busy,
+evidence: Evidence::Reported, decided: true, status: Some(486), fault: Some(Fault::Nobody), cause: Some("busy".into()),
                     parties: [number.as_str()].into_iter().collect(),
                 })),
             ] {

@@ -155,11 +155,9 @@ impl<'a> Known<'a> {
         let leg = self.target_leg()?;
         // A transferor leaves once it has handed over; only the transferee's leaving takes the leg with it.
         let bye = self.call().and_then(Leg::ended).filter(|(_, side)| *side != self.attempt.by);
-        let context = second_leg::invite::Context {
-            hung_up: bye.map(|(time, _)| time),
-            bridge: false,
-            replaces: self.attempt.target.attended,
-        };
+        let hung_up = bye.map(|(time, _)| time).or_else(|| second_leg::caller_left(self, leg));
+        let context =
+            second_leg::invite::Context { hung_up, bridge: false, replaces: self.attempt.target.attended };
         second_leg::invite::evaluate(leg, context, self.timers())
     }
 

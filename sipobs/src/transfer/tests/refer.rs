@@ -410,13 +410,23 @@ fn one_direction_only() {
 fn early_notices_on_request() {
     let mut world = World::with(Config { notices: true, ..Config::default() });
     world.up(A).at(2.0).refer(2, TARGET).referred(2, "202 Accepted").notify(2, ENDED, "486 Busy Here");
-    let mut outcomes = Vec::new();
+    world.at(60.0);
+    let (mut outcomes, mut ids) = (Vec::new(), Vec::new());
     while let Some(output) = world.transfers.poll_output() {
-        if let Output::Notice(notice) = output {
-            outcomes.push(notice.outcome);
+        match output {
+            Output::Notice(notice) => {
+                // What is decided has its cause, and is told with the message that decided it.
+                assert_eq!(notice.decided, notice.outcome == Outcome::Busy);
+                assert_eq!(notice.cause.as_deref(), notice.decided.then_some("busy"));
+                outcomes.push(notice.outcome);
+                ids.push(notice.id);
+            }
+            Output::Transfer(attempt) => ids.push(attempt.id),
+            Output::Call(_) | Output::Alert(_) => {}
         }
     }
     assert_eq!(outcomes, [Outcome::ReferUnanswered, Outcome::NotifyTimeout, Outcome::Busy]);
+    assert!(ids.len() == 4 && ids.iter().all(|id| id.len() == 16 && *id == ids[0]), "{ids:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! A redirect before the answer (RFC 3261 §21.3): a deflection, not the transfer of an answered call.
 
-use super::second_leg::invite;
+use super::refer::events::RECENT;
+use super::second_leg::{self, invite};
 use super::{Known, Machine, Method};
-use crate::leg::Leg;
+use crate::leg::{Leg, LegId, Party};
 use crate::record::{Answered, Evidence, Method as Word, Outcome, Side};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
@@ -38,19 +39,65 @@ pub(in crate::transfer) fn on_redirect(stage: &mut Stage, heard: Heard<'_>) {
     stage.begin(attempt);
 }
 
+/// Whether a new leg follows a redirect under a Call-ID of its own: RFC 3261 §8.1.3.4 asks for the old one, but callers
+/// and B2BUAs begin anew.
+pub(in crate::transfer) fn is_followed_by(stage: &mut Stage, new: LegId) -> bool {
+    let Some(leg) = stage.legs.get(new) else { return false };
+    let recent = stage.attempts.iter().rev().take(RECENT);
+    let mut redirects = recent.filter(|(_, attempt)| follows(stage, attempt, leg));
+    let Some((id, dialog)) = redirects.next().map(|(id, attempt)| (*id, attempt.dialog)) else {
+        return false;
+    };
+    let serves = stage.state_or_new(dialog).and_then(|state| {
+        state.followed_by = Some(new);
+        state.serves
+    });
+    second_leg::events::follow(stage, id, new);
+    if let Some(served) = serves {
+        second_leg::events::follow(stage, served, new);
+    }
+    true
+}
+
+/// It goes from whom the redirect went to, to where that pointed, for the same caller or with a word of the diversion.
+fn follows(stage: &Stage, attempt: &PendingAttempt, leg: &Leg) -> bool {
+    let Machine::Redirect(redirect) = &attempt.machine else { return false };
+    let Some(redirected) = stage.legs.get(attempt.dialog) else { return false };
+    let soon = leg.started.since(redirect.answer.time) <= stage.config.timers.target;
+    if !soon || !attempt.legs.is_empty() || redirected.hosts.0 != leg.hosts.0 {
+        return false;
+    }
+    let target = attempt.target.user.as_deref().and_then(|user| Party::new(user.as_bytes()));
+    let to_target = same(target.as_ref(), Party::of_uri(leg.request()).as_ref());
+    let (caller, called) = (Party::of_uri(redirected.uri(Side::Caller)), Party::of_uri(redirected.request()));
+    let from = Party::of_uri(leg.uri(Side::Caller));
+    let diverted = leg.rare().map_or(&[][..], |rare| &rare.diverted);
+    let shows = [&caller, &called].into_iter().any(|party| same(from.as_ref(), party.as_ref()))
+        || diverted.iter().any(|party| same(Some(party), called.as_ref()));
+    to_target && shows
+}
+
+fn same(one: Option<&Party>, other: Option<&Party>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.same(other))
+}
+
 impl Method for Redirect {
     /// It is `redirected`, followed or not; the verdict only waits to show what followed.
     fn evaluate(&self, known: Known<'_>, _now: Timestamp) -> Provisional {
         let timers = known.timers();
         let followed = self.fate(known).and_then(|leg| invite::evaluate(leg, invite::Context::ALONE, timers));
-        Provisional { at: self.stands_at(followed.as_ref(), timers), verdict: self.verdict() }
+        let longest = self.answer.time + timers.after_bye;
+        // Whether the redirected leg is another attempt's is not decided yet.
+        let undecided = known.stage.state(known.attempt.dialog).is_some_and(|state| state.watched.is_some());
+        let at = if undecided { longest } else { self.stands_at(followed.as_ref(), timers) };
+        Provisional { at, verdict: self.verdict() }
     }
 
-    /// The redirected leg, once its caller tried again.
+    /// The redirected leg, once its caller tried again, or the leg that follows it under another Call-ID.
     fn fate<'a>(&self, known: Known<'a>) -> Option<&'a Leg> {
         let tried_again =
             |leg: &&Leg| leg.invite.as_ref().is_some_and(|invite| invite.tried > self.answer.time);
-        known.dialog().filter(tried_again)
+        known.target_leg().or_else(|| known.dialog().filter(tried_again))
     }
 
     fn headers<'a>(&self, known: Known<'a>, _answered: Answered) -> &'a [(&'static str, String)] {
@@ -61,7 +108,7 @@ impl Method for Redirect {
 
     /// A redirected leg that turned out to be the leg of another attempt is told of there.
     fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
-        known.stage.state(known.attempt.dialog).is_some_and(|state| state.serves.is_some())
+        known.dialog().is_some_and(|leg| leg.call.is_leg)
     }
 
     fn shows_all(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Notified, Refer, Subscription};
+use super::{Beside, Notified, Refer, Subscription, again, unseen};
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
@@ -14,7 +14,7 @@ use crate::transfer::method::{Machine, second_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::PendingAttempt;
 
-/// Attempts looked at for the one that a NOTIFY without its REFER is about.
+/// Attempts looked at for the one that a message without a name for it is about.
 pub(in crate::transfer) const RECENT: usize = 64;
 /// Outcomes told on other dialogs that are waited for.
 const MOST_ELSEWHERE: usize = 1024;
@@ -35,7 +35,12 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     if target.no_call {
         return note_other_refer(stage, dialog);
     }
-    let Some(place) = place(stage, heard, &target) else { return };
+    let place = place(stage, heard, &target);
+    let call = place.as_ref().and_then(|place| place.call);
+    if again::is_known(stage, heard, &target, call) {
+        return;
+    }
+    let Some(place) = place else { return };
     let home = place.call.unwrap_or(dialog);
     let (other, consultation) = second_leg::events::consultation(stage, home, &target);
     let clues = ReferClues {
@@ -53,6 +58,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.credentials = crate::dialog::has_credentials(message);
     (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst.ip()));
     refer.referred_by = message.referred_by().is_some();
+    refer.beside = place.call.filter(|call| *call != dialog).and_then(|_| beside(heard));
     let mut attempt = PendingAttempt {
         kind: if target.attended { Kind::Attended } else { Kind::Blind },
         call: place.call,
@@ -65,6 +71,9 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     };
     attempt.own(dialog, by, event.cseq);
     let id = stage.begin(attempt);
+    if let Some(other) = other {
+        second_leg::events::attach_behind(stage, id, other);
+    }
     if let Some(other) = other.filter(|other| *other != home)
         && let Some(other) = stage.state_or_new(other)
     {
@@ -116,10 +125,19 @@ fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
     let Heard { event, wire, message, .. } = heard;
     let leg = stage.legs.get(event.leg)?;
     let (call, call_id) = match (leg.origin, facts::target_dialog(message)) {
+        (Origin::Midcall, _)
+            if event.begins
+                && let Some(call) = call_of(stage, heard) =>
+        {
+            (Some(call.id), call.call_id_text().into_owned())
+        }
         (Origin::Invite | Origin::Midcall, _) => (Some(leg.id), leg.call_id_text().into_owned()),
         (Origin::Refer, Some(named)) => {
             let tags = [named.local_tag, named.remote_tag];
             (stage.legs.named(named.call_id, tags), cut(named.call_id))
+        }
+        (Origin::Refer, None) if let Some(call) = call_of(stage, heard) => {
+            (Some(call.id), call.call_id_text().into_owned())
         }
         (Origin::Refer, None) => {
             target.attended.then_some(())?;
@@ -138,9 +156,33 @@ fn place(stage: &Stage, heard: Heard<'_>, target: &Target) -> Option<Place> {
     Some(Place { call, call_id, by })
 }
 
+/// What ties a REFER to a call that it is not in, if it does not name it.
+fn beside(heard: Heard<'_>) -> Option<Beside> {
+    let named = facts::target_dialog(heard.message).is_some();
+    let tagged = if heard.key.to_tag.is_some() { Beside::Tags } else { Beside::Parties };
+    (!named).then_some(tagged)
+}
+
+/// The call that goes on between sender and receiver of a REFER outside it.
+fn call_of<'s>(stage: &'s Stage, heard: Heard<'_>) -> Option<&'s Leg> {
+    let (from, to) = (heard.message.from()?.uri, heard.message.to()?.uri);
+    let hosts = (heard.wire.src.ip(), heard.wire.dst.ip());
+    let tags = [heard.key.from_tag, heard.key.to_tag];
+    stage.links.call_between(&stage.legs, hosts, [from, to], tags)
+}
+
 /// An answer to a REFER.
 pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
     let Heard { event, wire, message, .. } = heard;
+    if let Some(id) = again::copy_of(stage, event.leg) {
+        return answer_copy(stage, id, heard, status);
+    }
+    if stage.open_in(event.leg).is_empty()
+        && let Some(id) = unseen::by_answer(stage, heard, status)
+        && let Some(attempt) = stage.attempts.get_mut(&id)
+    {
+        attempt.own(event.leg, event.by, event.cseq);
+    }
     for id in stage.open_in(event.leg) {
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
         if !attempt.owns(event.leg, event.by, event.cseq) {
@@ -159,6 +201,18 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
             subscribe(refer, id, message, &mut stage.elsewhere);
         }
     }
+}
+
+/// An answer to a REFER that was sent again under another Call-ID.
+fn answer_copy(stage: &mut Stage, id: AttemptId, heard: Heard<'_>, status: u16) {
+    let Some(attempt) = stage.attempts.get_mut(&id) else { return };
+    attempt
+        .ladder
+        .push(show(heard.wire, heard.message, heard.event.cseq, LegRole::Call), stage.config.limits.ladder);
+    if let Some(refer) = attempt.refer_mut() {
+        refer.answered(Answer::of(heard.wire, heard.message, status));
+    }
+    stage.review(id);
 }
 
 /// How the outcome is to be told, as a 2xx says.
@@ -182,8 +236,10 @@ fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere:
 pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
     let number = message.header(Name::Event).and_then(sip::Event::parse).and_then(|event| event.refer_cseq());
-    let attempt = subscribed(stage, event.leg, event.by, number).or_else(|| unseen(stage, heard, number));
-    let Some(attempt) = attempt.and_then(|attempt| stage.attempts.get_mut(&attempt)) else { return };
+    let known = subscribed(stage, event.leg, event.by, number).or_else(|| again::told_of(stage, heard));
+    let Some(id) = known.or_else(|| unseen::by_notify(stage, heard, number)) else { return };
+    find_leg(stage, id);
+    let Some(attempt) = stage.attempts.get_mut(&id) else { return };
     attempt.own(event.leg, event.by, event.cseq);
     let notified = notified(wire, message);
     let is_final = notified.status.as_ref().is_some_and(|(status, _)| *status >= 200);
@@ -193,6 +249,14 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     refer.notified(wire.time, notified);
     if is_final && first {
         attempt.headers = facts::told(message);
+    }
+    stage.review(id);
+}
+
+/// Of a REFER that was not captured the target's leg may have begun before anything told of it.
+fn find_leg(stage: &mut Stage, id: AttemptId) {
+    if let Some(leg) = unseen::leg_of(stage, id) {
+        second_leg::events::attach_referred(stage, id, leg);
     }
 }
 
@@ -234,52 +298,6 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
     let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
     let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
     waiting.or(refers().next_back()).filter(fits).map(|(id, _)| id)
-}
-
-/// An attempt known by its NOTIFY alone: the REFER may be older than the capture, or lost; the sipfrag tells of it all
-/// the same.
-fn unseen(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>) -> Option<AttemptId> {
-    let Heard { event, wire, message, .. } = heard;
-    let leg = stage.legs.get(event.leg)?;
-    let known = leg.call.referred || leg.call.asked || leg.call.leftover || leg.origin == Origin::Refer;
-    if known || Sipfrag::of(message).is_err() || is_shown(stage, wire) {
-        return None;
-    }
-    let mut refer = Refer::new(number.unwrap_or_default(), b"", wire.time);
-    if number.is_none() {
-        refer.numbers.clear();
-    }
-    let by = event.by.other();
-    let attempt = PendingAttempt {
-        call: Some(leg.id),
-        call_id: Some(leg.call_id_text().into_owned()),
-        transferor: Some(leg.uri_text(by)),
-        transferee: Some(leg.uri_text(event.by)),
-        ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), leg.id, by, wire.time)
-    };
-    stage.note_transferred(event.leg, true);
-    Some(stage.begin(attempt))
-}
-
-/// Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
-fn is_shown(stage: &Stage, wire: &WireMessage<'_>) -> bool {
-    stage.attempts.values().rev().take(RECENT).any(|attempt| {
-        let maker = stage.legs.get(attempt.dialog).map(|leg| leg.hosts.0);
-        attempt.second_leg().is_some_and(|second| second.replaces) && maker == Some(wire.src.ip())
-    })
-}
-
-/// The attempt by a REFER that was not seen, but whose NOTIFYs the maker of this INVITE with Replaces sends.
-pub(in crate::transfer) fn unseen_by(stage: &Stage, maker: &Leg) -> Option<AttemptId> {
-    let recent = stage.attempts.iter().rev().take(RECENT);
-    let mut unseen = recent.filter(|(_, attempt)| {
-        let notifier = stage.legs.get(attempt.dialog).map(|dialog| match attempt.by {
-            Side::Caller => dialog.hosts.1,
-            Side::Callee => dialog.hosts.0,
-        });
-        attempt.refer().is_some_and(|refer| refer.refer_to.is_empty()) && notifier == Some(maker.hosts.0)
-    });
-    unseen.next().map(|(id, _)| *id)
 }
 
 /// Outcomes told on another dialog (RFC 7614 §4): a SUBSCRIBE to the 2xx's Refer-Events-At, and the NOTIFYs

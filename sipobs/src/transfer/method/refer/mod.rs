@@ -28,7 +28,9 @@ use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::Answer;
 use crate::transfer::verdict::{Provisional, Verdict};
 
+mod again;
 pub(in crate::transfer) mod events;
+pub(in crate::transfer) mod unseen;
 
 pub(in crate::transfer) use events::Elsewhere;
 
@@ -79,6 +81,19 @@ pub(in crate::transfer) struct Refer {
     /// The dialog's BYE, and whether the transferor sent it.
     pub(in crate::transfer) bye: Option<(Timestamp, bool)>,
     pub(in crate::transfer) superseded: Option<Timestamp>,
+    /// It came beside its call, under another Call-ID.
+    pub(in crate::transfer) beside: Option<Beside>,
+    /// Copies of it under other Call-IDs.
+    pub(in crate::transfer) more_copies: u32,
+}
+
+/// What ties a REFER under another Call-ID to its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transfer) enum Beside {
+    /// The call's tags.
+    Tags,
+    /// Its parties and hosts.
+    Parties,
 }
 
 /// How the outcome is to be told.
@@ -152,6 +167,16 @@ impl Method for Refer {
         facts.bye_after_notify_ms = told.map(|(result, (bye, _))| bye.millis_since(result.time));
     }
 
+    /// Who takes a REFER beside the call has perhaps just been asked for another; and who knows no dialog of these tags
+    /// has not been asked in the call.
+    fn is_suppressed(&self, _known: Known<'_>, _now: Timestamp) -> bool {
+        match self.beside {
+            Some(Beside::Parties) => self.accepted().is_some(),
+            Some(Beside::Tags) => self.answer.as_ref().is_some_and(|answer| answer.status == 481),
+            None => false,
+        }
+    }
+
     fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
         Some((LegRole::Call, self.cseq()?, self.copies_sent(known)))
     }
@@ -161,7 +186,8 @@ impl Refer {
     /// How many copies of its latest try one hop has sent: they come without an event of their own.
     fn copies_sent(&self, known: Known<'_>) -> u32 {
         let Some((cseq, leg)) = self.cseq().zip(known.dialog()) else { return 1 };
-        copies(leg, known.attempt.by_of(leg.id), cseq)
+        let by = known.attempt.by_of(leg.id);
+        copies(leg, by, cseq).saturating_add(self.more_copies)
     }
 
     /// What names its latest try.
@@ -192,6 +218,8 @@ impl Refer {
             expires: None,
             bye: None,
             superseded: None,
+            beside: None,
+            more_copies: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Whose leg a leg is: the linker is asked until it knows.
 
-use super::SecondLeg;
+use super::{ONWARD, SecondLeg};
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, Leg, LegId, Origin};
 use crate::link::{Decision, Links};
@@ -16,9 +16,17 @@ use crate::transfer::state::{Named, PendingAttempt, Watched};
 /// The least step of a clock, so that asking again makes progress.
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// How sure it is that a leg was asked for by whom its Referred-By names, at the host that tells of the transfer.
+const REFERRED: f64 = 0.95;
+/// The same of the leg behind a consultation that rings, by its moment alone.
+const BEHIND: f64 = 0.8;
+
 /// Watches a leg that has just begun, if it could belong to a transfer.
 pub(in crate::transfer) fn on_invite(stage: &mut Stage, heard: Heard<'_>) {
     let leg = heard.event.leg;
+    if let Some(id) = stage.legs.get(leg).and_then(|leg| refer::unseen::named_by(stage, leg)) {
+        return attach_referred(stage, id, leg);
+    }
     let named = named(stage, heard.message);
     if let Some(named) = named.as_ref().filter(|named| !named.join)
         && let Some(replaced) = stage.legs.named(&named.call_id, [None, None])
@@ -220,6 +228,12 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
             }
             attach(stage, id, leg, link, watched.ladder);
         }
+        Decision::Linked { call, link, .. }
+            if watched.named.is_none()
+                && let Some(id) = refer::unseen::of_call(stage, call, leg) =>
+        {
+            attach(stage, id, leg, link, watched.ladder);
+        }
         Decision::Linked { call, refer: None, link } => begin(stage, leg, Some(call), Some(link), watched),
         // Nothing of its own: an attempt by REFER, whichever, tells of it.
         Decision::Ambiguous { referred: true, .. } => {
@@ -244,18 +258,67 @@ fn refer_attempt(stage: &Stage, call: LegId, number: u32) -> Option<AttemptId> {
 /// The attempt by a REFER that was not seen, to which an INVITE with Replaces belongs.
 fn unseen_refer(stage: &Stage, leg: LegId, watched: &Watched) -> Option<AttemptId> {
     watched.named.as_ref().filter(|named| !named.join)?;
-    refer::events::unseen_by(stage, stage.legs.get(leg)?)
+    refer::unseen::of_maker(stage, stage.legs.get(leg)?)
+}
+
+/// Gives an attempt by a REFER that was not captured the leg whose Referred-By names its transferor.
+pub(in crate::transfer) fn attach_referred(stage: &mut Stage, id: AttemptId, leg: LegId) {
+    let ladder = stage.take_ladder(leg).unwrap_or_default();
+    let link = Link { method: "referred_by", confidence: REFERRED, candidates: Vec::new() };
+    attach(stage, id, leg, link, ladder);
+}
+
+/// Where the consultation still rings, through a B2BUA, the leg behind it is the target's: nobody dials another.
+pub(in crate::transfer) fn attach_behind(stage: &mut Stage, id: AttemptId, consultation: LegId) {
+    let Some(leg) = behind(stage, consultation) else { return };
+    let ladder = stage.take_ladder(leg).unwrap_or_default();
+    attach(stage, id, leg, Link { method: "replaces", confidence: BEHIND, candidates: Vec::new() }, ladder);
+}
+
+/// The one leg that rings, and that the receiver of a ringing consultation began as that came.
+fn behind(stage: &Stage, consultation: LegId) -> Option<LegId> {
+    let rings = |leg: &Leg| {
+        leg.invite.as_ref().is_some_and(|invite| invite.answer().is_none()) && !leg.is_confirmed()
+    };
+    let front = stage.legs.get(consultation).filter(|leg| rings(leg))?;
+    let legs = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
+    let mut behind = legs.filter(|leg| {
+        leg.id > consultation
+            && leg.hosts.0 == front.hosts.1
+            && leg.started.since(front.started) <= ONWARD
+            && rings(leg)
+            && stage.state_of(leg).is_none_or(|state| state.serves.is_none())
+    });
+    let only = behind.next()?;
+    behind.next().is_none().then_some(only.id)
 }
 
 /// Gives an attempt its target leg.
 fn attach(stage: &mut Stage, id: AttemptId, leg: LegId, link: Link, ladder: Ladder) {
     let most = stage.config.limits.ladder;
+    let request = stage.legs.get(leg).map(|leg| leg.request().to_vec()).unwrap_or_default();
+    let followed_by = stage.state(leg).and_then(|state| state.followed_by);
     let Some(attempt) = stage.attempts.get_mut(&id) else { return };
+    refer::unseen::learn_target(attempt, &request);
     attempt.legs.push(leg);
     attempt.link = Some(link);
     attempt.ladder.extend(ladder.into_leg(LegRole::Target), most);
     stage.serve(leg, id);
+    if let Some(next) = followed_by {
+        follow(stage, id, next);
+    }
     stage.review(id);
+}
+
+/// The target's leg was redirected, and goes on under another Call-ID.
+pub(in crate::transfer) fn follow(stage: &mut Stage, id: AttemptId, next: LegId) {
+    if let Some(attempt) = stage.attempts.get_mut(&id)
+        && !attempt.legs.contains(&next)
+    {
+        attempt.legs.push(next);
+        stage.serve(next, id);
+        stage.review(id);
+    }
 }
 
 /// A second leg is an attempt of its own.
@@ -301,6 +364,9 @@ fn begin(stage: &mut Stage, leg: LegId, call: Option<LegId>, link: Option<Link>,
         attempt.mark = mark;
     }
     stage.serve(leg, id);
+    if let Some(next) = stage.state(leg).and_then(|state| state.followed_by) {
+        follow(stage, id, next);
+    }
     for candidate in candidates {
         if let Some(candidate) = stage.legs.get_mut(candidate) {
             candidate.call.perhaps_second_leg = true;

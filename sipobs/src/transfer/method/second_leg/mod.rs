@@ -2,7 +2,7 @@
 //! `<Dial>`), and the INVITE with Replaces or Join that takes a call over (RFC 3891, RFC 3911).
 
 use super::{Known, Method};
-use crate::leg::Leg;
+use crate::leg::{Leg, Party};
 use crate::record::{Evidence, Outcome, Seen, Side};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
@@ -10,6 +10,9 @@ use crate::transfer::verdict::{Provisional, Verdict};
 
 pub(in crate::transfer) mod events;
 pub(in crate::transfer) mod invite;
+
+/// How soon a B2BUA dials on.
+const ONWARD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What is known of it beside its leg.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +88,40 @@ impl SecondLeg {
         let verdict = Verdict { outcome, evidence: Evidence::Inferred, ..stands.verdict };
         Some(Provisional { verdict, ..stands })
     }
+}
+
+/// When the caller behind a B2BUA left, if the target's leg was cancelled because of that: his BYE came just before, in
+/// the other half of the call that is transferred.
+pub(super) fn caller_left(known: Known<'_>, target: &Leg) -> Option<Timestamp> {
+    let cancelled = target.invite.as_ref()?.cancelled.get()?;
+    let call = known.call()?;
+    let host = target.hosts.0;
+    let mut ended = known.stage.ended.iter().filter_map(|leg| known.stage.legs.get(leg));
+    let half = ended.find(|leg| {
+        let Some((bye, side)) = leg.ended() else { return false };
+        let (sender, receiver) = match side {
+            Side::Caller => leg.hosts,
+            Side::Callee => (leg.hosts.1, leg.hosts.0),
+        };
+        let near = bye <= cancelled && cancelled.since(bye) <= known.timers().abandoned;
+        near && receiver == host
+            && sender != host
+            && ![call.id, target.id].contains(&leg.id)
+            && (is_other_half(leg, call) || shows_caller(leg, target))
+    });
+    half.and_then(|leg| leg.bye.get())
+}
+
+/// Whether a B2BUA made one of two legs because of the other: it has the same caller, or began as that came.
+fn is_other_half(leg: &Leg, call: &Leg) -> bool {
+    let onward = leg.hosts.1 == call.hosts.0 && call.started.since(leg.started) <= ONWARD && leg.id < call.id;
+    onward || shows_caller(leg, call)
+}
+
+/// Whether the callers of two legs are one party.
+fn shows_caller(leg: &Leg, other: &Leg) -> bool {
+    let [one, other] = [leg, other].map(|leg| Party::of_uri(leg.uri(Side::Caller)));
+    matches!((one, other), (Some(one), Some(other)) if one.same(&other))
 }
 
 /// When the call of a second leg ended; of an ambiguous one, the last of the calls it could belong to.

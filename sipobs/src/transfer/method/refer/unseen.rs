@@ -1,0 +1,135 @@
+//! Attempts by a REFER that was not captured: known by its answer, by its NOTIFYs, and by the leg that came of it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Refer;
+use super::events::RECENT;
+use crate::leg::{AttemptId, Leg, LegId, Origin, Party};
+use crate::record::{Method, Side};
+use crate::sip::Sipfrag;
+use crate::stream::WireMessage;
+use crate::transfer::facts::Target;
+use crate::transfer::method::Machine;
+use crate::transfer::stage::{Heard, Stage};
+use crate::transfer::state::PendingAttempt;
+
+/// How long after the REFER its leg may begin.
+const LEG_WITHIN: Duration = Duration::from_secs(30);
+
+/// The attempt that a NOTIFY alone tells of: the REFER may be older than the capture, or lost; the sipfrag tells of it
+/// all the same.
+pub(super) fn by_notify(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>) -> Option<AttemptId> {
+    if Sipfrag::of(heard.message).is_err() || is_shown(stage, heard.wire) {
+        return None;
+    }
+    begin(stage, heard, heard.event.by.other(), number)
+}
+
+/// The attempt that an answer to a REFER alone tells of.
+pub(super) fn by_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) -> Option<AttemptId> {
+    if crate::dialog::is_challenge(status) || is_shown(stage, heard.wire) {
+        return None;
+    }
+    begin(stage, heard, heard.event.by, Some(heard.event.cseq.number))
+}
+
+fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> Option<AttemptId> {
+    let Heard { event, wire, .. } = heard;
+    let leg = stage.legs.get(event.leg)?;
+    if leg.call.referred || leg.call.asked || leg.call.leftover || leg.origin == Origin::Refer {
+        return None;
+    }
+    let mut refer = Refer::new(number.unwrap_or_default(), b"", wire.time);
+    if number.is_none() {
+        refer.numbers.clear();
+    }
+    let attempt = PendingAttempt {
+        call: Some(leg.id),
+        call_id: Some(leg.call_id_text().into_owned()),
+        transferor: Some(leg.uri_text(by)),
+        transferee: Some(leg.uri_text(by.other())),
+        ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), leg.id, by, wire.time)
+    };
+    stage.note_transferred(event.leg, true);
+    Some(stage.begin(attempt))
+}
+
+/// Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
+fn is_shown(stage: &Stage, wire: &WireMessage<'_>) -> bool {
+    stage.attempts.values().rev().take(RECENT).any(|attempt| {
+        let maker = stage.legs.get(attempt.dialog).map(|leg| leg.hosts.0);
+        attempt.second_leg().is_some_and(|second| second.replaces) && maker == Some(wire.src.ip())
+    })
+}
+
+/// The attempt whose NOTIFYs the maker of this INVITE with Replaces sends.
+pub(in crate::transfer) fn of_maker(stage: &Stage, maker: &Leg) -> Option<AttemptId> {
+    let recent = stage.attempts.iter().rev().take(RECENT);
+    let mut unseen =
+        recent.filter(|(_, attempt)| is_unseen(attempt) && notifier(stage, attempt) == Some(maker.hosts.0));
+    unseen.next().map(|(id, _)| *id)
+}
+
+/// The attempt in this call that asked for a leg which is known to be the call's.
+pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Option<AttemptId> {
+    let began = stage.legs.get(leg)?.started;
+    stage.open_in(call).into_iter().find(|id| {
+        stage.attempts.get(id).is_some_and(|attempt| {
+            is_unseen(attempt) && attempt.legs.is_empty() && attempt.started <= began + LEG_WITHIN
+        })
+    })
+}
+
+/// The attempt that a leg's Referred-By names: its maker was asked by the transferor.
+pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptId> {
+    let named = leg.rare()?.referred_by.as_ref()?;
+    let recent = stage.attempts.iter().rev().take(RECENT);
+    let mut fits = recent.filter(|(_, attempt)| fits(stage, attempt, leg, named));
+    fits.next().map(|(id, _)| *id)
+}
+
+/// A leg that began before the attempt was known, and names its transferor.
+pub(super) fn leg_of(stage: &Stage, id: AttemptId) -> Option<LegId> {
+    let attempt = stage.attempts.get(&id)?;
+    let mut recent = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
+    let found = recent.find(|leg| {
+        let named = leg.rare().and_then(|rare| rare.referred_by.as_ref());
+        named.is_some_and(|named| fits(stage, attempt, leg, named)) && !serves(stage, leg)
+    });
+    found.map(|leg| leg.id)
+}
+
+fn fits(stage: &Stage, attempt: &PendingAttempt, leg: &Leg, named: &Party) -> bool {
+    let Some(call) = attempt.call.and_then(|call| stage.legs.get(call)) else { return false };
+    let near = leg.started <= attempt.started + LEG_WITHIN && attempt.started <= leg.started + LEG_WITHIN;
+    is_unseen(attempt)
+        && attempt.legs.is_empty()
+        && near
+        && notifier(stage, attempt) == Some(leg.hosts.0)
+        && Party::of_uri(call.uri(attempt.by)).is_some_and(|transferor| transferor.same(named))
+}
+
+fn serves(stage: &Stage, leg: &Leg) -> bool {
+    stage.state_of(leg).is_some_and(|state| state.serves.is_some())
+}
+
+fn is_unseen(attempt: &PendingAttempt) -> bool {
+    attempt.refer().is_some_and(|refer| refer.refer_to.is_empty())
+}
+
+/// The host of the transferee, which tells how it goes.
+fn notifier(stage: &Stage, attempt: &PendingAttempt) -> Option<IpAddr> {
+    let dialog = stage.legs.get(attempt.dialog)?;
+    Some(match attempt.by {
+        Side::Caller => dialog.hosts.1,
+        Side::Callee => dialog.hosts.0,
+    })
+}
+
+/// What the target's leg tells of the target that the REFER named.
+pub(in crate::transfer) fn learn_target(attempt: &mut PendingAttempt, request: &[u8]) {
+    if is_unseen(attempt) && attempt.target.uri.is_none() {
+        attempt.target = Target::of_uri(request);
+    }
+}
