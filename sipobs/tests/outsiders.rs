@@ -278,6 +278,8 @@ fn captures() -> Vec<PathBuf> {
         ["captures/recorded", "captures/livekit"].into_iter().flat_map(|folder| inside(tests.join(folder)));
     let mut files: Vec<PathBuf> =
         golden.chain(recorded).filter(|path| path.extension().is_some_and(|kind| kind == "pcap")).collect();
+    // Its calls' first messages are lost: nobody knows who takes part.
+    files.retain(|path| !path.ends_with("r_fragments_lost/input.pcap"));
     files.sort();
     files
 }

@@ -67,8 +67,8 @@ pub(super) fn is_copy(leg: &Leg, message: &Message<'_>, cseq: CSeq, by: Side) ->
     known.is_some_and(|known| vias().any(|via| message::branch(Some(via)) == known))
 }
 
-/// Whether a leg that a message begins is but one side's word: there is another dialog under its Call-ID, or it is about the
-/// call of others.
+/// Whether a leg that a message begins is but one side's word: there is, or was, another dialog under its Call-ID, or it is
+/// about the call of others.
 pub(super) fn is_alleged(
     legs: &Legs,
     wire: &WireMessage<'_>,
@@ -88,7 +88,7 @@ pub(super) fn is_alleged(
         legs.get(id)
     });
     let outside = named.is_some_and(|named| !legs.goes_through(named, wire.src.ip()));
-    outside || others().next().is_some()
+    outside || others().next().is_some() || legs.is_gone(key.call_id)
 }
 
 /// Keeps a request until it is answered.
@@ -117,8 +117,8 @@ pub(super) fn vouched_for(
     let leg = legs.under(key.call_id).find(holds)?;
     let id = leg.id;
     // A call of its own may fail. And where no other dialog is known, a refusal shows that there is this one.
-    let may_fail =
-        leg.alleged && (leg.origin == Origin::Invite || legs.under(key.call_id).all(|leg| leg.alleged));
+    let alone = || legs.under(key.call_id).all(|leg| leg.alleged) && !legs.is_gone(key.call_id);
+    let may_fail = leg.alleged && (leg.origin == Origin::Invite || alone());
     let vouches = match status {
         200..300 => true,
         481 | 482 => false,

@@ -17,6 +17,7 @@ use crate::record::Side;
 use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
 
+mod gone;
 mod id;
 mod pairs;
 mod party;
@@ -26,6 +27,7 @@ mod record;
 mod texts;
 mod when;
 
+use gone::Gone;
 pub(crate) use id::{AttemptId, LegId};
 pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
@@ -72,6 +74,7 @@ pub(crate) struct Legs {
     born: u64,
     ledger: Ledger<Owner>,
     pairs: Pairs,
+    gone: Gone,
     /// One leg too many under its Call-ID.
     surplus: Option<LegId>,
 }
@@ -132,6 +135,7 @@ impl Legs {
             born: 0,
             ledger: Ledger::new(bytes, Class::Unproven as u8, Class::Ended as u8),
             pairs: Pairs::default(),
+            gone: Gone::default(),
             surplus: None,
         }
     }
@@ -180,6 +184,11 @@ impl Legs {
         let known = || self.under(call_id).filter(|leg| !leg.alleged);
         let up = known().filter(|leg| leg.is_confirmed()).find(fits);
         up.or_else(|| known().find(fits)).or_else(|| known().next()).map(|leg| leg.id)
+    }
+
+    /// Whether there was a dialog under a Call-ID that is over and forgotten.
+    pub(crate) fn is_gone(&self, call_id: &[u8]) -> bool {
+        self.gone.holds(self.hash(call_id))
     }
 
     /// The keyed hash of a text.
@@ -299,7 +308,7 @@ impl Legs {
 
     /// Bytes that are taken up beside the legs: every other leg of a flood may come from a host of its own.
     fn beside(&self) -> usize {
-        self.pairs.bytes()
+        self.pairs.bytes() + self.gone.bytes()
     }
 
     /// Forgets a leg.
@@ -310,6 +319,9 @@ impl Legs {
             self.ledger.leave(ledger);
         }
         leg.paths().for_each(|pair| self.pairs.leave(pair));
+        if !leg.alleged && (leg.origin == Origin::Invite || leg.is_confirmed()) {
+            self.gone.add(self.hash(leg.call_id()));
+        }
         if !leg.retired {
             self.unchain(&leg);
         }
