@@ -2,8 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-/// Call-IDs that are remembered.
-const MOST: usize = 8192;
+/// Call-IDs that are remembered: what fits into 4,096 places of a hash set.
+const MOST: usize = 3_584;
 
 /// The latest of them, hashed, in the order in which they went.
 #[derive(Debug, Default)]
@@ -15,15 +15,17 @@ pub(super) struct Gone {
 impl Gone {
     /// The last leg under this Call-ID is forgotten.
     pub(super) fn add(&mut self, call_id: u64) {
-        if !self.known.insert(call_id) {
+        if self.known.contains(&call_id) {
             return;
         }
-        self.order.push_back(call_id);
-        if self.order.len() > MOST
+        // Before there is one too many, for which both would grow.
+        if self.order.len() == MOST
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
         }
+        self.known.insert(call_id);
+        self.order.push_back(call_id);
     }
 
     /// Whether there was a leg under this Call-ID.
