@@ -253,7 +253,7 @@ fn traced(lines: &[Value], spans: &[Span]) -> Result<()> {
         let span = of_transfers(spans)
             .find(|span| span.attributes.get("sip.call_id").is_some_and(|id| id == call_id))
             .with_context(|| format!("no sip.transfer span of {call_id}"))?;
-        for field in ["outcome", "method", "evidence"] {
+        for field in ["outcome", "method", "evidence", "fault"] {
             let said = span.attributes.get(&format!("sip.transfer.{field}"));
             ensure!(
                 said.map(String::as_str) == line[field].as_str(),
@@ -261,8 +261,13 @@ fn traced(lines: &[Value], spans: &[Span]) -> Result<()> {
             );
         }
         let status = &span.fields["Status code"];
-        let wanted = if outcome == "succeeded" { "STATUS_CODE_UNSET" } else { "STATUS_CODE_ERROR" };
-        ensure!(status == wanted, "{call_id}: {outcome} is {status}");
+        // Busy and no answer are nobody's error.
+        let fault = line["fault"].as_str().unwrap_or_default();
+        let wanted = match fault {
+            "provider" | "platform" | "network" => "STATUS_CODE_ERROR",
+            _ => "STATUS_CODE_UNSET",
+        };
+        ensure!(status == wanted, "{call_id}: {outcome}, by the fault of {fault}, is {status}");
         let trace = &span.fields["Trace ID"];
         let family: Vec<&Span> = spans.iter().filter(|other| &other.fields["Trace ID"] == trace).collect();
         ensure!(
