@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
-use sipobs::capture::file::Reader;
+use common::frames;
 use sipobs::engine::{Config, Engine};
 use sipobs::frame::Frame;
 use sipobs::privacy::{Mask, Privacy};
@@ -128,16 +130,6 @@ fn captures() -> Vec<(PathBuf, Vec<Frame<'static>>)> {
     files.sort();
     assert!(files.len() > 20, "{files:?}");
     files.into_iter().map(|path| (path.clone(), frames(&path))).collect()
-}
-
-fn frames(path: &Path) -> Vec<Frame<'static>> {
-    let mut reader = Reader::open(path).unwrap();
-    let mut frames = Vec::new();
-    while let Some(frame) = reader.next().unwrap() {
-        let bytes: &'static [u8] = Vec::leak(frame.bytes.to_vec());
-        frames.push(Frame { bytes, ..frame });
-    }
-    frames
 }
 
 fn attempts<'a>(frames: impl Iterator<Item = &'a Frame<'static>>) -> Vec<Attempt> {

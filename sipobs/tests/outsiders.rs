@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use sipobs::capture::file::Reader;
+use common::frames;
 use sipobs::engine::{Config, Engine};
 use sipobs::frame::Frame;
 use sipobs::privacy::{Mask, Privacy};
@@ -282,14 +284,4 @@ fn captures() -> Vec<PathBuf> {
     files.retain(|path| !path.ends_with("r_fragments_lost/input.pcap"));
     files.sort();
     files
-}
-
-fn frames(path: &Path) -> Vec<Frame<'static>> {
-    let mut reader = Reader::open(path).unwrap();
-    let mut frames = Vec::new();
-    while let Some(frame) = reader.next().unwrap() {
-        let bytes: &'static [u8] = Vec::leak(frame.bytes.to_vec());
-        frames.push(Frame { bytes, ..frame });
-    }
-    frames
 }

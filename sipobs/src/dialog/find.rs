@@ -38,19 +38,17 @@ pub(super) fn find(
     let mut under = legs.under(key.call_id).peekable();
     under.peek()?;
     let tags = Tags { from: key.from_tag.and_then(|tag| legs.tag(tag)), to };
-    let mut best: Option<(Found, _)> = None;
-    for leg in under {
-        let Some((by, fit)) = fit(leg, key, tags) else { continue };
-        if begins_another(legs, leg, wire, sip, key, tags) {
-            continue;
-        }
+    let fitting = under.filter_map(|leg| {
+        let (by, fit) = fit(leg, key, tags)?;
+        (!begins_another(legs, leg, wire, sip, key, tags)).then_some((leg, Found { leg: leg.id, by, fit }))
+    });
+    let rank = |(leg, Found { fit, .. }): &(&Leg, Found)| {
         let hosts = [wire.src, wire.dst].iter().filter(|host| legs.goes_through(leg, host.ip())).count();
-        let rank = (!leg.alleged, hosts, fit == Fit::Both, is_of_try(leg, sip, key, tags), fit);
-        if best.as_ref().is_none_or(|(_, best)| *best < rank) {
-            best = Some((Found { leg: leg.id, by, fit }, rank));
-        }
-    }
-    best.map(|(found, _)| found)
+        (!leg.alleged, hosts, *fit == Fit::Both, is_of_try(leg, sip, key, tags), *fit)
+    };
+    // As a rule there is one, and nothing is ranked.
+    let best = fitting.reduce(|best, next| if rank(&best) < rank(&next) { next } else { best });
+    best.map(|(_, found)| found)
 }
 
 #[derive(Clone, Copy)]

@@ -109,9 +109,10 @@ pub(super) fn vouched_for(
     key: &DialogKey<'_>,
 ) -> Option<Box<Doubted>> {
     let status = message.status().filter(|status| *status > 100)?;
-    let branch = message::branch(message.top_via());
+    // Hardly any leg holds a request, so that few branches are read for it.
     let answers = |doubted: &Doubted| {
-        (doubted.cseq, doubted.branch, doubted.src, doubted.dst) == (key.cseq, branch, wire.dst, wire.src)
+        (doubted.cseq, doubted.src, doubted.dst) == (key.cseq, wire.dst, wire.src)
+            && doubted.branch == message::branch(message.top_via())
     };
     let holds = |leg: &&Leg| leg.rare().and_then(|rare| rare.doubted.as_deref()).is_some_and(answers);
     let leg = legs.under(key.call_id).find(holds)?;

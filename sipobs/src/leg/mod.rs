@@ -17,7 +17,7 @@ use crate::record::Side;
 use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
 
-mod gone;
+mod call_ids;
 mod id;
 mod pairs;
 mod party;
@@ -27,7 +27,7 @@ mod record;
 mod texts;
 mod when;
 
-use gone::Gone;
+pub(crate) use call_ids::CallIds;
 pub(crate) use id::{AttemptId, LegId};
 pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
@@ -45,6 +45,8 @@ pub(crate) const OVERHEAD: usize = 230;
 pub(crate) const PLACE: usize = 64;
 /// Legs under one Call-ID: B2BUAs that keep it, and hostile ones.
 const LEGS_PER_CALL_ID: usize = 8;
+/// Call-IDs of forgotten calls that are remembered: what fits into 4,096 places of a hash set.
+const MOST_GONE: usize = 3_584;
 /// URIs are kept up to here: a little more than is shown, to see that there is more.
 const LONGEST_URI: usize = 516;
 
@@ -74,7 +76,8 @@ pub(crate) struct Legs {
     born: u64,
     ledger: Ledger<Owner>,
     pairs: Pairs,
-    gone: Gone,
+    /// Calls that are over and forgotten.
+    gone: CallIds,
     /// One leg too many under its Call-ID.
     surplus: Option<LegId>,
 }
@@ -135,7 +138,7 @@ impl Legs {
             born: 0,
             ledger: Ledger::new(bytes, Class::Unproven as u8, Class::Ended as u8),
             pairs: Pairs::default(),
-            gone: Gone::default(),
+            gone: CallIds::new(MOST_GONE),
             surplus: None,
         }
     }

@@ -3,9 +3,27 @@
 
 use strum::{EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
-/// Gives an enum its word, its list of words, and the same words in serde.
+/// Declares enums whose variants are words: each with its list of words, their meanings, and the same words in serde.
 macro_rules! words {
-    ($($word:ident),+ $(,)?) => {$(
+    ($($(#[$meta:meta])* pub enum $word:ident in $case:literal { $($variants:tt)+ })+) => {$(
+        $(#[$meta])*
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            EnumMessage,
+            EnumString,
+            IntoStaticStr,
+            VariantArray,
+        )]
+        #[strum(serialize_all = $case)]
+        pub enum $word { $($variants)+ }
+
         impl $word {
             /// Every variant, in the order of the contract.
             pub const ALL: &[Self] = Self::VARIANTS;
@@ -50,396 +68,187 @@ macro_rules! words {
     )+};
 }
 
-words!(
-    Method,
-    Kind,
-    Outcome,
-    Evidence,
-    Fault,
-    Side,
-    Seen,
-    AlertKind,
-    Dialect,
-    Answered,
-    AnsweredBy,
-    ByeFrom,
-    ReplacesFit,
-);
+words! {
+    /// How a transfer was tried.
+    pub enum Method in "snake_case" {
+        /// REFER (RFC 3515).
+        Refer,
+        /// A second-leg INVITE by a B2BUA, or an INVITE with Replaces or Join.
+        Invite,
+        /// 301, 302 and kin before the answer (RFC 3261 §21.3).
+        Redirect,
+        /// BYE with an Also header (legacy).
+        Also,
+        /// 202, a terminating NOTIFY, then BYE with the number in Reason.
+        ReferBye,
+    }
 
-/// How a transfer was tried.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Method {
-    /// REFER (RFC 3515).
-    Refer,
-    /// A second-leg INVITE by a B2BUA, or an INVITE with Replaces or Join.
-    Invite,
-    /// 301, 302 and kin before the answer (RFC 3261 §21.3).
-    Redirect,
-    /// BYE with an Also header (legacy).
-    Also,
-    /// 202, a terminating NOTIFY, then BYE with the number in Reason.
-    ReferBye,
-}
+    /// Blind or attended (RFC 5589).
+    pub enum Kind in "snake_case" {
+        /// No consultation was seen.
+        Blind,
+        /// A Replaces, or a hold, shows a consultation.
+        Attended,
+    }
 
-/// Blind or attended (RFC 5589).
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Kind {
-    /// No consultation was seen.
-    Blind,
-    /// A Replaces, or a hold, shows a consultation.
-    Attended,
-}
+    /// What became of an attempt.
+    pub enum Outcome in "snake_case" {
+        /// The target answered (2xx), or was reported to have answered.
+        Succeeded,
+        /// The target, or whoever spoke for it, said busy (486, 600).
+        Busy,
+        /// Nobody answered in time (408, 480, 487), or our side gave up while it rang (CANCEL).
+        NoAnswer,
+        /// The call was declined: by the target, a screen or an analytics engine (603, 607, 608).
+        Declined,
+        /// Somebody on the way forbade the call (403).
+        Forbidden,
+        /// There is no such number, or no route to it (404, 410, 484, 604 and kin).
+        NotFound,
+        /// The two ends share no media: codecs, encryption, format (415, 488, 606).
+        Media,
+        /// The call could not be placed: a server or the network failed, or nothing answered at all.
+        NetworkFailure,
+        /// The REFER itself was refused: nobody tried to call the target.
+        ReferRefused,
+        /// The REFER got no answer at all (64·T1 = 32 s).
+        ReferUnanswered,
+        /// Credentials were asked for (401, 407), and none that served were sent.
+        AuthFailed,
+        /// 481: to the REFER, whose call is gone; or to the INVITE whose Replaces matched nothing.
+        DialogGone,
+        /// The caller hung up while the transfer was under way.
+        Abandoned,
+        /// A newer REFER in the same call took its place.
+        Superseded,
+        /// The REFER was accepted (202), and no NOTIFY ever told how it ended.
+        NotifyTimeout,
+        /// The call was sent elsewhere before it was answered (3xx); `followed` says whether anybody went.
+        Redirected,
+        /// What was captured does not tell; `unknown_because` says why.
+        Unknown,
+    }
 
-/// What became of an attempt.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Outcome {
-    /// The target answered (2xx), or was reported to have answered.
-    Succeeded,
-    /// The target, or whoever spoke for it, said busy (486, 600).
-    Busy,
-    /// Nobody answered in time (408, 480, 487), or our side gave up while it rang (CANCEL).
-    NoAnswer,
-    /// The call was declined: by the target, a screen or an analytics engine (603, 607, 608).
-    Declined,
-    /// Somebody on the way forbade the call (403).
-    Forbidden,
-    /// There is no such number, or no route to it (404, 410, 484, 604 and kin).
-    NotFound,
-    /// The two ends share no media: codecs, encryption, format (415, 488, 606).
-    Media,
-    /// The call could not be placed: a server or the network failed, or nothing answered at all.
-    NetworkFailure,
-    /// The REFER itself was refused: nobody tried to call the target.
-    ReferRefused,
-    /// The REFER got no answer at all (64·T1 = 32 s).
-    ReferUnanswered,
-    /// Credentials were asked for (401, 407), and none that served were sent.
-    AuthFailed,
-    /// 481: to the REFER, whose call is gone; or to the INVITE whose Replaces matched nothing.
-    DialogGone,
-    /// The caller hung up while the transfer was under way.
-    Abandoned,
-    /// A newer REFER in the same call took its place.
-    Superseded,
-    /// The REFER was accepted (202), and no NOTIFY ever told how it ended.
-    NotifyTimeout,
-    /// The call was sent elsewhere before it was answered (3xx); `followed` says whether anybody went.
-    Redirected,
-    /// What was captured does not tell; `unknown_because` says why.
-    Unknown,
-}
+    /// What an outcome rests on, strongest first.
+    pub enum Evidence in "snake_case" {
+        /// The target's own final answer was seen (and, for 200, its ACK), or the REFER's own refusal.
+        Confirmed,
+        /// A sipfrag said so.
+        Reported,
+        /// A 200 sipfrag within 500 ms of the 202 with no 1xx before it: perhaps sent before dialling.
+        ReportedOptimistic,
+        /// Drawn from timing, silence or other messages.
+        Inferred,
+    }
 
-/// What an outcome rests on, strongest first.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Evidence {
-    /// The target's own final answer was seen (and, for 200, its ACK), or the REFER's own refusal.
-    Confirmed,
-    /// A sipfrag said so.
-    Reported,
-    /// A 200 sipfrag within 500 ms of the 202 with no 1xx before it: perhaps sent before dialling.
-    ReportedOptimistic,
-    /// Drawn from timing, silence or other messages.
-    Inferred,
-}
+    /// Who would have to change something so that it does not happen again.
+    pub enum Fault in "snake_case" {
+        /// Nobody: it worked, or it went as calls go (busy, no answer).
+        Nobody,
+        /// The caller: gave up, or was who was to be transferred and left.
+        Caller,
+        /// The target: its phone, its owner's choice, its PBX.
+        Target,
+        /// The provider: its settings for this account, its limits, its rules.
+        Provider,
+        /// The platform that asked for the transfer or placed the call: its software or how it is set up.
+        Platform,
+        /// The network between: firewalls, NAT, proxies, carriers on the way.
+        Network,
+        /// What was seen does not tell.
+        Unknown,
+    }
 
-/// Who would have to change something so that it does not happen again.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Fault {
-    /// Nobody: it worked, or it went as calls go (busy, no answer).
-    Nobody,
-    /// The caller: gave up, or was who was to be transferred and left.
-    Caller,
-    /// The target: its phone, its owner's choice, its PBX.
-    Target,
-    /// The provider: its settings for this account, its limits, its rules.
-    Provider,
-    /// The platform that asked for the transfer or placed the call: its software or how it is set up.
-    Platform,
-    /// The network between: firewalls, NAT, proxies, carriers on the way.
-    Network,
-    /// What was seen does not tell.
-    Unknown,
-}
+    /// The ends of a call.
+    pub enum Side in "snake_case" {
+        /// Who sent the first INVITE.
+        Caller,
+        /// Who answered it.
+        Callee,
+    }
 
-/// The ends of a call.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Side {
-    /// Who sent the first INVITE.
-    Caller,
-    /// Who answered it.
-    Callee,
-}
+    /// How much of one leg was seen.
+    #[derive(Default)]
+    pub enum Seen in "snake_case" {
+        /// Nothing.
+        #[default]
+        None,
+        /// One side's messages only.
+        OneWay,
+        /// Both sides' messages.
+        Both,
+    }
 
-/// How much of one leg was seen.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Seen {
-    /// Nothing.
-    #[default]
-    None,
-    /// One side's messages only.
-    OneWay,
-    /// Both sides' messages.
-    Both,
-}
+    /// The alerts of the output contract, each raised once an incident; an incident ends when REFERs return.
+    pub enum AlertKind in "snake_case" {
+        /// So many answered calls in a row without a REFER are improbable on this trunk, going by its own
+        /// baseline. `verdict` and `message` say whether INVITEs took the REFERs' place.
+        ReferRatio,
+        /// One call was transferred by a second-leg INVITE on a trunk whose baseline, or declared expectation,
+        /// is REFER.
+        MethodSwitched,
+        /// A trunk declared `expect = "refer"` shows no transfer at all, and there is no baseline to compare
+        /// with: sipobs began to watch after the REFERs had stopped.
+        AttemptsVanished,
+    }
 
-/// The alerts of the output contract, each raised once an incident; an incident ends when REFERs return.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum AlertKind {
-    /// So many answered calls in a row without a REFER are improbable on this trunk, going by its own
-    /// baseline. `verdict` and `message` say whether INVITEs took the REFERs' place.
-    ReferRatio,
-    /// One call was transferred by a second-leg INVITE on a trunk whose baseline, or declared expectation,
-    /// is REFER.
-    MethodSwitched,
-    /// A trunk declared `expect = "refer"` shows no transfer at all, and there is no baseline to compare
-    /// with: sipobs began to watch after the REFERs had stopped.
-    AttemptsVanished,
-}
+    /// Platforms and providers that can be told by their ways.
+    pub enum Dialect in "lowercase" {
+        /// Asterisk, and what is built on it.
+        Asterisk,
+        /// FRITZ!Box, the home router by AVM.
+        FritzBox,
+        /// FreeSWITCH, and what is built on it.
+        FreeSwitch,
+        /// LiveKit SIP, which voice agents sit behind.
+        LiveKit,
+        /// Microsoft Teams, Direct Routing.
+        Teams,
+        /// Telnyx.
+        Telnyx,
+        /// Twilio.
+        Twilio,
+    }
 
-/// Platforms and providers that can be told by their ways.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "lowercase")]
-pub enum Dialect {
-    /// Asterisk, and what is built on it.
-    Asterisk,
-    /// FRITZ!Box, the home router by AVM.
-    FritzBox,
-    /// FreeSWITCH, and what is built on it.
-    FreeSwitch,
-    /// LiveKit SIP, which voice agents sit behind.
-    LiveKit,
-    /// Microsoft Teams, Direct Routing.
-    Teams,
-    /// Telnyx.
-    Telnyx,
-    /// Twilio.
-    Twilio,
-}
+    /// What carried the deciding status.
+    pub enum Answered in "snake_case" {
+        /// The target leg's own answer.
+        Target,
+        /// A NOTIFY's sipfrag.
+        Sipfrag,
+        /// The answer to the REFER.
+        Refer,
+    }
 
-/// What carried the deciding status.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Answered {
-    /// The target leg's own answer.
-    Target,
-    /// A NOTIFY's sipfrag.
-    Sipfrag,
-    /// The answer to the REFER.
-    Refer,
-}
+    /// Who gave the answer that decided.
+    pub enum AnsweredBy in "snake_case" {
+        /// The host that had sent the request: it came back to its sender.
+        Sender,
+        /// A proxy on the way.
+        Hop,
+        /// The other end, as far as can be seen.
+        Peer,
+    }
 
-/// Who gave the answer that decided.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum AnsweredBy {
-    /// The host that had sent the request: it came back to its sender.
-    Sender,
-    /// A proxy on the way.
-    Hop,
-    /// The other end, as far as can be seen.
-    Peer,
-}
+    /// How the Replaces of a REFER (RFC 3891) fits the calls that were seen.
+    pub enum ReplacesFit in "snake_case" {
+        /// It names another call that was seen.
+        Matched,
+        /// It names no call that was seen.
+        Unmatched,
+        /// It names the very call that the REFER is sent in.
+        OwnDialog,
+        /// It names another call, and lacks a tag that it should have.
+        NoTags,
+    }
 
-/// How the Replaces of a REFER (RFC 3891) fits the calls that were seen.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum ReplacesFit {
-    /// It names another call that was seen.
-    Matched,
-    /// It names no call that was seen.
-    Unmatched,
-    /// It names the very call that the REFER is sent in.
-    OwnDialog,
-    /// It names another call, and lacks a tag that it should have.
-    NoTags,
-}
-
-/// Who ended the dialog that was to be transferred.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumMessage,
-    EnumString,
-    IntoStaticStr,
-    VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum ByeFrom {
-    /// Who asked for the transfer.
-    Transferor,
-    /// Who was to be transferred.
-    Transferee,
+    /// Who ended the dialog that was to be transferred.
+    pub enum ByeFrom in "snake_case" {
+        /// Who asked for the transfer.
+        Transferor,
+        /// Who was to be transferred.
+        Transferee,
+    }
 }
 
 impl Side {

@@ -60,7 +60,7 @@ fn invited(stage: &mut Stage, heard: Heard<'_>) {
 fn begin_leg(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
     let mark = stage.legs.mark();
-    let leftover = stage.evicted.holds(&stage.legs, event.leg);
+    let leftover = is_leftover(stage, event.leg);
     let Some(leg) = stage.legs.get_mut(event.leg) else { return };
     (leg.call.trunk, leg.call.mark) = (facts::trunk(trunks, wire, message), mark);
     leg.call.leftover = leftover && leg.midcall();
@@ -74,6 +74,13 @@ fn begin_leg(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
         disown_forestalled(stage, event.leg);
     }
     stage.links.started(&mut stage.legs, event.leg, message);
+}
+
+/// Whether a leg is what is left of a call that was let go of.
+fn is_leftover(stage: &Stage, leg: LegId) -> bool {
+    let holds = |leg: &Leg| stage.evicted.holds(stage.legs.hash(leg.call_id()));
+    // There are none as a rule, and then nothing need be hashed.
+    !stage.evicted.is_empty() && stage.legs.get(leg).is_some_and(holds)
 }
 
 /// Who speaks in a dialog before an INVITE comes under its Call-ID, and whom nobody answers, is in none.

@@ -23,7 +23,6 @@ mod config;
 pub mod diagnosis;
 mod dialect;
 mod dispatch;
-mod evicted;
 mod facts;
 mod ladder;
 mod method;
@@ -331,18 +330,19 @@ impl Transfers {
     /// A call that both sides said was up is evidence. Where a transfer is under way in it, more of it will come.
     fn note_evicted(&mut self, id: LegId, now: Timestamp) {
         let Some(leg) = self.stage.legs.get(id) else { return };
-        let needed = self.stage.state_of(leg).is_some_and(state::CallState::is_needed);
         if !leg.is_confirmed_by_both() {
             return;
         }
+        let needed = self.stage.state_of(leg).is_some_and(state::CallState::is_needed);
+        let call_id = needed.then(|| self.stage.legs.hash(leg.call_id()));
         if !leg.bye.is_set() {
             self.counts.evicted.answered += 1;
             self.counts.evicted.since.get_or_insert(now);
             let hosts = leg.hosts;
             self.stage.legs.lost(Some(hosts), Lost { calls: 1, ..Lost::default() });
         }
-        if needed {
-            self.stage.evicted.add(&self.stage.legs, id);
+        if let Some(call_id) = call_id {
+            self.stage.evicted.add(call_id);
         }
     }
 }

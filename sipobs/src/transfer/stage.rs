@@ -6,13 +6,12 @@ use smallvec::SmallVec;
 
 use super::callers::Callers;
 use super::config::Config;
-use super::evicted::EvictedCalls;
 use super::ladder::{Ladder, show};
 use super::method::refer::Elsewhere;
 use super::recent::Recent;
 use super::state::{CallState, PendingAttempt, Watched};
 use crate::dialog::{DialogEvent, DialogKey};
-use crate::leg::{AttemptId, Leg, LegId, Legs, Lost, When};
+use crate::leg::{AttemptId, CallIds, Leg, LegId, Legs, Lost, When};
 use crate::link::Links;
 use crate::record::{LegRole, Parties};
 use crate::sip::{CSeq, Message};
@@ -23,6 +22,10 @@ use crate::timestamp::Timestamp;
 
 /// What an attempt takes up beside its ladder, about.
 const ATTEMPT: usize = 2_048;
+/// Most Call-IDs of calls let go of that are remembered, and …
+const MOST_EVICTED: usize = 65_536;
+/// … no more than one for so many bytes of the stage's memory.
+const BYTES_AN_EVICTED: usize = 2_048;
 
 /// The tables, and what is to be judged again.
 #[derive(Debug)]
@@ -40,8 +43,8 @@ pub(super) struct Stage {
     /// The legs that began last, and those that ended last.
     pub(super) recent: Recent,
     pub(super) ended: Recent,
-    /// What is left of calls that were let go of.
-    pub(super) evicted: EvictedCalls,
+    /// Calls that were let go of for want of memory while a transfer was under way in them.
+    pub(super) evicted: CallIds,
     /// How many calls there have been.
     pub(super) calls: u64,
     /// Frames that the capture is known to have lost.
@@ -81,7 +84,7 @@ impl Stage {
             due: VecDeque::new(),
             recent: Recent::default(),
             ended: Recent::default(),
-            evicted: EvictedCalls::new(config.limits.bytes),
+            evicted: CallIds::new((config.limits.bytes / BYTES_AN_EVICTED).clamp(1, MOST_EVICTED)),
             calls: 0,
             ring_lost: 0,
             states: Slab::default(),

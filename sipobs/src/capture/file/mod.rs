@@ -80,6 +80,28 @@ struct Record {
     bytes: input::Span,
 }
 
+impl Record {
+    /// The next `len` bytes of `input`, of a format that has one interface and no directions.
+    fn take(input: &mut Input, link: LinkType, nanos: i64, wire_len: u32, len: u32) -> Result<Self, Fault> {
+        Ok(Self {
+            time: Some(Timestamp::from_nanos(nanos)),
+            interface: 0,
+            direction: Direction::Unknown,
+            link,
+            wire_len: wire_len.max(len),
+            bytes: input.take(len as usize, "frame")?,
+        })
+    }
+}
+
+/// Refuses a frame's captured length, which stands at `offset`, where no frame is that long.
+fn check_len(captured: u32, offset: u64) -> Result<(), Fault> {
+    if captured as usize > MAX_FRAME {
+        return Err(Fault::Value { offset, field: "captured length", value: u64::from(captured) });
+    }
+    Ok(())
+}
+
 impl Reader {
     /// Opens the file at `path`; `-` is standard input.
     ///

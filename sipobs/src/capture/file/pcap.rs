@@ -2,9 +2,8 @@
 //! changed it.
 
 use super::input::{BUFFER, Input};
-use super::{Direction, Fault, LinkType, MAX_FRAME, Record};
+use super::{Fault, LinkType, MAX_FRAME, Record, check_len};
 use crate::steps::step;
-use crate::timestamp::Timestamp;
 
 /// What the file header says of every record.
 #[derive(Debug)]
@@ -71,20 +70,9 @@ impl Header {
         let offset = input.offset() + 8;
         let header = input.take(self.record, "record header")?;
         let Fields { seconds, fraction, captured, wire_len } = self.fields(input.bytes(header));
-        let len = captured as usize;
-        if len > MAX_FRAME {
-            let value = u64::from(captured);
-            return Err(Fault::Value { offset, field: "captured length", value });
-        }
+        check_len(captured, offset)?;
         let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * i64::from(self.unit);
-        Ok(Some(Record {
-            time: Some(Timestamp::from_nanos(nanos)),
-            interface: 0,
-            direction: Direction::Unknown,
-            link: self.link,
-            wire_len: wire_len.max(captured),
-            bytes: input.take(len, "frame")?,
-        }))
+        Record::take(input, self.link, nanos, wire_len, captured).map(Some)
     }
 
     /// The length with which the first records make most sense; in doubt the one that is named first.

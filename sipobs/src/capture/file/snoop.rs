@@ -1,8 +1,7 @@
 //! Solaris's snoop (RFC 1761): a file header, then records, all in network order.
 
 use super::input::Input;
-use super::{Direction, Fault, LinkType, MAX_FRAME, Record};
-use crate::timestamp::Timestamp;
+use super::{Fault, LinkType, Record, check_len};
 
 /// What a file begins with.
 pub(super) const MAGIC: [u8; 8] = *b"snoop\0\0\0";
@@ -44,23 +43,12 @@ impl Header {
         let header: [u8; 24] = input.array("record header")?;
         let [wire_len, captured, record, _drops, seconds, micros] =
             [0, 4, 8, 12, 16, 20].map(|at| word(&header, at));
-        let len = captured as usize;
-        if len > MAX_FRAME {
-            let value = u64::from(captured);
-            return Err(Fault::Value { offset: start + 4, field: "captured length", value });
-        }
+        check_len(captured, start + 4)?;
         let padding = u64::from(record).checked_sub(24 + u64::from(captured));
         let value = u64::from(record);
         self.padding = padding.ok_or(Fault::Value { offset: start + 8, field: "record length", value })?;
         let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(micros) * 1_000;
-        Ok(Some(Record {
-            time: Some(Timestamp::from_nanos(nanos)),
-            interface: 0,
-            direction: Direction::Unknown,
-            link: self.link,
-            wire_len: wire_len.max(captured),
-            bytes: input.take(len, "frame")?,
-        }))
+        Record::take(input, self.link, nanos, wire_len, captured).map(Some)
     }
 }
 
