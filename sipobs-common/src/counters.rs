@@ -71,7 +71,7 @@ impl Failure {
     }
 
     /// A stable name for metrics and JSON.
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "ring_full",
             Self::NoRing => "no_ring",

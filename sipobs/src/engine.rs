@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dialog::NoDialogKey;
+use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
 use crate::frame::Frame;
 use crate::packet::{self, Packets};
 use crate::privacy::Privacy;
 use crate::record::Output;
 use crate::sip::{Message, ParseError};
-use crate::stream::{self, Damage, Streams, WireMessage};
-use crate::tally::{Class, Tally, Unused};
+use crate::stream::{self, Loss, Streams, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
 use crate::transfer::{self, ConfigError, Evicted, Fullness, Rules, Transfers};
@@ -53,7 +53,7 @@ pub struct Counters {
 
 /// Every frame that the engine took, by what became of it: each is in exactly one of the terms, at any
 /// moment, so [`Self::residual`] is 0. The reasons behind the last five are in the stages' tallies, by
-/// [`Class`].
+/// [`DiscardClass`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Balance {
     /// Frames taken.
@@ -148,8 +148,8 @@ impl Engine {
     }
 
     /// Takes note of evidence lost before it reached the engine.
-    pub fn damage(&mut self, now: Timestamp, damage: Damage) {
-        self.inner.transfers.damage(now, damage);
+    pub fn lose(&mut self, now: Timestamp, loss: Loss) {
+        self.inner.transfers.lose(now, loss);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -229,11 +229,11 @@ impl Counters {
             parsed: stream.used,
             joined: packet.fragments_joined,
             buffered: packet.fragments_waiting + stream.held + stream.unfinished,
-            not_sip: unused(Class::NotSip),
-            copies: unused(Class::Copy),
-            malformed: unused(Class::Malformed),
-            capped: unused(Class::Capped),
-            incomplete: unused(Class::Incomplete),
+            not_sip: unused(DiscardClass::NotSip),
+            copies: unused(DiscardClass::Copy),
+            malformed: unused(DiscardClass::Malformed),
+            capped: unused(DiscardClass::Capped),
+            incomplete: unused(DiscardClass::Incomplete),
             messages: self.messages,
             understood: self.understood,
             unparsed: self.unparsed.values().sum(),
@@ -242,7 +242,7 @@ impl Counters {
 
     /// Every reason in [`Self::unparsed`].
     pub fn unparsed_reasons() -> impl Iterator<Item = &'static str> {
-        ParseError::ALL.map(ParseError::label).into_iter().chain(NoDialogKey::ALL.map(NoDialogKey::label))
+        ParseError::ALL.map(ParseError::as_str).into_iter().chain(NoDialogKey::ALL.map(NoDialogKey::as_str))
     }
 
     /// What was captured and could not be used although it may have been SIP: reason → count, without
@@ -253,13 +253,13 @@ impl Counters {
 
     /// The same, with every reason that there is.
     pub fn not_understood_with_zeros(&self) -> BTreeMap<&'static str, u64> {
-        let unused = |tally: &Tally| {
-            let counted = tally.iter().filter(|(reason, _)| {
+        let unused = |discarded: &DiscardCounts| {
+            let counted = discarded.iter().filter(|(reason, _)| {
                 // Segments of messages that are told below.
-                !matches!(reason, Unused::TcpTooLarge | Unused::TcpSkipped)
-                    && matches!(reason.class(), Class::Malformed | Class::Capped)
+                !matches!(reason, DiscardReason::TcpTooLarge | DiscardReason::TcpSkipped)
+                    && matches!(reason.class(), DiscardClass::Malformed | DiscardClass::Capped)
             });
-            counted.map(|(reason, count)| (reason.name(), count)).collect::<Vec<_>>()
+            counted.map(|(reason, count)| (reason.as_str(), count)).collect::<Vec<_>>()
         };
         let stream = [
             ("message_too_large", self.stream.too_large),
@@ -289,8 +289,8 @@ impl Counters {
         let lost = [
             ("ring", self.ring_lost),
             ("evicted_calls", self.calls_evicted.answered),
-            ("cut_short", self.packet.unused.of(Unused::CutShort)),
-            ("fragments", self.packet.unused.of(Unused::FragmentIncomplete)),
+            ("cut_short", self.packet.unused.of(DiscardReason::CutShort)),
+            ("fragments", self.packet.unused.of(DiscardReason::FragmentIncomplete)),
             ("tcp_gaps", self.stream.tcp_gaps),
             ("messages_cut", self.stream.messages_cut),
         ];
@@ -307,15 +307,15 @@ impl Inner {
     fn stream_item(&mut self, now: Timestamp, item: &stream::Item<'_>) {
         match item {
             stream::Item::Message(message) => self.message(message),
-            stream::Item::Damage(damage) => self.transfers.damage(now, *damage),
+            stream::Item::Loss(loss) => self.transfers.lose(now, *loss),
         }
     }
 
     fn message(&mut self, wire: &WireMessage<'_>) {
         self.messages += 1;
         let taken = Message::parse(wire.bytes)
-            .map_err(ParseError::label)
-            .and_then(|message| self.transfers.message(wire, &message).map_err(NoDialogKey::label));
+            .map_err(ParseError::as_str)
+            .and_then(|message| self.transfers.message(wire, &message).map_err(NoDialogKey::as_str));
         match taken {
             Ok(()) => self.understood += 1,
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,
@@ -326,6 +326,6 @@ impl Inner {
 fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
     match item {
         packet::Item::Packet(packet) => streams.push(packet, &mut |item| inner.stream_item(now, &item)),
-        packet::Item::Damage(damage) => inner.transfers.damage(now, *damage),
+        packet::Item::Loss(loss) => inner.transfers.lose(now, *loss),
     }
 }

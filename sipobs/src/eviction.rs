@@ -38,7 +38,7 @@ pub(crate) enum Reason {
 
 /// Where an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing<O> {
+pub(crate) struct Entry<O> {
     /// Its class, from 0.
     pub(crate) class: u8,
     /// Whose share it counts for, if anybody's.
@@ -66,7 +66,7 @@ pub(crate) struct Ledger<O> {
     by_owner: HashTable<Slot>,
     hasher: Keyed,
     /// The owners, of one-sided entries and of others, that last grew beyond their share.
-    greedy: [Option<Slot>; 2],
+    heaviest: [Option<Slot>; 2],
 }
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
             owners: Slab::default(),
             by_owner: HashTable::new(),
             hasher: Keyed::default(),
-            greedy: [None; 2],
+            heaviest: [None; 2],
         }
     }
 
@@ -132,9 +132,9 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     }
 
     /// A new entry, which its owner knows as `what`. Gives the handle to change it by.
-    pub(crate) fn enter(&mut self, what: Slot, standing: Standing<O>) -> Slot {
-        let owner = self.owner(standing.owner);
-        let Standing { class, bytes, .. } = standing;
+    pub(crate) fn enter(&mut self, what: Slot, entry: Entry<O>) -> Slot {
+        let owner = self.owner(entry.owner);
+        let Entry { class, bytes, .. } = entry;
         let node = self.nodes.insert(Node {
             what,
             owner,
@@ -149,26 +149,26 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     }
 
     /// An entry has changed. It is the youngest of its class if that changed.
-    pub(crate) fn change(&mut self, node: Slot, standing: Standing<O>) {
+    pub(crate) fn change(&mut self, node: Slot, entry: Entry<O>) {
         let Some(known) = self.nodes.get(node) else { return };
-        if known.class == standing.class
-            && known.bytes == standing.bytes
-            && known.owner.is_some() == standing.owner.is_some()
+        if known.class == entry.class
+            && known.bytes == entry.bytes
+            && known.owner.is_some() == entry.owner.is_some()
         {
             // An owner changes with the class only.
             return;
         }
         let owner = known.owner.and_then(|owner| self.owners.get(owner)).map(|share| share.owner);
-        if known.class != standing.class || owner != standing.owner {
+        if known.class != entry.class || owner != entry.owner {
             self.resize(node, 0);
             self.unlink(node);
-            let owner = self.owner(standing.owner);
+            let owner = self.owner(entry.owner);
             if let Some(known) = self.nodes.get_mut(node) {
-                (known.owner, known.class) = (owner, standing.class);
+                (known.owner, known.class) = (owner, entry.class);
             }
             self.link(node);
         }
-        self.resize(node, standing.bytes);
+        self.resize(node, entry.bytes);
     }
 
     /// An entry is gone.
@@ -182,7 +182,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     pub(crate) fn crowded(&self, beside: usize) -> Option<(Reason, Slot)> {
         let bytes = self.bytes() + beside;
         let of_greedy = |two_sided: bool| {
-            let share = self.owners.get(self.greedy[usize::from(two_sided)]?)?;
+            let share = self.owners.get(self.heaviest[usize::from(two_sided)]?)?;
             let first = self.nodes.get(share.entries.first?)?;
             let of_kind = (first.class >= self.two_sided) == two_sided;
             (share.bytes > self.limit / SHARE && of_kind).then_some(first.what)
@@ -267,7 +267,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         if let Some((owner, share)) = owner.and_then(|owner| Some((owner, self.owners.get_mut(owner)?))) {
             share.bytes = share.bytes - old + new;
             if share.bytes > self.limit / SHARE {
-                self.greedy[two_sided] = Some(owner);
+                self.heaviest[two_sided] = Some(owner);
             }
         }
     }
@@ -316,8 +316,8 @@ mod tests {
         Ledger::new((100 << 20) + 65_536, 2, 2)
     }
 
-    fn standing(class: u8, owner: char) -> Standing<char> {
-        Standing { class, owner: Some(owner), bytes: 1 << 20 }
+    fn entry(class: u8, owner: char) -> Entry<char> {
+        Entry { class, owner: Some(owner), bytes: 1 << 20 }
     }
 
     fn slot(n: u32) -> Slot {
@@ -326,7 +326,7 @@ mod tests {
 
     fn fill(ledger: &mut Ledger<char>, what: std::ops::Range<u32>, class: u8, owner: impl Fn(u32) -> char) {
         for what in what {
-            ledger.enter(slot(what), standing(class, owner(what)));
+            ledger.enter(slot(what), entry(class, owner(what)));
         }
     }
 
@@ -380,11 +380,11 @@ mod tests {
     #[test]
     fn what_changes_class_is_the_youngest_in_it() {
         let mut ledger = ledger();
-        let first = ledger.enter(slot(0), standing(0, 'a'));
+        let first = ledger.enter(slot(0), entry(0, 'a'));
         fill(&mut ledger, 1..101, 2, anybody);
-        ledger.change(first, standing(2, 'a'));
+        ledger.change(first, entry(2, 'a'));
         assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(1))));
-        ledger.change(first, Standing { bytes: 0, ..standing(2, 'a') });
+        ledger.change(first, Entry { bytes: 0, ..entry(2, 'a') });
         assert_eq!((ledger.crowded(0), ledger.bytes), (None, 100 << 20));
     }
 
@@ -392,7 +392,7 @@ mod tests {
     fn nothing_is_left_of_what_left() {
         let mut ledger = ledger();
         let nodes: Vec<_> =
-            (0..200).map(|n| ledger.enter(slot(n), standing((n % 3) as u8, anybody(n % 7)))).collect();
+            (0..200).map(|n| ledger.enter(slot(n), entry((n % 3) as u8, anybody(n % 7)))).collect();
         nodes.into_iter().for_each(|node| ledger.leave(node));
         assert_eq!(
             (ledger.bytes, ledger.tentative, ledger.owners.len(), ledger.by_owner.len()),

@@ -27,7 +27,7 @@ fn engine(config: Config) -> Engine {
     Engine::new(config, Privacy::new(Mask::Full, None).unwrap()).unwrap()
 }
 
-/// Gives a frame, and holds the engine to its books.
+/// Gives a frame, and holds the engine to its accounts.
 fn give(engine: &mut Engine, number: u64, kept: &Kept) -> Balance {
     engine.frame(&Frame {
         time: kept.time,

@@ -56,14 +56,14 @@ fn read(name: &str, stream: stream::Config) -> (packet::Counters, stream::Counte
     let mut last = Timestamp::default();
     let mut take = |item: stream::Item<'_>| match item {
         stream::Item::Message(message) => messages.push(message.bytes.to_vec()),
-        stream::Item::Damage(damage) => panic!("{name}: {damage:?}"),
+        stream::Item::Loss(loss) => panic!("{name}: {loss:?}"),
     };
     while let Some(frame) = reader.next().unwrap() {
         last = frame.time;
         streams.handle_timeout(frame.time, &mut take);
         packets.push(&frame, &mut |item| match item {
             packet::Item::Packet(packet) => streams.push(&packet, &mut take),
-            packet::Item::Damage(damage) => panic!("{name}: {damage:?}"),
+            packet::Item::Loss(loss) => panic!("{name}: {loss:?}"),
         });
     }
     packets.finish(&mut |item| panic!("{name}: {item:?}"));

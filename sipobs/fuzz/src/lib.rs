@@ -1,6 +1,6 @@
 //! What the targets share: how an input is cut into records, and an engine that is quickly full.
 //!
-//! Every target holds what it drives to more than not panicking: books that balance, and an oracle where
+//! Every target holds what it drives to more than not panicking: accounts that balance, and an oracle where
 //! there is one.
 
 use sipobs::engine::{Config, Engine};

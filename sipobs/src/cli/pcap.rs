@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::file::{Fault, FileError, Progress, Reader};
+use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine};
 use sipobs::export::{Jsonl, ReadFile, Sink, Summary, Terminal};
-use sipobs::tally::Unused;
 use sipobs::timestamp::Timestamp;
 
 use super::spans::{Spans, WhenFull};
@@ -209,15 +209,16 @@ fn held(reader: &Reader) -> ReadFile {
 }
 
 /// Why a frame stays closed that another program, or one with keys, may open.
-const OPAQUE: [Unused; 3] = [Unused::LinkType, Unused::Encrypted, Unused::WifiParts];
+const OPAQUE: [DiscardReason; 3] =
+    [DiscardReason::LinkType, DiscardReason::Encrypted, DiscardReason::WifiParts];
 
 /// A file's frames that stay closed; those of link types that the file itself names are told apart.
 fn unread(reader: &Reader, before: &Counters, after: &Counters) -> BTreeMap<String, u64> {
     let count = |reason| after.packet.unused.of(reason) - before.packet.unused.of(reason);
     let mut unread: BTreeMap<_, _> =
-        OPAQUE.into_iter().map(|reason| (reason.name().to_owned(), count(reason))).collect();
+        OPAQUE.into_iter().map(|reason| (reason.as_str().to_owned(), count(reason))).collect();
     for (link, frames) in reader.contents().unread() {
-        unread.entry(Unused::LinkType.name().to_owned()).and_modify(|others| *others -= frames);
+        unread.entry(DiscardReason::LinkType.as_str().to_owned()).and_modify(|others| *others -= frames);
         unread.insert(link.to_string(), frames);
     }
     unread.retain(|_, frames| *frames > 0);
@@ -236,7 +237,7 @@ fn not_understood(counters: &Counters, files: &[ReadFile]) -> BTreeMap<Cow<'stat
     let mut reasons: BTreeMap<Cow<'static, str>, _> =
         counters.not_understood().into_iter().map(|(reason, count)| (reason.into(), count)).collect();
     for reason in OPAQUE {
-        reasons.remove(reason.name());
+        reasons.remove(reason.as_str());
     }
     for (why, frames) in files.iter().flat_map(|file| &file.unread) {
         *reasons.entry(why.clone().into()).or_default() += frames;

@@ -54,7 +54,7 @@ impl NoDialogKey {
     pub const ALL: [Self; 4] = [Self::Missing, Self::CSeq, Self::Address, Self::CallIdTooLong];
 
     /// A short name for counters.
-    pub const fn label(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "header_missing",
             Self::CSeq => "bad_cseq",

@@ -7,7 +7,7 @@ use std::io;
 
 use crate::record::Output;
 
-pub mod books;
+pub mod accounting;
 mod jsonl;
 mod ladder;
 #[cfg(feature = "daemon")]

@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use crate::eviction::{Ledger, Reason, Standing};
+use crate::eviction::{Entry, Ledger, Reason};
 use crate::hash::Keyed;
 use crate::record::Side;
 use crate::slab::{Slab, Slot};
@@ -248,14 +248,14 @@ impl Legs {
             retired: false,
         };
         self.pairs.enter(leg.pair());
-        let standing = standing(&leg);
+        let entry = entry(&leg);
         let slot = self.slab.insert(leg);
         let Some(id) = LegId::new(self.born, slot) else {
             self.slab.remove(slot);
             return None;
         };
         self.born += 1;
-        let ledger = self.ledger.enter(slot, standing);
+        let ledger = self.ledger.enter(slot, entry);
         if let Some(leg) = self.slab.get_mut(slot) {
             (leg.id, leg.ledger) = (id, Some(ledger));
         }
@@ -277,7 +277,7 @@ impl Legs {
             self.pairs.prove(leg.pair());
         }
         leg.in_proven_pair |= leg.proven || leg.is_confirmed_by_both() && self.pairs.is_proven(leg.pair());
-        self.ledger.change(ledger, standing(leg));
+        self.ledger.change(ledger, entry(leg));
     }
 
     /// Notes how many bytes later stages hold for a leg.
@@ -438,7 +438,7 @@ impl Legs {
 }
 
 /// What a leg has come to, whose it is, and what it takes up.
-fn standing(leg: &Leg) -> Standing<Owner> {
+fn entry(leg: &Leg) -> Entry<Owner> {
     let class = class(leg);
     let owner = match class {
         Class::Transferring => None,
@@ -448,7 +448,7 @@ fn standing(leg: &Leg) -> Standing<Owner> {
         }
     };
     let bytes = leg.bytes().saturating_add(leg.charged as usize);
-    Standing { class: class as u8, owner, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
+    Entry { class: class as u8, owner, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
 }
 
 fn class(leg: &Leg) -> Class {

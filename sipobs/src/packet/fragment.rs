@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::ip::Fragment;
 use super::{Counters, Item};
-use crate::damage::Damage;
-use crate::steps::step;
-use crate::tally::Unused;
+use crate::discard::DiscardReason;
+use crate::loss::Loss;
 use crate::timestamp::Timestamp;
+use crate::work;
 
 /// Fragments that wait for others.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ impl Fragments {
         let known = self.datagrams.contains_key(&key);
         let cost = fragment.bytes.len() + if known { OVERHEAD } else { 2 * OVERHEAD };
         if self.senders.get(&key.src).copied().unwrap_or(0) + cost > self.max_bytes / SHARE {
-            counters.unused.add(Unused::FragmentEvicted, 1);
+            counters.unused.add(DiscardReason::FragmentEvicted, 1);
             return Joined::Not;
         }
         if !known {
@@ -96,10 +96,10 @@ impl Fragments {
         }
         let Some(datagram) = self.datagrams.get_mut(&key) else { return Joined::Not };
         match datagram.add(fragment) {
-            Added::Repeated => counters.unused.add(Unused::FragmentRepeated, 1),
+            Added::Repeated => counters.unused.add(DiscardReason::FragmentRepeated, 1),
             Added::Discarded(pieces) => {
                 counters.fragments_waiting -= pieces;
-                counters.unused.add(Unused::FragmentOverlap, pieces + 1);
+                counters.unused.add(DiscardReason::FragmentOverlap, pieces + 1);
                 let freed = datagram.cost - OVERHEAD;
                 datagram.cost = OVERHEAD;
                 self.release(key.src, freed);
@@ -115,7 +115,7 @@ impl Fragments {
                 let earlier = (pieces.len() as u64).saturating_sub(1);
                 counters.fragments_waiting -= earlier;
                 counters.fragments_joined += earlier;
-                step(pieces.len() + pieces.values().map(|piece| piece.len()).sum::<usize>());
+                work::count(pieces.len() + pieces.values().map(|piece| piece.len()).sum::<usize>());
                 return Joined::Whole(pieces.into_values().collect::<Vec<_>>().concat());
             }
         }
@@ -123,7 +123,7 @@ impl Fragments {
             && let Some((_, oldest)) = self.deadlines.first_key_value()
         {
             let oldest = *oldest;
-            self.give_up(&oldest, Unused::FragmentEvicted, counters, sink);
+            self.give_up(&oldest, DiscardReason::FragmentEvicted, counters, sink);
         }
         Joined::Not
     }
@@ -142,14 +142,14 @@ impl Fragments {
             && *deadline <= now
         {
             let key = *key;
-            self.give_up(&key, Unused::FragmentIncomplete, counters, sink);
+            self.give_up(&key, DiscardReason::FragmentIncomplete, counters, sink);
         }
     }
 
     pub(super) fn give_up_all(&mut self, counters: &mut Counters, sink: &mut dyn FnMut(Item<'_>)) {
         while let Some((_, key)) = self.deadlines.first_key_value() {
             let key = *key;
-            self.give_up(&key, Unused::FragmentIncomplete, counters, sink);
+            self.give_up(&key, DiscardReason::FragmentIncomplete, counters, sink);
         }
     }
 
@@ -197,7 +197,7 @@ impl Fragments {
     fn give_up(
         &mut self,
         key: &Key,
-        reason: Unused,
+        reason: DiscardReason,
         counters: &mut Counters,
         sink: &mut dyn FnMut(Item<'_>),
     ) {
@@ -207,7 +207,7 @@ impl Fragments {
         counters.unused.add(reason, pieces);
         if key.protocol == UDP && datagram.may_be_sip() {
             counters.datagrams_lost += 1;
-            sink(Item::Damage(Damage::MissingFragment { src: key.src, dst: key.dst }));
+            sink(Item::Loss(Loss::MissingFragment { src: key.src, dst: key.dst }));
         }
     }
 }
@@ -224,7 +224,7 @@ enum Added {
 impl Datagram {
     fn add(&mut self, fragment: &Fragment<'_>) -> Added {
         let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len());
-        step(fragment.bytes.len());
+        work::count(fragment.bytes.len());
         let before = self.pieces.range(..=start).next_back().map(|(at, piece)| at + piece.len());
         if before.is_some_and(|before| end <= before) {
             return Added::Repeated;
@@ -237,7 +237,7 @@ impl Datagram {
             || (self.total.is_some() && self.total != total);
         if self.discarded || overlaps {
             let pieces = std::mem::take(&mut self.pieces).len() as u64;
-            step(1);
+            work::count(1);
             self.discarded = true;
             return Added::Discarded(pieces);
         }

@@ -10,9 +10,9 @@ use sipobs_common::{VXLAN_PORT, VXLAN_PORT_LINUX};
 use self::duplicate::Duplicates;
 use self::fragment::{Fragments, Joined};
 use self::ip::{Inside, Ip};
-use crate::damage::Damage;
+use crate::discard::{DiscardCounts, DiscardReason};
 use crate::frame::{Frame, LinkType};
-use crate::tally::{Tally, Unused};
+use crate::loss::Loss;
 use crate::timestamp::Timestamp;
 
 mod duplicate;
@@ -81,7 +81,7 @@ pub enum Item<'a> {
     /// A packet for the stream stage.
     Packet(Packet<'a>),
     /// Evidence known to be missing.
-    Damage(Damage),
+    Loss(Loss),
 }
 
 /// Limits and choices of this stage.
@@ -128,7 +128,7 @@ pub struct Counters {
     /// Datagrams given up that may have been SIP.
     pub datagrams_lost: u64,
     /// Frames that led to nothing, by reason.
-    pub unused: Tally,
+    pub unused: DiscardCounts,
 }
 
 /// The stage: link layers, encapsulations, IP fragments, double taps.
@@ -210,7 +210,7 @@ impl Packets {
                 Ok(Under::Fragment(fragment)) => {
                     let time = frame.time;
                     if self.duplicates.fragment(time, &fragment) {
-                        return self.counters.unused.add(Unused::OtherTap, 1);
+                        return self.counters.unused.add(DiscardReason::OtherTap, 1);
                     }
                     let layer = Layer::Payload(fragment.protocol, fragment.ip);
                     match self.fragments.push(time, &fragment, &mut self.counters, sink) {
@@ -222,7 +222,7 @@ impl Packets {
                 Ok(Under::Packet(ip, src, dst, transport)) => {
                     let packet = Packet { time: frame.time, frame: frame.number, src, dst, transport };
                     if self.duplicates.packet(ip, &packet) {
-                        return self.counters.unused.add(Unused::OtherTap, 1);
+                        return self.counters.unused.add(DiscardReason::OtherTap, 1);
                     }
                     self.counters.packets += 1;
                     return sink(Item::Packet(packet));
@@ -230,7 +230,7 @@ impl Packets {
                 Err(reason) => return self.counters.unused.add(reason, 1),
             }
         }
-        self.counters.unused.add(Unused::TooDeep, 1);
+        self.counters.unused.add(DiscardReason::TooDeep, 1);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -250,7 +250,7 @@ impl Packets {
 }
 
 /// Takes off one header.
-fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
+fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, DiscardReason> {
     let inside = match at.layer {
         Layer::Link(link) => return link::frame(link, at).map(Under::More).map_err(|e| at.cut_or(e)),
         Layer::EtherType(kind) => {
@@ -264,7 +264,7 @@ fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
             6 => return tcp(ip, at),
             17 => return udp(ip, at, vxlan_ports),
             47 => return tunnel::gre(at).map(Under::More),
-            _ => return Err(Unused::OtherProtocol),
+            _ => return Err(DiscardReason::OtherProtocol),
         },
     };
     Ok(match inside {
@@ -274,15 +274,15 @@ fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
 }
 
 /// RFC 768.
-fn udp<'a>(ip: Ip, at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused> {
-    let short = at.short(Unused::UdpHeader);
+fn udp<'a>(ip: Ip, at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, DiscardReason> {
+    let short = at.short(DiscardReason::UdpHeader);
     let [src, dst, len] = [at.u16(0), at.u16(2), at.u16(4)];
     let (src, dst, len) = (src.ok_or(short)?, dst.ok_or(short)?, usize::from(len.ok_or(short)?));
     let carried = at.bytes.len().saturating_add(at.missing);
     // No length: as with IP's, it is yet to be filled in.
     let len = if len == 0 { carried } else { len };
     if len < 8 || len > carried {
-        return Err(Unused::UdpHeader);
+        return Err(DiscardReason::UdpHeader);
     }
     let inside = at.limit(len).inside(8, at.layer).ok_or(short)?;
     if let Some(tunnelled) = tunnel::udp(dst, &inside, vxlan_ports) {
@@ -293,12 +293,12 @@ fn udp<'a>(ip: Ip, at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, Unused>
 }
 
 /// RFC 9293 §3.1.
-fn tcp(ip: Ip, at: At<'_>) -> Result<Under<'_>, Unused> {
-    let short = at.short(Unused::TcpHeader);
+fn tcp(ip: Ip, at: At<'_>) -> Result<Under<'_>, DiscardReason> {
+    let short = at.short(DiscardReason::TcpHeader);
     let fixed: &[u8; 20] = at.bytes.first_chunk().ok_or(short)?;
     let header = usize::from(fixed[12] >> 4) * 4;
     if header < 20 {
-        return Err(Unused::TcpHeader);
+        return Err(DiscardReason::TcpHeader);
     }
     let inside = at.inside(header, at.layer).ok_or(short)?;
     let word = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
@@ -352,12 +352,12 @@ impl<'a> At<'a> {
     }
 
     /// Why a header that does not fit here was not understood.
-    fn short(&self, malformed: Unused) -> Unused {
-        if self.missing > 0 { Unused::CutShort } else { malformed }
+    fn short(&self, malformed: DiscardReason) -> DiscardReason {
+        if self.missing > 0 { DiscardReason::CutShort } else { malformed }
     }
 
-    fn cut_or(&self, reason: Unused) -> Unused {
-        if reason == Unused::LinkHeader { self.short(reason) } else { reason }
+    fn cut_or(&self, reason: DiscardReason) -> DiscardReason {
+        if reason == DiscardReason::LinkHeader { self.short(reason) } else { reason }
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ip::Ip;
 use super::{At, Layer, Transport, Under};
+use crate::discard::DiscardReason;
 use crate::frame::LinkType;
-use crate::steps::step;
-use crate::tally::Unused;
+use crate::work;
 
 const END: u16 = 0;
 /// The dissector to give the PDU to, by name; the same for one that guesses; a table that holds it.
@@ -37,8 +37,8 @@ struct Tags<'a> {
 }
 
 /// Passes the tags.
-pub(super) fn exported(at: At<'_>) -> Result<Under<'_>, Unused> {
-    let (tags, pdu) = Tags::read(at).ok_or(at.short(Unused::LinkHeader))?;
+pub(super) fn exported(at: At<'_>) -> Result<Under<'_>, DiscardReason> {
+    let (tags, pdu) = Tags::read(at).ok_or(at.short(DiscardReason::LinkHeader))?;
     match tags.protocol {
         // A message. "sip.tcp" and "sip_udp" are names of dissectors, too.
         b"udp.port" | [b's', b'i', b'p'] | [b's', b'i', b'p', b'.' | b'_', ..] => Ok(tags.message(pdu)),
@@ -48,7 +48,7 @@ pub(super) fn exported(at: At<'_>) -> Result<Under<'_>, Unused> {
         b"eth" | b"eth_withoutfcs" | b"eth_maybefcs" => {
             Ok(Under::More(At { layer: Layer::Link(LinkType::Ethernet), ..pdu }))
         }
-        _ => Err(Unused::OtherProtocol),
+        _ => Err(DiscardReason::OtherProtocol),
     }
 }
 
@@ -56,7 +56,7 @@ impl<'a> Tags<'a> {
     fn read(at: At<'a>) -> Option<(Self, At<'a>)> {
         let (mut tags, mut at) = (Self::default(), at);
         loop {
-            step(1);
+            work::count(1);
             let (code, len) = at.u16(0).zip(at.u16(2))?;
             let value = at.inside(4, at.layer)?;
             at = value.inside(usize::from(len), at.layer)?;

@@ -49,7 +49,7 @@ struct Tap {
     packets: Packets,
     link: LinkType,
     out: Vec<(SocketAddr, SocketAddr, Vec<u8>, bool)>,
-    damage: Vec<Damage>,
+    loss: Vec<Loss>,
     frames: u64,
 }
 
@@ -60,7 +60,7 @@ impl Tap {
 
     fn with(link: LinkType, config: Config) -> Self {
         let packets = Packets::new(config);
-        Self { packets, link, out: Vec::new(), damage: Vec::new(), frames: 0 }
+        Self { packets, link, out: Vec::new(), loss: Vec::new(), frames: 0 }
     }
 
     fn push(&mut self, ms: i64, bytes: &[u8]) {
@@ -78,7 +78,7 @@ impl Tap {
             wire_len: u32::try_from(bytes.len() + cut).unwrap(),
             bytes,
         };
-        let (out, damage) = (&mut self.out, &mut self.damage);
+        let (out, loss) = (&mut self.out, &mut self.loss);
         let mut sink = |item: Item<'_>| match item {
             Item::Packet(p) => match p.transport {
                 Transport::Udp { payload, cut } | Transport::Exported { payload, cut } => {
@@ -86,7 +86,7 @@ impl Tap {
                 }
                 Transport::Tcp { payload, cut, .. } => out.push((p.src, p.dst, payload.to_vec(), cut > 0)),
             },
-            Item::Damage(d) => damage.push(d),
+            Item::Loss(d) => loss.push(d),
         };
         self.packets.handle_timeout(frame.time, &mut sink);
         self.packets.push(&frame, &mut sink);
@@ -94,15 +94,15 @@ impl Tap {
     }
 
     fn timeout(&mut self, ms: i64) {
-        let damage = &mut self.damage;
+        let loss = &mut self.loss;
         self.packets.handle_timeout(Timestamp::from_nanos(ms * 1_000_000), &mut |item| match item {
-            Item::Damage(d) => damage.push(d),
+            Item::Loss(d) => loss.push(d),
             Item::Packet(p) => panic!("{p:?}"),
         });
         self.check();
     }
 
-    fn unused(&self, reason: Unused) -> u64 {
+    fn unused(&self, reason: DiscardReason) -> u64 {
         self.packets.counters.unused.of(reason)
     }
 
@@ -235,7 +235,7 @@ fn what_icmp_quotes_is_not_a_packet() {
     let mut tap = Tap::new(LinkType::Raw);
     tap.push(0, &v4(1, &quoted));
     assert!(tap.out.is_empty());
-    assert_eq!(tap.unused(Unused::OtherProtocol), 1);
+    assert_eq!(tap.unused(DiscardReason::OtherProtocol), 1);
 }
 
 #[test]
@@ -258,31 +258,31 @@ fn lengths_rule() {
     let mut lie = whole;
     lie[24..26].copy_from_slice(&900_u16.to_be_bytes());
     tap.push(0, &lie);
-    assert_eq!((tap.out.len(), tap.unused(Unused::UdpHeader)), (3, 1));
+    assert_eq!((tap.out.len(), tap.unused(DiscardReason::UdpHeader)), (3, 1));
 }
 
 #[test]
 fn headers_that_cannot_be() {
     let whole = ethernet(0x0800, &v4(6, &tcp(2, b"")));
     for (len, missing, reason) in [
-        (10, 0, Unused::LinkHeader),
-        (10, 60, Unused::CutShort),
-        (20, 0, Unused::IpHeader),
-        (20, 60, Unused::CutShort),
-        (40, 30, Unused::CutShort),
+        (10, 0, DiscardReason::LinkHeader),
+        (10, 60, DiscardReason::CutShort),
+        (20, 0, DiscardReason::IpHeader),
+        (20, 60, DiscardReason::CutShort),
+        (40, 30, DiscardReason::CutShort),
     ] {
         let mut tap = Tap::new(LinkType::Ethernet);
         tap.push_cut(0, &whole[..len], missing);
         assert_eq!(tap.unused(reason), 1, "{len}: {:?}", tap.packets.counters);
     }
     for (at, value, reason) in [
-        (14, 0x43, Unused::IpHeader),
-        (14, 0x75, Unused::IpHeader),
-        (17, 19, Unused::IpHeader),
-        (46, 0x40, Unused::TcpHeader),
-        (46, 0xf0, Unused::TcpHeader),
-        (12, 0x99, Unused::NotIp),
-        (23, 132, Unused::OtherProtocol),
+        (14, 0x43, DiscardReason::IpHeader),
+        (14, 0x75, DiscardReason::IpHeader),
+        (17, 19, DiscardReason::IpHeader),
+        (46, 0x40, DiscardReason::TcpHeader),
+        (46, 0xf0, DiscardReason::TcpHeader),
+        (12, 0x99, DiscardReason::NotIp),
+        (23, 132, DiscardReason::OtherProtocol),
     ] {
         let mut bytes = whole.clone();
         bytes[at] = value;
@@ -300,7 +300,7 @@ fn nesting_is_bounded() {
     }
     let mut tap = Tap::new(LinkType::Raw);
     tap.push(0, &bytes);
-    assert_eq!(tap.unused(Unused::TooDeep), 1);
+    assert_eq!(tap.unused(DiscardReason::TooDeep), 1);
 }
 
 /// `datagram` as IPv4 fragments of at most `size` bytes.
@@ -367,14 +367,14 @@ fn overlapping_fragments_discard_the_datagram() {
     tap.push(0, &pieces[2]);
     tap.timeout(60_000);
     assert!(tap.out.is_empty());
-    assert_eq!(tap.unused(Unused::FragmentOverlap), 4);
-    assert!(tap.damage.is_empty(), "its receiver discards it too");
+    assert_eq!(tap.unused(DiscardReason::FragmentOverlap), 4);
+    assert!(tap.loss.is_empty(), "its receiver discards it too");
 
     // Two ends are as bad.
     let mut tap = Tap::new(LinkType::Raw);
     tap.push(0, &v4_piece(7, 10, 17, &[0; 100]));
     tap.push(0, &v4_piece(7, 100, 17, &[0; 100]));
-    assert_eq!(tap.unused(Unused::FragmentOverlap), 2);
+    assert_eq!(tap.unused(DiscardReason::FragmentOverlap), 2);
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_repeated_fragment_changes_nothing() {
         tap.push(ms, piece);
     }
     assert_eq!(tap.out[0].2, long_sip(), "the first wins");
-    assert_eq!(tap.unused(Unused::FragmentRepeated), 2);
+    assert_eq!(tap.unused(DiscardReason::FragmentRepeated), 2);
 }
 
 #[test]
@@ -404,10 +404,10 @@ fn a_missing_fragment_is_damage_where_it_may_have_been_sip() {
         pieces.iter().for_each(|piece| tap.push(0, piece));
         let due = tap.packets.poll_timeout();
         tap.timeout(4_999);
-        assert!(tap.damage.is_empty());
+        assert!(tap.loss.is_empty());
         tap.timeout(5_000);
-        let damage = Damage::MissingFragment { src: A.into(), dst: B.into() };
-        assert_eq!(tap.damage, if expected { vec![damage] } else { vec![] });
+        let loss = Loss::MissingFragment { src: A.into(), dst: B.into() };
+        assert_eq!(tap.loss, if expected { vec![loss] } else { vec![] });
         assert_eq!(due.is_some(), pieces.len() < 3);
         assert_eq!(tap.packets.poll_timeout(), None);
         assert_eq!(tap.packets.fragments.sizes(), (0, 0, 0));
@@ -420,9 +420,9 @@ fn fragments_that_cannot_be() {
     tap.push(0, &v4_piece(1, 0x2000, 17, &[0; 7]));
     tap.push(0, &v4_piece(1, 0x2000, 17, &[]));
     tap.push(0, &v4_piece(1, 0x1fff, 17, &[0; 8]));
-    assert_eq!(tap.unused(Unused::FragmentShape), 3);
+    assert_eq!(tap.unused(DiscardReason::FragmentShape), 3);
     tap.push_cut(0, &v4_piece(1, 0x2000, 17, &[0; 800])[..400], 420);
-    assert_eq!(tap.unused(Unused::CutShort), 1);
+    assert_eq!(tap.unused(DiscardReason::CutShort), 1);
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn fragments_are_bounded_and_shared_among_senders() {
         tap.push(0, &v4_piece(id, 0x2000, 17, &[0; 80]));
     }
     assert!(tap.packets.fragments.sizes().2 <= 10_000);
-    let refused = tap.unused(Unused::FragmentEvicted);
+    let refused = tap.unused(DiscardReason::FragmentEvicted);
     assert!((960..1_000).contains(&refused), "{refused}");
     // Many senders push out the oldest.
     for host in 0..250_u8 {
@@ -457,7 +457,7 @@ fn a_copy_at_another_tap_is_hidden_and_a_retransmission_is_not() {
     tap.push(0, &first);
     tap.push(3, &routed);
     tap.push(9, &ethernet(0, &first)[14..]);
-    assert_eq!((tap.out.len(), tap.unused(Unused::OtherTap)), (1, 2));
+    assert_eq!((tap.out.len(), tap.unused(DiscardReason::OtherTap)), (1, 2));
 
     let again = v4_piece(78, 0x4000, 17, &udp(5060, 5060, SIP));
     tap.push(9, &again);
@@ -482,7 +482,7 @@ fn copies_are_also_found_in_tunnels_and_fragments_and_can_be_kept() {
         tap.push(0, &piece);
         tap.push(0, &piece);
     }
-    assert_eq!((tap.out.len(), tap.unused(Unused::OtherTap)), (1, 3));
+    assert_eq!((tap.out.len(), tap.unused(DiscardReason::OtherTap)), (1, 3));
 
     let mut tap = Tap::with(LinkType::Raw, Config { copy_window: Duration::ZERO, ..Config::default() });
     tap.push(0, &inner);

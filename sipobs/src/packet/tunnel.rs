@@ -1,16 +1,16 @@
 //! Tunnels that carry IP or Ethernet: GRE, VXLAN, Geneve, GTP-U.
 
 use super::{At, Layer};
+use crate::discard::DiscardReason;
 use crate::frame::LinkType;
-use crate::tally::Unused;
 
 /// Passes a GRE header (RFC 2784, 2890), and ERSPAN's behind it.
-pub(super) fn gre(at: At<'_>) -> Result<At<'_>, Unused> {
-    let short = at.short(Unused::TunnelHeader);
+pub(super) fn gre(at: At<'_>) -> Result<At<'_>, DiscardReason> {
+    let short = at.short(DiscardReason::TunnelHeader);
     let (flags, kind) = at.u16(0).zip(at.u16(2)).ok_or(short)?;
     if flags & 0x4007 != 0 {
         // Source routes, long gone; or version 1, which is PPTP.
-        return Err(Unused::OtherProtocol);
+        return Err(DiscardReason::OtherProtocol);
     }
     let options = [0x8000, 0x2000, 0x1000].iter().filter(|bit| flags & **bit != 0).count();
     let len = 4 + 4 * options;

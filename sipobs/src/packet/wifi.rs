@@ -1,27 +1,27 @@
 //! IEEE 802.11 data frames (IEEE Std 802.11-2020 §9.3.2).
 
 use super::{At, link};
-use crate::tally::Unused;
+use crate::discard::DiscardReason;
 
 /// Passes the MAC header of a data frame that is in the clear and carries one packet.
-pub(super) fn data(at: At<'_>) -> Result<At<'_>, Unused> {
-    let head = Head::read(&at).ok_or(Unused::LinkHeader)?;
+pub(super) fn data(at: At<'_>) -> Result<At<'_>, DiscardReason> {
+    let head = Head::read(&at).ok_or(DiscardReason::LinkHeader)?;
     if !head.data {
-        return Err(Unused::NotIp);
+        return Err(DiscardReason::NotIp);
     }
     if head.fragment {
-        return Err(Unused::WifiParts);
+        return Err(DiscardReason::WifiParts);
     }
     // Some cards align what follows the header. Some decrypt a frame and leave the bit that says it is encrypted.
     for len in [head.len, head.len.next_multiple_of(4)] {
-        let body = at.inside(len, at.layer).ok_or(Unused::LinkHeader)?;
+        let body = at.inside(len, at.layer).ok_or(DiscardReason::LinkHeader)?;
         if body.bytes.starts_with(&[0xaa, 0xaa, 0x03]) {
             return link::llc(body, 0);
         }
     }
-    let body = at.inside(head.len, at.layer).ok_or(Unused::LinkHeader)?;
+    let body = at.inside(head.len, at.layer).ok_or(DiscardReason::LinkHeader)?;
     match (head.protected, head.aggregate) {
-        (true, _) => Err(Unused::Encrypted),
+        (true, _) => Err(DiscardReason::Encrypted),
         (false, true) => only(body),
         (false, false) => link::llc(body, 0),
     }
@@ -55,13 +55,13 @@ impl Head {
 
 /// The one frame in an A-MSDU (§9.3.2.2): addresses and a length, then the frame. What is left behind it may be padding
 /// and a check sequence, but no other frame.
-fn only(at: At<'_>) -> Result<At<'_>, Unused> {
+fn only(at: At<'_>) -> Result<At<'_>, DiscardReason> {
     const HEADER: usize = 14;
-    let len = usize::from(at.u16(12).ok_or(Unused::LinkHeader)?);
+    let len = usize::from(at.u16(12).ok_or(DiscardReason::LinkHeader)?);
     let carried = at.bytes.len().saturating_add(at.missing);
     if carried >= HEADER + len + HEADER {
-        return Err(Unused::WifiParts);
+        return Err(DiscardReason::WifiParts);
     }
-    let frame = at.inside(HEADER, at.layer).ok_or(Unused::LinkHeader)?;
+    let frame = at.inside(HEADER, at.layer).ok_or(DiscardReason::LinkHeader)?;
     link::llc(frame.limit(len), 0)
 }

@@ -30,15 +30,15 @@ use sha2::Sha256;
 
 use crate::record::{Alert, Attempt, Call, Output};
 
-mod known;
+mod normalize;
 mod number;
-mod plain;
+mod party_numbers;
 mod secret;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use known::Known;
+use party_numbers::Known;
 
 /// How numbers and users are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

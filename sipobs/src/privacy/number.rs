@@ -5,9 +5,9 @@ use std::ops::{Deref, Range};
 
 use smallvec::SmallVec;
 
-use super::known::Known;
-use super::plain::{is_separator, plain};
-use crate::steps::step;
+use super::normalize::{is_separator, plain};
+use super::party_numbers::Known;
+use crate::work;
 
 /// So many digits are taken for somebody's number, whoever's.
 pub(super) const NUMBER: usize = 7;
@@ -45,7 +45,7 @@ pub(super) struct Number<'a> {
     /// The digits that stand together, in order.
     pub(super) groups: SmallVec<[Group; 4]>,
     /// Where it ends.
-    pub(super) end: Place<'a>,
+    pub(super) end: Cursor<'a>,
 }
 
 /// Digits that stand together.
@@ -59,7 +59,7 @@ pub(super) struct Group {
 
 /// A place in a text, and what goes before it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct Cursor<'a> {
     text: &'a str,
     pub(super) at: usize,
     /// The character before, in its plain form; a blank at the beginning.
@@ -72,7 +72,7 @@ pub(super) struct Place<'a> {
     host: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Cursor<'a> {
     pub(super) fn start_of(text: &'a str) -> Self {
         Self { text, at: 0, before: ' ', earlier: ' ', lettered: [false; 2], host: false }
     }
@@ -90,7 +90,7 @@ impl<'a> Place<'a> {
 
     /// Moves over a character that reads as `c` and takes `len` bytes.
     fn pass(&mut self, c: char, len: usize) {
-        step(len);
+        work::count(len);
         match c {
             '@' => self.host = true,
             '.' if self.before.is_alphanumeric() => self.host = true,
@@ -188,7 +188,7 @@ impl<'a> Place<'a> {
         if !rest.starts_with(|c: char| c.is_ascii_hexdigit() || c == ':') || self.before.is_ascii_digit() {
             return 0;
         }
-        step(1);
+        work::count(1);
         // Digits that a separator other than a blank ties to those before them are part of one number.
         let tied = self.before != ' ' && is_separator(self.before) && self.earlier.is_ascii_digit();
         // Some hosts have a digit in the word before: `ec2-54-…`.
@@ -249,7 +249,7 @@ fn is_whole(after: &str) -> bool {
 /// The longest beginning of `rest` of bytes for which `is` holds; at most `most` bytes.
 fn run(rest: &str, most: usize, is: impl Fn(u8) -> bool) -> &str {
     let len = rest.bytes().take(most).take_while(|b| is(*b)).count();
-    step(len);
+    work::count(len);
     &rest[..len]
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::steps::step;
+use crate::work;
 
 /// What a name that ends so is given is secret.
 const NAMES: [&str; 8] =
@@ -45,10 +45,10 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     let mut at = 0;
     while let Some(from) = text[at..].find(is_name_char).map(|from| at + from) {
         let name = name(&text[from..]);
-        step(from + name.len() - at);
+        work::count(from + name.len() - at);
         at = from + name.len();
         if let Some(value) = value_of(name, text, at).filter(|value| !value.is_empty()) {
-            step(value.end - at);
+            work::count(value.end - at);
             at = value.end;
             found.push(value);
         }
@@ -150,7 +150,7 @@ fn parameters(text: &str, mut at: usize) -> usize {
             let value = &text[from..];
             from + value.find(|c: char| c.is_whitespace() || c == ',').unwrap_or(value.len())
         };
-        step(end - at);
+        work::count(end - at);
         at = skip_blanks(text, end);
         if text[at..].starts_with(',') {
             at = skip_blanks(text, at + 1);
@@ -168,6 +168,6 @@ fn name(text: &str) -> &str {
 
 fn skip_blanks(text: &str, at: usize) -> usize {
     let blanks = text[at..].len() - text[at..].trim_start().len();
-    step(blanks);
+    work::count(blanks);
     at + blanks
 }

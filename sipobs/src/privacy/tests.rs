@@ -6,8 +6,8 @@ use crate::record::{
     Quality, ReferAbsent, Seen, Visibility,
 };
 use crate::sip::{CSeq, Method as SipMethod};
-use crate::steps::steps_of;
 use crate::timestamp::Timestamp;
+use crate::work::measure;
 
 mod property;
 
@@ -426,7 +426,7 @@ fn masking_is_linear() {
     ] {
         let each = [1_000, 4_000].map(|n| {
             let text = unit.repeat(n);
-            let steps = steps_of(|| {
+            let steps = measure(|| {
                 Privacy::default().sentence(&text, &known);
                 Privacy::default().key(&text, &known);
             });
@@ -533,7 +533,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
 fn plain_text(text: &str) -> String {
     let mut rest = text;
     std::iter::from_fn(|| {
-        let (c, len) = plain::plain(rest)?;
+        let (c, len) = normalize::plain(rest)?;
         rest = &rest[len..];
         Some(c)
     })

@@ -6,11 +6,11 @@ use std::ops::Range;
 use memchr::memchr_iter;
 
 use super::Privacy;
-use super::known::Known;
-use super::number::{Digits, NUMBER, Number, Place};
-use super::plain::{is_separator, plain};
+use super::normalize::{is_separator, plain};
+use super::number::{Cursor, Digits, NUMBER, Number};
+use super::party_numbers::Known;
 use super::secret::{names_scheme, secrets};
-use crate::steps::step;
+use crate::work;
 
 /// Separators that may stand between two digits of one number: `(0) - ` is four.
 const GAP: usize = 4;
@@ -63,7 +63,7 @@ impl Privacy {
     fn masked(&self, text: &str, known: &Known) -> String {
         let hidden = self.hidden(text);
         let mut out = String::with_capacity(text.len());
-        let mut place = Place::start_of(text);
+        let mut place = Cursor::start_of(text);
         let mut next = 0;
         while place.at < text.len() {
             while hidden.get(next).is_some_and(|hidden| hidden.bytes.start < place.at) {
@@ -114,7 +114,7 @@ impl Privacy {
     /// As [`Self::key`], without a look whether there is such a number.
     pub(super) fn read_key(&self, text: &str, known: &Known) -> String {
         let mut out = String::with_capacity(text.len());
-        let mut place = Place::start_of(text);
+        let mut place = Cursor::start_of(text);
         while place.at < text.len() {
             let begins = plain(place.rest()).is_some_and(|(c, _)| c.is_ascii_digit());
             match place.number(GAP_IN_KEY, known, |_| false).filter(|_| begins) {
@@ -129,7 +129,7 @@ impl Privacy {
     }
 
     /// Masks the parties' numbers in `number`, to the end of its last group, and nothing else.
-    fn parties_in<'a>(&self, number: &Number<'a>, known: &Known, place: &mut Place<'a>, out: &mut String) {
+    fn parties_in<'a>(&self, number: &Number<'a>, known: &Known, place: &mut Cursor<'a>, out: &mut String) {
         let groups = &number.groups;
         for found in known.within(number) {
             if let Some([first, .., last] | [first @ last]) = groups.get(found) {
@@ -170,7 +170,7 @@ impl Privacy {
         // What follows the scheme of a URI that has no user yet. A fold within a URI is a blank in it.
         let mut userless: Option<(&str, usize)> = None;
         for word in text.split(ends) {
-            step(word.len());
+            work::count(word.len());
             let mut hide = |user: &str, whole: &str, from: usize| {
                 if !whole.is_empty() {
                     let bytes = from..from + whole.len();
@@ -235,7 +235,7 @@ impl Privacy {
 
 /// Whether there is no character in `text` without which there is nothing to hide: most of our own sentences.
 fn holds_nothing(text: &str) -> bool {
-    step(text.len());
+    work::count(text.len());
     text.bytes().all(|b| b.is_ascii() && !b.is_ascii_digit() && !matches!(b, b'%' | b'@' | b':' | b'='))
         && !names_scheme(text)
 }

@@ -20,7 +20,7 @@ macro_rules! defects {
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// A short name for counters.
-            pub const fn label(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $label,)+
                 }

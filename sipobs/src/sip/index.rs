@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::name::{HeaderName, Name, digest};
 use super::text::{token_len, trim_end, trim_start};
-use crate::steps::step;
+use crate::work;
 
 /// Headers kept inline: more than an ordinary message has, so that indexing one allocates nothing.
 const INLINE: usize = 40;
@@ -76,13 +76,13 @@ impl<'a> Headers<'a> {
 
     /// Trimmed raw values of the headers called `name`, in order.
     pub(super) fn named(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + '_ {
-        let named = self.onwards(name).inspect(|_| step(1)).filter(move |entry| entry.name == name);
+        let named = self.onwards(name).inspect(|_| work::count(1)).filter(move |entry| entry.name == name);
         named.map(|entry| self.value(entry))
     }
 
     /// Every header: its name, its spelling on the wire, its trimmed raw value.
     pub(super) fn all(&self) -> impl Iterator<Item = (Name, &'a [u8], &'a [u8])> + '_ {
-        step(self.entries.len());
+        work::count(self.entries.len());
         self.entries.iter().map(|entry| (entry.name, self.spelling(entry), self.value(entry)))
     }
 
@@ -106,7 +106,7 @@ impl<'a> Headers<'a> {
     fn spelt(&self, name: &[u8], digest: u8) -> Option<&'a [u8]> {
         let mut others = self.onwards(Name::Other);
         let same = |entry: &&Entry| {
-            step(1);
+            work::count(1);
             (entry.name, entry.digest) == (Name::Other, digest)
                 && self.spelling(entry).eq_ignore_ascii_case(name)
         };
@@ -117,7 +117,7 @@ impl<'a> Headers<'a> {
     pub(super) fn extensions(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         let begins =
             |entry: &&Entry| matches!(self.bytes[usize::from(entry.start)..], [b'X' | b'x', b'-', ..]);
-        step(self.entries.len());
+        work::count(self.entries.len());
         self.entries.iter().filter(begins).map(|entry| self.spelling(entry))
     }
 
@@ -148,7 +148,7 @@ impl<'a> Headers<'a> {
                 (Name::of(token), digest(token), token.len())
             }
         };
-        step(len);
+        work::count(len);
         // White space may stand before the colon (§7.3.1), not before the name: a fold without a header.
         let Some(value) = trim_start(&line[len..]).strip_prefix(b":").filter(|_| len > 0) else {
             self.junk = self.junk.saturating_add(1);
@@ -178,7 +178,7 @@ impl<'a> Headers<'a> {
 /// Offset after the line that begins at `at`.
 pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
     let end = memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |newline| at + newline + 1);
-    step(end - at);
+    work::count(end - at);
     end
 }
 

@@ -30,7 +30,7 @@ impl ParseError {
     pub const ALL: [Self; 4] = [Self::Empty, Self::StartLine, Self::Method, Self::StatusCode];
 
     /// A short name for counters.
-    pub const fn label(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::StartLine => "start_line",

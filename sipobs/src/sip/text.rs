@@ -7,11 +7,11 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2, memchr3};
 
-use crate::steps::step;
+use crate::work;
 
 /// `bytes` as text: as UTF-8 where they are, and each byte that is not as a Latin-1 character.
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
-    step(bytes.len());
+    work::count(bytes.len());
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => {
@@ -110,7 +110,7 @@ pub(crate) fn brief(bytes: &[u8], most: usize) -> String {
 
 /// Replaces each `%HH` by its byte; an escape that is not one stays as it is.
 pub fn percent_decode(bytes: &[u8]) -> Cow<'_, [u8]> {
-    step(bytes.len());
+    work::count(bytes.len());
     let Some(first) = memchr(b'%', bytes) else { return Cow::Borrowed(bytes) };
     let mut decoded = Vec::with_capacity(bytes.len());
     decoded.extend_from_slice(&bytes[..first]);
@@ -134,7 +134,7 @@ pub fn percent_decode(bytes: &[u8]) -> Cow<'_, [u8]> {
 
 /// The content of a quoted string without its backslashes (RFC 3261 §25.1 quoted-pair).
 pub fn unescape(quoted: &[u8]) -> Cow<'_, [u8]> {
-    step(quoted.len());
+    work::count(quoted.len());
     if memchr(b'\\', quoted).is_none() {
         return Cow::Borrowed(quoted);
     }
@@ -246,7 +246,7 @@ impl<'a> Iterator for Split<'a> {
         let end = memchr(self.separator, rest).unwrap_or(rest.len());
         // Most pieces have no marks.
         let mut at = memchr3(b'"', b'<', b'(', &rest[..end]).unwrap_or(end);
-        step(2 * end);
+        work::count(2 * end);
         while let Some(&byte) = rest.get(at) {
             let skip = match byte {
                 _ if byte == self.separator => {
@@ -255,26 +255,26 @@ impl<'a> Iterator for Split<'a> {
                 }
                 b'"' if !self.unclosed.quote => {
                     let end = quoted_len(&rest[at..]);
-                    step(end.unwrap_or(rest.len() - at));
+                    work::count(end.unwrap_or(rest.len() - at));
                     self.unclosed.quote = end.is_none();
                     end
                 }
                 b'<' if !self.unclosed.angle => {
                     let end = memchr(b'>', &rest[at..]).map(|end| end + 1);
-                    step(end.unwrap_or(rest.len() - at));
+                    work::count(end.unwrap_or(rest.len() - at));
                     self.unclosed.angle = end.is_none();
                     end
                 }
                 b'(' if !self.unclosed.comment => {
                     let end = comment_len(&rest[at..]);
-                    step(end.unwrap_or(rest.len() - at));
+                    work::count(end.unwrap_or(rest.len() - at));
                     self.unclosed.comment = end.is_none();
                     end
                 }
                 _ => None,
             };
             at += skip.unwrap_or(1);
-            step(1);
+            work::count(1);
         }
         self.rest = None;
         Some(trim(rest))
@@ -328,7 +328,7 @@ pub(super) fn trim_start(mut bytes: &[u8]) -> &[u8] {
         && is_space(*first)
     {
         bytes = rest;
-        step(1);
+        work::count(1);
     }
     bytes
 }
@@ -338,7 +338,7 @@ pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
         && is_space(*last)
     {
         bytes = rest;
-        step(1);
+        work::count(1);
     }
     bytes
 }
@@ -350,14 +350,14 @@ pub(super) fn is_space(byte: u8) -> bool {
 
 /// RFC 3261 §25.1 token.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    step(bytes.len());
+    work::count(bytes.len());
     !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
 
 /// Length of the token that `bytes` begin with.
 pub(super) fn token_len(bytes: &[u8]) -> usize {
     let len = bytes.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(bytes.len());
-    step(len);
+    work::count(len);
     len
 }
 
@@ -378,7 +378,7 @@ static TOKEN: [bool; 256] = {
 pub(super) fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
     let bytes = trim_start(bytes);
     let end = bytes.iter().position(|&byte| is_space(byte)).unwrap_or(bytes.len());
-    step(end);
+    work::count(end);
     (&bytes[..end], trim(&bytes[end..]))
 }
 

@@ -14,12 +14,12 @@ use memchr::memchr;
 
 use super::Counters;
 use super::length::{Length, LengthScan};
+use crate::discard::DiscardReason;
 use crate::sip::start_line::{
     MAX_START_LINE, is_header_like, is_start_line, is_sure_start_line, leading_line_ends,
     may_become_start_line,
 };
-use crate::steps::step;
-use crate::tally::Unused;
+use crate::work;
 
 /// The framing of one direction.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ enum Fate {
     /// Bytes of it went into a message.
     Used,
     /// Bytes of it were thrown away.
-    Unused(Unused),
+    DiscardReason(DiscardReason),
 }
 
 /// What one look at the unread bytes came to.
@@ -120,12 +120,12 @@ impl Framer {
 
     /// Searches for the next start line from here on.
     pub(super) fn lose(&mut self, counters: &mut Counters) {
-        self.forget(Unused::TcpSkipped, counters);
+        self.forget(DiscardReason::TcpSkipped, counters);
         self.enter(State::Lost { mid_line: false });
     }
 
     /// Throws away what is not finished.
-    pub(super) fn forget(&mut self, reason: Unused, counters: &mut Counters) {
+    pub(super) fn forget(&mut self, reason: DiscardReason, counters: &mut Counters) {
         self.buffer = BytesMut::new();
         self.drop_waiting(reason, counters);
     }
@@ -151,8 +151,8 @@ impl Framer {
                     self.waiting += 1;
                     counters.unfinished += 1;
                 }
-                Fate::Unused(reason) => counters.unused.add(reason, 1),
-                Fate::Open => counters.unused.add(Unused::NoPayload, 1),
+                Fate::DiscardReason(reason) => counters.unused.add(reason, 1),
+                Fate::Open => counters.unused.add(DiscardReason::NoPayload, 1),
             }
         }
         true
@@ -163,7 +163,7 @@ impl Framer {
             return match self.run(bytes, max, counters, sink) {
                 Some(used) => {
                     self.buffer.extend_from_slice(&bytes[used..]);
-                    step(bytes.len() - used);
+                    work::count(bytes.len() - used);
                     true
                 }
                 None => false,
@@ -171,11 +171,11 @@ impl Framer {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.extend_from_slice(bytes);
-        step(bytes.len());
+        work::count(bytes.len());
         let Some(used) = self.run(&buffer, max, counters, sink) else { return false };
         buffer.advance(used);
         // What is left is no more than came last: copying it keeps the cost linear, and the room honest.
-        step(if used > 0 { buffer.len() } else { 0 });
+        work::count(if used > 0 { buffer.len() } else { 0 });
         self.buffer = if used > 0 { BytesMut::from(&buffer[..]) } else { buffer };
         true
     }
@@ -193,7 +193,7 @@ impl Framer {
                 state
             }
         };
-        self.forget(Unused::TcpUnfinished, counters);
+        self.forget(DiscardReason::TcpUnfinished, counters);
         match next {
             State::Skip { left } if missing < left => self.enter(State::Skip { left: left - missing }),
             State::Skip { left } if missing == left => self.enter(State::Between),
@@ -212,7 +212,7 @@ impl Framer {
                 self.given(counters);
             }
         }
-        let reason = if self.proven { Unused::TcpUnfinished } else { Unused::NotSip };
+        let reason = if self.proven { DiscardReason::TcpUnfinished } else { DiscardReason::NotSip };
         self.forget(reason, counters);
         self.enter(State::Lost { mid_line: false });
     }
@@ -226,14 +226,14 @@ impl Framer {
     }
 
     /// Bytes are thrown away, and those that waited were all before them.
-    fn dropped(&mut self, reason: Unused, counters: &mut Counters) {
+    fn dropped(&mut self, reason: DiscardReason, counters: &mut Counters) {
         self.drop_waiting(reason, counters);
         if self.fate == Fate::Open {
-            self.fate = Fate::Unused(reason);
+            self.fate = Fate::DiscardReason(reason);
         }
     }
 
-    fn drop_waiting(&mut self, reason: Unused, counters: &mut Counters) {
+    fn drop_waiting(&mut self, reason: DiscardReason, counters: &mut Counters) {
         let waiting = std::mem::take(&mut self.waiting);
         counters.unfinished -= waiting;
         counters.unused.add(reason, waiting);
@@ -279,7 +279,7 @@ impl Framer {
         {
             self.looked_at += end.unwrap_or(rest.len()) - self.searched;
         }
-        step(end.unwrap_or(rest.len()) - self.searched);
+        work::count(end.unwrap_or(rest.len()) - self.searched);
         self.searched = end.map_or(rest.len(), |end| end + 1);
         end
     }
@@ -287,7 +287,7 @@ impl Framer {
     fn between(&mut self, rest: &[u8], counters: &mut Counters) -> Step {
         let blank = leading_line_ends(rest);
         if blank > 0 {
-            step(blank);
+            work::count(blank);
             return Step::Used(blank);
         }
         let before = self.searched;
@@ -335,7 +335,7 @@ impl Framer {
             if found.is_some() && !header {
                 self.enter(State::Lost { mid_line: false });
                 counters.bytes_skipped += line as u64;
-                self.dropped(Unused::TcpSkipped, counters);
+                self.dropped(DiscardReason::TcpSkipped, counters);
                 return Step::Used(line);
             }
             if empty {
@@ -347,7 +347,7 @@ impl Framer {
         if rest.len() > max {
             counters.too_large += 1;
             counters.bytes_skipped += window.len() as u64;
-            self.dropped(Unused::TcpTooLarge, counters);
+            self.dropped(DiscardReason::TcpTooLarge, counters);
             self.enter(State::Lost { mid_line: !window.ends_with(b"\n") });
             return Step::Used(window.len());
         }
@@ -393,7 +393,7 @@ impl Framer {
     fn skip(&mut self, rest: &[u8], left: u64, counters: &mut Counters) -> Step {
         let here = (rest.len() as u64).min(left);
         if here > 0 {
-            self.dropped(Unused::TcpUnfinished, counters);
+            self.dropped(DiscardReason::TcpUnfinished, counters);
         }
         if here == left {
             self.enter(State::Between);
@@ -420,7 +420,7 @@ impl Framer {
             None => (rest.len(), true),
         };
         counters.bytes_skipped += used as u64;
-        self.dropped(Unused::TcpSkipped, counters);
+        self.dropped(DiscardReason::TcpSkipped, counters);
         self.enter(State::Lost { mid_line });
         Step::Used(used)
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::framer::{Framer, Sink};
 use super::tcp::Segment;
-use super::{Config, Counters, Damage, Item, TransportKind, WireMessage};
+use super::{Config, Counters, Item, Loss, TransportKind, WireMessage};
+use crate::discard::DiscardReason;
 use crate::sip::start_line::{begins_like_sip, find_start_line};
-use crate::steps::step;
-use crate::tally::Unused;
 use crate::timestamp::Timestamp;
+use crate::work;
 
 /// A segment further from the current byte than this belongs to another connection: no window of a SIP
 /// peer is as large.
@@ -155,12 +155,16 @@ impl Half {
             // A new connection between the same ports, of which the SYN was not captured. An error says that
             // the one before it never was SIP.
             let _ = self.finish(segment.time, cx);
-            self.forget(Unused::NotSip, cx.counters);
+            self.forget(DiscardReason::NotSip, cx.counters);
             *self = Self::default();
             self.join(seq);
         }
         let (Some(start), Some(next)) = (self.offset(seq), self.next) else {
-            let reason = if segment.payload.is_empty() { Unused::NoPayload } else { Unused::TcpDistance };
+            let reason = if segment.payload.is_empty() {
+                DiscardReason::NoPayload
+            } else {
+                DiscardReason::TcpDistance
+            };
             cx.counters.unused.add(reason, 1);
             return Ok(());
         };
@@ -170,11 +174,11 @@ impl Half {
             self.end = Some(end);
         }
         if start == end {
-            cx.counters.unused.add(Unused::NoPayload, 1);
+            cx.counters.unused.add(DiscardReason::NoPayload, 1);
             return Ok(());
         }
         if end <= next.offset {
-            cx.counters.unused.add(Unused::TcpRepeated, 1);
+            cx.counters.unused.add(DiscardReason::TcpRepeated, 1);
             return Ok(());
         }
         let frame = (segment.time, segment.frame);
@@ -190,7 +194,7 @@ impl Half {
         let bytes = self.hold(start.max(next.offset), cut, start, segment.payload, frame);
         let missing = self.hold(cut.max(next.offset), end, cut, &[], frame);
         let Some(last) = bytes.or(missing) else {
-            cx.counters.unused.add(Unused::TcpRepeated, 1);
+            cx.counters.unused.add(DiscardReason::TcpRepeated, 1);
             return Ok(());
         };
         if let Some(piece) = self.held.get_mut(&last) {
@@ -244,7 +248,7 @@ impl Half {
     }
 
     /// Throws away what waits, and counts the segments.
-    pub(super) fn forget(&mut self, reason: Unused, counters: &mut Counters) {
+    pub(super) fn forget(&mut self, reason: DiscardReason, counters: &mut Counters) {
         self.held_cost = 0;
         let held = std::mem::take(&mut self.held);
         counters.drop_held(held.into_values().map(|piece| u64::from(piece.counts)).sum(), reason);
@@ -267,13 +271,13 @@ impl Half {
         };
         let mut last = None;
         while at < end {
-            step(1);
+            work::count(1);
             let after = self.held.range(at..end).next().map(|(start, piece)| (*start, piece.end));
             let until = after.map_or(end, |(start, _)| start);
             if at < until {
                 let range = usize::try_from(at - origin).ok().zip(usize::try_from(until - origin).ok());
                 let bytes = range.and_then(|(from, to)| payload.get(from..to)).unwrap_or_default();
-                step(bytes.len());
+                work::count(bytes.len());
                 self.held_cost += bytes.len() + OVERHEAD;
                 self.held.insert(at, Piece { end: until, bytes: bytes.into(), frame, counts: false });
                 last = Some(at);
@@ -290,12 +294,12 @@ impl Half {
             && *first.key() <= next.offset
         {
             let piece = first.remove();
-            step(1);
+            work::count(1);
             self.held_cost -= piece.bytes.len() + OVERHEAD;
             moved = true;
             cx.counters.held -= u64::from(piece.counts);
             if piece.bytes.is_empty() {
-                cx.counters.unused.add(Unused::CutShort, u64::from(piece.counts));
+                cx.counters.unused.add(DiscardReason::CutShort, u64::from(piece.counts));
                 self.missing(piece.end, cx)?;
             } else {
                 self.take(piece.end, &piece.bytes, piece.frame, piece.counts, cx)?;
@@ -326,7 +330,7 @@ impl Half {
         }
         // Or it begins with something else, like the PROXY protocol of a load balancer.
         if !cx.proven && find_start_line(bytes).is_none() {
-            cx.counters.unused.add(Unused::NotSip, u64::from(counted));
+            cx.counters.unused.add(DiscardReason::NotSip, u64::from(counted));
             return Err(Foreign);
         }
         self.framer.lose(cx.counters);
@@ -345,7 +349,7 @@ impl Half {
         cx.counters.tcp_bytes_missing += missing;
         let (ends, last, sink) = (cx.ends, self.last, &mut *cx.sink);
         self.framer.gap(missing, cx.counters, &mut |bytes, cut| sink(message(ends, last, bytes, cut)));
-        sink(Item::Damage(Damage::TcpGap { src: ends.0.ip(), dst: ends.1.ip() }));
+        sink(Item::Loss(Loss::TcpGap { src: ends.0.ip(), dst: ends.1.ip() }));
         Ok(())
     }
 

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
-pub use crate::damage::Damage;
+use crate::discard::{DiscardCounts, DiscardReason};
+pub use crate::loss::Loss;
 use crate::packet::{Packet, Transport};
-use crate::tally::{Tally, Unused};
 use crate::timestamp::Timestamp;
 
-mod books;
+mod eviction;
 mod framer;
 mod half;
 mod length;
@@ -59,7 +59,7 @@ pub enum Item<'a> {
     /// A whole message.
     Message(WireMessage<'a>),
     /// Evidence known to be missing.
-    Damage(Damage),
+    Loss(Loss),
 }
 
 /// Limits and choices of this stage.
@@ -112,7 +112,7 @@ pub struct Counters {
     /// TCP segments that wait for the rest of their message now.
     pub unfinished: u64,
     /// Packets that led to nothing, by reason.
-    pub unused: Tally,
+    pub unused: DiscardCounts,
     /// Messages given.
     pub messages: u64,
     /// Those of them of which bytes are missing at the end.
@@ -165,7 +165,7 @@ impl Streams {
         self.counters.packets += 1;
         let ports = &self.config.ports;
         if !ports.is_empty() && !ports.contains(&packet.src.port()) && !ports.contains(&packet.dst.port()) {
-            return self.counters.unused.add(Unused::OtherPort, 1);
+            return self.counters.unused.add(DiscardReason::OtherPort, 1);
         }
         match packet.transport {
             Transport::Udp { payload, cut } => {
@@ -227,7 +227,7 @@ impl Streams {
         payload: &'a [u8],
         cut: bool,
         sink: &mut dyn FnMut(Item<'_>),
-    ) -> Result<&'a [u8], Unused> {
+    ) -> Result<&'a [u8], DiscardReason> {
         let (bytes, behind, cut) = datagram(payload, cut, &mut self.counters)?;
         self.counters.count_message(cut);
         let Packet { time, frame, src, dst, .. } = *packet;
@@ -264,13 +264,13 @@ fn datagram<'a>(
     payload: &'a [u8],
     cut: bool,
     counters: &mut Counters,
-) -> Result<(&'a [u8], &'a [u8], bool), Unused> {
+) -> Result<(&'a [u8], &'a [u8], bool), DiscardReason> {
     let bytes = &payload[start_line::leading_line_ends(payload)..];
     if bytes.iter().take(4).all(|byte| *byte == 0) {
-        return Err(Unused::NoPayload);
+        return Err(DiscardReason::NoPayload);
     }
     if !begins_like_sip(bytes) {
-        return Err(Unused::NotSip);
+        return Err(DiscardReason::NotSip);
     }
     let (Some(head), length) = length::headers(bytes) else { return Ok((bytes, &[], cut)) };
     let body = match length {
@@ -297,7 +297,7 @@ impl Counters {
     }
 
     /// So many held segments were thrown away.
-    fn drop_held(&mut self, segments: u64, reason: Unused) {
+    fn drop_held(&mut self, segments: u64, reason: DiscardReason) {
         self.held -= segments;
         self.unused.add(reason, segments);
     }

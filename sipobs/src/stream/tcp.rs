@@ -9,15 +9,15 @@
 //! may have more than its share with connections that it opened and in which the other side said nothing.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::books::{Books, Standing};
+use super::eviction::{Entry, Ledger};
 use super::half::{Context, Foreign, Half};
-use super::{Config, Counters, Damage, Item};
+use super::{Config, Counters, Item, Loss};
+use crate::discard::DiscardReason;
 use crate::sip::start_line::find_start_line;
-use crate::tally::Unused;
 use crate::timestamp::Timestamp;
 
 /// A TCP segment with its addresses.
@@ -41,7 +41,7 @@ pub(super) struct Segment<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     table: HashMap<Key, Box<Connection>>,
-    books: Books,
+    ledger: Ledger,
 }
 
 /// The two ends, the lesser first.
@@ -54,7 +54,7 @@ struct Connection {
     halves: [Half; 2],
     /// Who sent its first segment.
     opener: IpAddr,
-    standing: Standing,
+    entry: Entry,
     last: Timestamp,
     closed: bool,
 }
@@ -100,8 +100,8 @@ impl Connections {
         let (key, side) = Key::of(segment.src, segment.dst);
         let mut segment = *segment;
         let connection = match self.table.entry(key) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match admit(&mut segment) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(entry) => match admit(&mut segment) {
                 Ok(()) => entry.insert(Box::new(Connection::opened_by(segment.src.ip()))),
                 Err(reason) => return around.counters.unused.add(reason, 1),
             },
@@ -109,44 +109,44 @@ impl Connections {
         connection.last = segment.time;
         match connection.segment(&key, side, &segment, around) {
             Ok(()) => {
-                connection.settle(&mut self.books, &key, segment.time, around.config);
+                connection.settle(&mut self.ledger, &key, segment.time, around.config);
                 self.make_room(around);
             }
-            Err(Foreign) => self.remove(&key, Unused::NotSip, around.counters),
+            Err(Foreign) => self.remove(&key, DiscardReason::NotSip, around.counters),
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.books.next().map(|(time, _)| time)
+        self.ledger.next().map(|(time, _)| time)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some((due, key)) = self.books.next()
+        while let Some((due, key)) = self.ledger.next()
             && due <= now
         {
             let Some(connection) = self.table.get_mut(&key) else { break };
             let idle = connection.last + connection.patience(around.config) <= now;
             if connection.time_out(&key, now, idle, around).is_err() || idle {
-                self.remove(&key, Unused::NotSip, around.counters);
+                self.remove(&key, DiscardReason::NotSip, around.counters);
             } else {
-                connection.settle(&mut self.books, &key, now, around.config);
+                connection.settle(&mut self.ledger, &key, now, around.config);
             }
         }
     }
 
     pub(super) fn finish(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some(key) = self.books.last() {
+        while let Some(key) = self.ledger.last() {
             if let Some(connection) = self.table.get_mut(&key) {
                 // An error says that it never was SIP: nothing to give, then.
                 let _ = connection.time_out(&key, now, true, around);
             }
-            self.remove(&key, Unused::NotSip, around.counters);
+            self.remove(&key, DiscardReason::NotSip, around.counters);
         }
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.books.bytes()
+        self.ledger.bytes()
     }
 
     /// Bytes that the framers of all connections have looked at or copied.
@@ -156,38 +156,38 @@ impl Connections {
     }
 
     fn make_room(&mut self, around: &mut Surroundings<'_, '_>) {
-        while let Some((key, for_share)) = self.books.crowded(around.config.max_bytes) {
+        while let Some((key, for_share)) = self.ledger.crowded(around.config.max_bytes) {
             around.counters.connections_evicted += 1;
             around.counters.connections_evicted_for_share += u64::from(for_share);
             let halves = self.table.get(&key).map_or(&[][..], |connection| &connection.halves);
             for (side, half) in halves.iter().enumerate() {
                 // An unfinished message is evidence lost.
                 if half.framer.proven() && half.cost() > 0 {
-                    (around.sink)(Item::Damage(key.damage(side)));
+                    (around.sink)(Item::Loss(key.lose(side)));
                 }
             }
-            self.remove(&key, Unused::TcpEvicted, around.counters);
+            self.remove(&key, DiscardReason::TcpEvicted, around.counters);
         }
     }
 
     /// Takes a connection out, with what it holds.
-    fn remove(&mut self, key: &Key, reason: Unused, counters: &mut Counters) {
+    fn remove(&mut self, key: &Key, reason: DiscardReason, counters: &mut Counters) {
         let Some(mut connection) = self.table.remove(key) else { return };
         connection.forget(reason, counters);
-        self.books.leave(*key, connection.opener, connection.standing);
+        self.ledger.leave(*key, connection.opener, connection.entry);
     }
 }
 
 /// Whether a segment of an unknown connection is worth one. If it is in the midst of a stream, all before
 /// the first start line is taken off.
-fn admit(segment: &mut Segment<'_>) -> Result<(), Unused> {
+fn admit(segment: &mut Segment<'_>) -> Result<(), DiscardReason> {
     if segment.syn {
         return Ok(());
     }
     if segment.payload.is_empty() {
-        return Err(Unused::NoPayload);
+        return Err(DiscardReason::NoPayload);
     }
-    let start = find_start_line(segment.payload).ok_or(Unused::NotSip)?;
+    let start = find_start_line(segment.payload).ok_or(DiscardReason::NotSip)?;
     segment.payload = &segment.payload[start..];
     segment.seq = segment.seq.wrapping_add(u32::try_from(start).unwrap_or(0));
     Ok(())
@@ -195,19 +195,19 @@ fn admit(segment: &mut Segment<'_>) -> Result<(), Unused> {
 
 impl Connection {
     fn opened_by(opener: IpAddr) -> Self {
-        let (halves, standing) = (Default::default(), Standing::default());
-        Self { halves, opener, standing, last: Timestamp::default(), closed: false }
+        let (halves, entry) = (Default::default(), Entry::default());
+        Self { halves, opener, entry, last: Timestamp::default(), closed: false }
     }
 
-    /// Sees to the books after it has changed.
-    fn settle(&mut self, books: &mut Books, key: &Key, now: Timestamp, config: &Config) {
+    /// Sees to the ledger after it has changed.
+    fn settle(&mut self, ledger: &mut Ledger, key: &Key, now: Timestamp, config: &Config) {
         let cost = CONNECTION + self.halves.iter().map(Half::cost).sum::<usize>();
         let (class, next) = (self.class(), self.next_due(config));
-        let was = self.standing;
+        let was = self.entry;
         // A timer that has moved away is left where it is: when it fires, it is set anew.
         let moves = class != was.class || next < was.due || was.due <= now;
-        self.standing = Standing { class, cost, due: if moves { next } else { was.due } };
-        books.change(*key, self.opener, was, self.standing);
+        self.entry = Entry { class, cost, due: if moves { next } else { was.due } };
+        ledger.change(*key, self.opener, was, self.entry);
     }
 
     fn segment(
@@ -219,7 +219,10 @@ impl Connection {
     ) -> Result<(), Foreign> {
         if segment.rst && !self.is_reset(side, segment) {
             let empty = segment.payload.is_empty();
-            around.counters.unused.add(if empty { Unused::NoPayload } else { Unused::TcpDistance }, 1);
+            around
+                .counters
+                .unused
+                .add(if empty { DiscardReason::NoPayload } else { DiscardReason::TcpDistance }, 1);
             return Ok(());
         }
         if segment.syn && !self.halves[side].opened_by(segment.seq) {
@@ -243,7 +246,7 @@ impl Connection {
         if self.halves[side].started() {
             self.with(key, side, around, |half, cx| half.segment(segment, cx))?;
         } else {
-            around.counters.unused.add(Unused::NoPayload, 1);
+            around.counters.unused.add(DiscardReason::NoPayload, 1);
         }
         if segment.rst {
             self.finish(key, segment.time, around)?;
@@ -308,7 +311,7 @@ impl Connection {
     fn restart(&mut self, key: &Key, side: usize, now: Timestamp, around: &mut Surroundings<'_, '_>) {
         // An error says that it never was SIP.
         let _ = self.finish_side(key, side, now, around);
-        self.halves[side].forget(Unused::NotSip, around.counters);
+        self.halves[side].forget(DiscardReason::NotSip, around.counters);
         self.halves[side] = Half::default();
     }
 
@@ -331,7 +334,7 @@ impl Connection {
     }
 
     /// Throws away what it holds.
-    fn forget(&mut self, reason: Unused, counters: &mut Counters) {
+    fn forget(&mut self, reason: DiscardReason, counters: &mut Counters) {
         for half in &mut self.halves {
             half.forget(reason, counters);
         }
@@ -378,7 +381,7 @@ impl Key {
         if src <= dst { (Self([src, dst]), 0) } else { (Self([dst, src]), 1) }
     }
 
-    fn damage(&self, side: usize) -> Damage {
-        Damage::TcpGap { src: self.0[side].ip(), dst: self.0[1 - side].ip() }
+    fn lose(&self, side: usize) -> Loss {
+        Loss::TcpGap { src: self.0[side].ip(), dst: self.0[1 - side].ip() }
     }
 }

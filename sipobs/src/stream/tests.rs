@@ -12,7 +12,7 @@ struct Ear {
     out: Vec<Vec<u8>>,
     cut: Vec<bool>,
     last: Option<(u64, SocketAddr, i64)>,
-    damage: Vec<Damage>,
+    loss: Vec<Loss>,
 }
 
 /// Flags of a TCP segment.
@@ -47,19 +47,19 @@ impl Ear {
             out: Vec::new(),
             cut: Vec::new(),
             last: None,
-            damage: Vec::new(),
+            loss: Vec::new(),
         }
     }
 
     fn work(&mut self, work: impl FnOnce(&mut Streams, &mut dyn FnMut(Item<'_>))) {
-        let Self { streams, out, cut, last, damage, .. } = self;
+        let Self { streams, out, cut, last, loss, .. } = self;
         work(streams, &mut |item| match item {
             Item::Message(m) => {
                 out.push(m.bytes.to_vec());
                 cut.push(m.cut);
                 *last = Some((m.frame, m.src, m.time.as_nanos() / 1_000_000));
             }
-            Item::Damage(d) => damage.push(d),
+            Item::Loss(d) => loss.push(d),
         });
         let c = &self.streams.counters;
         assert_eq!(c.packets, c.used + c.held + c.unfinished + c.unused.total(), "{c:?}");
@@ -116,7 +116,7 @@ impl Ear {
         assert_eq!(self.streams.tcp.bytes(), 0);
     }
 
-    fn unused(&self, reason: Unused) -> u64 {
+    fn unused(&self, reason: DiscardReason) -> u64 {
         self.streams.counters.unused.of(reason)
     }
 }
@@ -167,11 +167,11 @@ fn datagrams_end_where_content_length_says() {
 fn what_is_not_sip_is_counted() {
     let mut ear = Ear::new();
     for (payload, reason) in [
-        (&b"\r\n\r\n"[..], Unused::NoPayload),
-        (b"", Unused::NoPayload),
-        (b"\0\0\0\0", Unused::NoPayload),
-        (b"\x80\x08SIP/2.0\r\n", Unused::NotSip),
-        (b"GET / HTTP/1.1\r\n\r\n", Unused::NotSip),
+        (&b"\r\n\r\n"[..], DiscardReason::NoPayload),
+        (b"", DiscardReason::NoPayload),
+        (b"\0\0\0\0", DiscardReason::NoPayload),
+        (b"\x80\x08SIP/2.0\r\n", DiscardReason::NotSip),
+        (b"GET / HTTP/1.1\r\n\r\n", DiscardReason::NotSip),
     ] {
         let before = ear.unused(reason);
         ear.udp(payload, false);
@@ -180,7 +180,7 @@ fn what_is_not_sip_is_counted() {
     let mut narrow = Ear::with(Config { ports: [5070].into(), ..Config::default() });
     narrow.udp(&message(0, 0), false);
     narrow.packet(end(1, 9), end(2, 5070), Transport::Udp { payload: &message(0, 0), cut: false });
-    assert_eq!((narrow.out.len(), narrow.unused(Unused::OtherPort)), (1, 1));
+    assert_eq!((narrow.out.len(), narrow.unused(DiscardReason::OtherPort)), (1, 1));
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn other_protocols_leave_no_trace() {
         assert_eq!(ear.streams.counters.connections, 0, "{first:?}");
         ear.tcp(seq(first.len() + 1), b"more of it", DATA);
         ear.back(100, &[0; 1_400], DATA);
-        assert_eq!((ear.streams.counters.connections, ear.unused(Unused::NotSip)), (0, 3));
-        assert_eq!(ear.damage, []);
+        assert_eq!((ear.streams.counters.connections, ear.unused(DiscardReason::NotSip)), (0, 3));
+        assert_eq!(ear.loss, []);
     }
 }
 
@@ -242,7 +242,7 @@ fn a_capture_that_begins_midway_syncs_at_a_start_line() {
     // The other side, too, may be in the middle of something.
     ear.back(1, &[b"v=0\r\n", &message(2, 0)[..]].concat(), DATA);
     assert_eq!(ear.out, [message(0, 3), message(1, 3), message(2, 0)]);
-    assert_eq!(ear.damage, []);
+    assert_eq!(ear.loss, []);
 }
 
 #[test]
@@ -259,12 +259,12 @@ fn a_gap_costs_the_messages_in_it_and_no_more() {
     ear.tcp(seq(at + 10), &c[10..], DATA);
     at += c.len();
     ear.tcp(seq(at), &d, DATA);
-    assert_eq!((ear.out.len(), ear.damage.len()), (1, 0), "it may still come");
+    assert_eq!((ear.out.len(), ear.loss.len()), (1, 0), "it may still come");
     ear.wait(2_999);
-    assert_eq!(ear.damage.len(), 0);
+    assert_eq!(ear.loss.len(), 0);
     ear.wait(1);
     assert_eq!(ear.out, [a, d]);
-    assert_eq!(ear.damage, [Damage::TcpGap { src: end(1, 0).ip(), dst: end(2, 0).ip() }]);
+    assert_eq!(ear.loss, [Loss::TcpGap { src: end(1, 0).ip(), dst: end(2, 0).ip() }]);
     assert_eq!(ear.streams.counters.incomplete, 1);
     assert_eq!(ear.last.map(|(frame, _, ms)| (frame, ms)), Some((5, 10)), "when it was captured");
 }
@@ -281,7 +281,7 @@ fn a_gap_within_a_body_spares_the_headers_and_what_follows() {
         ear.finish();
         assert_eq!(ear.out, [a[..from].to_vec(), b.clone()]);
         assert_eq!(ear.cut, [true, false]);
-        assert_eq!(ear.damage.len(), 1);
+        assert_eq!(ear.loss.len(), 1);
         assert_eq!(ear.streams.counters.tcp_bytes_missing, (to - from) as u64);
         assert_eq!(ear.streams.counters.resyncs, 0);
     }
@@ -297,9 +297,9 @@ fn what_the_other_end_acknowledges_will_not_be_sent_again() {
     let acked = Flags { ack: Some(seq(1 + a.len() + b.len())), ..DATA };
     ear.back(100, b"", acked);
     ear.wait(49);
-    assert_eq!(ear.damage, []);
+    assert_eq!(ear.loss, []);
     ear.wait(1);
-    assert_eq!(ear.damage.len(), 1);
+    assert_eq!(ear.loss.len(), 1);
     ear.tcp(seq(1 + a.len() + b.len()), &a, DATA);
     assert_eq!(ear.out, [a.clone(), a.clone()]);
 
@@ -310,7 +310,7 @@ fn what_the_other_end_acknowledges_will_not_be_sent_again() {
     ear.back(100, b"", Flags { ack: Some(seq(2 + a.len())), ..DATA });
     ear.wait(10_000);
     ear.finish();
-    assert_eq!(ear.damage, []);
+    assert_eq!(ear.loss, []);
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn messages_exported_together_are_told_apart() {
     ear.packet(end(1, 5060), end(2, 5060), Transport::Exported { payload, cut: true });
     assert_eq!((&ear.out[2..], &ear.cut[2..]), (&[a.clone(), a[..40].to_vec()][..], &[false, true][..]));
     ear.packet(end(1, 5060), end(2, 5060), Transport::Exported { payload: b"HELLO", cut: false });
-    assert_eq!(ear.unused(Unused::NotSip), 1);
+    assert_eq!(ear.unused(DiscardReason::NotSip), 1);
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn segments_that_the_capture_cut_are_gaps() {
     assert_eq!((&ear.out[0][..], ear.cut[0]), (&a[..100], true));
     ear.tcp(seq(1 + a.len()), &b, DATA);
     assert_eq!(ear.out[1], b);
-    assert_eq!(ear.damage.len(), 1);
+    assert_eq!(ear.loss.len(), 1);
 }
 
 #[test]
@@ -348,8 +348,8 @@ fn a_stream_that_is_not_sip_has_no_damage() {
     ear.tcp(START, b"", SYN);
     ear.tcp(seq(500), b"some bytes", DATA);
     ear.wait(10_000);
-    assert_eq!((ear.damage.len(), ear.streams.counters.connections), (0, 0));
-    assert_eq!(ear.unused(Unused::NotSip), 1);
+    assert_eq!((ear.loss.len(), ear.streams.counters.connections), (0, 0));
+    assert_eq!(ear.unused(DiscardReason::NotSip), 1);
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn of_bytes_that_come_twice_the_first_win() {
     ear.tcp(seq(1), &[&forged[..50], &whole[50..]].concat(), DATA);
     ear.tcp(seq(1), &forged, DATA);
     assert_eq!(ear.out, [whole]);
-    assert_eq!(ear.unused(Unused::TcpRepeated), 1);
+    assert_eq!(ear.unused(DiscardReason::TcpRepeated), 1);
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn content_length_lies_cost_one_body() {
         ear.tcp(seq(1), &[bad.as_bytes(), body, &message(0, 5), &message(1, 5)].concat(), DATA);
         assert_eq!(ear.out, [bad.into_bytes(), message(0, 5), message(1, 5)], "{lie}");
         assert_eq!(ear.streams.counters.bad_length + ear.streams.counters.too_large, 1);
-        assert_eq!(ear.damage, []);
+        assert_eq!(ear.loss, []);
     }
 }
 
@@ -434,7 +434,7 @@ fn fin_ends_a_stream_and_what_is_sent_again_is_not_new() {
         ear.tcp(77, b"", SYN);
         ear.tcp(78, &whole, DATA);
         assert_eq!(ear.out, [&whole[..], &whole]);
-        assert_eq!(ear.damage, []);
+        assert_eq!(ear.loss, []);
     }
 }
 
@@ -447,7 +447,7 @@ fn a_new_connection_is_told_by_its_numbers_too() {
     ear.tcp(1 << 30, &whole, DATA);
     assert_eq!(ear.out, [&whole[..], &whole]);
     ear.tcp(1 << 29, b"stray", DATA);
-    assert_eq!(ear.unused(Unused::TcpDistance), 1);
+    assert_eq!(ear.unused(DiscardReason::TcpDistance), 1);
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn rst_gives_up_on_what_is_missing() {
     ear.tcp(seq(500), &b, DATA);
     ear.back(9, b"", RST);
     assert_eq!(ear.out, [a, b]);
-    assert_eq!(ear.damage.len(), 1);
+    assert_eq!(ear.loss.len(), 1);
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn an_acknowledgement_of_what_nobody_sent_is_not_believed() {
     }
     ear.tcp(seq(1 + a.len()), &b, DATA);
     assert_eq!(ear.out, [a, b]);
-    assert_eq!(ear.damage.len(), 0);
+    assert_eq!(ear.loss.len(), 0);
 }
 
 #[test]

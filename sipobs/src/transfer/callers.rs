@@ -15,14 +15,14 @@ const BYTES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Callers {
     most: usize,
-    hosts: BTreeMap<IpAddr, Standing>,
-    first: BTreeSet<(Standing, IpAddr)>,
+    hosts: BTreeMap<IpAddr, Caller>,
+    first: BTreeSet<(Caller, IpAddr)>,
     evicted: u64,
 }
 
 /// What is known of a host: the least goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Standing {
+struct Caller {
     answered: bool,
     /// When it last called.
     called: Timestamp,
@@ -37,14 +37,14 @@ impl Callers {
 
     /// An INVITE of `host`, the first of its leg.
     pub(super) fn called(&mut self, host: IpAddr, now: Timestamp) {
-        let answered = self.hosts.get(&host).is_some_and(|standing| standing.answered);
-        self.settle(host, Standing { answered, called: now });
+        let answered = self.hosts.get(&host).is_some_and(|caller| caller.answered);
+        self.settle(host, Caller { answered, called: now });
     }
 
     /// An INVITE of `host` was answered by 2xx.
     pub(super) fn answered(&mut self, host: IpAddr, now: Timestamp) {
-        let called = self.hosts.get(&host).map_or(now, |standing| standing.called);
-        self.settle(host, Standing { answered: true, called });
+        let called = self.hosts.get(&host).map_or(now, |caller| caller.called);
+        self.settle(host, Caller { answered: true, called });
     }
 
     /// Whether its INVITEs are seen from here.
@@ -57,13 +57,13 @@ impl Callers {
         self.evicted
     }
 
-    fn settle(&mut self, host: IpAddr, standing: Standing) {
-        match self.hosts.insert(host, standing) {
-            Some(old) if old == standing => return,
+    fn settle(&mut self, host: IpAddr, caller: Caller) {
+        match self.hosts.insert(host, caller) {
+            Some(old) if old == caller => return,
             Some(old) => drop(self.first.remove(&(old, host))),
             None => {}
         }
-        self.first.insert((standing, host));
+        self.first.insert((caller, host));
         if self.hosts.len() > self.most
             && let Some((_, gone)) = self.first.pop_first()
         {

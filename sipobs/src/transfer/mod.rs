@@ -11,7 +11,7 @@ use crate::dialog::{self, DialogKey, NoDialogKey, Taken};
 use crate::leg::{Doubted, EvictionReason, LegId, Lost};
 use crate::record::{Outcome, Output};
 use crate::sip::Message;
-use crate::stream::{Damage, WireMessage};
+use crate::stream::{Loss, WireMessage};
 use crate::timers::Deadline;
 use crate::timestamp::Timestamp;
 use crate::trunk::Trunks;
@@ -197,12 +197,12 @@ impl Transfers {
     }
 
     /// Takes note of missing evidence at `now`.
-    pub fn damage(&mut self, _now: Timestamp, damage: Damage) {
+    pub fn lose(&mut self, _now: Timestamp, loss: Loss) {
         let nothing = Lost::default();
-        let (between, lost) = match damage {
-            Damage::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),
-            Damage::TcpGap { src, dst } => (Some((src, dst)), Lost { gaps: 1, ..nothing }),
-            Damage::MissingFragment { src, dst } => (Some((src, dst)), Lost { fragments: 1, ..nothing }),
+        let (between, lost) = match loss {
+            Loss::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),
+            Loss::TcpGap { src, dst } => (Some((src, dst)), Lost { gaps: 1, ..nothing }),
+            Loss::MissingFragment { src, dst } => (Some((src, dst)), Lost { fragments: 1, ..nothing }),
         };
         self.stage.ring_lost = self.stage.ring_lost.saturating_add(lost.ring);
         self.stage.legs.lost(between, lost);

@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::peers::Peers;
 use super::subject::Subject;
-use super::{END, Frames, Ground, Seen, books};
+use super::{END, Frames, Ground, Seen, accounting};
 use crate::children::run;
 use crate::daemon::transfer_of;
 use crate::lab::Lab;
@@ -32,8 +32,8 @@ pub(super) fn load(ground: &Ground) -> Result<Seen> {
         rate = start.elapsed();
         Ok(())
     };
-    let looks = books::beside(replay, || books::look(ground, &lab, 0))?.len();
-    ensure!(looks > 0, "the books were not looked at");
+    let looks = accounting::beside(replay, || accounting::look(ground, &lab, 0))?.len();
+    ensure!(looks > 0, "the accounts were not looked at");
     let after = lab.packets()?;
     let wire = (after.0 - before.0) + (after.1 - before.1);
     let frames = settled(&mut subject)?;

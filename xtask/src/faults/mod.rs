@@ -15,7 +15,7 @@ pub(crate) use inside::NameServer;
 pub(crate) use peers::Peers;
 pub(crate) use subject::Plan;
 
-mod books;
+mod accounting;
 mod collectors;
 mod files;
 mod hostile;
@@ -71,7 +71,7 @@ const ROWS: &[Row] = &[
     ("load", "every frame is accounted for under load", identity::load),
     ("overflow", "and when a ring overflows, which verdicts tell", identity::overflow),
     ("restart", "and after a restart", identity::restart),
-    ("books", "sipobs check --live finds every frame, span and record, at any moment", books::even),
+    ("accounting", "sipobs check --live finds every frame, span and record, at any moment", accounting::even),
     ("cpu", "a CPU goes offline and comes back", machine::cpu),
     ("clock", "a step of the wall clock", machine::clock),
     ("old-kernel", "a kernel without tcx, by its number", machine::old_kernel),

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use super::unpack::Unpacked;
 use super::{Fault, MAX_FRAME};
-use crate::steps::step;
+use crate::work;
 
 /// Room for the largest frame with its block header and options, and to read ahead.
 pub(super) const BUFFER: usize = 2 * MAX_FRAME;
@@ -125,7 +125,7 @@ impl Input {
     fn available(&mut self, n: usize) -> usize {
         debug_assert!(n <= BUFFER);
         if self.end - self.start < n && self.start + n > BUFFER {
-            step(self.end - self.start);
+            work::count(self.end - self.start);
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
@@ -136,7 +136,7 @@ impl Input {
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
                 Ok(got) => {
-                    step(got);
+                    work::count(got);
                     self.end += got;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

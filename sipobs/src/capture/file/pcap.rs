@@ -3,7 +3,7 @@
 
 use super::input::{BUFFER, Input};
 use super::{Fault, LinkType, MAX_FRAME, Record, check_len};
-use crate::steps::step;
+use crate::work;
 
 /// What the file header says of every record.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Header {
         const RECORDS: usize = 3;
         let mut from = 0;
         for whole in 0..RECORDS {
-            step(1);
+            work::count(1);
             let ahead = input.ahead(from + len);
             if whole > 0 && ahead.len() == from {
                 return 2 * RECORDS;

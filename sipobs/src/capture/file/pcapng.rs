@@ -3,8 +3,8 @@
 
 use super::input::{Input, Span};
 use super::{Direction, Fault, LinkType, MAX_FRAME, Record};
-use crate::steps::step;
 use crate::timestamp::Timestamp;
+use crate::work;
 
 /// The type of a Section Header Block, the same in either byte order.
 pub(super) const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -230,7 +230,7 @@ impl Section {
     fn options<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = (u16, &'a [u8])> {
         let big_endian = self.big_endian;
         std::iter::from_fn(move || {
-            step(1);
+            work::count(1);
             let (code, len) = (half(bytes.get(..2)?, big_endian), half(bytes.get(2..4)?, big_endian));
             let value = bytes.get(4..4 + usize::from(len))?;
             bytes = bytes.get(4 + usize::from(len).next_multiple_of(4)..).unwrap_or_default();

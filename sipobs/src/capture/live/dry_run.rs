@@ -45,7 +45,7 @@ pub struct Ran {
 }
 
 impl Program {
-    const fn name(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Xdp => "sipobs_xdp",
             Self::XdpLinear => "sipobs_xdp_linear",
@@ -75,7 +75,7 @@ impl DryRun {
     pub fn run(&mut self, program: Program, frame: &[u8], repeat: u32) -> Result<Ran, Error> {
         let before = self.counters(program)?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
-        let name = program.name();
+        let name = program.as_str();
         let result = if program.hook() == Hook::Xdp {
             attach::load_xdp(&mut self.ebpf, name)?;
             attach::program::<Xdp>(&mut self.ebpf, name)?.test_run(options)

@@ -1,4 +1,4 @@
-//! `sipobs check --live`: a running daemon's books, as its `/metrics` tell. Takes no privilege, and no build with
+//! `sipobs check --live`: a running daemon's accounts, as its `/metrics` tell. Takes no privilege, and no build with
 //! live capture.
 
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use sipobs::export::books::{Books, Exposition};
+use sipobs::export::accounting::{Accounts, Exposition};
 use sipobs::export::clean;
 
 use crate::cli::{Exit, Failure, written};
@@ -27,9 +27,9 @@ pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, F
             (format!("{address} (metrics.listen)"), vec![address])
         }
     };
-    let (books, unwell) = ask(&addresses)
+    let (accounts, unwell) = ask(&addresses)
         .map_err(|error| Failure { exit: Exit::Capture, error: error.context(absent(&name)) })?;
-    let (text, exit) = report(&name, &books, unwell.as_deref());
+    let (text, exit) = report(&name, &accounts, unwell.as_deref());
     match written(io::stdout().write_all(text.as_bytes())) {
         Exit::Done => Ok(exit),
         failed => Ok(failed),
@@ -37,15 +37,15 @@ pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, F
 }
 
 /// What to print, and how to exit.
-fn report(name: &str, books: &Books, unwell: Option<&str>) -> (String, Exit) {
-    let mut text = format!("{name}: {books}\n");
-    let residuals = books.residuals();
+fn report(name: &str, accounts: &Accounts, unwell: Option<&str>) -> (String, Exit) {
+    let mut text = format!("{name}: {accounts}\n");
+    let residuals = accounts.residuals();
     // A String takes everything.
     if let Some(unwell) = unwell {
         let _ = writeln!(text, "The daemon is NOT well, and these counts may be old: {unwell}.");
     } else if residuals.is_empty() {
         text.push_str("Every frame, message, span and record is accounted for.\n");
-        let gone = books.gone();
+        let gone = accounts.gone();
         if !gone.is_empty() {
             let _ = writeln!(text, "Lost so far: {gone}");
         }
@@ -86,16 +86,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Its books, and what ails it, if something does.
-fn ask(addresses: &[SocketAddr]) -> anyhow::Result<(Books, Option<String>)> {
+/// Its accounts, and what ails it, if something does.
+fn ask(addresses: &[SocketAddr]) -> anyhow::Result<(Accounts, Option<String>)> {
     let (status, text) = fetch(addresses, "/metrics")?;
     // None of what another says is shown: nobody knows who wrote it.
     ensure!(status == 200, "what answers there has no /metrics: HTTP status {status}");
-    let read = Exposition::parse(&text).and_then(|metrics| Books::of(&metrics));
-    let books = read.context("its /metrics can not be understood")?;
+    let read = Exposition::parse(&text).and_then(|metrics| Accounts::of(&metrics));
+    let accounts = read.context("its /metrics can not be understood")?;
     let (status, text) = fetch(addresses, "/healthz").context("its /healthz")?;
     let unwell: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
-    Ok((books, (status != 200).then(|| clean(&unwell))))
+    Ok((accounts, (status != 200).then(|| clean(&unwell))))
 }
 
 /// Status and body of `path`, from the first of `addresses` that takes a connection.
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     /// A daemon of ours, by what it says.
-    const METRICS: &str = include_str!("../../export/books/sample.txt");
+    const METRICS: &str = include_str!("../../export/accounting/sample.txt");
 
     /// One that gives these answers, one after another.
     fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
@@ -187,9 +187,9 @@ mod tests {
         let ask = |text: &str, health: &str| {
             let metrics = format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}");
             let (address, server) = server(vec![metrics.into(), format!("HTTP/1.0 {health}").into()]);
-            let (books, unwell) = ask(&[address]).unwrap();
+            let (accounts, unwell) = ask(&[address]).unwrap();
             server.join().unwrap();
-            report("here", &books, unwell.as_deref())
+            report("here", &accounts, unwell.as_deref())
         };
         const WELL: &str = "200 OK\r\n\r\nok\n";
         let (text, exit) = ask(METRICS, WELL);

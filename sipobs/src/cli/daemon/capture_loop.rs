@@ -9,7 +9,7 @@ use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
 use sipobs::record::Output;
-use sipobs::stream::Damage;
+use sipobs::stream::Loss;
 use sipobs::timestamp::Timestamp;
 use sipobs::transfer::ratio::RatioState;
 
@@ -175,7 +175,7 @@ impl CaptureLoop {
             return;
         }
         seen.lost = lost;
-        self.engine.damage(now, Damage::RingLost(new));
+        self.engine.lose(now, Loss::RingLost(new));
         if seen.complaints.is_due() {
             note(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
@@ -274,7 +274,7 @@ impl CaptureLoop {
             frames: account.read,
             damaged: account.damaged,
             in_rings: account.in_rings,
-            ring_kind: rings.kind.name(),
+            ring_kind: rings.kind.as_str(),
             ring_bytes: rings.bytes as u64,
             ring_memory: rings.memory,
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
@@ -329,7 +329,7 @@ fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCo
 }
 
 fn by_reason(failed: &[u64; Failure::COUNT]) -> Vec<(&'static str, u64)> {
-    Failure::ALL.map(|failure| (failure.name(), failed[failure as usize])).to_vec()
+    Failure::ALL.map(|failure| (failure.as_str(), failed[failure as usize])).to_vec()
 }
 
 /// What one round of housekeeping leaves to the next.

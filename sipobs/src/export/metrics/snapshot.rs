@@ -8,8 +8,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::discard::DiscardClass;
 use crate::engine;
-use crate::tally::Class;
 use crate::transfer;
 
 /// All stages' counters at one moment.
@@ -113,12 +113,12 @@ pub struct SinkCounts {
 #[cfg(feature = "otlp")]
 impl From<&crate::export::otlp::Counters> for SpanCounts {
     fn from(counters: &crate::export::otlp::Counters) -> Self {
-        let books = counters.books();
-        let drops = books.drops;
+        let accounts = counters.accounts();
+        let drops = accounts.drops;
         Self {
-            acknowledged: books.acknowledged,
-            waiting: books.waiting(),
-            made: books.made,
+            acknowledged: accounts.acknowledged,
+            waiting: accounts.waiting(),
+            made: accounts.made,
             dropped: vec![
                 ("queue_full", drops.queue_full),
                 ("rejected", drops.rejected),
@@ -269,9 +269,9 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
     out.counter(
         "unused",
         "Frames, packets and segments that led to no message",
-        unused.into_iter().flat_map(|(stage, tally)| {
-            tally.iter().map(move |(reason, n)| {
-                (vec![("stage", stage), ("reason", reason.name()), ("fate", reason.class().name())], n)
+        unused.into_iter().flat_map(|(stage, discarded)| {
+            discarded.iter().map(move |(reason, n)| {
+                (vec![("stage", stage), ("reason", reason.as_str()), ("fate", reason.class().as_str())], n)
             })
         }),
     )?;
@@ -288,7 +288,7 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         "The others: no start line, or not the headers that name a dialog",
         unparsed,
     )?;
-    books(&counters.balance(), out)?;
+    accounts(&counters.balance(), out)?;
     let (tcp, calls) = (&counters.stream, &counters.calls_evicted);
     let evictions = [
         ("tcp_connections", "room", tcp.connections_evicted - tcp.connections_evicted_for_share),
@@ -326,15 +326,15 @@ fn fullness(calls: &transfer::Fullness, out: &mut Encoder<'_>) -> fmt::Result {
 }
 
 /// Where every frame the engine took has ended: `frames read = the sum of fates`, at any moment.
-fn books(balance: &engine::Balance, out: &mut Encoder<'_>) -> fmt::Result {
+fn accounts(balance: &engine::Balance, out: &mut Encoder<'_>) -> fmt::Result {
     let fates = [
         ("parsed", balance.parsed),
         ("joined", balance.joined),
-        (Class::NotSip.name(), balance.not_sip),
-        (Class::Copy.name(), balance.copies),
-        (Class::Malformed.name(), balance.malformed),
-        (Class::Capped.name(), balance.capped),
-        (Class::Incomplete.name(), balance.incomplete),
+        (DiscardClass::NotSip.as_str(), balance.not_sip),
+        (DiscardClass::Copy.as_str(), balance.copies),
+        (DiscardClass::Malformed.as_str(), balance.malformed),
+        (DiscardClass::Capped.as_str(), balance.capped),
+        (DiscardClass::Incomplete.as_str(), balance.incomplete),
     ];
     out.counter(
         "frames_accounted",

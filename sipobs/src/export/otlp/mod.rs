@@ -25,7 +25,7 @@ mod ids;
 mod queue;
 mod spans;
 
-pub use queue::{Books, Counters, Drops};
+pub use queue::{Accounts, Counters, Drops};
 
 use spans::Spans;
 

@@ -140,10 +140,10 @@ fn the_netfilter_log_is_in_its_machines_order() {
         tap.push_cut(0, &frame[..frame.len() - 5], 5);
         assert!(tap.out[0].3, "its end is missing");
         tap.push(0, &[&head[..], &value(9, &[0; 28])].concat());
-        assert_eq!(tap.unused(Unused::NotIp), 1, "ARP from a bridge");
+        assert_eq!(tap.unused(DiscardReason::NotIp), 1, "ARP from a bridge");
         tap.push(0, &head);
         tap.push(0, &[&head[..], &[1, 0, 9, 0], &ip].concat());
-        assert_eq!(tap.unused(Unused::LinkHeader), 2);
+        assert_eq!(tap.unused(DiscardReason::LinkHeader), 2);
     }
 }
 
@@ -172,9 +172,9 @@ fn wifi_that_stays_closed_is_counted() {
     push("4801 0000 02x18 1000", &[]);
     push("0802 0000 02x18 1000", &[9; 40]);
 
-    assert_eq!(tap.unused(Unused::Encrypted), 2);
-    assert_eq!(tap.unused(Unused::WifiParts), 3);
-    assert_eq!(tap.unused(Unused::NotIp), 4);
+    assert_eq!(tap.unused(DiscardReason::Encrypted), 2);
+    assert_eq!(tap.unused(DiscardReason::WifiParts), 3);
+    assert_eq!(tap.unused(DiscardReason::NotIp), 4);
     assert_eq!(tap.out.len(), 1);
     assert_eq!(tap.out[0].2, SIP);
 }
@@ -182,22 +182,22 @@ fn wifi_that_stays_closed_is_counted() {
 #[test]
 fn what_is_not_read_is_told_from_what_is_broken() {
     for (link, head, reason) in [
-        (LinkType::Other(189), "00x40", Unused::LinkType),
-        (LinkType::Pktap, "6c000000 01000000 bd000000 00x100", Unused::LinkType),
-        (LinkType::Pktap, "08000000 01000000 01000000 00x100", Unused::LinkHeader),
-        (LinkType::Pktap, "ffffff7f 01000000 01000000 00x100", Unused::LinkHeader),
-        (LinkType::User2, "00x200", Unused::LinkType),
-        (LinkType::Ppi, "0000 0800 bd000000 00x40", Unused::LinkType),
-        (LinkType::Erf, "00x8 03 04 0000 0000 0000 00x40", Unused::LinkType),
-        (LinkType::Erf, "00x8 82 04 0000 0000 0000 ffx9", Unused::LinkHeader),
-        (LinkType::Radiotap, "0000 ffff 00x40", Unused::LinkHeader),
-        (LinkType::JuniperEther, "00x60", Unused::LinkHeader),
-        (LinkType::JuniperEther, "4d4743 02 00x60", Unused::NotIp),
-        (LinkType::FrameRelay, "00x60", Unused::LinkHeader),
-        (LinkType::FrameRelay, "01x60", Unused::LinkHeader),
-        (LinkType::Ppp, "ff03 c021 00x20", Unused::NotIp),
-        (LinkType::CHdlc, "0f00 8035 00x20", Unused::NotIp),
-        (LinkType::Null, "07000000 00x20", Unused::NotIp),
+        (LinkType::Other(189), "00x40", DiscardReason::LinkType),
+        (LinkType::Pktap, "6c000000 01000000 bd000000 00x100", DiscardReason::LinkType),
+        (LinkType::Pktap, "08000000 01000000 01000000 00x100", DiscardReason::LinkHeader),
+        (LinkType::Pktap, "ffffff7f 01000000 01000000 00x100", DiscardReason::LinkHeader),
+        (LinkType::User2, "00x200", DiscardReason::LinkType),
+        (LinkType::Ppi, "0000 0800 bd000000 00x40", DiscardReason::LinkType),
+        (LinkType::Erf, "00x8 03 04 0000 0000 0000 00x40", DiscardReason::LinkType),
+        (LinkType::Erf, "00x8 82 04 0000 0000 0000 ffx9", DiscardReason::LinkHeader),
+        (LinkType::Radiotap, "0000 ffff 00x40", DiscardReason::LinkHeader),
+        (LinkType::JuniperEther, "00x60", DiscardReason::LinkHeader),
+        (LinkType::JuniperEther, "4d4743 02 00x60", DiscardReason::NotIp),
+        (LinkType::FrameRelay, "00x60", DiscardReason::LinkHeader),
+        (LinkType::FrameRelay, "01x60", DiscardReason::LinkHeader),
+        (LinkType::Ppp, "ff03 c021 00x20", DiscardReason::NotIp),
+        (LinkType::CHdlc, "0f00 8035 00x20", DiscardReason::NotIp),
+        (LinkType::Null, "07000000 00x20", DiscardReason::NotIp),
     ] {
         let mut tap = Tap::new(link);
         tap.push(0, &hex(head));
@@ -228,7 +228,7 @@ fn exported(frame: &[u8], cut: usize) -> Option<(SocketAddr, SocketAddr, String)
     };
     Packets::default().push(&frame, &mut |item| match item {
         Item::Packet(p) => out = Some((p.src, p.dst, format!("{:?}", p.transport))),
-        Item::Damage(damage) => panic!("{damage:?}"),
+        Item::Loss(loss) => panic!("{loss:?}"),
     });
     out
 }
@@ -278,7 +278,7 @@ fn exported_pdus_with_other_addresses_or_none() {
     for bad in [&[0, 12, 0xff, 0xff, b's'][..], &[0, 12], b""] {
         let mut tap = Tap::new(LinkType::UpperPdu);
         tap.push(0, bad);
-        assert_eq!(tap.unused(Unused::LinkHeader), 1);
+        assert_eq!(tap.unused(DiscardReason::LinkHeader), 1);
     }
 }
 
@@ -288,5 +288,5 @@ fn one_segment_exported_twice_is_one() {
     let mut tap = Tap::new(LinkType::UpperPdu);
     tap.push(0, &pdu);
     tap.push(0, &pdu);
-    assert_eq!((tap.out.len(), tap.unused(Unused::OtherTap)), (1, 1));
+    assert_eq!((tap.out.len(), tap.unused(DiscardReason::OtherTap)), (1, 1));
 }

@@ -55,8 +55,8 @@ proptest! {
             tap.push(0, &piece(v6, from, more, &datagram[from..to]));
             oracle.push(from, to, more);
             prop_assert_eq!(tap.out.len(), oracle.whole, "{:?}", oracle);
-            prop_assert_eq!(tap.unused(Unused::FragmentRepeated), oracle.repeated);
-            prop_assert_eq!(tap.unused(Unused::FragmentOverlap), oracle.overlapping);
+            prop_assert_eq!(tap.unused(DiscardReason::FragmentRepeated), oracle.repeated);
+            prop_assert_eq!(tap.unused(DiscardReason::FragmentOverlap), oracle.overlapping);
         }
         for (.., given, _) in &tap.out {
             prop_assert_eq!(given, &payload);

@@ -25,7 +25,7 @@ proptest! {
     /// Characters that begin nothing are passed as all others are.
     #[test]
     fn idle_characters_are_passed_one_by_one(text in r#"[ -~\t\n]{0,30}"#, end in 0_usize..30) {
-        let mut idle = number::Place::start_of(&text);
+        let mut idle = number::Cursor::start_of(&text);
         let (end, mut one_by_one) = (end.min(text.len()), idle);
         let passed = idle.take_idle(end);
         while one_by_one.at < passed.len() {
@@ -96,7 +96,7 @@ evidence: Evidence::Reported, decided: true, status: Some(486), fault: Some(Faul
         let text = format!("{}{written}{}", around.0, around.1);
         for privacy in masks() {
             let once = privacy.text(&text);
-            let read: String = plain_text(&once).chars().filter(|c| !plain::is_separator(*c)).collect();
+            let read: String = plain_text(&once).chars().filter(|c| !normalize::is_separator(*c)).collect();
             for part in number.as_bytes().windows(7) {
                 let part = std::str::from_utf8(part).unwrap();
                 prop_assert!(!read.contains(part), "{} → {}", text, once);

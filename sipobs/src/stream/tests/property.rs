@@ -45,7 +45,7 @@ proptest! {
         prop_assert_eq!(&ear.out, &messages);
         ear.tcp(at(stream.len()), b"", FIN);
         ear.finish();
-        prop_assert_eq!(&ear.damage, &[]);
+        prop_assert_eq!(&ear.loss, &[]);
         prop_assert_eq!(&ear.out, &messages);
     }
 
@@ -81,7 +81,7 @@ proptest! {
         let oracle: Vec<u8> = cells.into_iter().map(Option::unwrap).collect();
         prop_assert_eq!(ear.out.concat(), oracle);
         prop_assert_eq!(ear.out.len(), messages.len());
-        prop_assert_eq!(&ear.damage, &[]);
+        prop_assert_eq!(&ear.loss, &[]);
     }
 
     /// Whatever segment is lost, the messages that do not touch it come out whole, in order, and nothing

@@ -165,7 +165,7 @@ fn the_consultation_before_a_refer_is_no_second_leg() {
 #[test]
 fn a_missing_final_answer_may_be_ours() {
     let mut world = World::called();
-    world.at(2.0).invite(B, 1, "").damage(Damage::RingLost(1)).at(120.0);
+    world.at(2.0).invite(B, 1, "").lose(Loss::RingLost(1)).at(120.0);
     let attempt = world.only();
     assert_eq!(attempt.outcome, Outcome::Unknown);
     assert!(attempt.unknown_because.unwrap().contains("missing"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Config, Transfers};
 use crate::record::{Attempt, Call, Output, Side};
 use crate::sip::Message;
-use crate::stream::{Damage, TransportKind, WireMessage};
+use crate::stream::{Loss, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 
 mod dialogs;
@@ -198,8 +198,8 @@ impl World {
         self.request(leg, by, 900, "BYE", "", "").response(leg, by, 900, "BYE", "200 OK", "")
     }
 
-    fn damage(&mut self, damage: Damage) -> &mut Self {
-        self.transfers.damage(self.now, damage);
+    fn lose(&mut self, loss: Loss) -> &mut Self {
+        self.transfers.lose(self.now, loss);
         self
     }
 

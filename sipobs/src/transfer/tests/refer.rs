@@ -364,36 +364,36 @@ fn known_from_the_midst_of_a_call() {
 
 #[test]
 fn damaged_evidence_is_no_evidence() {
-    let gap = Damage::TcpGap { src: "10.0.0.1".parse().unwrap(), dst: "10.0.0.2".parse().unwrap() };
-    let elsewhere = Damage::TcpGap { src: "10.0.0.8".parse().unwrap(), dst: "10.0.0.9".parse().unwrap() };
-    for (damage, outcome) in [
+    let gap = Loss::TcpGap { src: "10.0.0.1".parse().unwrap(), dst: "10.0.0.2".parse().unwrap() };
+    let elsewhere = Loss::TcpGap { src: "10.0.0.8".parse().unwrap(), dst: "10.0.0.9".parse().unwrap() };
+    for (loss, outcome) in [
         (gap, Outcome::Unknown),
-        (Damage::RingLost(3), Outcome::Unknown),
+        (Loss::RingLost(3), Outcome::Unknown),
         (elsewhere, Outcome::ReferUnanswered),
     ] {
         let mut world = World::called();
-        world.at(2.0).refer(2, TARGET).at(3.0).damage(damage);
-        assert_eq!(world.settled(36.0, 36.1).outcome, outcome, "{damage:?}");
+        world.at(2.0).refer(2, TARGET).at(3.0).lose(loss);
+        assert_eq!(world.settled(36.0, 36.1).outcome, outcome, "{loss:?}");
     }
     // Nor is the BYE of a transferor whose answer may be among what is missing.
-    for (damage, outcome) in [
+    for (loss, outcome) in [
         (Some(gap), Outcome::Unknown),
-        (Some(Damage::RingLost(1)), Outcome::Unknown),
+        (Some(Loss::RingLost(1)), Outcome::Unknown),
         (None, Outcome::Abandoned),
     ] {
         let mut world = World::called();
         world.at(2.0).refer(2, TARGET).at(2.5);
-        damage.into_iter().for_each(|damage| {
-            world.damage(damage);
+        loss.into_iter().for_each(|loss| {
+            world.lose(loss);
         });
         world.at(3.0).bye(A, Side::Callee);
         let attempt = world.settled(38.0, 38.0);
-        assert_eq!(attempt.outcome, outcome, "{damage:?}");
+        assert_eq!(attempt.outcome, outcome, "{loss:?}");
         assert_eq!(attempt.unknown_because.is_some(), outcome == Outcome::Unknown);
     }
     // A final answer that was seen stands.
     let mut world = World::called();
-    world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").damage(gap).at(3.0).notify(2, ENDED, "200 OK");
+    world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").lose(gap).at(3.0).notify(2, ENDED, "200 OK");
     let attempt = world.finished();
     assert_eq!((attempt.outcome, attempt.quality.tcp_gaps), (Outcome::Succeeded, 1));
 }

@@ -21,7 +21,7 @@ pub enum RingKind {
 
 impl RingKind {
     /// A stable name for metrics, as `capture.ring` has it.
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Perf => "perf",
             Self::Ringbuf => "ringbuf",

@@ -8,7 +8,7 @@ std::thread_local! {
 
 /// So many steps were taken.
 #[inline]
-pub(crate) fn step(steps: usize) {
+pub(crate) fn count(steps: usize) {
     #[cfg(test)]
     STEPS.with(|all| all.set(all.get() + steps as u64));
     #[cfg(not(test))]
@@ -17,7 +17,7 @@ pub(crate) fn step(steps: usize) {
 
 /// The steps that `work` takes on this thread.
 #[cfg(test)]
-pub(crate) fn steps_of(work: impl FnOnce()) -> u64 {
+pub(crate) fn measure(work: impl FnOnce()) -> u64 {
     let before = STEPS.with(std::cell::Cell::get);
     work();
     STEPS.with(std::cell::Cell::get) - before

@@ -10,9 +10,9 @@ use crate::timestamp::Timestamp;
 /// once half is taken.
 const SHARE: usize = 4;
 
-/// The books.
+/// The ledger.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct Ledger {
     /// When to look at each connection next, by class.
     due: [BTreeSet<(Timestamp, Key)>; Class::COUNT],
     /// What those of a class take up.
@@ -23,18 +23,18 @@ pub(super) struct Books {
     hosts: HashMap<IpAddr, usize>,
     bytes: usize,
     /// The host that may have more than its share.
-    greedy: Option<IpAddr>,
+    heaviest_host: Option<IpAddr>,
 }
 
-/// What a connection stands with in the books: nothing, as long as its cost is 0.
+/// What a connection stands with in the ledger: nothing, as long as its cost is 0.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct Entry {
     pub(super) class: Class,
     pub(super) due: Timestamp,
     pub(super) cost: usize,
 }
 
-impl Books {
+impl Ledger {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -52,7 +52,7 @@ impl Books {
 
     /// The connection that has to go, if one has, and whether for its host's share.
     pub(super) fn crowded(&self, max: usize) -> Option<(Key, bool)> {
-        if let Some(host) = self.greedy
+        if let Some(host) = self.heaviest_host
             && self.bytes > max / 2
             && self.hosts.get(&host).is_some_and(|bytes| *bytes > max / SHARE)
         {
@@ -74,7 +74,7 @@ impl Books {
     }
 
     /// A connection has changed.
-    pub(super) fn change(&mut self, key: Key, opener: IpAddr, from: Standing, to: Standing) {
+    pub(super) fn change(&mut self, key: Key, opener: IpAddr, from: Entry, to: Entry) {
         self.bytes = self.bytes - from.cost + to.cost;
         self.of_class[from.class as usize] -= from.cost;
         self.of_class[to.class as usize] += to.cost;
@@ -96,13 +96,13 @@ impl Books {
             if *bytes == 0 {
                 self.hosts.remove(&opener);
             } else if after > before {
-                self.greedy = Some(opener);
+                self.heaviest_host = Some(opener);
             }
         }
     }
 
     /// A connection is gone.
-    pub(super) fn leave(&mut self, key: Key, opener: IpAddr, standing: Standing) {
-        self.change(key, opener, standing, Standing::default());
+    pub(super) fn leave(&mut self, key: Key, opener: IpAddr, entry: Entry) {
+        self.change(key, opener, entry, Entry::default());
     }
 }

@@ -6,11 +6,11 @@ use std::ops::Range;
 use memchr::memrchr;
 use smallvec::SmallVec;
 
+use super::normalize::is_separator;
 use super::number::{NUMBER, Number};
-use super::plain::is_separator;
 use super::text::{Parts, find_scheme, number_of};
 use crate::record::Parties;
-use crate::steps::step;
+use crate::work;
 
 /// Digits of a party that are looked at; E.164 has 15 at most.
 const MAX_DIGITS: usize = 32;
@@ -70,7 +70,7 @@ impl Known {
 
     /// Whether `text` may hold a party's number, whatever stands between its digits. If not, there is none.
     pub(super) fn may_be_in(&self, text: &str) -> bool {
-        step(text.len());
+        work::count(text.len());
         if self.runs.is_empty() {
             return false;
         }
@@ -109,7 +109,7 @@ impl Known {
     /// Which groups of `number` hold a party's number, in order.
     pub(super) fn within(&self, number: &Number<'_>) -> Vec<Range<usize>> {
         let Number { digits, groups, .. } = number;
-        step(digits.len());
+        work::count(digits.len());
         let mut found: Vec<Range<usize>> = Vec::new();
         for end in NUMBER..=digits.len() {
             if self.has(Run::read(&digits.as_bytes()[end - NUMBER..end])) {

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::steps_of;
+use super::measure;
 use crate::capture::file::Reader;
 use crate::frame::{Direction, Frame, LinkType};
 use crate::packet::{self, Packet, Packets, Transport};
@@ -18,7 +18,7 @@ fn linear(what: &str, rate: u64, work: impl Fn(usize) -> usize) {
     let mut least = f64::MAX;
     for n in [64, 256, 1_024, 4_096] {
         let mut bytes = 0;
-        let steps = steps_of(|| bytes = work(n));
+        let steps = measure(|| bytes = work(n));
         assert!(steps > 0 && bytes > 0, "{what}: nothing was done");
         assert!(steps <= rate * bytes as u64, "{what}: {steps} steps for {bytes} bytes");
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]

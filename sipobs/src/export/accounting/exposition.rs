@@ -8,7 +8,7 @@ use super::FAMILIES;
 /// at once for each other.
 const MOST_SERIES: usize = 10_000;
 
-/// Every series in one answer that the books take.
+/// Every series in one answer that the accounts take.
 #[derive(Clone, Debug, Default)]
 pub struct Exposition(BTreeMap<&'static str, Family>);
 
@@ -31,9 +31,9 @@ pub enum ExpositionError {
     #[error("line {0} of it repeats a series")]
     Repeated(usize),
     /// More than any daemon says.
-    #[error("it holds more than {MOST_SERIES} series that the books take")]
+    #[error("it holds more than {MOST_SERIES} series that the accounts take")]
     TooMany,
-    /// A family that the books take.
+    /// A family that the accounts take.
     #[error("it holds no {0}: a sipobs of another version?")]
     Missing(&'static str),
     /// A value that no count has.
@@ -45,7 +45,7 @@ pub enum ExpositionError {
 }
 
 impl Exposition {
-    /// Reads an answer. What the books do not take of it is passed over.
+    /// Reads an answer. What the accounts do not take of it is passed over.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ mod tests {
         let both = lines("sipobs_x", MOST_SERIES) + "sipobs_g 1\n";
         assert_eq!(of(&both).unwrap_err(), ExpositionError::TooMany, "of all families together");
         let read = of(&(lines("sipobs_other", 2 * MOST_SERIES) + "sipobs_g 1\n")).unwrap();
-        assert!(!read.has("sipobs_other"), "nothing that the books do not take");
+        assert!(!read.has("sipobs_other"), "nothing that the accounts do not take");
     }
 
     #[test]

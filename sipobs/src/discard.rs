@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 /// What a reason says about the capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Class {
+pub enum DiscardClass {
     /// It is understood, and it is not SIP.
     NotSip,
     /// It has been seen before.
@@ -21,9 +21,9 @@ pub enum Class {
     Incomplete,
 }
 
-impl Class {
+impl DiscardClass {
     /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotSip => "not_sip",
             Self::Copy => "copy",
@@ -38,20 +38,20 @@ macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $class:ident;)*) => {
         /// Why something was not used.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Unused { $($(#[doc = $doc])* $variant,)* }
+        pub enum DiscardReason { $($(#[doc = $doc])* $variant,)* }
 
-        impl Unused {
+        impl DiscardReason {
             /// Every reason, in the order of the stages.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// Its name in metrics and summaries.
-            pub const fn name(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
             /// What it says about the capture.
-            pub const fn class(self) -> Class {
-                match self { $(Self::$variant => Class::$class,)* }
+            pub const fn class(self) -> DiscardClass {
+                match self { $(Self::$variant => DiscardClass::$class,)* }
             }
         }
     };
@@ -117,27 +117,27 @@ reasons! {
 
 /// Counts by reason.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Tally([u64; Unused::ALL.len()]);
+pub struct DiscardCounts([u64; DiscardReason::ALL.len()]);
 
-impl Default for Tally {
+impl Default for DiscardCounts {
     fn default() -> Self {
-        Self([0; Unused::ALL.len()])
+        Self([0; DiscardReason::ALL.len()])
     }
 }
 
-impl Tally {
+impl DiscardCounts {
     /// How many there were for this reason.
-    pub const fn of(&self, reason: Unused) -> u64 {
+    pub const fn of(&self, reason: DiscardReason) -> u64 {
         self.0[reason as usize]
     }
 
     /// Every reason with its count, also the zeros.
-    pub fn iter(&self) -> impl Iterator<Item = (Unused, u64)> + '_ {
-        Unused::ALL.iter().map(|reason| (*reason, self.of(*reason)))
+    pub fn iter(&self) -> impl Iterator<Item = (DiscardReason, u64)> + '_ {
+        DiscardReason::ALL.iter().map(|reason| (*reason, self.of(*reason)))
     }
 
     /// How many there were for reasons of this class.
-    pub fn of_class(&self, class: Class) -> u64 {
+    pub fn of_class(&self, class: DiscardClass) -> u64 {
         self.iter().filter(|(reason, _)| reason.class() == class).map(|(_, count)| count).sum()
     }
 
@@ -146,21 +146,21 @@ impl Tally {
         self.0.iter().sum()
     }
 
-    pub(crate) const fn add(&mut self, reason: Unused, count: u64) {
+    pub(crate) const fn add(&mut self, reason: DiscardReason, count: u64) {
         self.0[reason as usize] += count;
     }
 }
 
-impl fmt::Debug for Tally {
+impl fmt::Debug for DiscardCounts {
     /// Without the zeros.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let some = self.iter().filter(|(_, count)| *count > 0);
-        f.debug_map().entries(some.map(|(reason, count)| (reason.name(), count))).finish()
+        f.debug_map().entries(some.map(|(reason, count)| (reason.as_str(), count))).finish()
     }
 }
 
-impl Serialize for Tally {
+impl Serialize for DiscardCounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter().map(|(reason, count)| (reason.name(), count)))
+        serializer.collect_map(self.iter().map(|(reason, count)| (reason.as_str(), count)))
     }
 }

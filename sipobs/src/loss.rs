@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// Evidence that is known to be missing. It spoils verdicts that would have rested on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
+pub enum Loss {
     /// Frames that the kernel's ring had no room for, anywhere on this node.
     RingLost(u64),
     /// Bytes missing in the TCP stream between these hosts.

@@ -9,7 +9,7 @@ pub use exposition::{Exposition, ExpositionError};
 
 use super::style::{clean, grouped};
 
-/// All that the books take of an answer.
+/// All that the accounts take of an answer.
 const FAMILIES: [&str; 28] = [
     "sipobs_build_info",
     "sipobs_capture_cpu_frames_lost_total",
@@ -41,11 +41,11 @@ const FAMILIES: [&str; 28] = [
     "sipobs_unused_total",
 ];
 
-/// All books of a daemon at one moment.
+/// All accounts of a daemon at one moment.
 #[derive(Clone, Debug)]
-pub struct Books {
+pub struct Accounts {
     version: String,
-    books: Vec<Book>,
+    accounts: Vec<Book>,
 }
 
 /// What one part of the daemon has to account for.
@@ -84,8 +84,8 @@ pub struct Residual {
     pub count: i128,
 }
 
-impl Books {
-    /// Draws up the books.
+impl Accounts {
+    /// Draws up the accounts.
     ///
     /// # Errors
     ///
@@ -94,19 +94,20 @@ impl Books {
         let version = metrics.text("sipobs_build_info", "version").unwrap_or("of no version").to_owned();
         Ok(Self {
             version,
-            books: vec![kernel(metrics)?, engine(metrics)?, spans(metrics)?, records(metrics)?],
+            accounts: vec![kernel(metrics)?, engine(metrics)?, spans(metrics)?, records(metrics)?],
         })
     }
 
     /// What is accounted for, and will not come back, in words; empty if it is nothing.
     pub fn gone(&self) -> String {
-        let gone = self.books.iter().flat_map(|book| &book.gone).filter(|(count, _)| *count > 0);
+        let gone = self.accounts.iter().flat_map(|book| &book.gone).filter(|(count, _)| *count > 0);
         gone.map(|(count, what)| format!("{what}: {}", grouped(*count))).collect::<Vec<_>>().join("; ")
     }
 
     /// What does not add up: nothing, unless sipobs has a bug.
     pub fn residuals(&self) -> Vec<Residual> {
-        let accounts = self.books.iter().flat_map(|book| book.accounts.iter().map(move |it| (book.name, it)));
+        let accounts =
+            self.accounts.iter().flat_map(|book| book.accounts.iter().map(move |it| (book.name, it)));
         let mut residuals = Vec::new();
         for (book, account) in accounts {
             let mut note = |of: &str, count| {
@@ -303,10 +304,10 @@ const NAME: usize = 36;
 /// Columns of a count.
 const COUNT: usize = 18;
 
-impl fmt::Display for Books {
+impl fmt::Display for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "sipobs {}", clean(&self.version))?;
-        for book in &self.books {
+        for book in &self.accounts {
             writeln!(f, "\n{}", book.name)?;
             for account in &book.accounts {
                 account.fmt(f)?;
@@ -353,31 +354,31 @@ mod tests {
     /// What a daemon says that has seen a little of everything.
     const METRICS: &str = include_str!("sample.txt");
 
-    fn books(text: &str) -> Books {
-        Books::of(&Exposition::parse(text).unwrap()).unwrap()
+    fn accounts(text: &str) -> Accounts {
+        Accounts::of(&Exposition::parse(text).unwrap()).unwrap()
     }
 
     /// What is left over when the count of one series is another.
     fn residuals_with(series: &str, count: u64) -> Vec<String> {
         let line = METRICS.lines().find(|line| line.starts_with(series)).unwrap();
         let changed = format!("{} {count}", line.rsplit_once(' ').unwrap().0);
-        books(&METRICS.replace(line, &changed)).residuals().iter().map(Residual::to_string).collect()
+        accounts(&METRICS.replace(line, &changed)).residuals().iter().map(Residual::to_string).collect()
     }
 
     #[test]
     fn even_books_leave_nothing_over() {
-        assert_eq!(books(METRICS).residuals(), []);
+        assert_eq!(accounts(METRICS).residuals(), []);
     }
 
     #[test]
     fn what_is_gone_is_told_though_it_adds_up() {
         let gone = "frames on their way from the kernel: 5; frames to a limit: 1; spans: 1; records: 2";
-        assert_eq!(books(METRICS).gone(), gone);
+        assert_eq!(accounts(METRICS).gone(), gone);
         let nothing: Vec<_> =
             METRICS.lines().map(|line| line.rsplit_once(' ').unwrap_or((line, "")).0).collect();
         let nothing: String =
             nothing.iter().filter(|line| !line.starts_with('#')).map(|line| format!("{line} 0\n")).collect();
-        assert_eq!(books(&(nothing + "# EOF\n")).gone(), "");
+        assert_eq!(accounts(&(nothing + "# EOF\n")).gone(), "");
     }
 
     #[test]
@@ -419,7 +420,7 @@ mod tests {
     #[test]
     fn a_family_that_is_missing_is_named() {
         let text = METRICS.replace("sipobs_capture_frames_in_ring", "sipobs_of_old");
-        let error = Books::of(&Exposition::parse(&text).unwrap()).unwrap_err();
+        let error = Accounts::of(&Exposition::parse(&text).unwrap()).unwrap_err();
         assert_eq!(error, ExpositionError::Missing("sipobs_capture_frames_in_ring"));
     }
 
@@ -430,7 +431,7 @@ mod tests {
             let line = |n| format!("{family}{{{}}} 9007199254740992\n", labels(n));
             let lines: String = (100..2148).map(line).collect();
             let text = METRICS.replace("# EOF", &format!("{lines}# EOF"));
-            let error = Books::of(&Exposition::parse(&text).unwrap()).unwrap_err();
+            let error = Accounts::of(&Exposition::parse(&text).unwrap()).unwrap_err();
             assert_eq!(error, ExpositionError::Sum(family));
         }
     }
@@ -438,13 +439,13 @@ mod tests {
     #[test]
     fn without_a_collector_there_is_nothing_to_account_for() {
         let lines = METRICS.lines().filter(|line| !line.contains("sipobs_otlp"));
-        let text = books(&lines.collect::<Vec<_>>().join("\n")).to_string();
+        let text = accounts(&lines.collect::<Vec<_>>().join("\n")).to_string();
         assert!(text.contains("spans\n  none are exported: otlp.endpoint is not set\n"), "{text}");
     }
 
     #[test]
     fn they_are_read_at_a_glance() {
-        insta::assert_snapshot!(books(METRICS).to_string());
+        insta::assert_snapshot!(accounts(METRICS).to_string());
     }
 
     /// Names change in one place and are read in another.
@@ -481,8 +482,8 @@ mod tests {
             ..Snapshot::default()
         };
         metrics.publish(snapshot.clone());
-        assert_eq!(books(&metrics.text()).residuals(), []);
+        assert_eq!(accounts(&metrics.text()).residuals(), []);
         metrics.publish(Snapshot { in_rings: 3, ..snapshot });
-        assert_eq!(books(&metrics.text()).residuals().len(), 1);
+        assert_eq!(accounts(&metrics.text()).residuals().len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! `sipobs check --live` beside a daemon at work: its books are even at any moment, whatever goes on.
+//! `sipobs check --live` beside a daemon at work: its accounts are even at any moment, whatever goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -17,10 +17,10 @@ use crate::live::RINGS;
 const COLLECTOR: &str = "http://127.0.0.1:4900";
 const EVEN: &str = "Every frame, message, span and record is accounted for.";
 
-/// Transfers and noise, a collector that is away, a ring that overflows; in between the books are looked at, by
+/// Transfers and noise, a collector that is away, a ring that overflows; in between the accounts are looked at, by
 /// somebody without privileges.
 pub(super) fn even(ground: &Ground) -> Result<Seen> {
-    let lab = Ground::lab("books")?;
+    let lab = Ground::lab("accounting")?;
     let said = look(ground, &lab, 3)?;
     holds(
         &said,
@@ -32,7 +32,7 @@ pub(super) fn even(ground: &Ground) -> Result<Seen> {
     Ok(Seen::Passed(format!("{looks} times under traffic, and after a ring ran over")))
 }
 
-/// Gives how often the books were looked at.
+/// Gives how often the accounts were looked at.
 fn even_with(ring: &str, ground: &Ground, lab: &Lab) -> Result<usize> {
     let plan = ground.plan(lab).exporting(COLLECTOR).set("SIPOBS_CAPTURE__RING_BYTES", "131072");
     let plan = plan.set("SIPOBS_CAPTURE__RING", ring);
