@@ -306,16 +306,21 @@ fn without_zeros(mut counts: BTreeMap<&'static str, u64>) -> BTreeMap<&'static s
 impl Inner {
     fn stream_item(&mut self, now: Timestamp, item: &stream::Item<'_>) {
         match item {
-            stream::Item::Message(message) => self.message(message),
+            stream::Item::Message(wire, Some(message)) => self.understand(wire, Ok(message)),
+            stream::Item::Message(wire, None) => self.message(wire),
             stream::Item::Loss(loss) => self.transfers.lose(now, *loss),
         }
     }
 
     fn message(&mut self, wire: &WireMessage<'_>) {
+        self.understand(wire, Message::parse(wire.bytes).as_ref());
+    }
+
+    fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
-        let taken = Message::parse(wire.bytes)
-            .map_err(ParseError::as_str)
-            .and_then(|message| self.transfers.message(wire, &message).map_err(NoDialogKey::as_str));
+        let taken = message
+            .map_err(|error| error.as_str())
+            .and_then(|message| self.transfers.message(wire, message).map_err(NoDialogKey::as_str));
         match taken {
             Ok(()) => self.understood += 1,
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,

@@ -55,7 +55,7 @@ fn read(name: &str, stream: stream::Config) -> (packet::Counters, stream::Counte
     let mut messages = Vec::new();
     let mut last = Timestamp::default();
     let mut take = |item: stream::Item<'_>| match item {
-        stream::Item::Message(message) => messages.push(message.bytes.to_vec()),
+        stream::Item::Message(message, _) => messages.push(message.bytes.to_vec()),
         stream::Item::Loss(loss) => panic!("{name}: {loss:?}"),
     };
     while let Some(frame) = reader.next().unwrap() {

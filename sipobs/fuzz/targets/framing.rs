@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
 fn messages(pieces: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
     let mut given = Vec::new();
     let mut sink = |item: Item<'_>| {
-        if let Item::Message(message) = item {
+        if let Item::Message(message, _) = item {
             given.push((message.bytes.to_vec(), message.cut));
         }
     };

@@ -62,7 +62,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn check_item(item: &Item<'_>, ends: [SocketAddr; 2], sent: [&[u8]; 2]) {
-    if let Item::Message(message) = item {
+    if let Item::Message(message, _) = item {
         let stream = sent[usize::from(message.src == ends[1])];
         let whole = stream.windows(message.bytes.len().max(1)).any(|window| window == message.bytes);
         assert!(whole, "a message that was never sent");

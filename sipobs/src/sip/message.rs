@@ -101,6 +101,13 @@ impl<'a> Message<'a> {
         Ok(Self { bytes, first_line, start, headers, rest })
     }
 
+    /// Says where it ends, if other bytes followed it: so many from its start, headers and all.
+    pub(crate) fn end_at(&mut self, end: usize) {
+        let behind = self.bytes.len().saturating_sub(end).min(self.rest.len());
+        self.bytes = &self.bytes[..self.bytes.len() - behind];
+        self.rest = &self.rest[..self.rest.len() - behind];
+    }
+
     /// The bytes it was made from, without line breaks before it.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use memchr::memchr;
+
 use super::Message;
 use super::text::{number, trim, word};
 
@@ -58,7 +60,7 @@ impl<'a> Session<'a> {
 
     /// A session description; `None` if it does not begin with `v=`.
     pub fn parse(body: &'a [u8]) -> Option<Self> {
-        let mut lines = body.split(|&byte| byte == b'\n').map(trim).take(MAX_LINES);
+        let mut lines = lines(body).map(trim).take(MAX_LINES);
         let first = lines.find(|line| !line.is_empty())?;
         first.strip_prefix(b"v=")?;
         let mut session = Self::default();
@@ -77,7 +79,9 @@ impl<'a> Session<'a> {
                             session.audio = Some(Audio { port: media_port(value), ..common });
                             Section::Audio
                         }
-                        _ => Section::Other,
+                        None => Section::Other,
+                        // Nothing that follows is looked at.
+                        Some(_) => break,
                     };
                 }
                 (b'c' | b'a', Section::Session) => common.set(*kind, value),
@@ -128,6 +132,17 @@ impl Audio {
             _ => {}
         }
     }
+}
+
+/// The lines of a description, without their LF.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(body);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr(b'\n', text);
+        rest = end.map(|end| &text[end + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
 }
 
 #[derive(Clone, Copy)]

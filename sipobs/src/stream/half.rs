@@ -367,5 +367,6 @@ fn message(
     bytes: &[u8],
     cut: bool,
 ) -> Item<'_> {
-    Item::Message(WireMessage { time, frame, src, dst, transport: TransportKind::Tcp, bytes, cut })
+    let wire = WireMessage { time, frame, src, dst, transport: TransportKind::Tcp, bytes, cut };
+    Item::Message(wire, None)
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
 use crate::discard::{DiscardCounts, DiscardReason};
 pub use crate::loss::Loss;
@@ -24,6 +23,7 @@ mod length;
 mod tcp;
 
 use crate::sip::start_line::{self, begins_like_sip};
+use crate::sip::{Message, Name};
 
 /// One SIP message as it crossed the wire, whole, not yet understood. HEP, too, would join here.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +56,8 @@ pub enum TransportKind {
 /// What comes out of this stage.
 #[derive(Clone, Copy, Debug)]
 pub enum Item<'a> {
-    /// A whole message.
-    Message(WireMessage<'a>),
+    /// A whole message, and its headers where framing has read them all.
+    Message(WireMessage<'a>, Option<&'a Message<'a>>),
     /// Evidence known to be missing.
     Loss(Loss),
 }
@@ -228,10 +228,26 @@ impl Streams {
         cut: bool,
         sink: &mut dyn FnMut(Item<'_>),
     ) -> Result<&'a [u8], DiscardReason> {
-        let (bytes, behind, cut) = datagram(payload, cut, &mut self.counters)?;
+        let bytes = &payload[start_line::leading_line_ends(payload)..];
+        if bytes.iter().take(4).all(|byte| *byte == 0) {
+            return Err(DiscardReason::NoPayload);
+        }
+        if !begins_like_sip(bytes) {
+            return Err(DiscardReason::NotSip);
+        }
+        let mut message = Message::parse(bytes).ok();
+        let (end, cut) = match &message {
+            Some(message) => end_of_datagram(message, bytes.len(), cut, &mut self.counters),
+            None => (bytes.len(), cut),
+        };
+        let (bytes, behind) = bytes.split_at(end);
+        if let Some(message) = &mut message {
+            message.end_at(end);
+        }
         self.counters.count_message(cut);
         let Packet { time, frame, src, dst, .. } = *packet;
-        sink(Item::Message(WireMessage { time, frame, src, dst, transport, bytes, cut }));
+        let wire = WireMessage { time, frame, src, dst, transport, bytes, cut };
+        sink(Item::Message(wire, message.as_ref()));
         Ok(behind)
     }
 
@@ -243,7 +259,7 @@ impl Streams {
     ) {
         let (mut messages, mut cut) = (0, 0);
         let mut counting = |item: Item<'_>| {
-            if let Item::Message(message) = &item {
+            if let Item::Message(message, _) = &item {
                 messages += 1;
                 cut += u64::from(message.cut);
             }
@@ -258,34 +274,22 @@ impl Streams {
     }
 }
 
-/// The SIP message that a datagram begins with, what is behind it, and whether the message's end is missing. A datagram
+/// Where the message ends that a datagram of so many bytes begins with, and whether its own end is missing. A datagram
 /// is its own frame: a Content-Length that promises more than came is a lie (RFC 3261 §18.3).
-fn datagram<'a>(
-    payload: &'a [u8],
-    cut: bool,
-    counters: &mut Counters,
-) -> Result<(&'a [u8], &'a [u8], bool), DiscardReason> {
-    let bytes = &payload[start_line::leading_line_ends(payload)..];
-    if bytes.iter().take(4).all(|byte| *byte == 0) {
-        return Err(DiscardReason::NoPayload);
+fn end_of_datagram(message: &Message<'_>, all: usize, cut: bool, counters: &mut Counters) -> (usize, bool) {
+    if !message.headers_ended() || message.header(Name::ContentLength).is_none() {
+        return (all, cut);
     }
-    if !begins_like_sip(bytes) {
-        return Err(DiscardReason::NotSip);
-    }
-    let (Some(head), length) = length::headers(bytes) else { return Ok((bytes, &[], cut)) };
-    let body = match length {
-        Length::Bytes(n) => usize::try_from(n).unwrap_or(usize::MAX),
-        Length::Absent => return Ok((bytes, &[], cut)),
-        Length::Bad => {
-            counters.bad_length += 1;
-            return Ok((bytes, &[], cut));
-        }
+    let Some(body) = message.content_length() else {
+        counters.bad_length += 1;
+        return (all, cut);
     };
-    match head.checked_add(body).and_then(|end| bytes.split_at_checked(end)) {
-        Some((message, behind)) => Ok((message, behind, false)),
+    let head = all - message.after_headers().len();
+    match usize::try_from(body).ok().and_then(|body| head.checked_add(body)).filter(|end| *end <= all) {
+        Some(end) => (end, false),
         None => {
             counters.incomplete += u64::from(!cut);
-            Ok((bytes, &[], cut))
+            (all, cut)
         }
     }
 }

@@ -54,7 +54,7 @@ impl Ear {
     fn work(&mut self, work: impl FnOnce(&mut Streams, &mut dyn FnMut(Item<'_>))) {
         let Self { streams, out, cut, last, loss, .. } = self;
         work(streams, &mut |item| match item {
-            Item::Message(m) => {
+            Item::Message(m, _) => {
                 out.push(m.bytes.to_vec());
                 cut.push(m.cut);
                 *last = Some((m.frame, m.src, m.time.as_nanos() / 1_000_000));

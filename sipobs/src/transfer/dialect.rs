@@ -1,9 +1,14 @@
 //! Whose ways a message shows: the products that name themselves, and LiveKit, which does not.
 
+use std::sync::LazyLock;
+
 use memchr::{memchr2_iter, memmem};
 
 use crate::record::Dialect;
 use crate::sip::{Message, Name, sdp};
+
+/// LiveKit's line in its session descriptions, made ready to be searched for.
+static SESSION_NAME: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"s=LiveKit"));
 
 /// Words in User-Agent or Server, in lower case, with the letters that each needs.
 const NAMES: [(&str, u32, Dialect); 7] = [
@@ -74,7 +79,7 @@ fn livekit(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dialect> {
     let named = || {
         // Most bodies are no such, and need not be read for it.
         !message.after_headers().is_empty()
-            && memmem::find(message.body(), b"s=LiveKit").is_some()
+            && SESSION_NAME.find(message.body()).is_some()
             && sdp::Session::of(message).is_some_and(|session| session.name == b"LiveKit")
     };
     (tags.into_iter().flatten().any(crate::leg::is_livekit) || named()).then_some(Dialect::LiveKit)
