@@ -1,5 +1,9 @@
-//! What the entries of a table take up, and which goes first when there is no room: one policy for every table
-//! that strangers can fill.
+//! What the entries of a table take up, and which goes first when there is no room: one policy for legs and for TCP
+//! connections, which strangers can fill the tables of.
+//!
+//! Two small tables have simpler rules, each for a reason: an IP fragment beyond its sender's share is refused
+//! (`packet::fragment`), since to evict another loses a datagram that was good; and hosts that have called
+//! (`transfer::callers`) leave no room to tentative ones, since nothing has to begin as one.
 //!
 //! Entries are of classes, worth more from one to the next. Those that rest on one side's word, which anybody can
 //! send in anybody's name, are *one-sided*. They and those that a forger of both sides could make are *tentative*; the
@@ -171,6 +175,15 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         self.resize(node, entry.bytes);
     }
 
+    /// An entry has shown that it is still in use: it is the youngest of its class, and of its owner's.
+    pub(crate) fn touch(&mut self, node: Slot) {
+        let Some(&Node { owner, class, .. }) = self.nodes.get(node) else { return };
+        self.classes[usize::from(class)].renew(&mut self.nodes, node, |node| &mut node.in_class);
+        if let Some(share) = owner.and_then(|owner| self.owners.get_mut(owner)) {
+            share.entries.renew(&mut self.nodes, node, |node| &mut node.in_owner);
+        }
+    }
+
     /// An entry is gone.
     pub(crate) fn leave(&mut self, node: Slot) {
         self.resize(node, 0);
@@ -292,6 +305,12 @@ impl List {
         self.len += 1;
     }
 
+    /// Puts an entry at the end.
+    fn renew(&mut self, nodes: &mut Slab<Node>, slot: Slot, link: fn(&mut Node) -> &mut Link) {
+        self.remove(nodes, slot, link);
+        self.push(nodes, slot, link);
+    }
+
     fn remove(&mut self, nodes: &mut Slab<Node>, slot: Slot, link: fn(&mut Node) -> &mut Link) {
         let Some(node) = nodes.get_mut(slot) else { return };
         let Link { before, after } = *link(node);
@@ -386,6 +405,20 @@ mod tests {
         assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(1))));
         ledger.change(first, Entry { bytes: 0, ..entry(2, 'a') });
         assert_eq!((ledger.crowded(0), ledger.bytes), (None, 100 << 20));
+    }
+
+    #[test]
+    fn what_is_still_in_use_goes_last() {
+        let mut ledger = ledger();
+        let first = ledger.enter(slot(0), entry(2, 'a'));
+        fill(&mut ledger, 1..101, 2, anybody);
+        ledger.touch(first);
+        assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(1))));
+        let mut ledger = self::ledger();
+        let first = ledger.enter(slot(0), entry(0, 'a'));
+        fill(&mut ledger, 1..60, 0, |_| 'a');
+        ledger.touch(first);
+        assert_eq!(ledger.crowded(0), Some((Reason::Share, slot(1))), "also among its owner's");
     }
 
     #[test]

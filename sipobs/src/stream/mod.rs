@@ -16,7 +16,6 @@ pub use crate::loss::Loss;
 use crate::packet::{Packet, Transport};
 use crate::timestamp::Timestamp;
 
-mod eviction;
 mod framer;
 mod half;
 mod length;
@@ -142,17 +141,23 @@ pub struct Counters {
 }
 
 /// The stage: TCP reassembly and message framing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Streams {
     config: Config,
     tcp: Connections,
     counters: Counters,
 }
 
+impl Default for Streams {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
 impl Streams {
     /// An empty stage.
     pub fn new(config: Config) -> Self {
-        Self { config, ..Self::default() }
+        Self { tcp: Connections::new(config.max_bytes), config, counters: Counters::default() }
     }
 
     /// What became of every packet so far.

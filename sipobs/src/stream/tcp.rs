@@ -3,21 +3,21 @@
 //! A connection enters it with its SYN, or with a segment that holds a SIP start line, and leaves it as
 //! soon as its first bytes show that it is not SIP: no state is kept for web traffic, TLS or media.
 //!
-//! The table is bounded in bytes. What goes first: connections that are over; then those without SIP in them,
-//! or those in which only one side said any (a flood is of one of these kinds), whichever take up more; then
-//! the others; among equals the one that has been quiet longest. And once half of the room is taken, no host
-//! may have more than its share with connections that it opened and in which the other side said nothing.
+//! The table is bounded in bytes by the policy of [`eviction`](crate::eviction): tentative are connections that are
+//! over, those without SIP in them, and those in which only one side said any, which count for the share of the host
+//! that opened them; firm, and nobody's share, are those in which both did. Among equals the one goes first that has
+//! been quiet longest.
 
-use std::collections::HashMap;
-use std::collections::hash_map;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::eviction::{Entry, Ledger};
 use super::half::{Context, Foreign, Half};
 use super::{Config, Counters, Item, Loss};
 use crate::discard::DiscardReason;
+use crate::eviction::{Entry, Ledger, Reason};
 use crate::sip::start_line::find_start_line;
+use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
 
 /// A TCP segment with its addresses.
@@ -38,10 +38,13 @@ pub(super) struct Segment<'a> {
 }
 
 /// The table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
-    table: HashMap<Key, Box<Connection>>,
-    ledger: Ledger,
+    table: Slab<Box<Connection>>,
+    by_ends: HashMap<Key, Slot>,
+    ledger: Ledger<IpAddr>,
+    /// When to look at each next.
+    due: BTreeSet<(Timestamp, Slot)>,
 }
 
 /// The two ends, the lesser first.
@@ -50,20 +53,23 @@ pub(super) struct Key([SocketAddr; 2]);
 
 #[derive(Debug)]
 struct Connection {
+    key: Key,
     /// What each end of the key sends.
     halves: [Half; 2],
     /// Who sent its first segment.
     opener: IpAddr,
-    entry: Entry,
+    /// Its entry in the ledger, and as what.
+    entry: Option<(Slot, Class)>,
+    /// When it is looked at next.
+    due: Timestamp,
     last: Timestamp,
     closed: bool,
 }
 
 /// What a connection is worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
     /// It is over.
-    #[default]
     Over,
     /// There was no SIP in it yet.
     Unproven,
@@ -71,10 +77,6 @@ pub(super) enum Class {
     OneSided,
     /// Both have.
     TwoSided,
-}
-
-impl Class {
-    pub(super) const COUNT: usize = 4;
 }
 
 /// What a connection takes up beside its buffers, about: measured in `tests/budget.rs`.
@@ -91,6 +93,17 @@ pub(super) struct Surroundings<'a, 's> {
 }
 
 impl Connections {
+    /// None yet, of which all may take up so many bytes.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        let two_sided = Class::TwoSided as u8;
+        Self {
+            table: Slab::default(),
+            by_ends: HashMap::new(),
+            ledger: Ledger::new(max_bytes, two_sided, two_sided),
+            due: BTreeSet::new(),
+        }
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.table.len()
@@ -99,48 +112,51 @@ impl Connections {
     pub(super) fn push(&mut self, segment: &Segment<'_>, around: &mut Surroundings<'_, '_>) {
         let (key, side) = Key::of(segment.src, segment.dst);
         let mut segment = *segment;
-        let connection = match self.table.entry(key) {
-            hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            hash_map::Entry::Vacant(entry) => match admit(&mut segment) {
-                Ok(()) => entry.insert(Box::new(Connection::opened_by(segment.src.ip()))),
+        let slot = match self.by_ends.get(&key) {
+            Some(slot) => *slot,
+            None => match admit(&mut segment) {
+                Ok(()) => self.open(key, segment.src.ip()),
                 Err(reason) => return around.counters.unused.add(reason, 1),
             },
         };
+        let Some(connection) = self.table.get_mut(slot) else { return };
         connection.last = segment.time;
         match connection.segment(&key, side, &segment, around) {
             Ok(()) => {
-                connection.settle(&mut self.ledger, &key, segment.time, around.config);
+                self.settle(slot, segment.time, around.config);
                 self.make_room(around);
             }
-            Err(Foreign) => self.remove(&key, DiscardReason::NotSip, around.counters),
+            Err(Foreign) => self.remove(slot, DiscardReason::NotSip, around.counters),
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.ledger.next().map(|(time, _)| time)
+        self.due.first().map(|(time, _)| *time)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some((due, key)) = self.ledger.next()
+        while let Some((due, slot)) = self.due.first().copied()
             && due <= now
         {
-            let Some(connection) = self.table.get_mut(&key) else { break };
+            let Some(connection) = self.table.get_mut(slot) else { break };
+            let key = connection.key;
             let idle = connection.last + connection.patience(around.config) <= now;
             if connection.time_out(&key, now, idle, around).is_err() || idle {
-                self.remove(&key, DiscardReason::NotSip, around.counters);
+                self.remove(slot, DiscardReason::NotSip, around.counters);
             } else {
-                connection.settle(&mut self.ledger, &key, now, around.config);
+                self.settle(slot, now, around.config);
             }
         }
     }
 
     pub(super) fn finish(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some(key) = self.ledger.last() {
-            if let Some(connection) = self.table.get_mut(&key) {
+        while let Some((_, slot)) = self.due.first().copied() {
+            if let Some(connection) = self.table.get_mut(slot) {
+                let key = connection.key;
                 // An error says that it never was SIP: nothing to give, then.
                 let _ = connection.time_out(&key, now, true, around);
             }
-            self.remove(&key, DiscardReason::NotSip, around.counters);
+            self.remove(slot, DiscardReason::NotSip, around.counters);
         }
     }
 
@@ -152,29 +168,76 @@ impl Connections {
     /// Bytes that the framers of all connections have looked at or copied.
     #[cfg(test)]
     pub(super) fn looked_at(&self) -> usize {
-        self.table.values().flat_map(|c| &c.halves).map(|half| half.framer.looked_at).sum()
+        self.table.iter().flat_map(|c| &c.halves).map(|half| half.framer.looked_at).sum()
+    }
+
+    fn open(&mut self, key: Key, opener: IpAddr) -> Slot {
+        let (halves, never) = (Default::default(), Timestamp::default());
+        let connection =
+            Connection { key, halves, opener, entry: None, due: never, last: never, closed: false };
+        let slot = self.table.insert(Box::new(connection));
+        self.by_ends.insert(key, slot);
+        slot
+    }
+
+    /// Sees to ledger and timer of a connection that has changed.
+    fn settle(&mut self, slot: Slot, now: Timestamp, config: &Config) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let class = connection.class();
+        let entry = Entry {
+            class: class as u8,
+            owner: (class != Class::TwoSided).then_some(connection.opener),
+            bytes: u32::try_from(connection.cost()).unwrap_or(u32::MAX),
+        };
+        let next = connection.next_due(config);
+        // A timer that has moved away is left where it is: when it fires, it is set anew.
+        let moves = match connection.entry {
+            Some((_, was)) => class != was || next < connection.due || connection.due <= now,
+            None => true,
+        };
+        let node = match connection.entry {
+            Some((node, _)) => {
+                self.ledger.change(node, entry);
+                if moves {
+                    self.ledger.touch(node);
+                }
+                node
+            }
+            None => self.ledger.enter(slot, entry),
+        };
+        connection.entry = Some((node, class));
+        if moves {
+            self.due.remove(&(connection.due, slot));
+            self.due.insert((next, slot));
+            connection.due = next;
+        }
     }
 
     fn make_room(&mut self, around: &mut Surroundings<'_, '_>) {
-        while let Some((key, for_share)) = self.ledger.crowded(around.config.max_bytes) {
+        while let Some((reason, slot)) = self.ledger.crowded(0) {
             around.counters.connections_evicted += 1;
-            around.counters.connections_evicted_for_share += u64::from(for_share);
-            let halves = self.table.get(&key).map_or(&[][..], |connection| &connection.halves);
-            for (side, half) in halves.iter().enumerate() {
-                // An unfinished message is evidence lost.
-                if half.framer.proven() && half.cost() > 0 {
-                    (around.sink)(Item::Loss(key.lose(side)));
+            around.counters.connections_evicted_for_share += u64::from(reason == Reason::Share);
+            if let Some(connection) = self.table.get(slot) {
+                for (side, half) in connection.halves.iter().enumerate() {
+                    // An unfinished message is evidence lost.
+                    if half.framer.proven() && half.cost() > 0 {
+                        (around.sink)(Item::Loss(connection.key.lose(side)));
+                    }
                 }
             }
-            self.remove(&key, DiscardReason::TcpEvicted, around.counters);
+            self.remove(slot, DiscardReason::TcpEvicted, around.counters);
         }
     }
 
     /// Takes a connection out, with what it holds.
-    fn remove(&mut self, key: &Key, reason: DiscardReason, counters: &mut Counters) {
-        let Some(mut connection) = self.table.remove(key) else { return };
+    fn remove(&mut self, slot: Slot, reason: DiscardReason, counters: &mut Counters) {
+        let Some(mut connection) = self.table.remove(slot) else { return };
         connection.forget(reason, counters);
-        self.ledger.leave(*key, connection.opener, connection.entry);
+        self.by_ends.remove(&connection.key);
+        self.due.remove(&(connection.due, slot));
+        if let Some((node, _)) = connection.entry {
+            self.ledger.leave(node);
+        }
     }
 }
 
@@ -194,20 +257,9 @@ fn admit(segment: &mut Segment<'_>) -> Result<(), DiscardReason> {
 }
 
 impl Connection {
-    fn opened_by(opener: IpAddr) -> Self {
-        let (halves, entry) = (Default::default(), Entry::default());
-        Self { halves, opener, entry, last: Timestamp::default(), closed: false }
-    }
-
-    /// Sees to the ledger after it has changed.
-    fn settle(&mut self, ledger: &mut Ledger, key: &Key, now: Timestamp, config: &Config) {
-        let cost = CONNECTION + self.halves.iter().map(Half::cost).sum::<usize>();
-        let (class, next) = (self.class(), self.next_due(config));
-        let was = self.entry;
-        // A timer that has moved away is left where it is: when it fires, it is set anew.
-        let moves = class != was.class || next < was.due || was.due <= now;
-        self.entry = Entry { class, cost, due: if moves { next } else { was.due } };
-        ledger.change(*key, self.opener, was, self.entry);
+    /// Bytes that it takes up.
+    fn cost(&self) -> usize {
+        CONNECTION + self.halves.iter().map(Half::cost).sum::<usize>()
     }
 
     fn segment(
@@ -370,12 +422,6 @@ impl Connection {
 }
 
 impl Key {
-    /// No other comes before it.
-    pub(super) const LEAST: Self = {
-        let least = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-        Self([least; 2])
-    };
-
     /// The key of a segment, and which end sent it.
     fn of(src: SocketAddr, dst: SocketAddr) -> (Self, usize) {
         if src <= dst { (Self([src, dst]), 0) } else { (Self([dst, src]), 1) }

@@ -113,12 +113,12 @@ pub struct SinkCounts {
 #[cfg(feature = "otlp")]
 impl From<&crate::export::otlp::Counters> for SpanCounts {
     fn from(counters: &crate::export::otlp::Counters) -> Self {
-        let accounts = counters.accounts();
-        let drops = accounts.drops;
+        let counts = counters.counts();
+        let drops = counts.drops;
         Self {
-            acknowledged: accounts.acknowledged,
-            waiting: accounts.waiting(),
-            made: accounts.made,
+            acknowledged: counts.acknowledged,
+            waiting: counts.waiting(),
+            made: counts.made,
             dropped: vec![
                 ("queue_full", drops.queue_full),
                 ("rejected", drops.rejected),

@@ -25,7 +25,7 @@ mod ids;
 mod queue;
 mod spans;
 
-pub use queue::{Accounts, Counters, Drops};
+pub use queue::{Counters, Drops, QueueCounts};
 
 use spans::Spans;
 

@@ -20,14 +20,14 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 /// What became of spans, and of requests.
 #[derive(Debug, Default)]
 pub struct Counters {
-    accounts: Mutex<Accounts>,
+    counts: Mutex<QueueCounts>,
     failed_requests: AtomicU64,
     last_failure: Mutex<String>,
 }
 
 /// Every span at one moment: each is in exactly one of the terms, so [`Self::residual`] is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accounts {
+pub struct QueueCounts {
     /// Spans made.
     pub made: u64,
     /// In the queue.
@@ -63,7 +63,7 @@ enum Reason {
 
 impl Counters {
     /// All spans at this moment.
-    pub fn accounts(&self) -> Accounts {
+    pub fn counts(&self) -> QueueCounts {
         *self.lock()
     }
 
@@ -84,7 +84,7 @@ impl Counters {
 
     /// Spans that have left the queue one way or the other, in the order in which they were put in.
     pub fn handed_over(&self) -> u64 {
-        let Accounts { acknowledged, drops, .. } = self.accounts();
+        let QueueCounts { acknowledged, drops, .. } = self.counts();
         acknowledged + drops.rejected + drops.gave_up + drops.shutdown
     }
 
@@ -110,47 +110,47 @@ impl Counters {
 
     /// A span is about to be queued.
     pub(super) fn made(&self) {
-        let mut accounts = self.lock();
-        accounts.made += 1;
-        accounts.queued += 1;
+        let mut counts = self.lock();
+        counts.made += 1;
+        counts.queued += 1;
     }
 
     /// It found no room.
     pub(super) fn refused(&self) {
-        let mut accounts = self.lock();
-        accounts.queued = accounts.queued.saturating_sub(1);
-        accounts.drops.queue_full += 1;
+        let mut counts = self.lock();
+        counts.queued = counts.queued.saturating_sub(1);
+        counts.drops.queue_full += 1;
     }
 
     fn taken_up(&self, spans: usize) {
-        let (mut accounts, spans) = (self.lock(), spans as u64);
-        accounts.queued = accounts.queued.saturating_sub(spans);
-        accounts.under_way += spans;
+        let (mut counts, spans) = (self.lock(), spans as u64);
+        counts.queued = counts.queued.saturating_sub(spans);
+        counts.under_way += spans;
     }
 
     fn acknowledge(&self, spans: usize) {
-        let (mut accounts, spans) = (self.lock(), spans as u64);
-        accounts.under_way = accounts.under_way.saturating_sub(spans);
-        accounts.acknowledged += spans;
+        let (mut counts, spans) = (self.lock(), spans as u64);
+        counts.under_way = counts.under_way.saturating_sub(spans);
+        counts.acknowledged += spans;
     }
 
     /// Spans that were under way will not arrive.
     fn dropped(&self, reason: Reason, spans: usize) {
-        let (mut accounts, spans) = (self.lock(), spans as u64);
-        accounts.under_way = accounts.under_way.saturating_sub(spans);
+        let (mut counts, spans) = (self.lock(), spans as u64);
+        counts.under_way = counts.under_way.saturating_sub(spans);
         *match reason {
-            Reason::Rejected => &mut accounts.drops.rejected,
-            Reason::GaveUp => &mut accounts.drops.gave_up,
-            Reason::Shutdown => &mut accounts.drops.shutdown,
+            Reason::Rejected => &mut counts.drops.rejected,
+            Reason::GaveUp => &mut counts.drops.gave_up,
+            Reason::Shutdown => &mut counts.drops.shutdown,
         } += spans;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Accounts {
+impl QueueCounts {
     /// Spans that wait in the queue or for an answer.
     pub const fn waiting(&self) -> u64 {
         self.queued + self.under_way
@@ -340,7 +340,7 @@ mod tests {
             drop(sender);
             let script = Script(Mutex::new(answers.to_vec()));
             Queue::new(receiver, end, Arc::clone(&counters), 4).run(&script).await;
-            assert_eq!(counters.accounts().residual(), 0, "{:?}", counters.accounts());
+            assert_eq!(counters.counts().residual(), 0, "{:?}", counters.counts());
             assert_eq!(counters.waiting(), 0);
             counters
         })
