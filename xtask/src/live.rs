@@ -31,7 +31,7 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     let after = Count::take(&lab, &daemon)?;
     let metrics = daemon.metrics(&lab)?;
     nothing_lost(&before, &after, &metrics)?;
-    deploy::rules_use_only(&metrics.text)?;
+    deploy::rules::use_only(&metrics.text)?;
 
     let attempts = Story::ALL.iter().filter(|story| story.expected().method.is_some()).count();
     daemon.wait_settled(attempts, "", SETTLE_LIMIT)?;

@@ -197,7 +197,8 @@ fn docs() -> Result<Verdict> {
 }
 
 fn deploy_files() -> Result<Verdict> {
-    deploy::rules()?;
+    deploy::generate::run(true)?;
+    deploy::rules::check()?;
     deploy::kubernetes()?;
     deploy::containers()?;
     deploy::configurations(&daemon::build(true, false)?)?;

@@ -13,30 +13,10 @@ use serde_json::Value;
 use crate::children::{output, run};
 use crate::{root, setup};
 
+pub(crate) mod generate;
+pub(crate) mod rules;
+
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// The Prometheus rules: well formed, and firing when they should.
-pub(crate) fn rules() -> Result<()> {
-    let dir = root().join("deploy/prometheus");
-    run(Command::new("promtool").args(["check", "rules", "sipobs.rules.yaml"]).current_dir(&dir), LIMIT)?;
-    run(Command::new("promtool").args(["test", "rules", "sipobs.rules.test.yaml"]).current_dir(&dir), LIMIT)
-}
-
-/// Every metric that the rules use is one that `exported` (a scrape of the real daemon) holds.
-pub(crate) fn rules_use_only(exported: &str) -> Result<()> {
-    let rules = fs::read_to_string(root().join("deploy/prometheus/sipobs.rules.yaml"))?;
-    let used: BTreeSet<&str> = rules
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .filter(|word| word.starts_with("sipobs_"))
-        .collect();
-    ensure!(!used.is_empty(), "the rules use no metric of sipobs");
-    for name in used {
-        let sample =
-            exported.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-        ensure!(sample, "the rules use {name}, which the daemon does not export");
-    }
-    Ok(())
-}
 
 /// The Kubernetes manifest: its schema, and the privileges that the README promises.
 pub(crate) fn kubernetes() -> Result<()> {
