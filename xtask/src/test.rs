@@ -52,6 +52,11 @@ const STEPS: &[Step] = &[
         tunnelled,
     ),
     ("http", "spans over HTTP", http),
+    (
+        "monitoring",
+        "a switch of method, through Prometheus and its rules, reaches an Alertmanager",
+        monitoring,
+    ),
     ("faults", "what can go wrong around the daemon, made to happen", faults),
     ("clean", "nothing is left behind", clean),
 ];
@@ -199,7 +204,7 @@ fn docs() -> Result<Verdict> {
 fn deploy_files() -> Result<Verdict> {
     deploy::generate::run(true)?;
     deploy::rules::check()?;
-    deploy::kubernetes()?;
+    deploy::kubernetes::check()?;
     deploy::containers()?;
     deploy::configurations(&daemon::build(true, false)?)?;
     println!("   Not run here: the images, the compose file, and a cluster.");
@@ -220,6 +225,10 @@ fn tunnelled() -> Result<Verdict> {
 
 fn faults() -> Result<Verdict> {
     captured(|sipobs| faults::run(sipobs, std::env::var("SIPOBS_TEST_FAULT").ok().as_deref()))
+}
+
+fn monitoring() -> Result<Verdict> {
+    captured(deploy::monitoring::run)
 }
 
 fn ladders() -> Result<Verdict> {
