@@ -22,10 +22,11 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// A scrape, an evaluation and a group of alerts take a second each.
 const ALERT_LIMIT: Duration = Duration::from_secs(30);
 
-/// Verdicts soon after a call's end, so that nobody waits for a NOTIFY that comes late.
+/// Verdicts and records soon after a call ends: nobody waits for a NOTIFY that comes late.
 const SIPOBS: &str = "\
 [timers]
 after_bye = \"3s\"
+ended = \"4s\"
 
 [[trunk]]
 name = \"lab\"
