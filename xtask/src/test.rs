@@ -204,9 +204,10 @@ fn docs() -> Result<Verdict> {
 fn deploy_files() -> Result<Verdict> {
     deploy::generate::run(true)?;
     deploy::rules::check()?;
-    deploy::kubernetes::check()?;
+    deploy::dashboards::check()?;
+    let installations = deploy::kubernetes::check()?;
     deploy::containers()?;
-    deploy::configurations(&daemon::build(true, false)?)?;
+    deploy::configurations(&daemon::build(true, false)?, &installations)?;
     println!("   Not run here: the images, the compose file, and a cluster.");
     Ok(Verdict::Passed)
 }

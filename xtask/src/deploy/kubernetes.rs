@@ -51,23 +51,24 @@ impl Installation {
     }
 }
 
-/// Checks every way to install sipobs in a cluster.
-pub(crate) fn check() -> Result<()> {
+/// Checks every way to install sipobs in a cluster, and gives what each makes.
+pub(crate) fn check() -> Result<Vec<Installation>> {
     run(helm().args(["lint", "--strict", "--quiet"]).arg(chart()), LIMIT)?;
     let installations = installations()?;
     for installation in &installations {
         privileges(installation).with_context(|| installation.name)?;
     }
     schemas_bite()?;
-    let [manifest, plain, everything, ..] = &installations[..] else { bail!("an installation is missing") };
+    let [manifest, plain, everything, ..] = &installations[..] else { bail!("a way to install is missing") };
     same_as_manifest(plain, manifest)?;
     from_one_source(everything)?;
     versions(manifest)?;
-    refused()
+    refused()?;
+    Ok(installations)
 }
 
 /// Every way to install sipobs, each held against the schemas.
-pub(crate) fn installations() -> Result<Vec<Installation>> {
+fn installations() -> Result<Vec<Installation>> {
     let folder = crate::scratch("kubernetes")?;
     let manifest = fs::read_to_string(root().join("deploy/kubernetes/sipobs.yaml"))?;
     let values = |name: &str| chart().join("ci").join(name);
@@ -79,15 +80,18 @@ pub(crate) fn installations() -> Result<Vec<Installation>> {
         ("kustomize", output(&mut kustomize("deploy/kubernetes"))?),
         ("kustomize, everything", output(&mut kustomize("deploy/kustomize-example"))?),
     ];
-    ways.into_iter()
-        .map(|(name, text)| {
-            let path = folder.join(name.replace([',', ' '], "-")).with_extension("yaml");
-            fs::write(&path, text)?;
-            schemas(&path)?;
-            let objects = yaml(&path)?.into_iter().filter(|it| !it.is_null()).collect();
-            Ok(Installation { name, objects })
-        })
-        .collect()
+    let mut paths = Vec::new();
+    for (name, text) in &ways {
+        let path = folder.join(name.replace([',', ' '], "-")).with_extension("yaml");
+        fs::write(&path, text)?;
+        paths.push(path);
+    }
+    schemas(&paths)?;
+    let read = |((name, _), path): ((&'static str, String), &PathBuf)| {
+        let objects = yaml(path)?.into_iter().filter(|it| !it.is_null()).collect();
+        Ok(Installation { name, objects })
+    };
+    ways.into_iter().zip(&paths).map(read).collect()
 }
 
 /// The privileges that the README promises, and what a pod needs beside them.
@@ -206,21 +210,28 @@ fn refused() -> Result<()> {
 fn schemas_bite() -> Result<()> {
     let folder = crate::scratch("kubernetes-wrong")?;
     let right = template(Some(&chart().join("ci/everything-values.yaml")))?;
-    for (word, wrong) in [
+    let errors = [
         ("hostNetwork", "hostNetwrk"),
         ("podMetricsEndpoints", "podMetricEndpoints"),
         (" for: 5m", " fro: 5m"),
-    ] {
-        let path = folder.join("wrong.yaml");
+    ];
+    let mut paths = Vec::new();
+    for (word, wrong) in errors {
+        let path = folder.join(wrong.trim().replace(": ", "-")).with_extension("yaml");
         fs::write(&path, right.replacen(word, wrong, 1))?;
-        ensure!(schemas(&path).is_err(), "the schemas take {wrong:?}");
+        paths.push(path);
+    }
+    let complaint = schemas(&paths).err().context("the schemas take anything")?.to_string();
+    for (_, wrong) in errors {
+        let word = wrong.trim().split(':').next().unwrap_or_default();
+        ensure!(complaint.contains(&format!("'{word}'")), "the schemas take {word}: {complaint}");
     }
     Ok(())
 }
 
-fn schemas(path: &Path) -> Result<()> {
+fn schemas(paths: &[PathBuf]) -> Result<()> {
     let mut check = Command::new(setup::python_program("python"));
-    output(check.arg(root().join("xtask/src/deploy/schemas.py")).arg(path)).map(drop)
+    output(check.arg(root().join("xtask/src/deploy/schemas.py")).args(paths)).map(drop)
 }
 
 fn chart() -> PathBuf {

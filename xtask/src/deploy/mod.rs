@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::children::output;
 use crate::{root, setup};
 
+pub(crate) mod dashboards;
 pub(crate) mod generate;
 pub(crate) mod kubernetes;
 pub(crate) mod monitoring;
@@ -56,9 +57,9 @@ pub(crate) fn containers() -> Result<()> {
 }
 
 /// The configuration files that `deploy/` holds are ones that this `sipobs` takes.
-pub(crate) fn configurations(sipobs: &Path) -> Result<()> {
+pub(crate) fn configurations(sipobs: &Path, installations: &[kubernetes::Installation]) -> Result<()> {
     let written = crate::scratch("deploy")?.join("kubernetes.toml");
-    for installation in kubernetes::installations()? {
+    for installation in installations {
         let (config, variables) = installation.configuration()?;
         fs::write(&written, config)?;
         for host in ["192.0.2.7", "2001:db8::7"] {

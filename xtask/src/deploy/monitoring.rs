@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::dashboards::{self, Question};
 use crate::children::{Running, wait_for};
 use crate::collector::Collector;
 use crate::daemon::{Daemon, get};
@@ -69,7 +70,21 @@ pub(crate) fn run(sipobs: &Path) -> Result<()> {
     let told: BTreeSet<String> =
         alerts(&lab)?.iter().map(|it| it["labels"]["alertname"].to_string()).collect();
     ensure!(told.len() == 1, "Alertmanager was told of more than the switch: {told:?}");
+    dashboards_show(&lab)?;
     daemon.stop()?;
+    Ok(())
+}
+
+/// Whatever the dashboards ask has an answer with a number in it.
+fn dashboards_show(lab: &Lab) -> Result<()> {
+    let questions = dashboards::questions()?;
+    ensure!(questions.len() > 50, "the dashboards ask {} questions only", questions.len());
+    for Question { from, promql } in &questions {
+        let number = |series: &Value| series["value"][1].as_str().is_some_and(|value| value != "NaN");
+        let series = query(lab, promql).with_context(|| from.clone())?;
+        ensure!(series.iter().any(number), "{from}: no answer to {promql}: {series:?}");
+    }
+    println!("   {} queries of the dashboards were answered", questions.len());
     Ok(())
 }
 

@@ -121,8 +121,16 @@ fn runbooks(alerts: &[(String, Value)]) -> Result<()> {
     Ok(())
 }
 
-/// Names of metrics of sipobs in rules or queries, as they are exported.
-pub(super) fn metrics_in(text: &str) -> BTreeSet<&str> {
+/// Whether `url` leads to a section of the runbooks.
+pub(super) fn has_runbook(url: &str) -> Result<bool> {
+    let text = fs::read_to_string(root().join("docs/runbooks.md"))?;
+    let section = url.strip_prefix(RUNBOOKS).and_then(|rest| rest.strip_prefix('#'));
+    let sections = text.lines().filter_map(|line| line.strip_prefix("## "));
+    Ok(section.is_some_and(|wanted| sections.map(str::to_lowercase).any(|section| section == wanted)))
+}
+
+/// Names of metrics of sipobs in rules, as they are exported.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
         .filter(|word| word.starts_with("sipobs_"))
         .collect()

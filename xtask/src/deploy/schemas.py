@@ -29,7 +29,7 @@ def main(paths):
                     wrong.append(f"{path}: {name}: {complaint}")
                 else:
                     fit += 1
-    print("\n".join(wrong) or f"{fit} objects fit their schemas")
+    print("\n".join(wrong) or f"{fit} objects fit their schemas", file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong or not fit else 0
 
 
