@@ -50,7 +50,7 @@ pub(crate) fn containers() -> Result<()> {
             ensure!(there, "compose: {name} mounts {source}, which does not exist");
         }
     }
-    for file in ["prometheus.yaml", "grafana-datasources.yaml"] {
+    for file in ["prometheus.yaml", "grafana-datasources.yaml", "grafana-dashboards.yaml"] {
         yaml(&dir.join(file))?;
     }
     Ok(())
