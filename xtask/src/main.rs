@@ -16,6 +16,7 @@ mod collector;
 mod daemon;
 mod demo;
 mod deploy;
+mod dist;
 mod faults;
 mod fuzz;
 mod kernels;
@@ -40,6 +41,8 @@ enum Chore {
     Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
+    /// Make the Debian package, the offline program, their bill of materials and checksums.
+    Dist(dist::Options),
     /// Feed hostile bytes to every stage that eats bytes.
     Fuzz(fuzz::Options),
     /// Write the files of deploy/ that are made from others.
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Generate { check } => deploy::generate::run(check),
+        Chore::Dist(options) => dist::run(&options),
         Chore::Kernels(options) => kernels::run(&options),
         Chore::Load(options) => load::run(&options),
         Chore::Record { file } => recording::record(&file),

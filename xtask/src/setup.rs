@@ -27,6 +27,8 @@ pub(crate) enum Need {
     Kernels,
     /// Run beside other SIP readers, and count instructions.
     Comparisons,
+    /// Make packages, and install them in a fresh Debian.
+    Packages,
     /// Build the Jaeger page of the demo.
     Ui,
     /// Build and run the fuzz targets.
@@ -35,7 +37,7 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
-    /// [`Need::Kernels`], as rare and large.
+    /// [`Need::Kernels`] and [`Need::Packages`], as rare and large.
     pub(crate) const ALL: [Self; 6] =
         [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz];
 }
@@ -64,6 +66,9 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
     (Need::Comparisons, "valgrind", "valgrind"),
+    (Need::Packages, "dpkg-deb", "dpkg"),
+    (Need::Packages, "strip", "binutils"),
+    (Need::Packages, "mmdebstrap", "mmdebstrap"),
     (Need::Ui, "protoc", "protobuf-compiler"),
     (Need::Fuzz, "c++", "build-essential"),
 ];
