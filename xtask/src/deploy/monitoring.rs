@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::dashboards::{self, Question};
+use super::rules;
 use crate::children::{Running, wait_for};
 use crate::collector::Collector;
 use crate::daemon::{Daemon, get};
@@ -44,6 +45,7 @@ pub(crate) fn run(sipobs: &Path) -> Result<()> {
     let _collector = Collector::start(&lab)?;
     let arguments = ["--config", &config.display().to_string(), "--otlp", Collector::GRPC];
     let daemon = Daemon::start_with(&lab, sipobs, &arguments, false)?;
+    rules::use_only(&daemon.metrics(&lab)?.text)?;
     let alertmanager = alertmanager(&lab)?;
     let prometheus = prometheus(&lab)?;
     let switched = r#"sipobs_alerts_total{alert="method_switched",trunk="lab"}"#;
