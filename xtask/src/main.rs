@@ -16,6 +16,7 @@ mod collector;
 mod daemon;
 mod demo;
 mod deploy;
+mod dist;
 mod faults;
 mod fuzz;
 mod kernels;
@@ -40,8 +41,16 @@ enum Chore {
     Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
+    /// Make the Debian package, the offline program, their bill of materials and checksums.
+    Dist(dist::Options),
     /// Feed hostile bytes to every stage that eats bytes.
     Fuzz(fuzz::Options),
+    /// Write the files of deploy/ that are made from others.
+    Generate {
+        /// Only say whether they are what their sources say.
+        #[arg(long)]
+        check: bool,
+    },
     /// Boot other kernels in an emulator and hold live capture under each against the file reader.
     Kernels(kernels::Options),
     /// Write the captures of the golden cases from their ladder files.
@@ -75,6 +84,8 @@ fn main() -> ExitCode {
         Chore::Ladders { check } => ladder::run(&root().join("sipobs/tests"), check),
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo(options) => demo::run(&options),
+        Chore::Generate { check } => deploy::generate::run(check),
+        Chore::Dist(options) => dist::run(&options),
         Chore::Kernels(options) => kernels::run(&options),
         Chore::Load(options) => load::run(&options),
         Chore::Record { file } => recording::record(&file),

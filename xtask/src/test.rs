@@ -52,6 +52,11 @@ const STEPS: &[Step] = &[
         tunnelled,
     ),
     ("http", "spans over HTTP", http),
+    (
+        "monitoring",
+        "a switch of method, through Prometheus and its rules, reaches an Alertmanager",
+        monitoring,
+    ),
     ("faults", "what can go wrong around the daemon, made to happen", faults),
     ("clean", "nothing is left behind", clean),
 ];
@@ -197,10 +202,12 @@ fn docs() -> Result<Verdict> {
 }
 
 fn deploy_files() -> Result<Verdict> {
-    deploy::rules()?;
-    deploy::kubernetes()?;
+    deploy::generate::run(true)?;
+    deploy::rules::check()?;
+    deploy::dashboards::check()?;
+    let installations = deploy::kubernetes::check()?;
     deploy::containers()?;
-    deploy::configurations(&daemon::build(true, false)?)?;
+    deploy::configurations(&daemon::build(true, false)?, &installations)?;
     println!("   Not run here: the images, the compose file, and a cluster.");
     Ok(Verdict::Passed)
 }
@@ -219,6 +226,10 @@ fn tunnelled() -> Result<Verdict> {
 
 fn faults() -> Result<Verdict> {
     captured(|sipobs| faults::run(sipobs, std::env::var("SIPOBS_TEST_FAULT").ok().as_deref()))
+}
+
+fn monitoring() -> Result<Verdict> {
+    captured(deploy::monitoring::run)
 }
 
 fn ladders() -> Result<Verdict> {

@@ -14,6 +14,7 @@ mod check;
 mod daemon;
 mod explain;
 mod memory;
+mod pages;
 mod pcap;
 mod run;
 mod spans;
@@ -87,6 +88,10 @@ enum Command {
     /// Every setting with its value: the defaults, the file over them, the environment over that, then flags.
     #[command(after_help = format!("{CONFIG_EXAMPLES}\n\n{EXIT_CODES}"))]
     Config(Settings),
+    Completions(pages::Completions),
+    // For those who make packages.
+    #[command(hide = true)]
+    Manual(pages::Manual),
 }
 
 /// Where the configuration comes from; every command takes these.
@@ -174,6 +179,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(command) => check::check(&command),
         Command::Explain(command) => explain::explain(&command),
         Command::Config(settings) => config(&settings),
+        Command::Completions(command) => Ok(pages::completions(&command)),
+        Command::Manual(command) => pages::manual(&command),
     };
     ExitCode::from(exit.unwrap_or_else(|failure| {
         say(&failure.error);

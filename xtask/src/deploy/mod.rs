@@ -10,74 +10,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::children::{output, run};
+use crate::children::output;
 use crate::{root, setup};
 
+pub(crate) mod dashboards;
+pub(crate) mod generate;
+pub(crate) mod kubernetes;
+pub(crate) mod monitoring;
+pub(crate) mod rules;
+
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// The Prometheus rules: well formed, and firing when they should.
-pub(crate) fn rules() -> Result<()> {
-    let dir = root().join("deploy/prometheus");
-    run(Command::new("promtool").args(["check", "rules", "sipobs.rules.yaml"]).current_dir(&dir), LIMIT)?;
-    run(Command::new("promtool").args(["test", "rules", "sipobs.rules.test.yaml"]).current_dir(&dir), LIMIT)
-}
-
-/// Every metric that the rules use is one that `exported` (a scrape of the real daemon) holds.
-pub(crate) fn rules_use_only(exported: &str) -> Result<()> {
-    let rules = fs::read_to_string(root().join("deploy/prometheus/sipobs.rules.yaml"))?;
-    let used: BTreeSet<&str> = rules
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .filter(|word| word.starts_with("sipobs_"))
-        .collect();
-    ensure!(!used.is_empty(), "the rules use no metric of sipobs");
-    for name in used {
-        let sample =
-            exported.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-        ensure!(sample, "the rules use {name}, which the daemon does not export");
-    }
-    Ok(())
-}
-
-/// The Kubernetes manifest: its schema, and the privileges that the README promises.
-pub(crate) fn kubernetes() -> Result<()> {
-    let path = root().join("deploy/kubernetes/sipobs.yaml");
-    run(Command::new(setup::python_program("kubernetes-validate")).arg("--strict").arg(&path), LIMIT)?;
-    let documents = yaml(&path)?;
-    let set =
-        documents.iter().find(|it| it["kind"] == "DaemonSet").context("no DaemonSet in the manifest")?;
-    let pod = &set["spec"]["template"]["spec"];
-    let container = &pod["containers"][0];
-    let security = &container["securityContext"];
-    for (what, found, wanted) in [
-        ("hostNetwork", &pod["hostNetwork"], Value::Bool(true)),
-        ("seccompProfile", &pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault".into()),
-        ("runAsUser", &security["runAsUser"], 0.into()),
-        ("allowPrivilegeEscalation", &security["allowPrivilegeEscalation"], Value::Bool(false)),
-        ("readOnlyRootFilesystem", &security["readOnlyRootFilesystem"], Value::Bool(true)),
-        ("capabilities.drop", &security["capabilities"]["drop"], serde_json::json!(["ALL"])),
-        (
-            "capabilities.add",
-            &security["capabilities"]["add"],
-            serde_json::json!(["BPF", "NET_ADMIN", "PERFMON"]),
-        ),
-    ] {
-        ensure!(*found == wanted, "the DaemonSet's {what} is {found}, not {wanted}");
-    }
-    for field in ["resources", "livenessProbe", "readinessProbe"] {
-        ensure!(container[field].is_object(), "the DaemonSet has no {field}");
-    }
-    let grace = pod["terminationGracePeriodSeconds"].as_u64();
-    ensure!(grace >= Some(LONGEST_END), "the end takes {LONGEST_END} s at most, and the pod has {grace:?}");
-    let class = &pod["priorityClassName"];
-    ensure!(
-        documents.iter().any(|it| it["kind"] == "PriorityClass" && it["metadata"]["name"] == *class),
-        "there is no PriorityClass {class}"
-    );
-    Ok(())
-}
-
-/// What waits is handed over for 5 s at most (`otlp.flush`, and the same for records), and the last of it again.
-const LONGEST_END: u64 = 10;
 
 /// The Dockerfile and the compose file: every file, stage and volume they name is there.
 pub(crate) fn containers() -> Result<()> {
@@ -108,31 +50,39 @@ pub(crate) fn containers() -> Result<()> {
             ensure!(there, "compose: {name} mounts {source}, which does not exist");
         }
     }
-    for file in ["prometheus.yaml", "grafana-datasources.yaml"] {
+    for file in ["prometheus.yaml", "grafana-datasources.yaml", "grafana-dashboards.yaml"] {
         yaml(&dir.join(file))?;
     }
     Ok(())
 }
 
 /// The configuration files that `deploy/` holds are ones that this `sipobs` takes.
-pub(crate) fn configurations(sipobs: &Path) -> Result<()> {
-    let manifest = yaml(&root().join("deploy/kubernetes/sipobs.yaml"))?;
-    let map = manifest.iter().find(|it| it["kind"] == "ConfigMap").context("no ConfigMap in the manifest")?;
-    let embedded = map["data"]["sipobs.toml"].as_str().context("no sipobs.toml in the ConfigMap")?;
+pub(crate) fn configurations(sipobs: &Path, installations: &[kubernetes::Installation]) -> Result<()> {
     let written = crate::scratch("deploy")?.join("kubernetes.toml");
-    fs::write(&written, embedded)?;
-    let set = manifest.iter().find(|it| it["kind"] == "DaemonSet").context("no DaemonSet in the manifest")?;
-    let variables = &set["spec"]["template"]["spec"]["containers"][0]["env"];
-    for (host, listen) in [("192.0.2.7", "192.0.2.7:9464"), ("2001:db8::7", "[2001:db8::7]:9464")] {
-        let mut config = Command::new(sipobs);
-        config.arg("config").arg("--config").arg(&written).envs(environment(variables, host)?);
-        let text = output(&mut config)?;
-        for line in [&format!("listen = \"{listen}\""), "node = \"node-7\"", "\"k8s.node.name\" = \"node-7\""]
-        {
-            ensure!(text.contains(line), "the DaemonSet's environment on {host} gives no {line}:\n{text}");
+    for installation in installations {
+        let (config, variables) = installation.configuration()?;
+        fs::write(&written, config)?;
+        for host in ["192.0.2.7", "2001:db8::7"] {
+            let environment = environment(variables, host)?;
+            let local = environment.iter().any(|(_, value)| value.starts_with("127.0.0.1:"));
+            let listen = match host {
+                _ if local => "127.0.0.1:9464".to_owned(),
+                v6 if v6.contains(':') => format!("[{v6}]:9464"),
+                v4 => format!("{v4}:9464"),
+            };
+            let mut config = Command::new(sipobs);
+            config.arg("config").arg("--config").arg(&written).envs(environment);
+            let text = output(&mut config)?;
+            let listen = format!("listen = \"{listen}\"");
+            for line in [&listen, "node = \"node-7\"", "\"k8s.node.name\" = \"node-7\""] {
+                ensure!(
+                    text.contains(line),
+                    "the DaemonSet's environment on {host} gives no {line}:\n{text}"
+                );
+            }
         }
     }
-    for path in [root().join("deploy/sipobs.toml"), root().join("deploy/compose/sipobs.toml"), written] {
+    for path in [root().join("deploy/sipobs.toml"), root().join("deploy/compose/sipobs.toml")] {
         output(Command::new(sipobs).arg("config").arg("--config").arg(&path))?;
     }
     Ok(())
@@ -147,6 +97,10 @@ fn environment(variables: &Value, host: &str) -> Result<Vec<(String, String)>> {
             Some("spec.nodeName") => "node-7".to_owned(),
             Some("status.hostIP") => host.to_owned(),
             Some(other) => anyhow::bail!("{name}: what {other} gives is not known"),
+            None if variable["valueFrom"]["secretKeyRef"].is_object() => match name {
+                "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer%20secret".to_owned(),
+                _ => "https://collector.example:4317".to_owned(),
+            },
             None => variable["value"].as_str().with_context(|| name.to_owned())?.to_owned(),
         };
         for (earlier, held) in &made {
