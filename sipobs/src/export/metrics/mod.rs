@@ -14,6 +14,7 @@ use strum::VariantNames;
 
 use crate::record::{AlertKind, Fault, Kind, Method, Outcome, Output, ReferAbsent, Side};
 
+mod plain;
 mod serve;
 mod snapshot;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -27,7 +27,7 @@ use tower_service::Service as _;
 
 use self::connections::{Connections, Place};
 use self::host::Names;
-use super::Metrics;
+use super::{Metrics, plain};
 use crate::config::MetricsConfig;
 
 mod connections;
@@ -192,11 +192,20 @@ fn is_of_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn scrape(State(server): Served, Extension(place): Extension<Arc<Place>>) -> Response {
+async fn scrape(
+    State(server): Served,
+    Extension(place): Extension<Arc<Place>>,
+    headers: HeaderMap,
+) -> Response {
     let (number, text) = server.scrape().await;
     place.is_sent(number);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (kind, text) = if plain::wants_open_metrics(accept) {
+        (plain::OPEN_METRICS, text)
+    } else {
+        (plain::PLAIN, plain::plain(&String::from_utf8_lossy(&text)).into())
+    };
+    ([(header::CONTENT_TYPE, kind), (header::VARY, "Accept")], text).into_response()
 }
 
 async fn healthz(State(server): Served) -> Response {

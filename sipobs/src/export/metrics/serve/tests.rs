@@ -158,11 +158,21 @@ fn a_connection_carries_one_request() {
 #[test]
 fn a_client_that_has_said_all_is_answered() {
     let server = start(Limits::default(), Metrics::new([]));
-    let mut stream = server.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let accept = "Accept: application/openmetrics-text";
+    let mut stream = server.send(&format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n\r\n"));
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[test]
+fn who_does_not_ask_for_openmetrics_gets_the_text_format() {
+    let server = start(Limits::default(), Metrics::new(["t"]));
+    let answer = server.ask("GET /metrics HTTP/1.0\r\n\r\n");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4") && !answer.contains("# EOF"), "{answer}");
+    assert!(answer.contains("\n# TYPE sipobs_transfer_attempts_total counter\n"), "{answer}");
+    assert!(answer.contains("\n# TYPE sipobs_build_info gauge\n"), "{answer}");
 }
 
 #[test]
@@ -195,7 +205,8 @@ fn who_scrapes_at_the_same_time_shares_a_scrape() {
     let server = start(Limits::default(), Metrics::new([]));
     let begun = Instant::now();
     for _ in 0..5 {
-        let scrapes: Vec<_> = (0..15).map(|_| server.send("GET /metrics HTTP/1.0\r\n\r\n")).collect();
+        let scrape = "GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n";
+        let scrapes: Vec<_> = (0..15).map(|_| server.send(scrape)).collect();
         for mut scrape in scrapes {
             let mut text = String::new();
             scrape.read_to_string(&mut text).unwrap();
