@@ -32,12 +32,19 @@ pub(crate) fn build(live: bool, release: bool) -> Result<PathBuf> {
         cargo.args(["--features", "live"]);
     }
     if release {
-        cargo.arg("--release");
+        cargo.arg("--release").env("SIPOBS_COMMIT", commit()?);
     }
     run(cargo.env("PATH", setup::search_path()).current_dir(root()), BUILD_LIMIT)?;
     let built = crate::target().join(if release { "release" } else { "debug" }).join("sipobs");
     ensure!(built.exists(), "{} was not built", built.display());
     Ok(built)
+}
+
+/// What a release says it is made of.
+pub(crate) fn commit() -> Result<String> {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty", "--abbrev=12"]).current_dir(root());
+    Ok(output(&mut git)?.trim().to_owned())
 }
 
 /// Why this machine can't capture live, if so: what `sipobs check` says.

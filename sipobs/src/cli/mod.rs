@@ -65,12 +65,32 @@ Examples:
   sipobs config -c sipobs.toml             what that file comes to
   SIPOBS_CAPTURE__PORTS='[5060, 5080]' sipobs config";
 
+/// The version, the commit that it was built of where a release names it, and what was built in.
+fn long_version() -> String {
+    let commit = option_env!("SIPOBS_COMMIT").unwrap_or("unknown commit");
+    let features = [
+        ("live", cfg!(all(feature = "live", target_os = "linux"))),
+        ("otlp", cfg!(feature = "otlp")),
+        ("typed", cfg!(feature = "typed")),
+    ];
+    let built_in: Vec<_> =
+        features.into_iter().filter(|(_, built_in)| *built_in).map(|(name, _)| name).collect();
+    let built_in = if built_in.is_empty() { "none".to_owned() } else { built_in.join(", ") };
+    format!("{} ({commit})\nfeatures: {built_in}", env!("CARGO_PKG_VERSION"))
+}
+
 /// Explains every SIP call transfer on the wire.
 ///
 /// sipobs rebuilds SIP dialogs from packets and judges each transfer in them: by REFER, by a second-leg
 /// INVITE or by redirect. It says what came of it, on what evidence, and what to check.
 #[derive(Debug, Parser)]
-#[command(name = "sipobs", version, max_term_width = 100, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(
+    name = "sipobs",
+    version,
+    long_version = long_version(),
+    max_term_width = 100,
+    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}")
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

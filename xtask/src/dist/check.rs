@@ -74,7 +74,9 @@ impl Debian {
     /// What a package owes: the program with its libraries, its configuration, manual, completions, rotation.
     fn complete(&self) -> Result<()> {
         let about = output(&mut self.inside(&["sipobs", "--version"]))?;
-        ensure!(about.contains(super::version()), "sipobs --version says {about}");
+        let commit = crate::daemon::commit()?;
+        let told = [super::version(), &commit, "live"].iter().all(|part| about.contains(part));
+        ensure!(told, "sipobs --version says {about}");
         let file = format!("/{CAPTURE}");
         let lines = json_lines(&output(&mut self.inside(&["sipobs", "pcap", "--format", "jsonl", &file]))?)?;
         ensure!(!lines.is_empty(), "sipobs pcap says nothing");

@@ -80,7 +80,8 @@ fn offline(dist: &Path) -> Result<PathBuf> {
     // With a target named, build scripts and macros are built as usual, without the flag.
     cargo
         .args(["--features", "typed", "--target", &target])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("SIPOBS_COMMIT", crate::daemon::commit()?);
     run_command(cargo.env("PATH", setup::search_path()).current_dir(root()), BUILD_LIMIT)?;
     let program = stripped(&crate::target().join(&target).join("release/sipobs"))?;
     let dynamic = output(Command::new("readelf").args(["--dynamic", "--wide"]).arg(&program))?;

@@ -170,7 +170,10 @@ fn a_client_that_has_said_all_is_answered() {
 fn who_does_not_ask_for_openmetrics_gets_the_text_format() {
     let server = start(Limits::default(), Metrics::new(["t"]));
     let answer = server.ask("GET /metrics HTTP/1.0\r\n\r\n");
-    assert!(answer.contains("content-type: text/plain; version=0.0.4") && !answer.contains("# EOF"), "{answer}");
+    assert!(
+        answer.contains("content-type: text/plain; version=0.0.4") && !answer.contains("# EOF"),
+        "{answer}"
+    );
     assert!(answer.contains("\n# TYPE sipobs_transfer_attempts_total counter\n"), "{answer}");
     assert!(answer.contains("\n# TYPE sipobs_build_info gauge\n"), "{answer}");
 }
