@@ -52,8 +52,8 @@ pub struct Counters {
 }
 
 /// Every frame that the engine took, by what became of it: each is in exactly one of the terms, at any
-/// moment, so [`Self::residual`] is 0. The reasons behind the last five are in the stages' tallies, by
-/// [`DiscardClass`].
+/// moment, so [`Self::residual`] is 0. The reasons behind the last five are in the stages' counts of what they
+/// discarded, by [`DiscardClass`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Balance {
     /// Frames taken.
@@ -148,8 +148,8 @@ impl Engine {
     }
 
     /// Takes note of evidence lost before it reached the engine.
-    pub fn lose(&mut self, now: Timestamp, loss: Loss) {
-        self.inner.transfers.lose(now, loss);
+    pub fn note_loss(&mut self, now: Timestamp, loss: Loss) {
+        self.inner.transfers.note_loss(now, loss);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -308,7 +308,7 @@ impl Inner {
         match item {
             stream::Item::Message(wire, Some(message)) => self.understand(wire, Ok(message)),
             stream::Item::Message(wire, None) => self.message(wire),
-            stream::Item::Loss(loss) => self.transfers.lose(now, *loss),
+            stream::Item::Loss(loss) => self.transfers.note_loss(now, *loss),
         }
     }
 
@@ -331,6 +331,6 @@ impl Inner {
 fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
     match item {
         packet::Item::Packet(packet) => streams.push(packet, &mut |item| inner.stream_item(now, &item)),
-        packet::Item::Loss(loss) => inner.transfers.lose(now, *loss),
+        packet::Item::Loss(loss) => inner.transfers.note_loss(now, *loss),
     }
 }

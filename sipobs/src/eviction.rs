@@ -11,11 +11,12 @@
 //!
 //! 1. Once half of the room is taken, no owner may have more than a quarter of it with one-sided entries: its oldest
 //!    goes.
-//! 2. When the room is full, the oldest goes of the tentative class that there is most of: a flood is of one class,
+//! 2. When the room is full, the oldest goes of the tentative class that takes up most: a flood is of one class,
 //!    and so pushes out itself. No tentative entry pushes out a firm one; but an eighth of the room is left to
 //!    tentative ones, since every call begins as one.
-//! 3. Among firm entries those of the lowest class go first, which are over and only remembered. Then an owner that has
-//!    more than a quarter of the room pays with its own oldest; else the oldest goes, the lower class first.
+//! 3. Among firm entries those of the lowest class go first: of legs, those that are over and only remembered. Then an
+//!    owner that has more than a quarter of the room pays with its own oldest; else the oldest goes, the lower class
+//!    first.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -64,13 +65,14 @@ pub(crate) struct Ledger<O> {
     bytes: usize,
     tentative: usize,
     nodes: Slab<Node>,
-    /// Entries of each class, the one that came into it first at the head.
+    /// Entries of each class, the one that came into it first at the head, and the bytes they take up.
     classes: [List; CLASSES],
+    class_bytes: [usize; CLASSES],
     owners: Slab<Share<O>>,
     by_owner: HashTable<Slot>,
     hasher: Keyed,
     /// The owners, of one-sided entries and of others, that last grew beyond their share.
-    heaviest: [Option<Slot>; 2],
+    over_share: [Option<Slot>; 2],
 }
 
 #[derive(Debug)]
@@ -117,10 +119,11 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
             tentative: 0,
             nodes: Slab::default(),
             classes: [List::EMPTY; CLASSES],
+            class_bytes: [0; CLASSES],
             owners: Slab::default(),
             by_owner: HashTable::new(),
             hasher: Keyed::default(),
-            heaviest: [None; 2],
+            over_share: [None; 2],
         }
     }
 
@@ -194,14 +197,14 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
     /// The entry that has to go, if one has. `beside`: bytes that the table takes up beside its entries.
     pub(crate) fn crowded(&self, beside: usize) -> Option<(Reason, Slot)> {
         let bytes = self.bytes() + beside;
-        let of_greedy = |two_sided: bool| {
-            let share = self.owners.get(self.heaviest[usize::from(two_sided)]?)?;
+        let of_over_share = |two_sided: bool| {
+            let share = self.owners.get(self.over_share[usize::from(two_sided)]?)?;
             let first = self.nodes.get(share.entries.first?)?;
             let of_kind = (first.class >= self.two_sided) == two_sided;
             (share.bytes > self.limit / SHARE && of_kind).then_some(first.what)
         };
         if bytes > self.limit / 2
-            && let Some(what) = of_greedy(false)
+            && let Some(what) = of_over_share(false)
         {
             return Some((Reason::Share, what));
         }
@@ -210,8 +213,8 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         }
         let (tentative, firm) = self.classes.split_at(usize::from(self.firm));
         // Of equals the lower class.
-        let most =
-            tentative.iter().rev().max_by_key(|list| list.len).and_then(|list| self.nodes.get(list.first?));
+        let most = tentative.iter().zip(&self.class_bytes).rev().max_by_key(|(_, bytes)| **bytes);
+        let most = most.and_then(|(list, _)| self.nodes.get(list.first?));
         if self.tentative > self.limit / LEFT
             && let Some(first) = most
         {
@@ -221,7 +224,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         if let Some(over) = firm.first().and_then(oldest) {
             return Some((Reason::Room, over.what));
         }
-        if let Some(what) = of_greedy(true) {
+        if let Some(what) = of_over_share(true) {
             return Some((Reason::Share, what));
         }
         let first = firm.iter().find_map(oldest).or(most);
@@ -273,6 +276,8 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         let (class, owner) = (node.class, node.owner);
         node.bytes = bytes;
         self.bytes = self.bytes - old + new;
+        let of_class = &mut self.class_bytes[usize::from(class)];
+        *of_class = *of_class - old + new;
         let two_sided = usize::from(class >= self.two_sided);
         if class < self.firm {
             self.tentative = self.tentative - old + new;
@@ -280,7 +285,7 @@ impl<O: Copy + Eq + Hash> Ledger<O> {
         if let Some((owner, share)) = owner.and_then(|owner| Some((owner, self.owners.get_mut(owner)?))) {
             share.bytes = share.bytes - old + new;
             if share.bytes > self.limit / SHARE {
-                self.heaviest[two_sided] = Some(owner);
+                self.over_share[two_sided] = Some(owner);
             }
         }
     }
@@ -366,6 +371,16 @@ mod tests {
         fill(&mut ledger, 20..30, 0, |_| 'a');
         fill(&mut ledger, 30..101, 1, anybody);
         assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(30))));
+    }
+
+    #[test]
+    fn a_flood_of_few_large_ones_pushes_out_itself_too() {
+        let mut ledger = ledger();
+        fill(&mut ledger, 0..40, 1, anybody);
+        for what in 40..56 {
+            ledger.enter(slot(what), Entry { bytes: 4 << 20, ..entry(0, anybody(what)) });
+        }
+        assert_eq!(ledger.crowded(0), Some((Reason::Room, slot(40))));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn engine(config: Config) -> Engine {
     Engine::new(config, Privacy::new(Mask::Full, None).unwrap()).unwrap()
 }
 
-/// Gives a frame, and holds the engine to its accounts.
+/// Gives a frame, and holds what came of all frames to residual 0.
 fn give(engine: &mut Engine, number: u64, kept: &Kept) -> Balance {
     engine.frame(&Frame {
         time: kept.time,

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use sipobs::capture::file::Reader;
 use sipobs::packet::{self, Packets};
+use sipobs::sip::Message;
 use sipobs::stream::{self, Streams};
 use sipobs::timestamp::Timestamp;
 
@@ -55,7 +56,15 @@ fn read(name: &str, stream: stream::Config) -> (packet::Counters, stream::Counte
     let mut messages = Vec::new();
     let mut last = Timestamp::default();
     let mut take = |item: stream::Item<'_>| match item {
-        stream::Item::Message(message, _) => messages.push(message.bytes.to_vec()),
+        stream::Item::Message(message, read) => {
+            if let Some(read) = read {
+                // What framing has read is what anybody would read of the message.
+                let again = Message::parse(message.bytes).unwrap();
+                assert_eq!((read.bytes(), read.body()), (again.bytes(), again.body()));
+                assert!(read.all_headers().eq(again.all_headers()) && read.start() == again.start());
+            }
+            messages.push(message.bytes.to_vec());
+        }
         stream::Item::Loss(loss) => panic!("{name}: {loss:?}"),
     };
     while let Some(frame) = reader.next().unwrap() {

@@ -112,7 +112,7 @@ pub(crate) fn take(
     let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
     let Some(kind) = leg.take(wire, message, cseq, by, to_tag, new_path) else { return Taken::Nothing };
     leg.seen = wire.time;
-    if trust::names_path(cseq.method, message.status()) {
+    if begins || trust::names_path(cseq.method, message.status()) {
         trust::learn_path(legs, id, message);
     }
     Taken::Event(DialogEvent { leg: id, by, cseq, kind, begins })

@@ -140,11 +140,15 @@ pub(super) fn shown_in(legs: &Legs, id: LegId) -> LegId {
     known.map_or(id, |leg| leg.id)
 }
 
-/// Whether a request of this method, or an answer to it, may name hosts of the path that were not named before. Those that
-/// end a call or a transaction go the way that others have named, and what an answer names for good is in its 2xx.
+/// Whether a message may name hosts of its leg's path that were not named before: a BYE or CANCEL goes the way that the
+/// messages before it have named, and answers to it name nobody.
 pub(super) fn names_path(method: Method, status: Option<u16>) -> bool {
-    let ends = matches!(method, Method::Ack | Method::Bye | Method::Cancel);
-    !ends && status.is_none_or(|status| (200..300).contains(&status))
+    match status {
+        None => !matches!(method, Method::Bye | Method::Cancel),
+        Some(status) => {
+            !matches!(method, Method::Bye | Method::Cancel | Method::Notify) && (101..300).contains(&status)
+        }
+    }
 }
 
 /// Notes the hosts that a message of a leg names as its path (RFC 3261 §8.1.1.8, §16.6, §18.2.1).

@@ -149,8 +149,10 @@ impl<'a> Headers<'a> {
             }
         };
         work::count(len);
-        // White space may stand before the colon (§7.3.1), not before the name: a fold without a header.
-        let Some(value) = trim_start(&line[len..]).strip_prefix(b":").filter(|_| len > 0) else {
+        // Blanks may stand before the colon (§25.1 HCOLON), but no fold; and nothing before the name.
+        let after = &line[len..];
+        let blanks = after.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let Some(value) = after[blanks..].strip_prefix(b":").filter(|_| len > 0) else {
             self.junk = self.junk.saturating_add(1);
             return;
         };

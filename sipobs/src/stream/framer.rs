@@ -72,7 +72,7 @@ enum Fate {
     /// Bytes of it went into a message.
     Used,
     /// Bytes of it were thrown away.
-    DiscardReason(DiscardReason),
+    Discarded(DiscardReason),
 }
 
 /// What one look at the unread bytes came to.
@@ -119,7 +119,7 @@ impl Framer {
     }
 
     /// Searches for the next start line from here on.
-    pub(super) fn lose(&mut self, counters: &mut Counters) {
+    pub(super) fn resync(&mut self, counters: &mut Counters) {
         self.forget(DiscardReason::TcpSkipped, counters);
         self.enter(State::Lost { mid_line: false });
     }
@@ -151,7 +151,7 @@ impl Framer {
                     self.waiting += 1;
                     counters.unfinished += 1;
                 }
-                Fate::DiscardReason(reason) => counters.unused.add(reason, 1),
+                Fate::Discarded(reason) => counters.unused.add(reason, 1),
                 Fate::Open => counters.unused.add(DiscardReason::NoPayload, 1),
             }
         }
@@ -229,7 +229,7 @@ impl Framer {
     fn dropped(&mut self, reason: DiscardReason, counters: &mut Counters) {
         self.drop_waiting(reason, counters);
         if self.fate == Fate::Open {
-            self.fate = Fate::DiscardReason(reason);
+            self.fate = Fate::Discarded(reason);
         }
     }
 

@@ -333,7 +333,7 @@ impl Half {
             cx.counters.unused.add(DiscardReason::NotSip, u64::from(counted));
             return Err(Foreign);
         }
-        self.framer.lose(cx.counters);
+        self.framer.resync(cx.counters);
         self.framer.push(bytes, counted, max, cx.counters, sink);
         Ok(())
     }

@@ -1,5 +1,9 @@
 //! Where a message ends: the only question about headers that framing has to ask (RFC 3261 §18.3, §20.14).
 
+use memchr::memchr;
+
+use crate::sip::{Message, Name};
+
 /// What the Content-Length headers of one message say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
@@ -27,6 +31,22 @@ enum Number {
     /// Digits, then space.
     Ended(u64),
     Bad,
+}
+
+impl Length {
+    /// Where the headers of a message end in the bytes that it was read from, and what they say of its body: what
+    /// [`headers`] gives, by the index that was made.
+    pub(super) fn of(message: &Message<'_>, bytes: &[u8]) -> (Option<usize>, Self) {
+        let head = bytes.len() - message.after_headers().len();
+        // A CR alone ends the bytes, not the headers.
+        let ended = message.headers_ended() && bytes[..head].ends_with(b"\n");
+        let length = match (message.header(Name::ContentLength), message.content_length()) {
+            (None, _) => Self::Absent,
+            (Some(_), Some(body)) => Self::Bytes(body),
+            (Some(_), None) => Self::Bad,
+        };
+        (ended.then_some(head), length)
+    }
 }
 
 impl LengthScan {
@@ -103,10 +123,31 @@ fn value(line: &[u8]) -> Option<&[u8]> {
     rest.trim_ascii_start().strip_prefix(b":")
 }
 
+/// Where the headers of the message that `bytes` begin with end, behind the empty line (`None` if they
+/// don't), and what they say of its body, whatever its start line says.
+pub(super) fn headers(bytes: &[u8]) -> (Option<usize>, Length) {
+    let mut scan = LengthScan::default();
+    let mut start = 0;
+    while let Some(end) = memchr(b'\n', &bytes[start..]) {
+        let line = &bytes[start..start + end];
+        if matches!(line, [] | [b'\r']) {
+            return (Some(start + end + 1), scan.length());
+        }
+        // Most lines say nothing of it.
+        if start > 0 && (scan.current.is_some() || may_be_one(line)) {
+            scan.line(line);
+        }
+        start += end + 1;
+    }
+    (None, scan.length())
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::sip::{Message, Name};
 
     fn length(headers: &str) -> Length {
         let mut scan = LengthScan::default();
@@ -117,12 +158,25 @@ mod tests {
     /// What the header index says, by which datagrams are framed.
     fn indexed(headers: &str) -> Length {
         let text = format!("SIP/2.0 200 OK\r\n{headers}\r\n\r\n");
-        let message = Message::parse(text.as_bytes()).unwrap();
-        assert!(message.headers_ended());
-        match (message.header(Name::ContentLength), message.content_length()) {
-            (None, _) => Length::Absent,
-            (Some(_), Some(n)) => Length::Bytes(n),
-            (Some(_), None) => Length::Bad,
+        let (head, length) = Length::of(&Message::parse(text.as_bytes()).unwrap(), text.as_bytes());
+        assert_eq!(head, Some(text.len()));
+        length
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_and_the_scan_agree(
+            lines in vec(prop_oneof![
+                Just("l"), Just("L "), Just("Content-Length"), Just("content-length\t"), Just(":"), Just(" "), Just("\t"),
+                Just("5"), Just("05"), Just("7 "), Just("x"), Just("\r\n"), Just("\n"), Just("\r"), Just("To: a"), Just(","),
+            ], 0..24),
+        ) {
+            let text = ["SIP/2.0 200 OK\r\n", &lines.concat()].concat();
+            let message = Message::parse(text.as_bytes()).unwrap();
+            // Where headers do not end, nobody asks what they say.
+            let ended = |(head, length): (Option<usize>, Length)| head.map(|head| (head, length));
+            let [index, scan] = [Length::of(&message, text.as_bytes()), headers(text.as_bytes())].map(ended);
+            prop_assert_eq!(index, scan, "{:?}", text);
         }
     }
 
@@ -162,6 +216,14 @@ mod tests {
         assert_eq!(length("l: 4294967328"), Length::Bytes((1 << 32) + 32));
         assert_eq!(length("l: 9223372036854775807"), Length::Bytes(i64::MAX as u64));
         assert_eq!(length("To: a\r\n l: 5"), Length::Absent, "a folded line is no header");
+    }
+
+    #[test]
+    fn headers_end_at_the_empty_line() {
+        assert_eq!(headers(b"SIP/2.0 200 OK\r\nl: 3\r\n\r\nabc"), (Some(24), Length::Bytes(3)));
+        assert_eq!(headers(b"SIP/2.0 200 OK\nl: 3\n\nabc"), (Some(21), Length::Bytes(3)));
+        assert_eq!(headers(b"SIP/2.0 200 OK\r\nl: 3\r\n"), (None, Length::Bytes(3)));
+        assert_eq!(headers(b"SIP/2.0 200 OK\r\n\r\n"), (Some(18), Length::Absent));
     }
 
     #[test]

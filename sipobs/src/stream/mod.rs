@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
 use crate::discard::{DiscardCounts, DiscardReason};
 pub use crate::loss::Loss;
@@ -21,8 +22,8 @@ mod half;
 mod length;
 mod tcp;
 
+use crate::sip::Message;
 use crate::sip::start_line::{self, begins_like_sip};
-use crate::sip::{Message, Name};
 
 /// One SIP message as it crossed the wire, whole, not yet understood. HEP, too, would join here.
 #[derive(Clone, Copy, Debug)]
@@ -241,10 +242,7 @@ impl Streams {
             return Err(DiscardReason::NotSip);
         }
         let mut message = Message::parse(bytes).ok();
-        let (end, cut) = match &message {
-            Some(message) => end_of_datagram(message, bytes.len(), cut, &mut self.counters),
-            None => (bytes.len(), cut),
-        };
+        let (end, cut) = end_of_datagram(bytes, message.as_ref(), cut, &mut self.counters);
         let (bytes, behind) = bytes.split_at(end);
         if let Some(message) = &mut message {
             message.end_at(end);
@@ -260,7 +258,7 @@ impl Streams {
     fn tcp(
         &mut self,
         sink: &mut dyn FnMut(Item<'_>),
-        work: impl FnOnce(&mut Connections, &mut Surroundings<'_, '_>),
+        act: impl FnOnce(&mut Connections, &mut Surroundings<'_, '_>),
     ) {
         let (mut messages, mut cut) = (0, 0);
         let mut counting = |item: Item<'_>| {
@@ -272,24 +270,35 @@ impl Streams {
         };
         let mut around =
             Surroundings { config: &self.config, counters: &mut self.counters, sink: &mut counting };
-        work(&mut self.tcp, &mut around);
+        act(&mut self.tcp, &mut around);
         self.counters.messages += messages;
         self.counters.messages_cut += cut;
         self.counters.connections = self.tcp.len() as u64;
     }
 }
 
-/// Where the message ends that a datagram of so many bytes begins with, and whether its own end is missing. A datagram
-/// is its own frame: a Content-Length that promises more than came is a lie (RFC 3261 §18.3).
-fn end_of_datagram(message: &Message<'_>, all: usize, cut: bool, counters: &mut Counters) -> (usize, bool) {
-    if !message.headers_ended() || message.header(Name::ContentLength).is_none() {
-        return (all, cut);
-    }
-    let Some(body) = message.content_length() else {
-        counters.bad_length += 1;
-        return (all, cut);
+/// Where the message ends that a datagram begins with, and whether its own end is missing. A datagram is its own frame:
+/// a Content-Length that promises more than came is a lie (RFC 3261 §18.3).
+fn end_of_datagram(
+    bytes: &[u8],
+    message: Option<&Message<'_>>,
+    cut: bool,
+    counters: &mut Counters,
+) -> (usize, bool) {
+    let (head, length) = match message.filter(|message| !message.headers_capped()) {
+        Some(message) => Length::of(message, bytes),
+        // Its start line is damaged, or some of its headers are not in the index.
+        None => length::headers(bytes),
     };
-    let head = all - message.after_headers().len();
+    let all = bytes.len();
+    let (head, body) = match (head, length) {
+        (Some(head), Length::Bytes(body)) => (head, body),
+        (Some(_), Length::Bad) => {
+            counters.bad_length += 1;
+            return (all, cut);
+        }
+        (Some(_), Length::Absent) | (None, _) => return (all, cut),
+    };
     match usize::try_from(body).ok().and_then(|body| head.checked_add(body)).filter(|end| *end <= all) {
         Some(end) => (end, false),
         None => {

@@ -4,9 +4,9 @@
 //! soon as its first bytes show that it is not SIP: no state is kept for web traffic, TLS or media.
 //!
 //! The table is bounded in bytes by the policy of [`eviction`](crate::eviction): tentative are connections that are
-//! over, those without SIP in them, and those in which only one side said any, which count for the share of the host
-//! that opened them; firm, and nobody's share, are those in which both did. Among equals the one goes first that has
-//! been quiet longest.
+//! over, those without SIP in them, and those in which only one side said any, which all count for the share of the
+//! host that opened them; firm, and nobody's share, are those in which both did. Among equals the one goes first that
+//! has been quiet longest.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -44,7 +44,7 @@ pub(super) struct Connections {
     by_ends: HashMap<Key, Slot>,
     ledger: Ledger<IpAddr>,
     /// When to look at each next.
-    due: BTreeSet<(Timestamp, Slot)>,
+    due: BTreeSet<(Timestamp, Key)>,
 }
 
 /// The two ends, the lesser first.
@@ -79,7 +79,7 @@ enum Class {
     TwoSided,
 }
 
-/// What a connection takes up beside its buffers, about: measured in `tests/budget.rs`.
+/// What a connection takes up beside its buffers, at most: `tests/budget.rs` holds it to that.
 const CONNECTION: usize = 1_408;
 
 /// How long a closed connection is remembered, so that what is sent again is not taken for new.
@@ -124,6 +124,7 @@ impl Connections {
         match connection.segment(&key, side, &segment, around) {
             Ok(()) => {
                 self.settle(slot, segment.time, around.config);
+                self.touch(slot);
                 self.make_room(around);
             }
             Err(Foreign) => self.remove(slot, DiscardReason::NotSip, around.counters),
@@ -135,11 +136,10 @@ impl Connections {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some((due, slot)) = self.due.first().copied()
-            && due <= now
-        {
-            let Some(connection) = self.table.get_mut(slot) else { break };
-            let key = connection.key;
+        while self.poll_timeout().is_some_and(|due| due <= now) {
+            let Some((_, key)) = self.due.pop_first() else { break };
+            let Some(slot) = self.by_ends.get(&key).copied() else { continue };
+            let Some(connection) = self.table.get_mut(slot) else { continue };
             let idle = connection.last + connection.patience(around.config) <= now;
             if connection.time_out(&key, now, idle, around).is_err() || idle {
                 self.remove(slot, DiscardReason::NotSip, around.counters);
@@ -150,9 +150,9 @@ impl Connections {
     }
 
     pub(super) fn finish(&mut self, now: Timestamp, around: &mut Surroundings<'_, '_>) {
-        while let Some((_, slot)) = self.due.first().copied() {
+        while let Some((_, key)) = self.due.pop_first() {
+            let Some(slot) = self.by_ends.get(&key).copied() else { continue };
             if let Some(connection) = self.table.get_mut(slot) {
-                let key = connection.key;
                 // An error says that it never was SIP: nothing to give, then.
                 let _ = connection.time_out(&key, now, true, around);
             }
@@ -198,18 +198,22 @@ impl Connections {
         let node = match connection.entry {
             Some((node, _)) => {
                 self.ledger.change(node, entry);
-                if moves {
-                    self.ledger.touch(node);
-                }
                 node
             }
             None => self.ledger.enter(slot, entry),
         };
         connection.entry = Some((node, class));
         if moves {
-            self.due.remove(&(connection.due, slot));
-            self.due.insert((next, slot));
+            self.due.remove(&(connection.due, connection.key));
+            self.due.insert((next, connection.key));
             connection.due = next;
+        }
+    }
+
+    /// A segment has come of it.
+    fn touch(&mut self, slot: Slot) {
+        if let Some((node, _)) = self.table.get(slot).and_then(|connection| connection.entry) {
+            self.ledger.touch(node);
         }
     }
 
@@ -221,7 +225,7 @@ impl Connections {
                 for (side, half) in connection.halves.iter().enumerate() {
                     // An unfinished message is evidence lost.
                     if half.framer.proven() && half.cost() > 0 {
-                        (around.sink)(Item::Loss(connection.key.lose(side)));
+                        (around.sink)(Item::Loss(connection.key.gap(side)));
                     }
                 }
             }
@@ -234,7 +238,7 @@ impl Connections {
         let Some(mut connection) = self.table.remove(slot) else { return };
         connection.forget(reason, counters);
         self.by_ends.remove(&connection.key);
-        self.due.remove(&(connection.due, slot));
+        self.due.remove(&(connection.due, connection.key));
         if let Some((node, _)) = connection.entry {
             self.ledger.leave(node);
         }
@@ -373,7 +377,7 @@ impl Connection {
         key: &Key,
         side: usize,
         around: &mut Surroundings<'_, '_>,
-        work: impl FnOnce(&mut Half, &mut Context<'_, '_>) -> R,
+        act: impl FnOnce(&mut Half, &mut Context<'_, '_>) -> R,
     ) -> R {
         let mut cx = Context {
             config: around.config,
@@ -382,7 +386,7 @@ impl Connection {
             ends: (key.0[side], key.0[1 - side]),
             sink: around.sink,
         };
-        work(&mut self.halves[side], &mut cx)
+        act(&mut self.halves[side], &mut cx)
     }
 
     /// Throws away what it holds.
@@ -427,7 +431,7 @@ impl Key {
         if src <= dst { (Self([src, dst]), 0) } else { (Self([dst, src]), 1) }
     }
 
-    fn lose(&self, side: usize) -> Loss {
+    fn gap(&self, side: usize) -> Loss {
         Loss::TcpGap { src: self.0[side].ip(), dst: self.0[1 - side].ip() }
     }
 }

@@ -343,7 +343,7 @@ fn segments_that_the_capture_cut_are_gaps() {
 }
 
 #[test]
-fn a_stream_that_is_not_sip_has_no_damage() {
+fn a_stream_that_is_not_sip_loses_nothing() {
     let mut ear = Ear::new();
     ear.tcp(START, b"", SYN);
     ear.tcp(seq(500), b"some bytes", DATA);
@@ -588,6 +588,62 @@ fn one_host_floods_only_itself() {
     ear.tcp(seq(31), &whole[30..], DATA);
     assert_eq!(ear.out, [whole]);
     ear.finish();
+}
+
+#[test]
+fn of_conversations_the_one_goes_that_was_quiet_longest() {
+    let whole = message(0, 40);
+    let mut ear = Ear::with(Config { max_bytes: 100_000, ..Config::default() });
+    let both = |ear: &mut Ear, n: u16| {
+        ear.segment(end(4, n), end(2, 5060), 0, &whole, DATA);
+        ear.segment(end(2, 5060), end(4, n), 0, &whole, DATA);
+    };
+    let (first, mut at) = (end(4, 0), u32::try_from(whole.len()).unwrap());
+    both(&mut ear, 0);
+    ear.segment(first, end(2, 5060), at, &whole[..30], DATA);
+    at += 30;
+    // The oldest of all, it always has half a message under way.
+    let piece = [&whole[30..], &whole[..30]].concat();
+    for n in 1..500 {
+        ear.wait(10);
+        both(&mut ear, n);
+        ear.segment(first, end(2, 5060), at, &piece, DATA);
+        at += u32::try_from(piece.len()).unwrap();
+    }
+    assert!(ear.streams.counters.connections_evicted > 400);
+    assert_eq!(ear.out.len(), 2 * 500 + 499, "none of its messages is lost");
+    ear.finish();
+}
+
+#[test]
+fn a_flood_of_few_fat_connections_pushes_out_itself() {
+    let whole = message(0, 40);
+    let mut ear = Ear::with(Config { max_bytes: 100_000, ..Config::default() });
+    // What one direction of many calls looks like.
+    for n in 0..20_u8 {
+        ear.segment(end(10 + n, 40_000), end(2, 5060), 0, &[&whole[..], &whole[..30]].concat(), DATA);
+    }
+    for n in 0..100_u8 {
+        let src = end(100 + n, 40_000);
+        ear.segment(src, end(2, 5060), 0, b"", SYN);
+        ear.segment(src, end(2, 5060), 20_000, &[b'x'; 8_000], DATA);
+    }
+    for n in 0..20_u8 {
+        let at = u32::try_from(whole.len()).unwrap() + 30;
+        ear.segment(end(10 + n, 40_000), end(2, 5060), at, &whole[30..], DATA);
+    }
+    assert!(ear.streams.counters.connections_evicted > 80);
+    assert_eq!(ear.out.len(), 40);
+    ear.finish();
+}
+
+#[test]
+fn messages_behind_a_damaged_one_are_read_too() {
+    let mut ear = Ear::new();
+    let damaged = b"SIP/2.0 799 x\r\nContent-Length: 4\r\n\r\nabcd".to_vec();
+    let payload = [&damaged[..], &message(0, 5)].concat();
+    ear.packet(end(1, 5060), end(2, 5060), Transport::Exported { payload: &payload, cut: false });
+    assert_eq!(ear.out, [damaged, message(0, 5)]);
 }
 
 #[test]

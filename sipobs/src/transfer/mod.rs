@@ -197,7 +197,7 @@ impl Transfers {
     }
 
     /// Takes note of missing evidence at `now`.
-    pub fn lose(&mut self, _now: Timestamp, loss: Loss) {
+    pub fn note_loss(&mut self, _now: Timestamp, loss: Loss) {
         let nothing = Lost::default();
         let (between, lost) = match loss {
             Loss::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),

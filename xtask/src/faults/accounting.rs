@@ -1,4 +1,4 @@
-//! `sipobs check --live` beside a daemon at work: its accounts are even at any moment, whatever goes on.
+//! `sipobs check --live` beside a daemon at work: its accounts add up at any moment, whatever goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

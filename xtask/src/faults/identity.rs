@@ -33,7 +33,7 @@ pub(super) fn load(ground: &Ground) -> Result<Seen> {
         Ok(())
     };
     let looks = accounting::beside(replay, || accounting::look(ground, &lab, 0))?.len();
-    ensure!(looks > 0, "the accounts were not looked at");
+    ensure!(looks > 0, "sipobs check --live was never asked");
     let after = lab.packets()?;
     let wire = (after.0 - before.0) + (after.1 - before.1);
     let frames = settled(&mut subject)?;

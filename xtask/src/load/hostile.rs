@@ -125,9 +125,9 @@ fn anywhere(dice: &mut Dice) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port)
 }
 
-type Loss = fn(&mut Vec<u8>, &mut Dice);
+type Damage = fn(&mut Vec<u8>, &mut Dice);
 
-const DAMAGES: &[Loss] = &[
+const DAMAGES: &[Damage] = &[
     // Cut within its header.
     |bytes, dice| bytes.truncate(at(dice, bytes.len().min(300)).max(20)),
     // One of the headers that every message has is missing, or has a name that says nothing.

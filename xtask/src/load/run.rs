@@ -73,7 +73,7 @@ impl Outcome {
     }
 }
 
-/// Sends, waits for the verdicts, and closes the accounts, each with residual 0.
+/// Sends, waits for the verdicts, and holds each of the accounts to residual 0.
 pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let lab = Lab::for_replay(&crate::scratch(&format!("load/{}", plan.name))?)?;
     let collector = plan.wanted.as_ref().map(|_| Collector::start(&lab)).transpose()?;
@@ -100,7 +100,8 @@ pub(super) fn run(sipobs: &Path, plan: &Plan<'_>) -> Result<Outcome> {
     let frames = Frames::accounted(&metrics)?;
     ensure!(frames.seen == wire, "{wire} frames crossed the wire and the programs saw {}", frames.seen);
     // Kernel, rings, messages, spans and records: the daemon's own accounts, each with nothing left over.
-    output(lab.inside(Side::Agent, sipobs).args(["check", "--live"])).context("the accounts")?;
+    output(lab.inside(Side::Agent, sipobs).args(["check", "--live"]))
+        .context("sipobs check --live, of what the daemon can account for")?;
     let peak_kib = daemon.peak_kib().context("the daemon's memory can't be read")?;
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rate = (sent as f64 / seconds) as u64;

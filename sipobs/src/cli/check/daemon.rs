@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_is_believed_if_its_books_are_even() {
+    fn a_daemon_is_believed_if_its_accounts_add_up() {
         let ask = |text: &str, health: &str| {
             let metrics = format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}");
             let (address, server) = server(vec![metrics.into(), format!("HTTP/1.0 {health}").into()]);

@@ -175,7 +175,7 @@ impl CaptureLoop {
             return;
         }
         seen.lost = lost;
-        self.engine.lose(now, Loss::RingLost(new));
+        self.engine.note_loss(now, Loss::RingLost(new));
         if seen.complaints.is_due() {
             note(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"

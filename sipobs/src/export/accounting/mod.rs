@@ -45,12 +45,12 @@ const FAMILIES: [&str; 28] = [
 #[derive(Clone, Debug)]
 pub struct Accounts {
     version: String,
-    accounts: Vec<Book>,
+    sections: Vec<Section>,
 }
 
 /// What one part of the daemon has to account for.
 #[derive(Clone, Debug)]
-struct Book {
+struct Section {
     name: &'static str,
     accounts: Vec<Account>,
     /// What does not enter a sum, and is worth a line.
@@ -94,25 +94,27 @@ impl Accounts {
         let version = metrics.text("sipobs_build_info", "version").unwrap_or("of no version").to_owned();
         Ok(Self {
             version,
-            accounts: vec![kernel(metrics)?, engine(metrics)?, spans(metrics)?, records(metrics)?],
+            sections: vec![kernel(metrics)?, engine(metrics)?, spans(metrics)?, records(metrics)?],
         })
     }
 
     /// What is accounted for, and will not come back, in words; empty if it is nothing.
     pub fn gone(&self) -> String {
-        let gone = self.accounts.iter().flat_map(|book| &book.gone).filter(|(count, _)| *count > 0);
+        let gone = self.sections.iter().flat_map(|section| &section.gone).filter(|(count, _)| *count > 0);
         gone.map(|(count, what)| format!("{what}: {}", grouped(*count))).collect::<Vec<_>>().join("; ")
     }
 
     /// What does not add up: nothing, unless sipobs has a bug.
     pub fn residuals(&self) -> Vec<Residual> {
-        let accounts =
-            self.accounts.iter().flat_map(|book| book.accounts.iter().map(move |it| (book.name, it)));
+        let accounts = self
+            .sections
+            .iter()
+            .flat_map(|section| section.accounts.iter().map(move |it| (section.name, it)));
         let mut residuals = Vec::new();
-        for (book, account) in accounts {
+        for (section, account) in accounts {
             let mut note = |of: &str, count| {
                 if count != 0 {
-                    residuals.push(Residual { of: format!("{book}: {of}"), count });
+                    residuals.push(Residual { of: format!("{section}: {of}"), count });
                 }
             };
             note(&account.what, account.residual());
@@ -144,7 +146,7 @@ impl Part {
 }
 
 /// From the wire into the daemon. `matched` of each hook, and of all of them together what came of it.
-fn kernel(metrics: &Exposition) -> Result<Book, ExpositionError> {
+fn kernel(metrics: &Exposition) -> Result<Section, ExpositionError> {
     const SEEN: &str = "sipobs_capture_frames_seen_total";
     const PASSED: &str = "sipobs_capture_frames_passed_total";
     const MATCHED: &str = "sipobs_capture_frames_matched_total";
@@ -206,11 +208,16 @@ fn kernel(metrics: &Exposition) -> Result<Book, ExpositionError> {
         let told = grouped(metrics.sum(TOLD, &[])?);
         remarks.push(format!("the rings' own notes tell of {told} lost so far"));
     }
-    Ok(Book { name: "kernel", accounts, remarks, gone: vec![(lost, "frames on their way from the kernel")] })
+    Ok(Section {
+        name: "kernel",
+        accounts,
+        remarks,
+        gone: vec![(lost, "frames on their way from the kernel")],
+    })
 }
 
 /// From frames to messages.
-fn engine(metrics: &Exposition) -> Result<Book, ExpositionError> {
+fn engine(metrics: &Exposition) -> Result<Section, ExpositionError> {
     const FATES: &str = "sipobs_frames_accounted_total";
     const UNUSED: &str = "sipobs_unused_total";
     let mut parts = Vec::new();
@@ -253,15 +260,15 @@ fn engine(metrics: &Exposition) -> Result<Book, ExpositionError> {
     }
     let capped = metrics.sum(FATES, &[("fate", "capped")])?;
     let gone = vec![(capped, "frames to a limit")];
-    Ok(Book { name: "engine", accounts: vec![frames, messages], remarks, gone })
+    Ok(Section { name: "engine", accounts: vec![frames, messages], remarks, gone })
 }
 
 /// From verdicts to the collector.
-fn spans(metrics: &Exposition) -> Result<Book, ExpositionError> {
+fn spans(metrics: &Exposition) -> Result<Section, ExpositionError> {
     const ENDED: &str = "sipobs_otlp_spans_total";
     if !metrics.has(ENDED) {
         let remarks = vec!["none are exported: otlp.endpoint is not set".to_owned()];
-        return Ok(Book { name: "spans", accounts: Vec::new(), remarks, gone: Vec::new() });
+        return Ok(Section { name: "spans", accounts: Vec::new(), remarks, gone: Vec::new() });
     }
     let mut parts = vec![
         Part::new("acknowledged", metrics.sum("sipobs_otlp_spans_acknowledged_total", &[])?),
@@ -275,15 +282,15 @@ fn spans(metrics: &Exposition) -> Result<Book, ExpositionError> {
     let remarks =
         if failed > 0 { vec![format!("requests that failed: {}", grouped(failed))] } else { vec![] };
     let gone = vec![(metrics.sum("sipobs_otlp_spans_dropped_total", &[])?, "spans")];
-    Ok(Book { name: "spans", accounts: vec![ended], remarks, gone })
+    Ok(Section { name: "spans", accounts: vec![ended], remarks, gone })
 }
 
 /// From verdicts to standard output and files.
-fn records(metrics: &Exposition) -> Result<Book, ExpositionError> {
+fn records(metrics: &Exposition) -> Result<Section, ExpositionError> {
     const GIVEN: &str = "sipobs_outputs_total";
     if !metrics.has(GIVEN) {
         let remarks = vec!["none are written: jsonl.path is not set".to_owned()];
-        return Ok(Book { name: "records", accounts: Vec::new(), remarks, gone: Vec::new() });
+        return Ok(Section { name: "records", accounts: Vec::new(), remarks, gone: Vec::new() });
     }
     let mut accounts = Vec::new();
     for (sink, given) in metrics.sums_by(GIVEN, "sink", &[])? {
@@ -296,7 +303,7 @@ fn records(metrics: &Exposition) -> Result<Book, ExpositionError> {
         accounts.push(Account { what: format!("given to {}", clean(sink)), whole: given, parts });
     }
     let gone = vec![(metrics.sum("sipobs_outputs_dropped_total", &[])?, "records")];
-    Ok(Book { name: "records", accounts, remarks: Vec::new(), gone })
+    Ok(Section { name: "records", accounts, remarks: Vec::new(), gone })
 }
 
 /// Columns of a name, its indentation included.
@@ -307,12 +314,12 @@ const COUNT: usize = 18;
 impl fmt::Display for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "sipobs {}", clean(&self.version))?;
-        for book in &self.accounts {
-            writeln!(f, "\n{}", book.name)?;
-            for account in &book.accounts {
+        for section in &self.sections {
+            writeln!(f, "\n{}", section.name)?;
+            for account in &section.accounts {
                 account.fmt(f)?;
             }
-            for remark in &book.remarks {
+            for remark in &section.remarks {
                 writeln!(f, "  {remark}")?;
             }
         }
@@ -366,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn even_books_leave_nothing_over() {
+    fn accounts_that_add_up_leave_nothing_over() {
         assert_eq!(accounts(METRICS).residuals(), []);
     }
 

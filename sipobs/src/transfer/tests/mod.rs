@@ -199,7 +199,7 @@ impl World {
     }
 
     fn lose(&mut self, loss: Loss) -> &mut Self {
-        self.transfers.lose(self.now, loss);
+        self.transfers.note_loss(self.now, loss);
         self
     }
 

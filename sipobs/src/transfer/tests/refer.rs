@@ -42,6 +42,25 @@ fn optimistic_only_without_progress_and_at_once() {
     }
 }
 
+/// Whoever sends the REFER was named by a provisional answer alone, through a proxy that leaves the path.
+#[test]
+fn a_refer_in_an_early_dialog_is_refused() {
+    let direct = Leg { callee: (X, A.callee.1, A.callee.2), ..A };
+    let mut world = World::new();
+    world.invite(A, 1, "");
+    world.response(
+        A,
+        Side::Caller,
+        1,
+        "INVITE",
+        "183 Session Progress",
+        "Contact: <sip:agent@10.0.0.3:5060>",
+    );
+    world.at(2.0).request(direct, Side::Callee, 2, "REFER", TARGET, "");
+    world.response(direct, Side::Callee, 2, "REFER", "403 Forbidden", "");
+    assert_eq!(world.only().outcome, Outcome::ReferRefused);
+}
+
 #[test]
 fn refusals() {
     for (status, outcome) in [
