@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Clock, Memory, Sight};
 use crate::dialog::NoDialogKey;
 use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
 use crate::frame::Frame;
-use crate::packet::{self, Packets};
+use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
 use crate::sip::{Message, ParseError};
@@ -87,6 +88,7 @@ pub struct Balance {
 /// [`Self::handle_timeout`] no later than [`Self::poll_timeout`] says.
 #[derive(Debug, Default)]
 pub struct Engine {
+    clock: Clock,
     packets: Packets,
     streams: Streams,
     inner: Inner,
@@ -98,6 +100,7 @@ pub struct Engine {
 #[derive(Debug, Default)]
 struct Inner {
     transfers: Transfers,
+    memory: Memory,
     messages: u64,
     understood: u64,
     unparsed: BTreeMap<&'static str, u64>,
@@ -111,6 +114,7 @@ impl Engine {
     /// When a trunk or the diagnosis table of `config` makes no sense.
     pub fn new(config: Config, privacy: Privacy) -> Result<Self, ConfigError> {
         Ok(Self {
+            clock: Clock::default(),
             packets: Packets::new(config.packet),
             streams: Streams::new(config.stream),
             inner: Inner { transfers: Transfers::new(config.transfer)?, ..Inner::default() },
@@ -134,14 +138,47 @@ impl Engine {
         }
     }
 
-    /// Takes one frame.
+    /// Takes one frame. One whose time leaps waits for those behind it, which tell whether the clock lies.
     pub fn frame(&mut self, frame: &Frame<'_>) {
-        self.handle_timeout(frame.time);
+        match self.clock.pass(frame.time) {
+            Some(time) => self.timed(&Frame { time, ..*frame }),
+            None => {
+                self.clock.wait(frame);
+                self.take_waiting(false);
+            }
+        }
+    }
+
+    /// A capture file is over. The next one may be a piece of the same capture, or have nothing to do with it.
+    pub fn end_file(&mut self) {
+        self.take_waiting(true);
+        self.clock.border();
+    }
+
+    /// Takes the frames that need not wait any more.
+    fn take_waiting(&mut self, is_last: bool) {
+        loop {
+            let (vxlan_ports, memory) = (self.packets.vxlan_ports(), &self.inner.memory);
+            let sight = Sight { vxlan_ports, memory, transfers: &self.inner.transfers };
+            let Some(ready) = self.clock.ready(is_last, &sight) else { return };
+            let frame = ready.frame();
+            self.timed(&frame);
+            // Behind what the frame began: that rests on its time, too.
+            if ready.lied {
+                self.inner.transfers.lose(frame.time, Loss::ClockStep);
+            }
+            self.clock.done_with(ready);
+        }
+    }
+
+    /// Takes a frame at its true time.
+    fn timed(&mut self, frame: &Frame<'_>) {
+        self.fire(frame.time);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.push(frame, &mut |item| forward(streams, inner, frame.time, &item));
     }
 
-    /// Takes one SIP message that some other tool already framed.
+    /// Takes one SIP message that some other tool already framed. Its time is taken at its word.
     pub fn message(&mut self, message: &WireMessage<'_>) {
         self.handle_timeout(message.time);
         self.inner.message(message);
@@ -160,17 +197,25 @@ impl Engine {
             .min()
     }
 
-    /// Fires every timer due at `now`.
+    /// Time has come to `now`, whatever frames said: fires every timer due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.take_waiting(true);
+        let now = self.clock.tick(now);
+        self.fire(now);
+    }
+
+    fn fire(&mut self, now: Timestamp) {
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.handle_timeout(now, &mut |item| forward(streams, inner, now, &item));
         self.streams.handle_timeout(now, &mut |item| inner.stream_item(now, &item));
         self.inner.transfers.handle_timeout(now);
     }
 
-    /// The capture is over at `now`: settles all that is open as it stands.
+    /// The capture is over at `now`, which its last frame's time may be: settles all that is open as it stands.
     pub fn finish(&mut self, now: Timestamp) {
-        self.handle_timeout(now);
+        self.take_waiting(true);
+        let now = self.clock.end(now);
+        self.fire(now);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.finish(&mut |item| forward(streams, inner, now, &item));
         self.streams.finish(now, &mut |item| inner.stream_item(now, &item));
@@ -180,6 +225,10 @@ impl Engine {
     /// The next output, in time order, masked.
     pub fn poll_output(&mut self) -> Option<Output> {
         let mut output = self.inner.transfers.poll_output()?;
+        let ahead = self.clock.ahead_at(output.began());
+        if ahead != 0 {
+            output.change_times(|time| time.ahead_by(ahead));
+        }
         self.privacy.output(&mut output);
         Some(output)
     }
@@ -313,9 +362,10 @@ impl Inner {
 
     fn message(&mut self, wire: &WireMessage<'_>) {
         self.messages += 1;
-        let taken = Message::parse(wire.bytes)
-            .map_err(ParseError::as_str)
-            .and_then(|message| self.transfers.message(wire, &message).map_err(NoDialogKey::as_str));
+        let taken = Message::parse(wire.bytes).map_err(ParseError::as_str).and_then(|message| {
+            self.memory.message(&message, wire.time);
+            self.transfers.message(wire, &message).map_err(NoDialogKey::as_str)
+        });
         match taken {
             Ok(()) => self.understood += 1,
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,
@@ -325,7 +375,12 @@ impl Inner {
 
 fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
     match item {
-        packet::Item::Packet(packet) => streams.push(packet, &mut |item| inner.stream_item(now, &item)),
+        packet::Item::Packet(packet) => {
+            if let Transport::Udp { .. } = packet.transport {
+                inner.memory.packet(packet);
+            }
+            streams.push(packet, &mut |item| inner.stream_item(now, &item));
+        }
         packet::Item::Loss(loss) => inner.transfers.lose(now, *loss),
     }
 }

@@ -328,6 +328,7 @@ fn quality(known: Known<'_>) -> Quality {
         tcp_gaps: lost.gaps,
         missing_fragments: lost.fragments,
         evicted_calls: lost.calls,
+        clock_steps: lost.steps,
         midcall,
     }
 }
