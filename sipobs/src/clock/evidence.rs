@@ -29,11 +29,13 @@ const TRANSACTION: Duration = Duration::from_secs(40);
 const RINGING: Duration = Duration::from_secs(200);
 /// The longest that a REFER goes without news.
 const NEWS: Duration = Duration::from_secs(900);
+/// No answer is later than this.
+const LATE: Duration = Duration::from_secs(90);
 /// Clocks are set by whole hours.
 const HOUR: u128 = 3_600_000_000_000;
 const LITTLE: Duration = Duration::from_secs(60);
 /// A call that has been silent for so long is believed to be over.
-const FORGOTTEN: Duration = Duration::from_secs(6 * 3600);
+pub(super) const FORGOTTEN: Duration = Duration::from_secs(6 * 3600);
 /// A stream that has been silent for this long may do so on purpose.
 const FLOWS: Duration = Duration::from_secs(1);
 /// Clock rates of RTP payloads in use, the lowest first (RFC 3551).
@@ -43,8 +45,8 @@ const FULL: Duration = Duration::from_secs(12 * 3600);
 
 /// Who can say what a leap is.
 pub(crate) trait Witness {
-    /// Whether the frame holds a request that asks for something.
-    fn is_request(&self, frame: &Frame<'_>) -> bool;
+    /// Whether two frames are of one transaction.
+    fn is_one(&self, frame: &Frame<'_>, other: &Frame<'_>) -> bool;
     /// Whether its message has been seen already, about at this time.
     fn knows(&self, frame: &Frame<'_>, time: Timestamp) -> bool;
     /// What it says of a silence before it.
@@ -107,21 +109,26 @@ pub(crate) struct Sight<'a> {
 }
 
 impl Witness for Sight<'_> {
-    fn is_request(&self, frame: &Frame<'_>) -> bool {
-        let payload = packet::peek(frame, self.vxlan_ports).map(|(.., transport)| payload(transport));
-        let message = payload.and_then(sip);
-        message.and_then(|message| message.method()).is_some_and(|method| method != Method::Ack)
+    fn is_one(&self, frame: &Frame<'_>, other: &Frame<'_>) -> bool {
+        let transaction = |frame| {
+            let message = self.message(frame)?;
+            message.call_id().zip(message.cseq())
+        };
+        transaction(frame).is_some_and(|one| transaction(other) == Some(one))
     }
 
     fn knows(&self, frame: &Frame<'_>, time: Timestamp) -> bool {
-        let payload = packet::peek(frame, self.vxlan_ports).map(|(.., transport)| payload(transport));
-        let Some(message) = payload.and_then(sip) else { return false };
+        let Some(message) = self.message(frame) else { return false };
         let known = message.cseq().and_then(|cseq| self.memory.transaction(&message, cseq));
         known.is_some_and(|known| known.seen.since(time).max(time.since(known.seen)) <= TRANSACTION)
     }
 
     fn evidence(&self, look: &Look<'_>) -> Option<Evidence> {
         let (src, dst, transport) = packet::peek(&look.frame, self.vxlan_ports)?;
+        // Over TCP nobody repeats a request, and some answer late.
+        if look.silence < LATE && !matches!(transport, Transport::Udp { .. }) {
+            return None;
+        }
         let payload = payload(transport);
         match sip(payload) {
             Some(message) => self.goes_on(&message, look).then_some(Evidence::GoesOn),
@@ -131,6 +138,11 @@ impl Witness for Sight<'_> {
 }
 
 impl Sight<'_> {
+    fn message<'a>(&self, frame: &Frame<'a>) -> Option<Message<'a>> {
+        let (.., transport) = packet::peek(frame, self.vxlan_ports)?;
+        sip(payload(transport))
+    }
+
     fn goes_on(&self, message: &Message<'_>, look: &Look<'_>) -> bool {
         let Some((cseq, call_id)) = message.cseq().zip(message.call_id()) else { return false };
         let long = look.silence >= NEWS;
@@ -138,8 +150,11 @@ impl Sight<'_> {
         match message.method() {
             _ if self.memory.goes_on(message, cseq, look) => true,
             _ if look.silence >= FORGOTTEN && self.transfers.is_up(call_id) => true,
-            Some(Method::Notify) => long && self.transfers.awaits_news(call_id),
-            Some(Method::Bye | Method::Refer) => long && whole && self.transfers.awaits_news(call_id),
+            Some(Method::Notify) if long && self.transfers.awaits_news(call_id) => true,
+            Some(Method::Bye) => long && whole && self.transfers.awaits_news(call_id),
+            Some(Method::Invite | Method::Notify | Method::Refer) => {
+                long && whole && self.transfers.awaits_leg()
+            }
             _ => false,
         }
     }

@@ -28,21 +28,25 @@ mod evidence;
 
 pub(crate) use evidence::{Evidence, Look, Memory, Sight, Witness};
 
+use evidence::FORGOTTEN;
+
 /// Frames overtake one another by no more than this where a capture has several queues or interfaces.
 const DISORDER: Duration = Duration::from_secs(2);
 /// Whoever is this much behind, and stays there, is another queue of the same capture.
 const BEHIND: Duration = Duration::from_secs(30);
 /// Silence of less than this is no step: requests are repeated for 32 s (64·T1, RFC 3261 §17.1.2.2), and answered late.
-const LEAP: Duration = Duration::from_secs(90);
+const LEAP: Duration = Duration::from_secs(33);
 /// What goes on behind a step goes on within this.
 const SOON: Duration = Duration::from_secs(35);
 /// Frames that wait, and their bytes, at most.
 const MOST: usize = 256;
 const MOST_BYTES: usize = 1 << 20;
+/// Among so many frames behind a request is its answer.
+const FEW: usize = 8;
 /// Clocks are mostly set by whole hours, or half ones: what a step is more than that has passed.
 const UNIT: i64 = 1_800_000_000_000;
-/// As long as it is no more than this.
-const PASSED: Duration = Duration::from_secs(60);
+/// As long as it is no more than this: a transaction lasts no longer.
+const PASSED: Duration = Duration::from_secs(32);
 /// 1990 and 2100, in nanoseconds.
 const EARLIEST: i64 = 631_152_000_000_000_000;
 const LATEST: i64 = 4_102_444_800_000_000_000;
@@ -138,13 +142,12 @@ impl Clock {
             None => Leap::Lie,
             Some(last) => self.judge(last, time, is_last, witness)?,
         };
-        let first = self.waiting.front()?;
-        let captured = first.frame.time;
-        let asks = leap == Leap::Lie && witness.is_request(&first.view());
+        let captured = self.waiting.front()?.frame.time;
+        let with_next = leap == Leap::Lie && self.leads_on(is_last, witness)?;
         let time = match leap {
             Leap::None => time,
-            // A request belongs to what comes after it, all else to what came before.
-            Leap::Lie if asks => self.next_true(last, time),
+            // What it leads to tells when it came; else what led to it.
+            Leap::Lie if with_next => self.next_true(last, time),
             Leap::Lie => last,
             Leap::Step => self.step(last, captured),
             Leap::Border => {
@@ -238,6 +241,13 @@ impl Clock {
         later.next().filter(|later| is_plausible(*later))
     }
 
+    /// Whether one of the frames behind it goes with the first one; nothing while that is open.
+    fn leads_on(&self, is_last: bool, witness: &impl Witness) -> Option<bool> {
+        let first = self.waiting.front()?.view();
+        let found = self.later().take(FEW).any(|later| witness.is_one(&first, &later));
+        (found || is_last || self.waiting.len() > FEW).then_some(found)
+    }
+
     /// When the frame came that follows the one which lies that it is `time`.
     fn next_true(&self, last: Timestamp, time: Timestamp) -> Timestamp {
         let later = self.later().take(3).map(|later| self.truly(later.time));
@@ -314,7 +324,7 @@ impl Clock {
             && self.told.is_none()
         {
             let frame = next.view();
-            if self.truly(frame.time).since(time) > SOON {
+            if self.truly(frame.time).since(time) > SOON && silence < FORGOTTEN {
                 is_over = true;
                 break;
             }
@@ -375,8 +385,8 @@ mod tests {
     struct Words;
 
     impl Witness for Words {
-        fn is_request(&self, frame: &Frame<'_>) -> bool {
-            frame.bytes == b"request"
+        fn is_one(&self, frame: &Frame<'_>, other: &Frame<'_>) -> bool {
+            frame.bytes == b"request" && other.bytes == b"answer"
         }
 
         fn knows(&self, frame: &Frame<'_>, _: Timestamp) -> bool {
@@ -430,9 +440,9 @@ mod tests {
         assert_eq!(plain(&[100, 60, 101]), [100, 100, 101]);
         assert_eq!(plain(&[100, 0]), [100, 100]);
         let lie = 9000 * HOUR;
-        assert_eq!(given(&[(10, ""), (lie, "request"), (40, ""), (41, "")]), [10, 40, 40, 41]);
+        assert_eq!(given(&[(10, ""), (lie, "request"), (40, "answer"), (41, "")]), [10, 40, 40, 41]);
         // After a pause, too; and where it would go on with something.
-        assert_eq!(given(&[(10, ""), (lie, "request"), (600, ""), (601, "")]), [10, 600, 600, 601]);
+        assert_eq!(given(&[(10, ""), (lie, "request"), (600, "answer"), (601, "")]), [10, 600, 600, 601]);
         assert_eq!(given(&[(10, ""), (lie, "goes on"), (12, ""), (13, "")]), [10, 10, 12, 13]);
     }
 
@@ -454,7 +464,8 @@ mod tests {
         assert_eq!(plain(&[10, HOUR + 11, HOUR + 12]), [10, HOUR + 11, HOUR + 12]);
         assert_eq!(plain(&[10, 80, 81, 300, 9000, 90000]), [10, 80, 81, 300, 9000, 90000]);
         // Too late to be what was before; and time is known to have passed.
-        assert_eq!(given(&[(10, ""), (HOUR, ""), (HOUR + 60, "goes on")]), [10, HOUR, HOUR + 60]);
+        let late = [(10, ""), (HOUR, ""), (HOUR + 20, ""), (HOUR + 40, "goes on")];
+        assert_eq!(given(&late), late.map(|(at, _)| at));
         assert_eq!(given(&[(10, ""), (HOUR, "time passed"), (HOUR + 1, "goes on")]), [10, HOUR, HOUR + 1]);
     }
 

@@ -215,6 +215,11 @@ impl Transfers {
         self.stage.legs.under(call_id).filter_map(state).any(|state| !state.open.is_empty())
     }
 
+    /// Whether a leg to a target may yet begin.
+    pub(crate) fn awaits_leg(&self) -> bool {
+        self.stage.attempts.values().any(|attempt| attempt.legs.is_empty())
+    }
+
     /// Whether a call under a Call-ID is up.
     pub(crate) fn is_up(&self, call_id: &[u8]) -> bool {
         self.stage.legs.under(call_id).any(|leg| leg.is_confirmed() && !leg.bye.is_set())
