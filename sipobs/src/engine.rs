@@ -159,7 +159,8 @@ impl Engine {
     fn take_waiting(&mut self, is_last: bool) {
         loop {
             let (vxlan_ports, memory) = (self.packets.vxlan_ports(), &self.inner.memory);
-            let sight = Sight { vxlan_ports, memory, transfers: &self.inner.transfers };
+            let sight =
+                Sight { vxlan_ports, streams: &self.streams, memory, transfers: &self.inner.transfers };
             let Some(ready) = self.clock.ready(is_last, &sight) else { return };
             let frame = ready.frame();
             self.timed(&frame);

@@ -17,6 +17,7 @@ use crate::hash::Keyed;
 use crate::packet::{self, Transport};
 use crate::sip::start_line::begins_like_sip;
 use crate::sip::{CSeq, Message, Method};
+use crate::stream::Streams;
 use crate::timestamp::Timestamp;
 use crate::transfer::Transfers;
 
@@ -104,6 +105,7 @@ struct Stream {
 /// What the engine knows.
 pub(crate) struct Sight<'a> {
     pub(crate) vxlan_ports: &'a [u16],
+    pub(crate) streams: &'a Streams,
     pub(crate) memory: &'a Memory,
     pub(crate) transfers: &'a Transfers,
 }
@@ -128,6 +130,10 @@ impl Witness for Sight<'_> {
         // Over TCP nobody repeats a request, and some answer late.
         if look.silence < LATE && !matches!(transport, Transport::Udp { .. }) {
             return None;
+        }
+        // Nobody stops for long in the middle of a message.
+        if matches!(transport, Transport::Tcp { rst: false, .. }) && self.streams.is_mid_message(src, dst) {
+            return Some(Evidence::GoesOn);
         }
         let payload = payload(transport);
         match sip(payload) {

@@ -212,7 +212,7 @@ impl Transfers {
     /// Whether a transfer is under way under a Call-ID.
     pub(crate) fn awaits_news(&self, call_id: &[u8]) -> bool {
         let state = |leg| self.stage.state_of(leg);
-        self.stage.legs.under(call_id).filter_map(state).any(|state| !state.open.is_empty())
+        self.stage.legs.under(call_id).filter_map(state).any(state::CallState::is_transferring)
     }
 
     /// Whether a leg to a target may yet begin.
