@@ -32,6 +32,8 @@ pub struct Config {
 /// What became of everything that the engine took.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counters {
+    /// Frames that wait for those behind them to tell of the clock, before any stage.
+    pub waiting: u64,
     /// Frames.
     pub packet: packet::Counters,
     /// Packets.
@@ -63,8 +65,8 @@ pub struct Balance {
     pub parsed: u64,
     /// Fragments that became part of a datagram, but for the last: that one tells what became of it.
     pub joined: u64,
-    /// Frames that wait: fragments for others of their datagram, TCP segments for bytes before them or for
-    /// the rest of their message.
+    /// Frames that wait: behind a leap of the clock, fragments for others of their datagram, TCP segments for
+    /// bytes before them or for the rest of their message.
     pub buffered: u64,
     /// Frames that are understood, and hold no SIP.
     pub not_sip: u64,
@@ -126,6 +128,7 @@ impl Engine {
     pub fn counters(&self) -> Counters {
         let counts = self.inner.transfers.counts();
         Counters {
+            waiting: self.clock.waiting(),
             packet: self.packets.counters().clone(),
             stream: self.streams.counters().clone(),
             messages: self.inner.messages,
@@ -275,10 +278,10 @@ impl Counters {
         let (packet, stream) = (&self.packet, &self.stream);
         let unused = |class| packet.unused.of_class(class) + stream.unused.of_class(class);
         Balance {
-            delivered: packet.frames,
+            delivered: packet.frames + self.waiting,
             parsed: stream.used,
             joined: packet.fragments_joined,
-            buffered: packet.fragments_waiting + stream.held + stream.unfinished,
+            buffered: self.waiting + packet.fragments_waiting + stream.held + stream.unfinished,
             not_sip: unused(DiscardClass::NotSip),
             copies: unused(DiscardClass::Copy),
             malformed: unused(DiscardClass::Malformed),

@@ -162,6 +162,11 @@ impl Clock {
         Some(Ready { frame: Frame { time, ..frame }, bytes, lied: matches!(leap, Leap::Lie | Leap::Step) })
     }
 
+    /// How many frames wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
     /// Takes a buffer back.
     pub(crate) fn done_with(&mut self, ready: Ready) {
         let Ready { mut bytes, .. } = ready;
