@@ -8,6 +8,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::style::{BAD, BOLD, CONSULTATION, DIM, DOUBT, GOOD, Look, PLAIN, TARGET, shorten};
 use super::words::start_line;
 use crate::record::{LadderLine, LegRole};
+use crate::stream::TransportKind;
 
 /// Columns left of the first party: the time and the leg's letter.
 const GUTTER: usize = 14;
@@ -34,20 +35,36 @@ pub(super) fn draw(look: Look, lines: &[LadderLine]) -> String {
     out
 }
 
-/// Who takes part, in order of appearance. A party is a host, since a dialog may use many ports of one;
-/// where a host talks to itself (loopback), a party is a socket.
+/// Who takes part, in order of appearance. A party is a host, since a dialog may use many ports of one; where a host talks
+/// to itself (loopback), or several legs have ports of their own at one host (behind a NAT), a party is a socket.
 fn parties(lines: &[LadderLine]) -> Vec<Party> {
     let mut parties: Vec<Party> = vec![];
     for line in lines {
-        let alone = lines.iter().any(|l| l.from.ip() == l.to.ip() && l.from.ip() == line.from.ip());
         for end in [line.from, line.to] {
-            let party = if alone { Party::Socket(end) } else { Party::Host(end.ip()) };
+            let party = if is_shared(end.ip(), lines) { Party::Socket(end) } else { Party::Host(end.ip()) };
             if !parties.contains(&party) {
                 parties.push(party);
             }
         }
     }
     parties
+}
+
+/// Whether a host is several parties: it talks to itself, or is at one fixed port in one leg and at another in another.
+fn is_shared(host: IpAddr, lines: &[LadderLine]) -> bool {
+    let ends = |line: &LadderLine| [line.from, line.to].map(|end| (line.leg, end));
+    let here = || lines.iter().flat_map(ends).filter(|(_, end)| end.ip() == host);
+    // Of TCP, and of whoever sends from anywhere, ports are no parties.
+    let steady = |leg| {
+        let mut ports = here().filter(move |(of, _)| *of == leg).map(|(_, end)| end.port());
+        let first = ports.next()?;
+        ports.all(|port| port == first).then_some(first)
+    };
+    let mut ports = [LegRole::Call, LegRole::Target, LegRole::Consultation].into_iter().filter_map(steady);
+    let first = ports.next();
+    let is_udp = lines.iter().all(|line| line.transport == TransportKind::Udp);
+    let behind_nat = is_udp && ports.any(|port| Some(port) != first);
+    behind_nat || lines.iter().any(|line| line.from.ip() == line.to.ip() && line.from.ip() == host)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
