@@ -226,7 +226,7 @@ impl Packets {
                 }
                 Ok(Under::Packet(ip, src, dst, transport)) => {
                     let packet = Packet { time: frame.time, frame: frame.number, src, dst, transport };
-                    if self.duplicates.packet(ip, &packet) {
+                    if self.duplicates.packet(ip, &packet, frame) {
                         return self.counters.unused.add(DiscardReason::OtherTap, 1);
                     }
                     self.counters.packets += 1;

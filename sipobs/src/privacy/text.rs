@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use memchr::memchr_iter;
 
-use super::{Privacy, is_hashed};
 use super::normalize::{is_separator, plain};
 use super::number::{Cursor, Digits, NUMBER, Number};
 use super::party_numbers::Known;
 use super::secret::{names_secret, secrets};
+use super::{Privacy, is_hashed};
 use crate::work;
 
 /// Separators that may stand between two digits of one number: `(0) - ` is four.
@@ -83,6 +83,12 @@ impl Privacy {
                 }),
             };
             match (number, here) {
+                (Some(number), Some(hidden))
+                    if hidden.shown.starts_with("***.") && number.end.at <= hidden.bytes.end =>
+                {
+                    out.push_str(&hidden.shown);
+                    place.jump_to(hidden.bytes.end);
+                }
                 (Some(number), _) if number.digits.len() >= NUMBER => {
                     out.push_str(&self.number(&number.digits));
                     // The parameters of a user go with it.
@@ -177,8 +183,7 @@ impl Privacy {
             let mut hide = |user: &str, whole: &str, from: usize| {
                 if !whole.is_empty() {
                     let bytes = from..from + whole.len();
-                    let number = number_of(whole).is_some() && !whole.contains('.');
-                    found.push(Hidden { bytes, shown: self.user(user), number });
+                    found.push(Hidden { bytes, shown: self.user(user), number: number_of(whole).is_some() });
                 }
             };
             if let Some((user, from)) = userless.filter(|_| word.starts_with('@')) {
