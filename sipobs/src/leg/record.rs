@@ -20,8 +20,8 @@ const LONGEST_URI: usize = 512;
 const T1: Duration = Duration::from_millis(500);
 /// Times that a 2xx is repeated before it is more than a lost ACK, the third at 3.5 s, …
 const REPEATED: u8 = 3;
-/// … and until nobody is believed to be there, the ninth at 27.5 s.
-const GIVEN_UP: u8 = 9;
+/// … and until nobody is believed to be there, the eighth at 23.5 s.
+const GIVEN_UP: u8 = 8;
 /// Hops of one leg that are told apart.
 const PATHS: usize = 8;
 
