@@ -29,10 +29,13 @@ mod sip;
 /// Where every trace begins: 2026-01-05 09:00:00 UTC, in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_767_603_600;
 
+/// A frame by its time and its turn, with the seconds that its clock is ahead.
+type Held = Reverse<(u64, u64, i64, Vec<u8>)>;
+
 /// A capture file (pcap, microseconds, Ethernet) being written.
 pub(crate) struct Trace<W: Write> {
     out: W,
-    held: BinaryHeap<Reverse<(u64, u64, i64, Vec<u8>)>>,
+    held: BinaryHeap<Held>,
     given: u64,
     ident: u16,
     /// How what follows crosses the wire.
