@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Clock, Memory, Sight};
 use crate::dialog::NoDialogKey;
 use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
 use crate::frame::Frame;
-use crate::packet::{self, Packets};
+use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
 use crate::sip::{Message, ParseError};
@@ -31,6 +32,8 @@ pub struct Config {
 /// What became of everything that the engine took.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counters {
+    /// Frames that wait for those behind them to tell of the clock, before any stage.
+    pub waiting: u64,
     /// Frames.
     pub packet: packet::Counters,
     /// Packets.
@@ -62,8 +65,8 @@ pub struct Balance {
     pub parsed: u64,
     /// Fragments that became part of a datagram, but for the last: that one tells what became of it.
     pub joined: u64,
-    /// Frames that wait: fragments for others of their datagram, TCP segments for bytes before them or for
-    /// the rest of their message.
+    /// Frames that wait: behind a leap of the clock, fragments for others of their datagram, TCP segments for
+    /// bytes before them or for the rest of their message.
     pub buffered: u64,
     /// Frames that are understood, and hold no SIP.
     pub not_sip: u64,
@@ -87,6 +90,7 @@ pub struct Balance {
 /// [`Self::handle_timeout`] no later than [`Self::poll_timeout`] says.
 #[derive(Debug, Default)]
 pub struct Engine {
+    clock: Clock,
     packets: Packets,
     streams: Streams,
     inner: Inner,
@@ -98,6 +102,7 @@ pub struct Engine {
 #[derive(Debug, Default)]
 struct Inner {
     transfers: Transfers,
+    memory: Memory,
     messages: u64,
     understood: u64,
     unparsed: BTreeMap<&'static str, u64>,
@@ -111,6 +116,7 @@ impl Engine {
     /// When a trunk or the diagnosis table of `config` makes no sense.
     pub fn new(config: Config, privacy: Privacy) -> Result<Self, ConfigError> {
         Ok(Self {
+            clock: Clock::default(),
             packets: Packets::new(config.packet),
             streams: Streams::new(config.stream),
             inner: Inner { transfers: Transfers::new(config.transfer)?, ..Inner::default() },
@@ -122,6 +128,7 @@ impl Engine {
     pub fn counters(&self) -> Counters {
         let counts = self.inner.transfers.counts();
         Counters {
+            waiting: self.clock.waiting(),
             packet: self.packets.counters().clone(),
             stream: self.streams.counters().clone(),
             messages: self.inner.messages,
@@ -134,14 +141,48 @@ impl Engine {
         }
     }
 
-    /// Takes one frame.
+    /// Takes one frame. One whose time leaps waits for those behind it, which tell whether the clock lies.
     pub fn frame(&mut self, frame: &Frame<'_>) {
-        self.handle_timeout(frame.time);
+        match self.clock.pass(frame.time) {
+            Some(time) => self.timed(&Frame { time, ..*frame }),
+            None => {
+                self.clock.wait(frame);
+                self.take_waiting(false);
+            }
+        }
+    }
+
+    /// A capture file is over. The next one may be a piece of the same capture, or have nothing to do with it.
+    pub fn end_file(&mut self) {
+        self.take_waiting(true);
+        self.clock.border();
+    }
+
+    /// Takes the frames that need not wait any more.
+    fn take_waiting(&mut self, is_last: bool) {
+        loop {
+            let (vxlan_ports, memory) = (self.packets.vxlan_ports(), &self.inner.memory);
+            let sight =
+                Sight { vxlan_ports, streams: &self.streams, memory, transfers: &self.inner.transfers };
+            let Some(ready) = self.clock.ready(is_last, &sight) else { return };
+            let frame = ready.frame();
+            self.timed(&frame);
+            // Behind what the frame began: that rests on its time, too.
+            if ready.lied {
+                self.inner.transfers.lose(frame.time, Loss::ClockStep);
+            }
+            self.clock.done_with(ready);
+        }
+    }
+
+    /// Takes a frame at its true time.
+    fn timed(&mut self, frame: &Frame<'_>) {
+        self.fire(frame.time);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.push(frame, &mut |item| forward(streams, inner, frame.time, &item));
     }
 
-    /// Takes one SIP message that some other tool already framed.
+    /// Takes one SIP message that some other tool already framed. Its time is taken at its word.
     pub fn message(&mut self, message: &WireMessage<'_>) {
         self.handle_timeout(message.time);
         self.inner.message(message);
@@ -160,17 +201,25 @@ impl Engine {
             .min()
     }
 
-    /// Fires every timer due at `now`.
+    /// Time has come to `now`, whatever frames said: fires every timer due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.take_waiting(true);
+        let now = self.clock.tick(now);
+        self.fire(now);
+    }
+
+    fn fire(&mut self, now: Timestamp) {
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.handle_timeout(now, &mut |item| forward(streams, inner, now, &item));
         self.streams.handle_timeout(now, &mut |item| inner.stream_item(now, &item));
         self.inner.transfers.handle_timeout(now);
     }
 
-    /// The capture is over at `now`: settles all that is open as it stands.
+    /// The capture is over at `now`, which its last frame's time may be: settles all that is open as it stands.
     pub fn finish(&mut self, now: Timestamp) {
-        self.handle_timeout(now);
+        self.take_waiting(true);
+        let now = self.clock.end(now);
+        self.fire(now);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.finish(&mut |item| forward(streams, inner, now, &item));
         self.streams.finish(now, &mut |item| inner.stream_item(now, &item));
@@ -180,6 +229,10 @@ impl Engine {
     /// The next output, in time order, masked.
     pub fn poll_output(&mut self) -> Option<Output> {
         let mut output = self.inner.transfers.poll_output()?;
+        let ahead = self.clock.ahead_at(output.began());
+        if ahead != 0 {
+            output.change_times(|time| time.ahead_by(ahead));
+        }
         self.privacy.output(&mut output);
         Some(output)
     }
@@ -225,10 +278,10 @@ impl Counters {
         let (packet, stream) = (&self.packet, &self.stream);
         let unused = |class| packet.unused.of_class(class) + stream.unused.of_class(class);
         Balance {
-            delivered: packet.frames,
+            delivered: packet.frames + self.waiting,
             parsed: stream.used,
             joined: packet.fragments_joined,
-            buffered: packet.fragments_waiting + stream.held + stream.unfinished,
+            buffered: self.waiting + packet.fragments_waiting + stream.held + stream.unfinished,
             not_sip: unused(DiscardClass::NotSip),
             copies: unused(DiscardClass::Copy),
             malformed: unused(DiscardClass::Malformed),
@@ -318,9 +371,10 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
-        let taken = message
-            .map_err(|error| error.as_str())
-            .and_then(|message| self.transfers.message(wire, message).map_err(NoDialogKey::as_str));
+        let taken = message.map_err(|error| error.as_str()).and_then(|message| {
+            self.memory.message(message, wire.time);
+            self.transfers.message(wire, message).map_err(NoDialogKey::as_str)
+        });
         match taken {
             Ok(()) => self.understood += 1,
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,
@@ -330,7 +384,12 @@ impl Inner {
 
 fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
     match item {
-        packet::Item::Packet(packet) => streams.push(packet, &mut |item| inner.stream_item(now, &item)),
+        packet::Item::Packet(packet) => {
+            if let Transport::Udp { .. } = packet.transport {
+                inner.memory.packet(packet);
+            }
+            streams.push(packet, &mut |item| inner.stream_item(now, &item));
+        }
         packet::Item::Loss(loss) => inner.transfers.note_loss(now, *loss),
     }
 }

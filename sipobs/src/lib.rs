@@ -11,6 +11,7 @@
 //! file therefore gives the same bytes of output on every run, and the live daemon runs the same engine.
 
 pub mod capture;
+mod clock;
 pub mod config;
 pub mod dialog;
 pub mod discard;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 /// Evidence that is known to be missing. It spoils verdicts that would have rested on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
+    /// The capture's clock was set, or the time of a frame lied: what passed between two frames is not known for sure.
+    ClockStep,
     /// Frames that the kernel's ring had no room for, anywhere on this node.
     RingLost(u64),
     /// Bytes missing in the TCP stream between these hosts.

@@ -282,6 +282,8 @@ fn captures() -> Vec<PathBuf> {
         golden.chain(recorded).filter(|path| path.extension().is_some_and(|kind| kind == "pcap")).collect();
     // Its calls' first messages are lost: nobody knows who takes part.
     files.retain(|path| !path.ends_with("r_fragments_lost/input.pcap"));
+    // A clock lies in these, and the time of a message that is given whole is believed.
+    files.retain(|path| !path.iter().any(|part| part.to_string_lossy().starts_with("66")));
     files.sort();
     files
 }

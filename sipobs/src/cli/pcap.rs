@@ -129,6 +129,7 @@ impl Reading {
         };
         let before = self.engine.counters();
         let stopped = self.frames(&mut reader, sink).map_err(Stop::Output)?;
+        self.engine.end_file();
         let after = self.engine.counters();
 
         let messages = after.messages - before.messages;

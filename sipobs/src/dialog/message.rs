@@ -100,6 +100,7 @@ impl Leg {
         if let Some(known) = invite.answer() {
             // A 2xx beats a failure (§16.7 step 5); nothing beats a 2xx.
             if known.status < 300 || !(200..300).contains(&status) {
+                invite.answered_again(status, wire.time);
                 return None;
             }
         }

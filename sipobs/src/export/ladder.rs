@@ -8,6 +8,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::style::{BAD, BOLD, CONSULTATION, DIM, DOUBT, GOOD, Look, PLAIN, TARGET, shorten};
 use super::words::start_line;
 use crate::record::{LadderLine, LegRole};
+use crate::stream::TransportKind;
 
 /// Columns left of the first party: the time and the leg's letter.
 const GUTTER: usize = 14;
@@ -34,20 +35,42 @@ pub(super) fn draw(look: Look, lines: &[LadderLine]) -> String {
     out
 }
 
-/// Who takes part, in order of appearance. A party is a host, since a dialog may use many ports of one;
-/// where a host talks to itself (loopback), a party is a socket.
+/// Who takes part, in order of appearance. A party is a host, since a dialog may use many ports of one; where a host talks
+/// to itself (loopback), or several legs have ports of their own at one host (behind a NAT), a party is a socket.
 fn parties(lines: &[LadderLine]) -> Vec<Party> {
     let mut parties: Vec<Party> = vec![];
     for line in lines {
-        let alone = lines.iter().any(|l| l.from.ip() == l.to.ip() && l.from.ip() == line.from.ip());
         for end in [line.from, line.to] {
-            let party = if alone { Party::Socket(end) } else { Party::Host(end.ip()) };
+            let party = if is_shared(end.ip(), lines) { Party::Socket(end) } else { Party::Host(end.ip()) };
             if !parties.contains(&party) {
                 parties.push(party);
             }
         }
     }
     parties
+}
+
+/// Whether a host is several parties: it talks to itself; or it has a port of its own in each leg, and the same host at
+/// the other end of all. What is in the middle of two hosts is one party at whatever port.
+fn is_shared(host: IpAddr, lines: &[LadderLine]) -> bool {
+    let ends = |line: &LadderLine| [(line.leg, line.from, line.to), (line.leg, line.to, line.from)];
+    let here = || lines.iter().flat_map(ends).filter(|(_, end, _)| end.ip() == host);
+    if here().any(|(.., other)| other.ip() == host) {
+        return true;
+    }
+    let one_peer = only(here().map(|(.., other)| other.ip())).is_some();
+    let is_udp = lines.iter().all(|line| line.transport == TransportKind::Udp);
+    // Some send each message from another port.
+    let port = |leg| only(here().filter(move |(of, ..)| *of == leg).map(|(_, end, _)| end.port()));
+    let mut ports = [LegRole::Call, LegRole::Target, LegRole::Consultation].into_iter().filter_map(port);
+    let first = ports.next();
+    is_udp && one_peer && ports.any(|port| Some(port) != first)
+}
+
+/// What all of them are, if that is one.
+fn only<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    let first = all.next()?;
+    all.all(|next| next == first).then_some(first)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,6 +280,27 @@ mod tests {
             line.to.set_port(5062);
         }
         assert_eq!(parties(&lines).len(), 2);
+    }
+
+    #[test]
+    fn parties_behind_one_address_have_columns_of_their_own() {
+        let mut lines = samples::second_leg().messages;
+        let nat = IpAddr::from([192, 0, 2, 1]);
+        let pbx = lines.iter().find(|line| line.leg == LegRole::Target).unwrap().from.ip();
+        for line in &mut lines {
+            let port = if line.leg == LegRole::Target { 40_002 } else { 40_001 };
+            for end in [&mut line.from, &mut line.to].into_iter().filter(|end| end.ip() != pbx) {
+                *end = (nat, port).into();
+            }
+        }
+        assert_eq!(parties(&lines).len(), 3);
+        // What is between two hosts is one, at whatever port.
+        for line in lines.iter_mut().filter(|line| line.leg == LegRole::Target) {
+            for end in [&mut line.from, &mut line.to] {
+                if end.ip() == nat { end.set_ip([192, 0, 2, 2].into()) } else { end.set_port(5080) }
+            }
+        }
+        assert_eq!(parties(&lines).len(), 3);
     }
 
     #[test]

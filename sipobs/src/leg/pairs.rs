@@ -42,6 +42,8 @@ pub(crate) struct Lost {
     pub(crate) fragments: u64,
     /// Calls let go of for want of memory.
     pub(crate) calls: u64,
+    /// Times that the clock was found to lie.
+    pub(crate) steps: u64,
 }
 
 /// Losses by when they came. Of many, early ones count as if they had come later: rather doubt too much.
@@ -151,6 +153,7 @@ impl Lost {
             gaps: self.gaps.saturating_add(other.gaps),
             fragments: self.fragments.saturating_add(other.fragments),
             calls: self.calls.saturating_add(other.calls),
+            steps: self.steps.saturating_add(other.steps),
         }
     }
 }
@@ -159,7 +162,7 @@ impl Lost {
 mod tests {
     use super::*;
 
-    const GAP: Lost = Lost { ring: 0, gaps: 1, fragments: 0, calls: 0 };
+    const GAP: Lost = Lost { ring: 0, gaps: 1, fragments: 0, calls: 0, steps: 0 };
 
     fn pair(a: u32, b: u32) -> Pair {
         (IpAddr::from(a.to_be_bytes()), IpAddr::from(b.to_be_bytes()))
@@ -177,7 +180,7 @@ mod tests {
         pairs.lost(Some(pair(7, 8)), GAP);
         pairs.lost(None, Lost { ring: 7, ..Lost::default() });
         let lost = pairs.since(mark, [pair(1, 2), pair(1, 2)].into_iter());
-        assert_eq!(lost, Lost { ring: 7, gaps: 1, fragments: 0, calls: 0 });
+        assert_eq!(lost, Lost { ring: 7, gaps: 1, fragments: 0, calls: 0, steps: 0 });
         assert_eq!(pairs.since(mark, [pair(1, 2), pair(1, 3)].into_iter()).fragments, 2);
         assert_eq!(pairs.since(pairs.mark(), [pair(1, 2)].into_iter()), Lost::default());
     }

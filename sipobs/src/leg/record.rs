@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -15,6 +16,12 @@ use crate::trunk::TrunkId;
 
 /// Longer URIs are cut where they are shown: they only name parties.
 const LONGEST_URI: usize = 512;
+/// The round-trip time that is assumed (RFC 3261 §17.1.1.1).
+const T1: Duration = Duration::from_millis(500);
+/// Times that a 2xx is repeated before it is more than a lost ACK, the third at 3.5 s, …
+const REPEATED: u8 = 3;
+/// … and until nobody is believed to be there, the eighth at 23.5 s.
+const GIVEN_UP: u8 = 8;
 /// Hops of one leg that are told apart.
 const PATHS: usize = 8;
 
@@ -115,6 +122,8 @@ pub(crate) struct Invite {
     answer_status: u16,
     /// When that came.
     answer_time: When,
+    /// Times that its 2xx came again before any ACK.
+    repeated: u8,
     /// An answer of any kind came to the latest try.
     pub(crate) heard: bool,
     /// The first 18x of the latest try: the target's phone rings, or its network says so.
@@ -451,6 +460,7 @@ impl Invite {
             provisional: 0,
             answer_status: 0,
             answer_time: When::NEVER,
+            repeated: 0,
             ringing: When::NEVER,
             acknowledged: When::NEVER,
             cancelled: When::NEVER,
@@ -465,6 +475,25 @@ impl Invite {
     /// Notes its final answer.
     pub(crate) fn answered(&mut self, status: u16, now: Timestamp) {
         (self.answer_status, self.answer_time) = (status, now.into());
+    }
+
+    /// Its 2xx came again: sent again after T1 (RFC 3261 §13.3.1.4), and not just seen at the next hop.
+    pub(crate) fn answered_again(&mut self, status: u16, now: Timestamp) {
+        let again =
+            self.answer().is_some_and(|first| first.status == status && now.since(first.time) >= T1 / 2);
+        if again && !self.acknowledged.is_set() {
+            self.repeated = self.repeated.saturating_add(1);
+        }
+    }
+
+    /// Its 2xx was sent over and over, and nobody acknowledged it: no ACK reached who sent it.
+    pub(crate) fn is_unacknowledged(&self) -> bool {
+        self.repeated >= REPEATED && !self.acknowledged.is_set()
+    }
+
+    /// And that until its sender had to give up: ten times, the last at 31.5 s.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.repeated >= GIVEN_UP && !self.acknowledged.is_set()
     }
 
     /// Notes a provisional status; whether it is the first of its number.

@@ -14,7 +14,7 @@ use super::evidence::{Candidate, Evidence, called, from, seconds};
 use super::index::{By, Key};
 use super::number_stats::NumberStats;
 use super::second::Second;
-use super::state::{State, answered_at, ended, is_unheard, over};
+use super::state::{State, answered_at, ended, is_silent, is_unheard, over};
 use super::{Decision, Links};
 use crate::leg::{Claim, Leg, LegId, Legs, Party};
 use crate::record::Link;
@@ -291,6 +291,8 @@ impl Links {
         let by_chance = |at, side| stats.end_rate(side) * survival(at);
         match (over(leg), ended) {
             (None, None) => 1.0 / survival(now),
+            // As below, and the capture ends before anybody gives up.
+            (None, Some(_)) if is_silent(leg) => 1.0,
             (None, Some((at, side))) => {
                 let answered = answered_at(leg).map(|answered| seconds(answered, at));
                 let handed_over = answered.is_some_and(|after| (0.0..HANDOVER_SECONDS).contains(&after));

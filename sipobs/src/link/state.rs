@@ -47,6 +47,11 @@ pub(super) fn ended_at(leg: &Leg) -> Option<Timestamp> {
     ended(leg).map(|(at, _)| at)
 }
 
+/// Whether its INVITE is under way, and nothing came back yet.
+pub(super) fn is_silent(leg: &Leg) -> bool {
+    matches!(State::of(leg), State::Dialing) && leg.invite.as_ref().is_some_and(|invite| !invite.heard)
+}
+
 /// It timed out without any answer.
 pub(super) fn is_unheard(leg: &Leg) -> bool {
     matches!(State::of(leg), State::Failed { status: None, .. })

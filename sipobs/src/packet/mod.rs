@@ -188,6 +188,11 @@ impl Packets {
         }
     }
 
+    /// UDP ports of VXLAN tunnels that are looked into.
+    pub(crate) fn vxlan_ports(&self) -> &[u16] {
+        &self.vxlan_ports
+    }
+
     /// What became of every frame so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -221,7 +226,7 @@ impl Packets {
                 }
                 Ok(Under::Packet(ip, src, dst, transport)) => {
                     let packet = Packet { time: frame.time, frame: frame.number, src, dst, transport };
-                    if self.duplicates.packet(ip, &packet) {
+                    if self.duplicates.packet(ip, &packet, frame) {
                         return self.counters.unused.add(DiscardReason::OtherTap, 1);
                     }
                     self.counters.packets += 1;
@@ -250,6 +255,22 @@ impl Packets {
 }
 
 /// Takes off one header.
+/// The packet in a frame that is none of the stage's business yet: a fragment has none.
+pub(crate) fn peek<'a>(
+    frame: &Frame<'a>,
+    vxlan_ports: &[u16],
+) -> Option<(SocketAddr, SocketAddr, Transport<'a>)> {
+    let mut at = At { layer: Layer::Link(frame.link), bytes: frame.bytes, missing: 0 };
+    for _ in 0..MAX_LAYERS {
+        match under(at, vxlan_ports).ok()? {
+            Under::More(inside) => at = inside,
+            Under::Fragment(_) => return None,
+            Under::Packet(_, src, dst, transport) => return Some((src, dst, transport)),
+        }
+    }
+    None
+}
+
 fn under<'a>(at: At<'a>, vxlan_ports: &[u16]) -> Result<Under<'a>, DiscardReason> {
     let inside = match at.layer {
         Layer::Link(link) => return link::frame(link, at).map(Under::More).map_err(|e| at.cut_or(e)),

@@ -470,6 +470,31 @@ fn a_copy_at_another_tap_is_hidden_and_a_retransmission_is_not() {
 }
 
 #[test]
+fn without_identification_a_rare_twin_was_sent_twice() {
+    let numbered = |n: u16| v4_piece(n, 0x4000, 17, &udp(5060, 5060, SIP));
+    let bye = v4_piece(0, 0x4000, 17, &udp(5060, 5060, SIP));
+    let mut tap = Tap::new(LinkType::Raw);
+    for n in 1..6 {
+        tap.push(i64::from(n) * 100, &numbered(n));
+    }
+    tap.push(600, &bye);
+    tap.push(600, &bye);
+    assert_eq!((tap.out.len(), tap.unused(DiscardReason::OtherTap)), (7, 0), "sent twice");
+    // Behind a router it is a copy, whatever came before.
+    let mut routed = bye.clone();
+    routed[8] = 63;
+    tap.push(601, &routed);
+    assert_eq!(tap.unused(DiscardReason::OtherTap), 1);
+
+    let mut doubled = Tap::new(LinkType::Raw);
+    for at in 1..6 {
+        doubled.push(at * 100, &bye);
+        doubled.push(at * 100, &bye);
+    }
+    assert_eq!((doubled.out.len(), doubled.unused(DiscardReason::OtherTap)), (5, 5), "two taps");
+}
+
+#[test]
 fn copies_are_also_found_in_tunnels_and_fragments_and_can_be_kept() {
     let inner = v4(17, &udp(5060, 5060, SIP));
     let mut tap = Tap::new(LinkType::Raw);

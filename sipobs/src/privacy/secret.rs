@@ -5,11 +5,70 @@ use std::ops::Range;
 use crate::work;
 
 /// What a name that ends so is given is secret.
-const NAMES: [&str; 8] =
-    ["password", "passwd", "passphrase", "secret", "token", "apikey", "api_key", "api-key"];
+const NAMES: [&str; 11] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "_pin",
+    "-pin",
+];
 
 /// Names that are too short to be the end of another.
-const SHORT_NAMES: [&str; 3] = ["pw", "pwd", "pass"];
+const SHORT_NAMES: [&str; 4] = ["pw", "pwd", "pass", "pin"];
+
+/// Names that a secret may follow without a sign between.
+const WORDS: [&str; 7] = ["password", "passwd", "passphrase", "passcode", "pw", "pwd", "pass"];
+
+/// What follows those where they are spoken of.
+const SPOKEN: [&str; 38] = [
+    "a",
+    "again",
+    "and",
+    "are",
+    "as",
+    "at",
+    "by",
+    "check",
+    "does",
+    "expired",
+    "failed",
+    "failure",
+    "for",
+    "from",
+    "has",
+    "incorrect",
+    "in",
+    "invalid",
+    "is",
+    "it",
+    "mismatch",
+    "missing",
+    "must",
+    "needed",
+    "not",
+    "of",
+    "on",
+    "or",
+    "over",
+    "please",
+    "required",
+    "the",
+    "through",
+    "thru",
+    "to",
+    "too",
+    "was",
+    "wrong",
+];
+
+/// Hexadecimal digits that are no word and no number: a digest's response, unquoted.
+const DIGEST: usize = 16;
 
 /// What may follow `Basic` or `Bearer` where they are no schemes, "Bearer capability not authorized" for one.
 const ORDINARY: [&str; 24] = [
@@ -56,10 +115,12 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Whether `text` names a scheme whose credentials follow it without a sign between.
-pub(super) fn names_scheme(text: &str) -> bool {
-    text.split(|c| !is_name_char(c))
-        .any(|name| ["digest", "basic", "bearer"].into_iter().any(|scheme| name.eq_ignore_ascii_case(scheme)))
+/// Whether `text` names something whose credentials may follow it without a sign between.
+pub(super) fn names_secret(text: &str) -> bool {
+    text.split(|c| !is_name_char(c)).any(|name| {
+        let mut known = ["digest", "basic", "bearer"].into_iter().chain(WORDS);
+        known.any(|known| name.eq_ignore_ascii_case(known))
+    })
 }
 
 /// The value that `name`, which ends at `at`, is given.
@@ -73,13 +134,29 @@ fn value_of(name: &str, text: &str, at: usize) -> Option<Range<usize>> {
         // A header's value goes to the end of its line, which is the text's.
         return Some(given(text, at)?..text.len());
     }
-    if NAMES.into_iter().any(ends_in) || SHORT_NAMES.into_iter().any(is) {
-        return Some(value(text, given(text, at)?));
-    }
     let follows = || Some(skip_blanks(text, at)).filter(|next| *next > at);
+    if NAMES.into_iter().any(ends_in) || SHORT_NAMES.into_iter().any(is) {
+        return match given(text, at) {
+            Some(from) => Some(value(text, from)),
+            None if WORDS.into_iter().any(is) => spoken(text, follows()?),
+            None if is("pin") => Some(follows()?..follows()? + leading_digits(&text[follows()?..])),
+            None => None,
+        };
+    }
+    if ends_in("nonce") {
+        let value = value(text, given(text, at)?);
+        let end = text[value.clone()].find(',').map_or(value.end, |comma| value.start + comma);
+        return Some(value.start..end);
+    }
     if is("response") {
         // RFC 7616 §3.4; "response" alone is an ordinary word.
-        return text[at..].starts_with("=\"").then(|| value(text, at + 1));
+        let from = at + usize::from(text[at..].starts_with('='));
+        let digits = text[from..].bytes().take_while(u8::is_ascii_hexdigit).count();
+        let bare = from > at && digits >= DIGEST;
+        return (bare || text[at..].starts_with("=\"")).then(|| match bare {
+            true => from..from + digits,
+            false => value(text, from),
+        });
     }
     if is("digest") {
         let next = follows()?;
@@ -95,6 +172,18 @@ fn value_of(name: &str, text: &str, at: usize) -> Option<Range<usize>> {
         return Some(next..next + if ordinary { 0 } else { word.len() });
     }
     None
+}
+
+/// The word at `from`, unless a name before it is only spoken of.
+fn spoken(text: &str, from: usize) -> Option<Range<usize>> {
+    let value = value(text, from);
+    let word = text[value.clone()].trim_matches(|c: char| !c.is_alphanumeric());
+    let ordinary = SPOKEN.iter().any(|spoken| spoken.eq_ignore_ascii_case(word));
+    (!ordinary && !word.is_empty()).then_some(value)
+}
+
+fn leading_digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
 }
 
 /// Where the value begins after `=` or `:`, if one of them follows, for a quoted name after its closing quote.

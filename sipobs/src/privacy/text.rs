@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use memchr::memchr_iter;
 
-use super::Privacy;
 use super::normalize::{is_separator, plain};
 use super::number::{Cursor, Digits, NUMBER, Number};
 use super::party_numbers::Known;
-use super::secret::{names_scheme, secrets};
+use super::secret::{names_secret, secrets};
+use super::{Privacy, is_hashed};
 use crate::work;
 
 /// Separators that may stand between two digits of one number: `(0) - ` is four.
@@ -17,6 +17,9 @@ const GAP: usize = 4;
 
 /// In a Call-ID random digits stand beside a party's; what is one number there is written closely.
 const GAP_IN_KEY: usize = 1;
+
+/// The most digits of a number that are shown.
+const MOST_SHOWN: usize = 4;
 
 /// How often a text is read again. Twice is more than is ever needed but by texts made to need it.
 const ROUNDS: usize = 8;
@@ -80,6 +83,12 @@ impl Privacy {
                 }),
             };
             match (number, here) {
+                (Some(number), Some(hidden))
+                    if hidden.shown.starts_with("***.") && number.end.at <= hidden.bytes.end =>
+                {
+                    out.push_str(&hidden.shown);
+                    place.jump_to(hidden.bytes.end);
+                }
                 (Some(number), _) if number.digits.len() >= NUMBER => {
                     out.push_str(&self.number(&number.digits));
                     // The parameters of a user go with it.
@@ -194,7 +203,11 @@ impl Privacy {
                     }
                     Scheme::Sip => {
                         let host = rest.len() - parts.host_len;
-                        if parts.has_user {
+                        if let Some(number) = parts.scheme_within() {
+                            // A URI in place of a user is somebody's fault.
+                            let from = at + from + (rest.len() - parts.host_len - 1 - number.len());
+                            hide(number, number, from);
+                        } else if parts.has_user {
                             hide(parts.user, &rest[..host - 1], at + from);
                         } else if rest.ends_with('…') {
                             // It was cut, perhaps before its at sign.
@@ -208,6 +221,8 @@ impl Privacy {
                         }
                     }
                 }
+            } else if let Some((start, login)) = login(word) {
+                hide(login.split(':').next().unwrap_or_default(), login, at + start);
             } else if let Some((before, _)) = word.rsplit_once('@') {
                 let from = before.rfind(['(', '\'', '=', ':', ',']).map_or(0, |at| at + 1);
                 hide(&before[from..], &before[from..], at + from);
@@ -225,19 +240,47 @@ impl Privacy {
             Some(digits) => {
                 // With its separators where nothing is masked.
                 let masked = self.number(&digits);
-                if masked == *digits { user.to_owned() } else { masked }
+                match masked == *digits {
+                    true => user.to_owned(),
+                    false if user.contains('.') => dotted(user, masked),
+                    false => masked,
+                }
             }
-            None if user.is_empty() => String::new(),
+            None if user.is_empty() || is_dotted(user) => user.to_owned(),
             None => self.name(user),
         }
     }
+}
+
+/// A number's dots stay where they were: some dial them. `masked` shows the digits of its last part only.
+fn dotted(user: &str, masked: String) -> String {
+    let dots = user.matches('.').count();
+    let last = user.rsplit('.').next().unwrap_or_default().bytes().filter(u8::is_ascii_digit).count();
+    match masked.strip_prefix("***") {
+        Some(shown) => format!("{}***{}", "***.".repeat(dots), &shown[shown.len().saturating_sub(last)..]),
+        None => masked,
+    }
+}
+
+/// Whether this is what [`dotted`] gave.
+fn is_dotted(user: &str) -> bool {
+    let last = user.trim_start_matches("***.");
+    let shown = last.strip_prefix("***").filter(|_| last.len() < user.len());
+    shown.is_some_and(|shown| shown.len() <= MOST_SHOWN && shown.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Name and password before the host of a URL, and where they begin.
+fn login(word: &str) -> Option<(usize, &str)> {
+    let from = word.find("://")? + 3;
+    let (login, _) = word[from..].rsplit_once('@')?;
+    (!login.contains('/')).then_some((from, login))
 }
 
 /// Whether there is no character in `text` without which there is nothing to hide: most of our own sentences.
 fn holds_nothing(text: &str) -> bool {
     work::count(text.len());
     text.bytes().all(|b| b.is_ascii() && !b.is_ascii_digit() && !matches!(b, b'%' | b'@' | b':' | b'='))
-        && !names_scheme(text)
+        && !names_secret(text)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -265,6 +308,8 @@ pub(super) fn find_scheme(word: &str) -> Option<(Scheme, usize)> {
 /// What follows `sip:`, taken apart: `user:password@host;parameters?headers`.
 pub(super) struct Parts<'a> {
     pub(super) user: &'a str,
+    /// All that goes before the at sign.
+    login: &'a str,
     has_user: bool,
     /// Of the host with all that follows it.
     host_len: usize,
@@ -280,8 +325,19 @@ impl<'a> Parts<'a> {
             Some((user, host)) => (user, true, host),
             None => (rest.split([';', '?']).next().unwrap_or_default(), false, rest),
         };
+        let login = user;
         let user = if has_user { user.split(':').next().unwrap_or_default() } else { user };
-        Self { user, has_user, host_len: host.len(), headers: host.find('?') }
+        Self { user, login, has_user, host_len: host.len(), headers: host.find('?') }
+    }
+
+    /// The number behind a second scheme, in `tel:+15551234567@host`.
+    fn scheme_within(&self) -> Option<&'a str> {
+        let names = ["tel", "sip", "sips"].into_iter().any(|scheme| self.user.eq_ignore_ascii_case(scheme));
+        let number =
+            self.login.split_once(':').map(|(_, number)| number).filter(|_| names && self.has_user)?;
+        let is_masked = number.starts_with("***") || is_hashed(number);
+        let is_number = number_of(number).is_some_and(|digits| digits.len() >= NUMBER);
+        (is_number || is_masked).then_some(number)
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Attempt {
     pub transferee: Option<String>,
     /// Where to: Refer-To without Replaces, the second leg's request-URI, or the redirect's Contact.
     pub target: Option<String>,
-    /// First message of the attempt.
+    /// First message of the attempt. All times of a record are by the clock as it went then, even if that was set later.
     pub started: Timestamp,
     /// The message that decided it, or the timer that gave up on it.
     pub ended: Timestamp,
@@ -143,6 +143,9 @@ pub struct Quality {
     /// Calls between its hosts that were let go of for want of memory meanwhile.
     #[serde(skip_serializing_if = "is_zero")]
     pub evicted_calls: u64,
+    /// Times that the capture's clock was set meanwhile, or the time of a frame lied. No outcome rests on such a time.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clock_steps: u64,
     /// The call was up before the capture began: its INVITE was not seen.
     #[serde(serialize_with = "as_number")]
     pub midcall: bool,

@@ -40,7 +40,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("answer_ms", "from the last authenticated INVITE of the target's leg to its final answer"),
     ("diagnosis", "causes, likeliest first: code, cause, check, because, fault, source"),
     ("visibility", "which legs and directions the capture could see"),
-    ("quality", "what is known to be missing from the evidence; all zero on a clean capture"),
+    (
+        "quality",
+        "what is known to be missing from the evidence, or wrong with it; all zero on a clean capture",
+    ),
     ("messages", "the ladder: the messages of the attempt"),
     ("refer_absent", "of an ended call: whether a transfer that should have been is not there"),
 ];

@@ -6,6 +6,8 @@
 
 use serde::Serialize;
 
+use crate::timestamp::Timestamp;
+
 mod alert;
 mod attempt;
 mod call;
@@ -38,6 +40,35 @@ pub enum Output {
 }
 
 impl Output {
+    /// The first time in it.
+    pub(crate) fn began(&self) -> Timestamp {
+        match self {
+            Self::Notice(notice) => notice.time,
+            Self::Transfer(attempt) => attempt.started,
+            Self::Call(call) => call.started,
+            Self::Alert(alert) => alert.time,
+        }
+    }
+
+    /// Changes every time in it.
+    pub(crate) fn change_times(&mut self, change: impl Fn(Timestamp) -> Timestamp) {
+        let change = |time: &mut Timestamp| *time = change(*time);
+        match self {
+            Self::Notice(notice) => change(&mut notice.time),
+            Self::Transfer(attempt) => {
+                change(&mut attempt.started);
+                change(&mut attempt.ended);
+                attempt.messages.iter_mut().for_each(|line| change(&mut line.time));
+            }
+            Self::Call(call) => {
+                change(&mut call.started);
+                call.answered.iter_mut().for_each(change);
+                change(&mut call.ended);
+            }
+            Self::Alert(alert) => change(&mut alert.time),
+        }
+    }
+
     /// Whether it rests on one side's word alone, which anybody can send in anybody's name: where not all of them
     /// find room, these make way.
     pub fn is_one_sided(&self) -> bool {

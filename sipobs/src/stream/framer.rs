@@ -113,6 +113,11 @@ impl Framer {
         self.proven
     }
 
+    /// Whether the rest of a SIP message is to come.
+    pub(super) fn is_mid_message(&self) -> bool {
+        self.proven && self.waiting > 0
+    }
+
     /// Bytes it takes up.
     pub(super) fn cost(&self) -> usize {
         self.buffer.capacity()

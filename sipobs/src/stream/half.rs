@@ -117,6 +117,11 @@ impl Half {
         self.next.is_some_and(|next| self.end == Some(next.offset))
     }
 
+    /// Whether the rest of a SIP message is to come.
+    pub(super) fn is_mid_message(&self) -> bool {
+        self.framer.is_mid_message()
+    }
+
     /// Bytes it takes up.
     pub(super) fn cost(&self) -> usize {
         self.framer.cost() + self.held_cost

@@ -166,6 +166,11 @@ impl Streams {
         &self.counters
     }
 
+    /// Whether the rest of a SIP message is to come over the TCP connection between these ends.
+    pub(crate) fn is_mid_message(&self, src: SocketAddr, dst: SocketAddr) -> bool {
+        self.tcp.is_mid_message(src, dst)
+    }
+
     /// Takes one packet and gives what it completes, in order, to `sink`.
     pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(Item<'_>)) {
         self.counters.packets += 1;

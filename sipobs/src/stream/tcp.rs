@@ -109,6 +109,12 @@ impl Connections {
         self.table.len()
     }
 
+    /// Whether an end of the connection between them has sent a part of a SIP message, and the rest is to come.
+    pub(super) fn is_mid_message(&self, src: SocketAddr, dst: SocketAddr) -> bool {
+        let connection = self.table.get(&Key::of(src, dst).0);
+        connection.is_some_and(|connection| connection.halves.iter().any(Half::is_mid_message))
+    }
+
     pub(super) fn push(&mut self, segment: &Segment<'_>, around: &mut Surroundings<'_, '_>) {
         let (key, side) = Key::of(segment.src, segment.dst);
         let mut segment = *segment;

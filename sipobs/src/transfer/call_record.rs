@@ -6,7 +6,7 @@ use super::ratio::RatioCall;
 use super::stage::Stage;
 use super::state::CallState;
 use super::{Rules, Transfers};
-use crate::leg::{Leg, LegId, Origin};
+use crate::leg::{Invite, Leg, LegId, Origin};
 use crate::record::{Call, Output, Parties, ReferAbsent, Seen, Side};
 use crate::timestamp::Timestamp;
 
@@ -111,7 +111,8 @@ fn refer_absent(
     let agent = [Side::Caller, Side::Callee].into_iter().find(|side| leg.end(*side).livekit);
     let second_legs = stage.state_of(leg).map_or(&[][..], |state| &state.second_legs);
     absent.judge(&EndedCall {
-        answered: leg.answered.get(),
+        // A call that one side never knew to be answered was to be transferred by nobody.
+        answered: leg.answered.get().filter(|_| !leg.invite.as_ref().is_some_and(Invite::is_unacknowledged)),
         bye: leg.bye.get(),
         ended_by: leg.ended().map(|(_, side)| side),
         agent,

@@ -200,12 +200,29 @@ impl Transfers {
     pub fn note_loss(&mut self, _now: Timestamp, loss: Loss) {
         let nothing = Lost::default();
         let (between, lost) = match loss {
+            Loss::ClockStep => (None, Lost { steps: 1, ..nothing }),
             Loss::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),
             Loss::TcpGap { src, dst } => (Some((src, dst)), Lost { gaps: 1, ..nothing }),
             Loss::MissingFragment { src, dst } => (Some((src, dst)), Lost { fragments: 1, ..nothing }),
         };
         self.stage.ring_lost = self.stage.ring_lost.saturating_add(lost.ring);
         self.stage.legs.lost(between, lost);
+    }
+
+    /// Whether a transfer is under way under a Call-ID.
+    pub(crate) fn awaits_news(&self, call_id: &[u8]) -> bool {
+        let state = |leg| self.stage.state_of(leg);
+        self.stage.legs.under(call_id).filter_map(state).any(state::CallState::is_transferring)
+    }
+
+    /// Whether a leg to a target may yet begin.
+    pub(crate) fn awaits_leg(&self) -> bool {
+        self.stage.attempts.values().any(|attempt| attempt.legs.is_empty())
+    }
+
+    /// Whether a call under a Call-ID is up.
+    pub(crate) fn is_up(&self, call_id: &[u8]) -> bool {
+        self.stage.legs.under(call_id).any(|leg| leg.is_confirmed() && !leg.bye.is_set())
     }
 
     /// Hosts no longer known to be seen calling, because there were too many.

@@ -200,6 +200,7 @@ impl Transfers {
             target_seen: target.is_some(),
             tried_before: target.is_some_and(|leg| was_tried_before(known, leg)),
             before_answer: call.is_some_and(|call| began_before_answer(attempt, call)),
+            target_unacknowledged: invite.is_some_and(Invite::is_unacknowledged),
             call_unacknowledged: call.is_some_and(is_unacknowledged),
             ringing_ms: record.ringing_ms,
             answer_ms: record.answer_ms,
@@ -328,6 +329,7 @@ fn quality(known: Known<'_>) -> Quality {
         tcp_gaps: lost.gaps,
         missing_fragments: lost.fragments,
         evicted_calls: lost.calls,
+        clock_steps: lost.steps,
         midcall,
     }
 }

@@ -16,6 +16,7 @@
 //! +     b L>T ACK
 //! +     b L>T INVITE sdp | Proxy-Authorization: Digest x
 //! +0.4  b T>L 486 Busy Here
+//! clock +3600                                the capture's clock is an hour ahead from here on
 //! +5    a T>L BYE
 //! ```
 //!

@@ -29,14 +29,19 @@ mod sip;
 /// Where every trace begins: 2026-01-05 09:00:00 UTC, in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_767_603_600;
 
+/// A frame by its time and its turn, with the seconds that its clock is ahead.
+type Held = Reverse<(u64, u64, i64, Vec<u8>)>;
+
 /// A capture file (pcap, microseconds, Ethernet) being written.
 pub(crate) struct Trace<W: Write> {
     out: W,
-    held: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
+    held: BinaryHeap<Held>,
     given: u64,
     ident: u16,
     /// How what follows crosses the wire.
     pub(crate) path: Path,
+    /// Seconds that the capture's clock is ahead at what follows.
+    pub(crate) ahead: i64,
 }
 
 impl<W: Write> Trace<W> {
@@ -46,7 +51,7 @@ impl<W: Write> Trace<W> {
         for word in header {
             out.write_all(&word.to_le_bytes())?;
         }
-        Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0, path: Path::default() })
+        Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0, path: Path::default(), ahead: 0 })
     }
 
     /// One datagram, in as many frames as it needs.
@@ -102,16 +107,17 @@ impl<W: Write> Trace<W> {
 
     /// One frame as it is.
     pub(crate) fn frame(&mut self, time: u64, frame: Vec<u8>) {
-        self.held.push(Reverse((time, self.given, frame)));
+        self.held.push(Reverse((time, self.given, self.ahead, frame)));
         self.given += 1;
     }
 
     /// Writes all frames before `time`: none earlier than that will be given any more.
     pub(crate) fn settle(&mut self, time: u64) -> io::Result<()> {
         while self.held.peek().is_some_and(|Reverse((next, ..))| *next < time) {
-            let Some(Reverse((time, _, frame))) = self.held.pop() else { break };
+            let Some(Reverse((time, _, ahead, frame))) = self.held.pop() else { break };
             let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
-            let seconds = u32::try_from(EPOCH + time / 1_000_000).map_err(io::Error::other)?;
+            let seconds = (EPOCH + time / 1_000_000).saturating_add_signed(ahead);
+            let seconds = u32::try_from(seconds).map_err(io::Error::other)?;
             let micros = u32::try_from(time % 1_000_000).map_err(io::Error::other)?;
             for word in [seconds, micros, length, length] {
                 self.out.write_all(&word.to_le_bytes())?;

@@ -65,6 +65,10 @@ pub struct Facts<'a> {
     pub before_answer: bool,
     /// The 2xx to the call's INVITE was not acknowledged.
     pub call_unacknowledged: bool,
+    /// The 2xx to the target leg's INVITE was sent over and over, and never acknowledged.
+    pub target_unacknowledged: bool,
+    /// The redirect leads back to where the call had been sent before.
+    pub redirects_back: bool,
     /// The REFER was sent to a host that is neither end of the call's INVITE, as far as was seen.
     pub went_elsewhere: bool,
     /// The leg to the target was seen.
@@ -121,6 +125,8 @@ impl<'a> Facts<'a> {
             referred_by: false,
             before_answer: false,
             call_unacknowledged: false,
+            target_unacknowledged: false,
+            redirects_back: false,
             went_elsewhere: false,
             target_seen: false,
             tried_before: false,

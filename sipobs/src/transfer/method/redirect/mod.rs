@@ -1,5 +1,7 @@
 //! A redirect before the answer (RFC 3261 §21.3): a deflection, not the transfer of an answered call.
 
+use smallvec::SmallVec;
+
 use super::refer::events::RECENT;
 use super::second_leg::{self, invite};
 use super::{Known, Machine, Method};
@@ -12,6 +14,9 @@ use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::PendingAttempt;
 use crate::transfer::verdict::{Provisional, Verdict};
+
+/// Legs that are looked at for a loop.
+const MOST_HOPS: usize = 16;
 
 /// A 3xx to an initial INVITE.
 #[derive(Debug)]
@@ -77,6 +82,27 @@ fn follows(stage: &Stage, attempt: &PendingAttempt, leg: &Leg) -> bool {
     to_target && shows
 }
 
+/// Whether two of its legs were sent to one party and redirected there, or one is redirected to where it was sent.
+fn leads_back(known: Known<'_>) -> bool {
+    let redirected = |leg: &&Leg| leg.failure().is_some_and(|answer| (300..400).contains(&answer.status));
+    let legs = || {
+        known
+            .dialog()
+            .into_iter()
+            .chain(known.attempt.legs.iter().filter_map(|leg| known.stage.legs.get(*leg)))
+    };
+    let sent_to: SmallVec<[_; 4]> =
+        legs().filter(redirected).take(MOST_HOPS).map(|leg| Party::of_uri(leg.request())).collect();
+    let twice = sent_to
+        .iter()
+        .enumerate()
+        .any(|(at, one)| sent_to[..at].iter().any(|other| same(one.as_ref(), other.as_ref())));
+    let target = known.attempt.target.user.as_deref().and_then(|user| Party::new(user.as_bytes()));
+    let itself =
+        known.dialog().is_some_and(|leg| same(target.as_ref(), Party::of_uri(leg.first_request()).as_ref()));
+    twice || itself && legs().filter(redirected).count() > 1
+}
+
 fn same(one: Option<&Party>, other: Option<&Party>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one.same(other))
 }
@@ -104,7 +130,9 @@ impl Method for Redirect {
         &known.attempt.headers
     }
 
-    fn tell<'a>(&'a self, _known: Known<'a>, _facts: &mut Facts<'a>) {}
+    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+        facts.redirects_back = leads_back(known);
+    }
 
     /// A redirected leg that turned out to be the leg of another attempt is told of there.
     fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {

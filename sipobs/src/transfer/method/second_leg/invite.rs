@@ -8,6 +8,7 @@
 //! | cancelled | the call's BYE close by: `abandoned` | `no_answer` |
 //! | failed | another try | by its status |
 //! | acknowledged, its 2xx unseen | | `succeeded`, inferred |
+//! | answered, its 2xx repeated | the ACK, for 64·T1 | `network_failure`; `unknown` if it was not repeated for so long |
 //! | answered | both legs up for 5 s (second legs only) | `succeeded`; `abandoned` if the call had ended |
 
 use crate::dialog::is_challenge;
@@ -19,6 +20,9 @@ use crate::transfer::verdict::{Provisional, Verdict};
 
 /// Copies of an INVITE over UDP until its client gives up: at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
 const COPIES: u16 = 7;
+
+/// A 2xx that is sent over and over may yet be acknowledged.
+const UNACKNOWLEDGED: &str = "the target's answer was repeated and never acknowledged";
 
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +119,13 @@ pub(in crate::transfer) fn evaluate(leg: &Leg, context: Context, timers: &Timers
 fn answered(leg: &Leg, invite: &Invite, answer: Final, context: Context, timers: &Timers) -> Provisional {
     if context.bridge && context.hung_up.is_some_and(|bye| bye <= answer.time) {
         return Provisional { at: answer.time, verdict: by(leg, answer, Outcome::Abandoned) };
+    }
+    if invite.is_unacknowledged() {
+        let verdict = match invite.is_given_up() {
+            true => Verdict { evidence: Evidence::Inferred, ..by(leg, answer, Outcome::NetworkFailure) },
+            false => Verdict { because: Some(UNACKNOWLEDGED.into()), ..by(leg, answer, Outcome::Unknown) },
+        };
+        return Provisional { at: answer.time + timers.transaction, verdict };
     }
     let evidence = if invite.acknowledged.is_set() { Evidence::Confirmed } else { Evidence::Inferred };
     let mut verdict = Verdict { evidence, ..by(leg, answer, Outcome::Succeeded) };
