@@ -22,6 +22,7 @@ use crate::privacy::{Mask, Privacy, PrivacyError};
 use crate::stream;
 use crate::toml_error;
 use crate::transfer::absent::AbsentConfig;
+use crate::transfer::identity::IdentityConfig;
 use crate::transfer::ratio::RatioConfig;
 use crate::transfer::{self, Timers};
 use crate::trunk::TrunkConfig;
@@ -64,6 +65,8 @@ pub struct Config {
     pub absent: AbsentConfig,
     /// The watch over each trunk's share of transferred calls.
     pub ratio: RatioConfig,
+    /// What names a call elsewhere.
+    pub identity: IdentityConfig,
     /// JSON lines.
     pub jsonl: JsonlConfig,
     /// Spans to an OpenTelemetry collector.
@@ -264,6 +267,7 @@ impl Config {
                 trunk: self.trunk.clone(),
                 absent: self.absent.clone(),
                 ratio: self.ratio.clone(),
+                identity: self.identity.clone(),
                 diagnosis: self.diagnosis.rows.clone(),
             },
         };

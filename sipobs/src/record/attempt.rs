@@ -1,5 +1,6 @@
 //! A transfer attempt, settled or under way.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -67,6 +68,18 @@ pub struct Attempt {
     /// From the last authenticated INVITE of the target leg to its final answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_ms: Option<i64>,
+    /// Ids that a provider's support asks for, by header: the call's, and what other legs have beside them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub provider_ids: BTreeMap<String, String>,
+    /// Those of the leg to the target alone.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub target_provider_ids: BTreeMap<String, String>,
+    /// The trace that its span is in, where spans are exported; and that of an application, where it joins one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// The trace that the wire named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_trace: Option<Box<WireTrace>>,
     /// Candidate causes, likeliest first.
     pub diagnosis: Vec<Diagnosis>,
     /// Which legs and directions this capture could see.
@@ -86,6 +99,22 @@ impl Attempt {
     pub fn is_one_sided(&self) -> bool {
         [self.visibility.call, self.visibility.target].iter().all(|seen| *seen != Seen::Both)
     }
+}
+
+/// The trace that a REFER or an INVITE named: an application's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WireTrace {
+    /// The header that named it.
+    pub header: &'static str,
+    /// 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The span that the message was sent by: 16 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// Whether its sender records it, as far as that says.
+    pub sampled: bool,
+    /// The attempt's span is part of that trace; else it is linked to it.
+    pub joins: bool,
 }
 
 /// How a target leg was tied to its call.

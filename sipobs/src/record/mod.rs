@@ -14,7 +14,7 @@ mod parties;
 mod vocabulary;
 
 pub use alert::Alert;
-pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality, Visibility};
+pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality, Visibility, WireTrace};
 pub use call::{Call, ReferAbsent, Signal};
 pub use glossary::{FIELDS, words as glossary};
 pub use parties::Parties;

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::method::{handover, redirect, refer, second_leg};
 use super::stage::{Due, Heard, Stage};
-use super::{dialect, facts, ladder};
+use super::{dialect, facts, identity, ladder};
 use crate::dialog::{DialogEventKind, is_challenge};
 use crate::leg::{Leg, LegId, Origin};
 use crate::record::LegRole;
@@ -103,6 +103,8 @@ fn learn(stage: &mut Stage, heard: Heard<'_>) {
     if let Some(lacks) = facts::allow_lacks_refer(message) {
         leg.end_mut(sender).refuses_refer = Some(lacks);
     }
+    stage.identity.learn(leg, heard);
+    identity::learn_livekit(stage, heard);
     if event.kind != DialogEventKind::Invited {
         stage.links.heard(&mut stage.legs, event.leg, message);
     }

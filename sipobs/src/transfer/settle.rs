@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::Transfers;
 use super::absent::SecondLeg;
 use super::diagnosis::{Facts, Found};
+use super::identity;
 use super::method::{Known, second_leg};
 use super::stage::Due;
 use super::state::PendingAttempt;
@@ -129,6 +130,7 @@ impl Transfers {
         // A timer that ran out after the last frame was fired by the end of the capture.
         let ended = verdict.decided.unwrap_or(now).min(now).max(attempt.started);
         let because = verdict.because.clone().filter(|_| verdict.outcome == Outcome::Unknown);
+        let trace = identity::trace(known);
         Attempt {
             id: id_of(known),
             call_id: attempt.call_id.clone(),
@@ -152,6 +154,10 @@ impl Transfers {
             link: attempt.link.clone(),
             ringing_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.ringing.get()?)),
             answer_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.answer()?.time)),
+            provider_ids: identity::provider_ids(known),
+            target_provider_ids: identity::target_provider_ids(known),
+            trace_id: trace.as_ref().filter(|trace| trace.joins).map(|trace| trace.trace_id.clone()),
+            wire_trace: trace.map(Box::new),
             diagnosis: Vec::new(),
             visibility: Visibility::default(),
             quality: Quality::default(),

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::callers::Callers;
 use super::config::Config;
+use super::identity;
 use super::ladder::{Ladder, show};
 use super::method::refer::Elsewhere;
 use super::recent::Recent;
@@ -36,6 +37,8 @@ pub(super) struct Stage {
     pub(super) timers: Timers,
     pub(super) attempts: BTreeMap<AttemptId, Box<PendingAttempt>>,
     pub(super) callers: Callers,
+    /// Headers that name calls elsewhere.
+    pub(super) identity: identity::Headers,
     /// Where outcomes are told that are told on dialogs of their own.
     pub(super) elsewhere: Elsewhere,
     /// Attempts and possible second legs to be judged again once the event is taken.
@@ -80,6 +83,7 @@ impl Stage {
             timers: Timers::default(),
             attempts: BTreeMap::new(),
             callers: Callers::new(config.limits.bytes),
+            identity: identity::Headers::new(&config.identity),
             elsewhere: Elsewhere::default(),
             due: VecDeque::new(),
             recent: Recent::default(),

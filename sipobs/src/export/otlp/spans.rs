@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::ids;
 use crate::export::words::{self, Tone};
-use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output};
+use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output, WireTrace};
 use crate::sip::Method;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
@@ -86,8 +86,7 @@ impl Spans {
     }
 
     fn attempt(&mut self, attempt: &Attempt) -> Vec<SpanData> {
-        // A second leg whose call can't be told has a trace of its own.
-        let anchor = attempt.call_id.as_deref().or(attempt.target_call_id.as_deref()).unwrap_or("");
+        let anchor = anchor(attempt);
         let parent = match &attempt.call_id {
             Some(call_id) => {
                 self.keep_open(call_id, attempt);
@@ -95,12 +94,28 @@ impl Spans {
             }
             None => SpanId::INVALID,
         };
+        let trace = trace_of(attempt, anchor);
+        let wire = attempt.wire_trace.as_ref().and_then(|wire| Some((wire, wire_context(wire)?)));
+        let joins = attempt.wire_trace.as_ref().is_some_and(|wire| wire.joins);
+        let parent = match &wire {
+            Some((wire, context)) if wire.joins => context.span_id(),
+            // A trace without a span in it has no place for this one but the top.
+            _ if joins => SpanId::INVALID,
+            _ => parent,
+        };
         let which = format!(
             "{:?} {:?} {:?} {}",
             attempt.method, attempt.refer_cseq, attempt.target_call_id, attempt.started
         );
         let mut root = self.span(anchor, parent, "sip.transfer", attempt.started, attempt.ended);
-        root.span_context = context(ids::trace(anchor), ids::span(&self.node, anchor, "transfer", &which));
+        root.span_context = context(trace, ids::span(&self.node, anchor, "transfer", &which));
+        root.parent_span_is_remote = joins && parent != SpanId::INVALID;
+        root.links = links(match (wire, &attempt.call_id) {
+            (Some((wire, context)), _) if !wire.joins => Some(context),
+            // The call's own span is in the call's own trace.
+            (Some(_), Some(call_id)) => Some(self.call_context(call_id)),
+            (Some(_), None) | (None, _) => None,
+        });
         root.attributes = attributes("sip.transfer", attempt, &["started", "ended", "messages"]);
         if let Some(call_id) = &attempt.call_id {
             root.attributes.push(KeyValue::new("sip.call_id", call_id.clone()));
@@ -116,7 +131,7 @@ impl Spans {
         for (number, transaction) in transactions(&attempt.messages).iter().enumerate() {
             let id = ids::span(&self.node, anchor, "transaction", &format!("{which} {number}"));
             let mut span = self.transaction(anchor, root.span_context.span_id(), attempt, transaction);
-            span.span_context = context(ids::trace(anchor), id);
+            span.span_context = context(trace, id);
             // Links go on a child: on a root, Jaeger shows them as incomplete.
             if let Some(target) = own_trace.filter(|_| transaction.leg == LegRole::Target) {
                 span.links = links([self.call_context(target)]);
@@ -250,6 +265,32 @@ impl Spans {
             instrumentation_scope: self.scope.clone(),
         }
     }
+}
+
+/// Names the trace of an attempt, where it joins no other.
+pub(super) fn name(attempt: &mut Attempt) {
+    if attempt.trace_id.is_none() {
+        attempt.trace_id = Some(ids::trace(anchor(attempt)).to_string());
+    }
+}
+
+/// The Call-ID that the attempt's trace follows from. A second leg whose call can't be told has a trace of its own.
+fn anchor(attempt: &Attempt) -> &str {
+    attempt.call_id.as_deref().or(attempt.target_call_id.as_deref()).unwrap_or("")
+}
+
+/// The trace that an attempt's spans are in.
+fn trace_of(attempt: &Attempt, anchor: &str) -> TraceId {
+    let joined = attempt.wire_trace.as_ref().filter(|wire| wire.joins);
+    joined.and_then(|wire| TraceId::from_hex(&wire.trace_id).ok()).unwrap_or_else(|| ids::trace(anchor))
+}
+
+/// The span that the wire named.
+fn wire_context(wire: &WireTrace) -> Option<SpanContext> {
+    let trace = TraceId::from_hex(&wire.trace_id).ok()?;
+    let span = SpanId::from_hex(wire.span_id.as_deref()?).ok()?;
+    let flags = if wire.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    Some(SpanContext::new(trace, span, flags, true, TraceState::NONE))
 }
 
 /// Whether somebody who runs things has to act: a busy phone, nobody at home and a caller who left are none.

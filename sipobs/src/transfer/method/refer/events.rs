@@ -67,6 +67,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         transferee: message.to().map(|to| cut(to.uri)),
         target,
         ladder: consultation,
+        trace: stage.identity.trace(message).map(Box::new),
         ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), dialog, place.by, wire.time)
     };
     attempt.own(dialog, by, event.cseq);
