@@ -18,6 +18,7 @@ mod demo;
 mod deploy;
 mod faults;
 mod fuzz;
+mod hook;
 mod kernels;
 mod lab;
 mod ladder;

@@ -19,6 +19,8 @@ mod samples;
 mod style;
 mod summary;
 mod terminal;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 mod words;
 
 pub use jsonl::Jsonl;

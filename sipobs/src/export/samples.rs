@@ -195,6 +195,7 @@ pub(super) fn notice() -> Output {
         status: Some(486),
         fault: Some(Fault::Nobody),
         cause: Some("busy".into()),
+        withdrawn: false,
         parties: Parties::default(),
     }))
 }

@@ -254,10 +254,22 @@ pub struct Notice {
     /// See `fault`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// It was none: a consultation, or nothing at all. Takes back what was said, and no record follows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
     /// a Call-ID are somebody's number.
     #[serde(skip)]
     pub parties: Parties,
+}
+
+impl Notice {
+    /// Whether it says more than what silence would lead to, as every attempt's first notice does.
+    pub const fn is_of_news(&self) -> bool {
+        let is_silence =
+            matches!(self.outcome, Outcome::Unknown | Outcome::NotifyTimeout | Outcome::ReferUnanswered);
+        self.decided || !is_silence
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]

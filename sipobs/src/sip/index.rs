@@ -95,7 +95,10 @@ impl<'a> Headers<'a> {
     }
 
     /// Every value of a header that is among `names`, with its place there.
-    pub(super) fn among<'n>(&'n self, names: &'n HeaderNames) -> impl Iterator<Item = (usize, &'a [u8])> + 'n {
+    pub(super) fn among<'n>(
+        &'n self,
+        names: &'n HeaderNames,
+    ) -> impl Iterator<Item = (usize, &'a [u8])> + 'n {
         let known = names.names.iter().enumerate().filter(|(_, name)| name.name != Name::Other);
         let known = known.flat_map(|(at, name)| self.named(name.name).map(move |value| (at, value)));
         let others = self.onwards(Name::Other).inspect(|_| work::count(1));

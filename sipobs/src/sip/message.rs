@@ -4,8 +4,8 @@ use super::defect::{Defects, defects};
 use super::index::{Headers, line_end};
 use super::text::{Split, is_token, number, trim, trim_end, word};
 use super::{
-    Event, HeaderName, HeaderNames, Join, Method, Name, NameAddr, ReasonHeader, Replaces, SubscriptionState, TargetDialog,
-    Via, Warning,
+    Event, HeaderName, HeaderNames, Join, Method, Name, NameAddr, ReasonHeader, Replaces, SubscriptionState,
+    TargetDialog, Via, Warning,
 };
 
 /// Why bytes are not a SIP message. Never carries the bytes.

@@ -50,7 +50,8 @@ impl TraceContext {
 
 /// Exactly so many hexadecimal digits.
 fn number(text: &[u8], digits: usize, upper_case: bool) -> Option<u128> {
-    let fits = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f') || upper_case && byte.is_ascii_hexdigit();
+    let fits =
+        |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f') || upper_case && byte.is_ascii_hexdigit();
     let text = (text.len() == digits && text.iter().all(fits)).then_some(text)?;
     u128::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
@@ -108,7 +109,9 @@ mod tests {
             let context = TraceContext::of_trace_id(value.as_bytes()).unwrap();
             assert_eq!((context.trace_id, context.span_id), (expected, None), "{value}");
         }
-        for value in ["", "1", "request-17", &TRACE[1..], &format!("{TRACE}0"), &"0".repeat(32), &"-".repeat(36)] {
+        for value in
+            ["", "1", "request-17", &TRACE[1..], &format!("{TRACE}0"), &"0".repeat(32), &"-".repeat(36)]
+        {
             assert_eq!(TraceContext::of_trace_id(value.as_bytes()), None, "{value}");
         }
     }

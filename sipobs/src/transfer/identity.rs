@@ -159,7 +159,9 @@ impl Headers {
     pub(super) fn trace(&self, message: &Message<'_>) -> Option<(u8, TraceContext)> {
         let mut found: [Option<&[u8]>; TRACES.len()] = [None; TRACES.len()];
         for (place, value) in message.among(&self.names) {
-            let Some(trace) = place.checked_sub(self.ids).and_then(|place| found.get_mut(place)) else { continue };
+            let Some(trace) = place.checked_sub(self.ids).and_then(|place| found.get_mut(place)) else {
+                continue;
+            };
             // Of several none is the right one (W3C Trace Context, §3.2).
             *trace = Some(if trace.is_some() { b"" } else { value });
         }

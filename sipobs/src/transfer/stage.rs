@@ -8,13 +8,15 @@ use super::callers::Callers;
 use super::config::Config;
 use super::identity;
 use super::ladder::{Ladder, show};
+use super::method::Known;
 use super::method::refer::Elsewhere;
 use super::recent::Recent;
+use super::settle;
 use super::state::{CallState, PendingAttempt, Watched};
 use crate::dialog::{DialogEvent, DialogKey};
 use crate::leg::{AttemptId, CallIds, Leg, LegId, Legs, Lost, When};
 use crate::link::Links;
-use crate::record::{LegRole, Parties};
+use crate::record::{LegRole, Notice, Parties};
 use crate::sip::{CSeq, Message};
 use crate::slab::Slab;
 use crate::stream::WireMessage;
@@ -48,6 +50,8 @@ pub(super) struct Stage {
     pub(super) ended: Recent,
     /// Calls that were let go of for want of memory while a transfer was under way in them.
     pub(super) evicted: CallIds,
+    /// Notices that take others back, without their time yet.
+    pub(super) withdrawn: Vec<Notice>,
     /// How many calls there have been.
     pub(super) calls: u64,
     /// Frames that the capture is known to have lost.
@@ -89,6 +93,7 @@ impl Stage {
             recent: Recent::default(),
             ended: Recent::default(),
             evicted: CallIds::new((config.limits.bytes / BYTES_AN_EVICTED).clamp(1, MOST_EVICTED)),
+            withdrawn: Vec::new(),
             calls: 0,
             ring_lost: 0,
             states: Slab::default(),
@@ -159,6 +164,17 @@ impl Stage {
         }
         self.attempts.insert(id, Box::new(attempt));
         id
+    }
+
+    /// Lets go of an attempt that turned out to be none. If a notice told of it, another will take that back.
+    pub(super) fn withdraw(&mut self, id: AttemptId) -> Option<Box<PendingAttempt>> {
+        if let Some(attempt) = self.attempts.get(&id)
+            && let Some((outcome, _)) = attempt.noticed
+        {
+            let notice = settle::taking_back(Known { attempt, stage: self }, outcome);
+            self.withdrawn.push(notice);
+        }
+        self.close(id)
     }
 
     /// Lets go of an attempt.
@@ -319,7 +335,7 @@ impl Stage {
     /// Drops what was begun in a leg that never was: its attempts are none.
     pub(super) fn disown(&mut self, leg: LegId) {
         for id in self.open_in(leg) {
-            if let Some(attempt) = self.close(id) {
+            if let Some(attempt) = self.withdraw(id) {
                 self.uncount(attempt.call);
             }
         }

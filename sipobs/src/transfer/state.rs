@@ -106,8 +106,8 @@ pub(super) struct PendingAttempt {
     /// How much was known to be lost when it began.
     pub(super) mark: u64,
     pub(super) due: When,
-    /// What the last notice said.
-    pub(super) noticed: Option<Outcome>,
+    /// What the last notice said, and whether a message had decided it.
+    pub(super) noticed: Option<(Outcome, bool)>,
 }
 
 impl CallState {

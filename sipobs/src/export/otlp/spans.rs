@@ -578,6 +578,53 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_joins_the_trace_that_the_wire_names_or_links_to_it() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        let named = |span_id: Option<&str>, joins: bool| {
+            let wire = WireTrace {
+                header: "traceparent",
+                trace_id: TRACE.into(),
+                span_id: span_id.map(str::to_owned),
+                sampled: joins,
+                joins,
+            };
+            let mut attempt = Attempt { wire_trace: Some(Box::new(wire)), ..samples::busy() };
+            attempt.trace_id = joins.then(|| TRACE.into());
+            name(&mut attempt);
+            let id = attempt.trace_id.clone().unwrap();
+            let mut spans = Spans::new("node".into());
+            let call = spans.call_context(attempt.call_id.as_deref().unwrap());
+            let made = spans.of(&Output::Transfer(Box::new(attempt)));
+            assert!(made.iter().all(|span| span.span_context.trace_id().to_string() == id), "one trace");
+            assert!(made[1..].iter().all(|span| span.parent_span_id == made[0].span_context.span_id()));
+            (made.into_iter().next().unwrap(), call)
+        };
+        let linked = |span: &SpanData| -> Vec<SpanContext> {
+            span.links.links.iter().map(|link| link.span_context.clone()).collect()
+        };
+
+        let (span, call) = named(Some("b7ad6b7169203331"), true);
+        assert_eq!(span.span_context.trace_id().to_string(), TRACE);
+        assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
+        assert!(span.parent_span_is_remote);
+        assert_eq!(linked(&span), [call], "what is left behind is still found");
+
+        let (span, _) = named(None, true);
+        assert_eq!(span.span_context.trace_id().to_string(), TRACE);
+        assert_eq!((span.parent_span_id, span.parent_span_is_remote), (SpanId::INVALID, false));
+
+        let (span, call) = named(Some("b7ad6b7169203331"), false);
+        assert_eq!(span.span_context.trace_id(), call.trace_id());
+        assert_eq!(span.parent_span_id, call.span_id());
+        let [link] = &linked(&span)[..] else { panic!("one link") };
+        assert_eq!(
+            (link.trace_id().to_string(), link.span_id().to_string()),
+            (TRACE.into(), "b7ad6b7169203331".into())
+        );
+        assert!(!link.is_sampled() && link.is_remote());
+    }
+
+    #[test]
     fn an_alert_is_an_event() {
         let spans = Spans::new("node".into()).of(&samples::alert());
         assert_eq!(spans[0].events[0].name, "refer_ratio");
