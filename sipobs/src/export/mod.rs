@@ -16,6 +16,8 @@ pub mod metrics;
 pub mod otlp;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod schema;
 mod style;
 mod summary;
 mod terminal;

@@ -13,6 +13,7 @@ use crate::timestamp::Timestamp;
 
 /// A transfer attempt, settled: it will not change any more.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Attempt {
     /// Call-ID of the dialog that was to be transferred; `None` when it can't be told.
     pub call_id: Option<String>,
@@ -103,6 +104,7 @@ impl Attempt {
 
 /// The trace that a REFER or an INVITE named: an application's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WireTrace {
     /// The header that named it.
     pub header: &'static str,
@@ -119,6 +121,7 @@ pub struct WireTrace {
 
 /// How a target leg was tied to its call.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Link {
     /// The evidence that tied it: `replaces`, `session_id`, `host_number`, `ambiguous`, …
     pub method: &'static str,
@@ -131,6 +134,7 @@ pub struct Link {
 
 /// One candidate cause: a word for machines, three short sentences for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Diagnosis {
     /// The cause in one word that does not change with the wording: `suspect_policy`, `geo_permission`, …
     pub code: String,
@@ -153,6 +157,7 @@ pub struct Diagnosis {
 
 /// Which legs and directions the capture could see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Visibility {
     /// Requests and answers of the transferred call: `both`, `one_way` or `none`.
     pub call: Seen,
@@ -162,6 +167,7 @@ pub struct Visibility {
 
 /// What is known to be missing from the evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quality {
     /// Frames lost in the kernel's ring during the attempt.
     pub ring_lost: u64,
@@ -174,11 +180,13 @@ pub struct Quality {
     pub evicted_calls: u64,
     /// The call was up before the capture began: its INVITE was not seen.
     #[serde(serialize_with = "as_number")]
+    #[cfg_attr(test, schemars(with = "u8"))]
     pub midcall: bool,
 }
 
 /// One message of the ladder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LadderLine {
     /// Milliseconds since `started`.
     pub t_ms: i64,
@@ -230,6 +238,7 @@ pub enum LegRole {
 
 /// An attempt under way: what is known so far.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Notice {
     /// The attempt's, as in its final record.
     pub id: String,

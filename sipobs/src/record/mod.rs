@@ -25,6 +25,7 @@ pub use vocabulary::{
 
 /// Anything the engine tells the outside.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Output {
     /// An attempt is under way; its verdict is not final yet. Never printed unless asked for.
