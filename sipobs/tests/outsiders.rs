@@ -21,7 +21,7 @@ use sipobs::stream::{TransportKind, WireMessage};
 /// At how many places of each capture every packet is put, beside the first.
 const PLACES: u64 = 1;
 /// Of all packets that could be put into a capture, one in so many is.
-const EVERY: usize = 6;
+const EVERY: usize = 5;
 /// Captures with more frames take too long.
 const LONGEST: usize = 250;
 const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)), 5060);
@@ -150,6 +150,7 @@ fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
             ("UPDATE", "\r\n".to_owned()),
             ("NOTIFY", frag("200 OK")),
             ("NOTIFY", frag("603 Decline")),
+            ("SUBSCRIBE", "Event: refer\r\nExpires: 60\r\n\r\n".to_owned()),
             ("REFER", "Refer-To: <sip:+15105550199@203.0.113.66>\r\n\r\n".to_owned()),
         ] {
             let line = format!("{method} {} SIP/2.0", dialog.ends[1 - by].0);
@@ -182,7 +183,7 @@ fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
     forged
 }
 
-/// The dialogs that INVITEs make.
+/// The dialogs that INVITEs make, and SUBSCRIBEs.
 fn dialogs(frames: &[Frame<'_>]) -> Vec<Dialog> {
     let mut dialogs = BTreeMap::<String, Dialog>::new();
     for (number, frame) in frames.iter().enumerate() {
@@ -213,7 +214,8 @@ fn dialogs(frames: &[Frame<'_>]) -> Vec<Dialog> {
         }
     }
     let mut dialogs: Vec<Dialog> = dialogs.into_values().collect();
-    dialogs.retain(|dialog| dialog.requests.iter().any(|(.., method)| *method == Method::Invite));
+    let makes = |method: &Method| matches!(method, Method::Invite | Method::Subscribe);
+    dialogs.retain(|dialog| dialog.requests.iter().any(|(.., method)| makes(method)));
     // Of files with many calls, a few.
     dialogs.truncate(3);
     dialogs

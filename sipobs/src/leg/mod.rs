@@ -234,6 +234,8 @@ impl Legs {
             answered: When::NEVER,
             bye: When::NEVER,
             bye_by: Side::Caller,
+            bye_refused: false,
+            two_hosts: false,
             proven: false,
             in_proven_pair: false,
             alleged: new.alleged,

@@ -100,6 +100,7 @@ impl Transfers {
         let quality = quality(known);
         let visibility = visibility(known);
         let because = doubt(&verdict, quality, visibility, method.needs_both_directions(known), cut);
+        let because = because.or_else(|| is_hearsay(known, &verdict).then_some(HEARSAY));
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = self.record(known, &verdict, now);
         (record.quality, record.visibility) = (quality, visibility);
@@ -341,6 +342,17 @@ fn doubt(
         }
         _ => None,
     }
+}
+
+/// Why a verdict does not hold of which one host alone speaks.
+const HEARSAY: &str = "one host alone speaks of this call, which nobody was seen to begin";
+
+/// Whether a verdict rests on what one host says in a dialog whose INVITE was not seen: anybody can write that.
+fn is_hearsay(known: Known<'_>, verdict: &Verdict) -> bool {
+    let unheard = |leg: &Leg| leg.origin != Origin::Invite && (!leg.two_hosts || leg.visible() != Seen::Both);
+    let homes = || known.attempt.homes().filter_map(|leg| known.stage.legs.get(leg));
+    let target = known.target_leg().is_some_and(|leg| leg.visible() == Seen::Both);
+    verdict.outcome != Outcome::Unknown && !verdict.silence && !target && homes().all(|leg| unheard(leg))
 }
 
 impl Verdict {

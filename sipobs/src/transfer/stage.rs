@@ -436,7 +436,7 @@ impl Lifetimes {
     /// When nothing more is expected of a leg.
     pub(super) fn of(&self, leg: &Leg) -> Timestamp {
         if let Some(bye) = leg.bye.get() {
-            return bye + self.ended;
+            return bye + if leg.bye_refused { self.ended.max(self.early) } else { self.ended };
         }
         if let Some(failure) = leg.failure() {
             return failure.time + self.ended;
