@@ -83,7 +83,7 @@ fn said_of(case: &Path) -> BTreeMap<String, Said> {
     let (mut config, _) = Config::load(file.as_deref(), []).unwrap();
     config.jsonl.notices = true;
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
-    let mut reader = Reader::open(&case.join("input.pcap")).unwrap();
+    let mut reader = Reader::open(case.join("input.pcap")).unwrap();
     let (mut now, mut said) = (None, BTreeMap::new());
     while let Some(frame) = reader.next().unwrap() {
         let mut at = now.unwrap_or(frame.time);

@@ -147,7 +147,7 @@ fn outputs(case: &str) -> Vec<Output> {
     let mut config = Config::default();
     config.webhook.url = Some(Endpoint::new("http://127.0.0.1:9"));
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
-    let (mut reader, mut last) = (Reader::open(&path).unwrap(), Default::default());
+    let (mut reader, mut last) = (Reader::open(path).unwrap(), Default::default());
     while let Some(frame) = reader.next().unwrap() {
         last = frame.time;
         engine.frame(&frame);

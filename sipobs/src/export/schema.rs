@@ -97,7 +97,7 @@ fn said_of(case: &Path, mut each: impl FnMut(Value)) {
     let (mut config, _) = Config::load(file.as_deref(), []).unwrap();
     config.jsonl.notices = true;
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
-    let mut reader = Reader::open(&case.join("input.pcap")).unwrap();
+    let mut reader = Reader::open(case.join("input.pcap")).unwrap();
     let mut last = crate::timestamp::Timestamp::default();
     while let Some(frame) = reader.next().unwrap() {
         last = frame.time;

@@ -167,8 +167,8 @@ impl Privacy {
             replace(id, |id| self.id(id, &known));
         }
         // A trace is found by all of its digits or not at all.
-        let names_somebody = |trace: &Box<WireTrace>| self.key(&trace.trace_id, &known) != trace.trace_id;
-        if attempt.wire_trace.as_ref().is_some_and(names_somebody) {
+        let names_somebody = |trace: &WireTrace| self.key(&trace.trace_id, &known) != trace.trace_id;
+        if attempt.wire_trace.as_deref().is_some_and(names_somebody) {
             (attempt.wire_trace, attempt.trace_id) = (None, None);
         }
         attempt.parties.clear();

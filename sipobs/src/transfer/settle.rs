@@ -352,7 +352,7 @@ fn is_hearsay(known: Known<'_>, verdict: &Verdict) -> bool {
     let unheard = |leg: &Leg| leg.origin != Origin::Invite && (!leg.two_hosts || leg.visible() != Seen::Both);
     let homes = || known.attempt.homes().filter_map(|leg| known.stage.legs.get(leg));
     let target = known.target_leg().is_some_and(|leg| leg.visible() == Seen::Both);
-    verdict.outcome != Outcome::Unknown && !verdict.silence && !target && homes().all(|leg| unheard(leg))
+    verdict.outcome != Outcome::Unknown && !verdict.silence && !target && homes().all(unheard)
 }
 
 impl Verdict {
