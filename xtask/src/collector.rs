@@ -26,6 +26,8 @@ pub(crate) struct Span {
     pub(crate) attributes: BTreeMap<String, String>,
     /// How many events it has.
     pub(crate) events: usize,
+    /// The traces that it links to.
+    pub(crate) links: Vec<String>,
 }
 
 impl Collector {
@@ -111,6 +113,9 @@ impl Span {
 
     fn add(&mut self, line: &str, in_attributes: &mut bool) {
         match line {
+            _ if !*in_attributes && line.trim_start().starts_with("-> Trace ID: ") => {
+                self.links.extend(line.split_once("ID: ").map(|(_, id)| id.trim().to_owned()));
+            }
             "Attributes:" => *in_attributes = true,
             "Events:" | "Links:" => *in_attributes = false,
             _ if line.starts_with("SpanEvent #") => {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::calls::{self, Story};
 use crate::collector::{Collector, Span};
 use crate::daemon::{self, Daemon, Metrics, call_of, read_capture, transfer_of};
+use crate::hook::Hook;
 use crate::lab::{Lab, Side};
 use crate::recording::{self, Tap};
 
@@ -20,7 +21,9 @@ pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     let lab = Lab::new(&crate::scratch("test-lab")?)?;
     let collector = Collector::start(&lab)?;
-    let daemon = Daemon::start(&lab, sipobs, Some(Collector::GRPC), false)?;
+    let hook = Hook::start(&lab)?;
+    let config = hook.config.to_string_lossy().into_owned();
+    let daemon = Daemon::start_with(&lab, sipobs, &["--otlp", Collector::GRPC, "--config", &config], false)?;
     let first = daemon.metrics(&lab)?;
     let before = Count::take(&lab, &daemon)?;
     let recorded = lab.dir.join("wire.pcap");
@@ -45,6 +48,8 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     let spans =
         collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
     traced(&lines, &spans)?;
+    named_live(&spans)?;
+    hook.has_told(&lines)?;
 
     // What tcpdump saw on the same wire, read as a file.
     same_transfers(&lines, &read_capture(sipobs, &recorded)?).context("live, and from tcpdump's file")?;
@@ -162,7 +167,54 @@ pub(crate) fn over_http(sipobs: &Path) -> Result<()> {
     let attempts = transfers(&lines);
     let spans =
         collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
-    traced(&lines, &spans)
+    traced(&lines, &spans)?;
+    NAMED_ON_THE_WIRE.into_iter().try_for_each(|case| named(sipobs, &lab, &collector, case).context(case))
+}
+
+/// Golden cases whose messages name a trace.
+const NAMED_ON_THE_WIRE: [&str; 3] =
+    ["86_traceparent_in_the_refer", "86b_trace_id_in_the_invite", "86c_traceparent_not_sampled"];
+
+/// The span of an attempt is in the trace that the wire names, below the span that it names, and linked to its call; or
+/// it is linked to that trace.
+fn named(sipobs: &Path, lab: &Lab, collector: &Collector, case: &str) -> Result<()> {
+    let mut command = lab.inside(Side::Agent, sipobs);
+    command.args(["pcap", "--format", "jsonl", "--otlp", Collector::GRPC]);
+    command.arg(crate::root().join("sipobs/tests/golden").join(case).join("input.pcap"));
+    let text = crate::children::output(&mut command)?;
+    let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let line = lines.iter().find(|line| line["kind"] == "transfer").context("no transfer")?;
+    let call_id = line["call_id"].as_str().context("no call")?;
+    let of_call = |span: &Span| span.attributes.get("sip.call_id").is_some_and(|id| id == call_id);
+    let is_call = |span: &Span| span.fields.get("Name").is_some_and(|name| name == "sip.call");
+    let spans = collector.wait("the spans of the call and of its attempt", |spans| {
+        let own = || spans.iter().filter(|span| of_call(span));
+        own().any(is_call) && own().any(Span::is_of_transfer)
+    })?;
+    let own = || spans.iter().filter(|span| of_call(span));
+    let span = own().find(|span| span.is_of_transfer()).context("no span")?;
+    let call = own().find(|span| is_call(span)).context("no span of the call")?;
+    let (wire, parent) = (&line["wire_trace"], &span.fields["Parent ID"]);
+    ensure!(
+        line["trace_id"] == span.fields["Trace ID"].as_str(),
+        "said {}: {:?}",
+        line["trace_id"],
+        span.fields
+    );
+    if wire["joins"] == true {
+        ensure!(wire["trace_id"] == line["trace_id"], "another trace than {wire}");
+        ensure!(parent == wire["span_id"].as_str().unwrap_or_default(), "below {parent:?}: {wire}");
+        ensure!(
+            wire["span_id"].is_null() || span.links == [call.fields["Trace ID"].clone()],
+            "{:?}",
+            span.links
+        );
+    } else {
+        ensure!(line["trace_id"] == call.fields["Trace ID"].as_str(), "not in its call's trace");
+        ensure!(*parent == call.fields["ID"], "below {parent:?}");
+        ensure!(span.links == [wire["trace_id"].as_str().unwrap_or_default()], "{:?}", span.links);
+    }
+    Ok(())
 }
 
 /// What the wire has carried and what the programs have seen, at one moment.
@@ -243,6 +295,17 @@ pub(crate) fn of_transfers(spans: &[Span]) -> impl Iterator<Item = &Span> {
     spans.iter().filter(|span| span.is_of_transfer())
 }
 
+/// The agent's REFER names its own span, and the trunk's INVITE the provider's id.
+fn named_live(spans: &[Span]) -> Result<()> {
+    let span = of_transfers(spans)
+        .find(|span| span.fields["Trace ID"] == "0af7651916cd43dd8448eb211c80319c")
+        .context("no attempt is in the trace that its REFER names")?;
+    ensure!(span.fields["Parent ID"] == "b7ad6b7169203331", "below {:?}", span.fields["Parent ID"]);
+    let id = span.attributes.get("sip.transfer.provider_ids.X-Twilio-CallSid");
+    ensure!(id.is_some_and(|id| id == "CA0123456789abcdef0123456789abcdef"), "the provider's id is {id:?}");
+    Ok(())
+}
+
 /// Every attempt has its span, with a trace of its call's own, the right outcome and status, and its messages.
 fn traced(lines: &[Value], spans: &[Span]) -> Result<()> {
     for line in lines.iter().filter(|line| line["kind"] == "transfer") {
@@ -258,6 +321,12 @@ fn traced(lines: &[Value], spans: &[Span]) -> Result<()> {
                 "{call_id}: the span's {field} is {said:?}"
             );
         }
+        ensure!(
+            line["trace_id"] == span.fields["Trace ID"].as_str(),
+            "{call_id}: its line says {}, its span {}",
+            line["trace_id"],
+            span.fields["Trace ID"]
+        );
         let status = &span.fields["Status code"];
         // Busy and no answer are nobody's error.
         let fault = line["fault"].as_str().unwrap_or_default();

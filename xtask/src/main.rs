@@ -19,6 +19,7 @@ mod deploy;
 mod dist;
 mod faults;
 mod fuzz;
+mod hook;
 mod kernels;
 mod lab;
 mod ladder;

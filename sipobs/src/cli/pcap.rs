@@ -173,9 +173,10 @@ impl Reading {
     }
 
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        while let Some(output) = self.engine.poll_output() {
+        while let Some(mut output) = self.engine.poll_output() {
             self.summary.count(&output);
             if let Some(spans) = &mut self.spans {
+                Spans::name(&mut output);
                 spans.output(&output);
             }
             sink.output(&output)?;

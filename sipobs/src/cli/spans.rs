@@ -46,6 +46,11 @@ mod enabled {
             Ok(Some(Self { otlp, url, runtime }))
         }
 
+        /// Names the trace that an attempt's spans will be in.
+        pub(crate) fn name(output: &mut Output) {
+            Otlp::name(output);
+        }
+
         pub(crate) fn output(&mut self, output: &Output) {
             self.otlp.output(output);
         }
@@ -148,6 +153,8 @@ mod disabled {
                 Some(_) => anyhow::bail!("this build exports no spans: build it with the feature `otlp`"),
             }
         }
+
+        pub(crate) fn name(_output: &mut Output) {}
 
         pub(crate) fn output(&mut self, _output: &Output) {
             match *self {}

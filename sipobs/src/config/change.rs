@@ -44,6 +44,9 @@ impl Config {
             ("otlp.endpoint", self.otlp.endpoint != other.otlp.endpoint),
             ("otlp.traces_endpoint", self.otlp.traces_endpoint != other.otlp.traces_endpoint),
             ("otlp.headers", self.otlp.headers != other.otlp.headers),
+            ("webhook.url", self.webhook.url != other.webhook.url),
+            ("webhook.secret", self.webhook.secret != other.webhook.secret),
+            ("webhook.secret_file", self.webhook.read != other.webhook.read),
             ("diagnosis.path", self.diagnosis != other.diagnosis),
         ] {
             if differs && !names.iter().any(|it| it == name) {

@@ -22,6 +22,7 @@ use crate::privacy::{Mask, Privacy, PrivacyError};
 use crate::stream;
 use crate::toml_error;
 use crate::transfer::absent::AbsentConfig;
+use crate::transfer::identity::IdentityConfig;
 use crate::transfer::ratio::RatioConfig;
 use crate::transfer::{self, Timers};
 use crate::trunk::TrunkConfig;
@@ -33,12 +34,14 @@ mod limits;
 mod otlp;
 mod renamed;
 mod secret;
+mod webhook;
 
 pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
 pub use otlp::{Endpoint, OtlpConfig, Protocol};
 pub use secret::Secret;
+pub use webhook::WebhookConfig;
 
 pub use crate::toml_error::TomlError;
 
@@ -64,10 +67,14 @@ pub struct Config {
     pub absent: AbsentConfig,
     /// The watch over each trunk's share of transferred calls.
     pub ratio: RatioConfig,
+    /// What names a call elsewhere.
+    pub identity: IdentityConfig,
     /// JSON lines.
     pub jsonl: JsonlConfig,
     /// Spans to an OpenTelemetry collector.
     pub otlp: OtlpConfig,
+    /// Early words and verdicts to an HTTP server.
+    pub webhook: WebhookConfig,
     /// The daemon's HTTP server.
     pub metrics: MetricsConfig,
     /// What the daemon keeps across restarts.
@@ -233,6 +240,11 @@ impl Config {
         if let Some(path) = &config.diagnosis.path {
             config.diagnosis.rows = Some(read(path)?.0);
         }
+        if let Some(path) = &config.webhook.secret_file {
+            let (text, metadata) = read(path)?;
+            warnings.extend(Warning::of(path, &metadata, "webhook.secret_file"));
+            config.webhook.read = Some(Secret::new(text.trim()));
+        }
         // One that is missing is told where it is used.
         let key = config.otlp.client_key.as_deref().and_then(|key| Some((key, key.metadata().ok()?)));
         warnings.extend(key.and_then(|(path, metadata)| Warning::of(path, &metadata, "otlp.client_key")));
@@ -247,6 +259,8 @@ impl Config {
             ("otlp.headers", !self.otlp.headers.is_empty()),
             ("otlp.endpoint", hides(&self.otlp.endpoint)),
             ("otlp.traces_endpoint", hides(&self.otlp.traces_endpoint)),
+            ("webhook.secret", self.webhook.secret.is_some()),
+            ("webhook.url", hides(&self.webhook.url)),
         ];
         fields.into_iter().filter_map(|(field, is_there)| is_there.then_some(field))
     }
@@ -257,13 +271,14 @@ impl Config {
             packet: packet::Config { vxlan_ports: self.capture.vxlan_ports.clone(), ..self.packet.clone() },
             stream: self.stream.clone(),
             transfer: transfer::Config {
-                notices: self.jsonl.notices,
+                notices: self.jsonl.notices || self.webhook.url.is_some(),
                 timers: self.timers,
                 limits: transfer::Limits::default(),
                 link: self.link.clone(),
                 trunk: self.trunk.clone(),
                 absent: self.absent.clone(),
                 ratio: self.ratio.clone(),
+                identity: self.identity.clone(),
                 diagnosis: self.diagnosis.rows.clone(),
             },
         };
@@ -297,6 +312,9 @@ impl Config {
                 _ => together(&error),
             }
         })?;
+        if let Some(fault) = self.webhook.fault() {
+            return Err(ConfigError::Together(fault));
+        }
         match self.otlp.traces_url() {
             Some(url) if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) => {
                 Err(together(&format_args!("otlp.endpoint: {url}: does not begin with http:// or https://")))
@@ -375,6 +393,10 @@ mod tests {
         for (text, complaint) in [
             ("[privacy]\nmask = \"hash\"", "privacy.key: "),
             ("[[trunk]]\nname = \"t\"", "trunk \"t\": "),
+            ("[webhook]\nurl = \"me:q5ecret@c\"", "webhook.url: ***@c: does not begin with http"),
+            ("[webhook]\nurl = \"https://c\"", "needs webhook.secret"),
+            ("[webhook]\nurl = \"https://c\"\nsecret = \"q5ecret\"", "of at least 16 bytes"),
+            ("[identity]\nheaders = [\"X-A\", \"authorization\"]", "identity.headers: Authorization"),
             (
                 "[otlp]\nendpoint = \"me:q5ecret@c:4317\"",
                 "otlp.endpoint: ***@c:4317: does not begin with http",

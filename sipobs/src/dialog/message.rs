@@ -1,7 +1,7 @@
 //! What one message does to its leg.
 
 use super::{DialogEventKind, LONGEST_ID, is_challenge, transaction};
-use crate::leg::{Branch, Invite, Leg, Origin, Tag};
+use crate::leg::{Branch, Invite, Leg, Origin, Tag, When};
 use crate::record::Side;
 use crate::sip::{CSeq, Message, Method, Name, Start, Via, sdp};
 use crate::stream::WireMessage;
@@ -175,6 +175,12 @@ impl Leg {
         if !transaction::request(&mut self.transactions, by, cseq, branch(message.top_via())) {
             return None;
         }
+        // Who goes on after a BYE that was refused never sent it, or never got one (RFC 3261 §15.1.2).
+        if self.bye_refused
+            && matches!(cseq.method, Method::Invite | Method::Update | Method::Refer | Method::Bye)
+        {
+            (self.bye, self.bye_refused) = (When::NEVER, false);
+        }
         match cseq.method {
             Method::Cancel => {
                 let invite = self.invite.as_mut().filter(|invite| invite.number == cseq.number)?;
@@ -213,6 +219,9 @@ impl Leg {
         if !new {
             return None;
         }
+        self.bye_refused |= cseq.method == Method::Bye
+            && matches!(status, 403 | 481)
+            && self.ended().is_some_and(|(_, side)| side == by);
         self.proven |= (200..300).contains(&status) && cseq.method != Method::Cancel;
         Some(DialogEventKind::Response(status))
     }

@@ -109,6 +109,8 @@ pub(crate) fn take(
     let Some(leg) = legs.get_mut(id) else { return Taken::Nothing };
     let begins = found.is_none() || leg.alleged;
     leg.alleged = false;
+    // Who says that there is no such dialog does not speak in it.
+    leg.two_hosts |= wire.src.ip() != leg.hosts.0 && message.status() != Some(481);
     let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
     let Some(kind) = leg.take(wire, message, cseq, by, to_tag, new_path) else { return Taken::Nothing };
     leg.seen = wire.time;

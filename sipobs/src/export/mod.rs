@@ -16,9 +16,13 @@ pub mod metrics;
 pub mod otlp;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod schema;
 mod style;
 mod summary;
 mod terminal;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 mod words;
 
 pub use jsonl::Jsonl;

@@ -59,6 +59,10 @@ pub(super) fn busy() -> Attempt {
         link: None,
         ringing_ms: None,
         answer_ms: None,
+        provider_ids: BTreeMap::new(),
+        target_provider_ids: BTreeMap::new(),
+        trace_id: None,
+        wire_trace: None,
         diagnosis: vec![Diagnosis {
             code: "busy".into(),
             cause: "The number called is busy, or its owner rejected the call by hand.".into(),
@@ -112,6 +116,10 @@ pub(super) fn second_leg() -> Attempt {
         target_call_id: Some("SCL_bUrmWbSFVLn3".into()),
         link: Some(Link { method: "host_number", confidence: 0.91, candidates: vec![] }),
         answer_ms: Some(402),
+        provider_ids: BTreeMap::new(),
+        target_provider_ids: BTreeMap::new(),
+        trace_id: None,
+        wire_trace: None,
         diagnosis: vec![
             Diagnosis {
                 code: "suspect_policy".into(),
@@ -165,6 +173,10 @@ pub(super) fn succeeded() -> Attempt {
         status: Some(200),
         reason: Some("OK".into()),
         answer_ms: Some(2_913),
+        provider_ids: BTreeMap::new(),
+        target_provider_ids: BTreeMap::new(),
+        trace_id: None,
+        wire_trace: None,
         diagnosis: vec![],
         ..busy()
     }
@@ -183,6 +195,7 @@ pub(super) fn notice() -> Output {
         status: Some(486),
         fault: Some(Fault::Nobody),
         cause: Some("busy".into()),
+        withdrawn: false,
         parties: Parties::default(),
     }))
 }

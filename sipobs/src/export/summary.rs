@@ -11,6 +11,7 @@ use crate::timestamp::Timestamp;
 
 /// Totals of one run.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename = "summary")]
 pub struct Summary {
     /// Frames read.
@@ -47,6 +48,7 @@ pub struct Summary {
 
 /// What one file held.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReadFile {
     /// The file as it was named, `-` for standard input.
     pub name: String,

@@ -234,6 +234,8 @@ impl Legs {
             answered: When::NEVER,
             bye: When::NEVER,
             bye_by: Side::Caller,
+            bye_refused: false,
+            two_hosts: false,
             proven: false,
             in_proven_pair: false,
             alleged: new.alleged,
@@ -322,10 +324,8 @@ impl Legs {
             self.ledger.leave(ledger);
         }
         leg.paths().for_each(|pair| self.pairs.leave(pair));
-        if !leg.alleged && (leg.origin == Origin::Invite || leg.is_confirmed()) {
-            self.gone.add(self.hash(leg.call_id()));
-        }
         if !leg.retired {
+            self.note_gone(&leg);
             self.unchain(&leg);
         }
         Some(leg)
@@ -338,7 +338,17 @@ impl Legs {
         leg.retired = true;
         let older = leg.older;
         let hash = self.hasher.hash_one(leg.call_id());
+        if is_known(leg) {
+            self.gone.add(hash);
+        }
         self.unchain_slot(hash, slot, older);
+    }
+
+    /// Remembers the Call-ID of a leg that no message finds any more.
+    fn note_gone(&mut self, leg: &Leg) {
+        if is_known(leg) {
+            self.gone.add(self.hash(leg.call_id()));
+        }
     }
 
     /// Notes the hosts that a message of a leg went between; whether they are new.
@@ -472,6 +482,11 @@ fn class(leg: &Leg) -> Class {
 /// As much of a URI as is kept.
 fn brief(uri: &[u8]) -> &[u8] {
     &uri[..uri.len().min(LONGEST_URI)]
+}
+
+/// Whether a leg is more than one side's word.
+fn is_known(leg: &Leg) -> bool {
+    !leg.alleged && (leg.origin == Origin::Invite || leg.is_confirmed())
 }
 
 /// LiveKit's tags: `SCL_` and 12 characters.

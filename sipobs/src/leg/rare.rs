@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Branch, LegId, Party, When};
-use crate::sip::CSeq;
+use crate::sip::{CSeq, TraceContext};
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
@@ -41,6 +41,17 @@ pub(crate) struct Rare {
     pub(crate) claims: Vec<Claim>,
     /// A request that counts only once it is answered.
     pub(crate) doubted: Option<Box<Doubted>>,
+    /// What names it elsewhere.
+    pub(crate) identity: Option<Box<Identity>>,
+}
+
+/// What names a leg elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Identity {
+    /// A provider's ids, each with its header's place in the configuration.
+    pub(crate) ids: Vec<(u8, Box<str>)>,
+    /// The trace that its INVITE names, and by which header.
+    pub(crate) trace: Option<(u8, TraceContext)>,
 }
 
 /// A request that nothing vouches for yet but itself.
@@ -103,6 +114,12 @@ impl Rare {
             + self.refers.len() * (size_of::<Refer>() + 2 * super::PLACE)
             + self.claims.capacity() * size_of::<Claim>()
             + self.doubted.as_ref().map_or(0, |doubted| size_of::<Doubted>() + doubted.bytes.len())
+            + self.identity.as_ref().map_or(0, |identity| identity.bytes())
+    }
+
+    /// What names it elsewhere, to add to.
+    pub(crate) fn identity_mut(&mut self) -> &mut Identity {
+        self.identity.get_or_insert_default()
     }
 
     /// Adds a UUID of Session-ID; whether it is new.
@@ -126,6 +143,14 @@ impl Rare {
         self.claims.retain(|old| old.by != claim.by);
         make_room(&mut self.claims);
         self.claims.push(claim);
+    }
+}
+
+impl Identity {
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.ids.capacity() * size_of::<(u8, Box<str>)>()
+            + self.ids.iter().map(|(_, id)| id.len()).sum::<usize>()
     }
 }
 

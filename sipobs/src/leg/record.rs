@@ -53,6 +53,10 @@ pub(crate) struct Leg {
     pub(crate) bye: When,
     /// Who sent it.
     pub(crate) bye_by: Side,
+    /// Whoever got it answered that it ends nothing (481, 403). A request after that shows that it did not.
+    pub(crate) bye_refused: bool,
+    /// More than one host spoke in it: one alone may write both sides.
+    pub(crate) two_hosts: bool,
     /// A request inside the dialog was answered by 2xx: both ends know it.
     pub(crate) proven: bool,
     /// So was one between the same hosts, in this leg or another.

@@ -28,7 +28,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::record::{Alert, Attempt, Call, Output};
+use crate::record::{Alert, Attempt, Call, Output, WireTrace};
 
 mod normalize;
 mod number;
@@ -163,7 +163,21 @@ impl Privacy {
         for candidate in attempt.link.iter_mut().flat_map(|link| &mut link.candidates) {
             replace(candidate, |text| self.key(text, &known));
         }
+        for id in attempt.provider_ids.values_mut().chain(attempt.target_provider_ids.values_mut()) {
+            replace(id, |id| self.id(id, &known));
+        }
+        // A trace is found by all of its digits or not at all.
+        let names_somebody = |trace: &WireTrace| self.key(&trace.trace_id, &known) != trace.trace_id;
+        if attempt.wire_trace.as_deref().is_some_and(names_somebody) {
+            (attempt.wire_trace, attempt.trace_id) = (None, None);
+        }
         attempt.parties.clear();
+    }
+
+    /// An id: as a Call-ID, unless it is of digits alone or reads like an address.
+    fn id<'a>(&self, id: &'a str, known: &Known) -> Cow<'a, str> {
+        let opaque = id.contains(|c: char| c.is_ascii_alphabetic()) && !id.contains(['@', ':', '+', '%']);
+        if opaque { self.key(id, known) } else { self.sentence(id, known) }
     }
 
     fn call(&self, call: &mut Call) {

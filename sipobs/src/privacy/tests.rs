@@ -529,6 +529,10 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         link: Some(Link { method: "ambiguous", confidence: 0.5, candidates: vec![format!("{number}@h")] }),
         ringing_ms: None,
         answer_ms: None,
+        provider_ids: BTreeMap::new(),
+        target_provider_ids: BTreeMap::new(),
+        trace_id: None,
+        wire_trace: None,
         diagnosis: vec![Diagnosis {
             code: "unknown".into(),
             cause: format!("to sip:{user}@h"),

@@ -10,6 +10,7 @@ use crate::timestamp::Timestamp;
 
 /// Something a person should hear of.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Alert {
     /// Which alert.
     pub alert: AlertKind,

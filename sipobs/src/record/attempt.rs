@@ -1,5 +1,6 @@
 //! A transfer attempt, settled or under way.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::timestamp::Timestamp;
 
 /// A transfer attempt, settled: it will not change any more.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Attempt {
     /// Call-ID of the dialog that was to be transferred; `None` when it can't be told.
     pub call_id: Option<String>,
@@ -67,6 +69,18 @@ pub struct Attempt {
     /// From the last authenticated INVITE of the target leg to its final answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_ms: Option<i64>,
+    /// Ids that a provider's support asks for, by header: the call's, and what other legs have beside them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub provider_ids: BTreeMap<String, String>,
+    /// Those of the leg to the target alone.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub target_provider_ids: BTreeMap<String, String>,
+    /// The trace that its span is in, where spans are exported; and that of an application, where it joins one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// The trace that the wire named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_trace: Option<Box<WireTrace>>,
     /// Candidate causes, likeliest first.
     pub diagnosis: Vec<Diagnosis>,
     /// Which legs and directions this capture could see.
@@ -88,8 +102,26 @@ impl Attempt {
     }
 }
 
+/// The trace that a REFER or an INVITE named: an application's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WireTrace {
+    /// The header that named it.
+    pub header: &'static str,
+    /// 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The span that the message was sent by: 16 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// Whether its sender records it, as far as that says.
+    pub sampled: bool,
+    /// The attempt's span is part of that trace; else it is linked to it.
+    pub joins: bool,
+}
+
 /// How a target leg was tied to its call.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Link {
     /// The evidence that tied it: `replaces`, `session_id`, `host_number`, `ambiguous`, …
     pub method: &'static str,
@@ -102,6 +134,7 @@ pub struct Link {
 
 /// One candidate cause: a word for machines, three short sentences for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Diagnosis {
     /// The cause in one word that does not change with the wording: `suspect_policy`, `geo_permission`, …
     pub code: String,
@@ -124,6 +157,7 @@ pub struct Diagnosis {
 
 /// Which legs and directions the capture could see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Visibility {
     /// Requests and answers of the transferred call: `both`, `one_way` or `none`.
     pub call: Seen,
@@ -133,6 +167,7 @@ pub struct Visibility {
 
 /// What is known to be missing from the evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quality {
     /// Frames lost in the kernel's ring during the attempt.
     pub ring_lost: u64,
@@ -148,11 +183,13 @@ pub struct Quality {
     pub clock_steps: u64,
     /// The call was up before the capture began: its INVITE was not seen.
     #[serde(serialize_with = "as_number")]
+    #[cfg_attr(test, schemars(with = "u8"))]
     pub midcall: bool,
 }
 
 /// One message of the ladder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LadderLine {
     /// Milliseconds since `started`.
     pub t_ms: i64,
@@ -204,6 +241,7 @@ pub enum LegRole {
 
 /// An attempt under way: what is known so far.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Notice {
     /// The attempt's, as in its final record.
     pub id: String,
@@ -228,10 +266,22 @@ pub struct Notice {
     /// See `fault`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// It was none: a consultation, or nothing at all. Takes back what was said, and no record follows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
     /// a Call-ID are somebody's number.
     #[serde(skip)]
     pub parties: Parties,
+}
+
+impl Notice {
+    /// Whether it says more than what silence would lead to, as every attempt's first notice does.
+    pub const fn is_of_news(&self) -> bool {
+        let is_silence =
+            matches!(self.outcome, Outcome::Unknown | Outcome::NotifyTimeout | Outcome::ReferUnanswered);
+        self.decided || !is_silence
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]

@@ -10,6 +10,7 @@ use crate::timestamp::Timestamp;
 
 /// An ended call.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Call {
     /// Its Call-ID.
     pub call_id: String,
@@ -41,6 +42,7 @@ pub struct Call {
 
 /// The REFER-absent BYE, in levels. Only a fact; alerts are [`super::Alert`]s.
 #[derive(Clone, Debug, PartialEq, Serialize, IntoStaticStr, VariantNames)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "refer_absent", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ReferAbsent {
@@ -64,6 +66,7 @@ pub enum ReferAbsent {
 
 /// One signal of a suspected missing REFER.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Signal {
     /// What was seen.
     pub name: &'static str,

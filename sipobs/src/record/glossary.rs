@@ -38,6 +38,19 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("candidates", "Call-IDs that an ambiguous leg could belong to"),
     ("ringing_ms", "from the last authenticated INVITE of the target's leg to its first 18x"),
     ("answer_ms", "from the last authenticated INVITE of the target's leg to its final answer"),
+    (
+        "provider_ids",
+        "ids that a provider's support asks for, by header: the call's, and what other legs have beside them",
+    ),
+    ("target_provider_ids", "those of the leg to the target alone"),
+    (
+        "trace_id",
+        "the trace that the span is in, where spans are exported, or that of an application which it joins",
+    ),
+    (
+        "wire_trace",
+        "the trace that a header named: header, trace_id, span_id, and whether the span joins it or is linked",
+    ),
     ("diagnosis", "causes, likeliest first: code, cause, check, because, fault, source"),
     ("visibility", "which legs and directions the capture could see"),
     (

@@ -16,7 +16,7 @@ mod parties;
 mod vocabulary;
 
 pub use alert::Alert;
-pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality, Visibility};
+pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality, Visibility, WireTrace};
 pub use call::{Call, ReferAbsent, Signal};
 pub use glossary::{FIELDS, words as glossary};
 pub use parties::Parties;
@@ -27,6 +27,7 @@ pub use vocabulary::{
 
 /// Anything the engine tells the outside.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Output {
     /// An attempt is under way; its verdict is not final yet. Never printed unless asked for.

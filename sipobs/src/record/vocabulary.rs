@@ -56,6 +56,20 @@ macro_rules! words {
             }
         }
 
+        #[cfg(test)]
+        impl schemars::JsonSchema for $word {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($word).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let words = Self::ALL.iter().map(|word| {
+                    serde_json::json!({ "const": word.as_str(), "description": word.meaning() })
+                });
+                schemars::json_schema!({ "oneOf": words.collect::<Vec<_>>() })
+            }
+        }
+
         impl<'de> serde::Deserialize<'de> for $word {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = std::borrow::Cow::<str>::deserialize(deserializer)?;

@@ -3,7 +3,7 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::name::{HeaderName, Name, digest};
+use super::name::{HeaderName, HeaderNames, Name, digest};
 use super::text::{token_len, trim_end, trim_start};
 use crate::work;
 
@@ -92,6 +92,22 @@ impl<'a> Headers<'a> {
             Name::Other => self.spelt(name.text.as_bytes(), name.digest),
             known => self.named(known).next(),
         }
+    }
+
+    /// Every value of a header that is among `names`, with its place there.
+    pub(super) fn among<'n>(
+        &'n self,
+        names: &'n HeaderNames,
+    ) -> impl Iterator<Item = (usize, &'a [u8])> + 'n {
+        let known = names.names.iter().enumerate().filter(|(_, name)| name.name != Name::Other);
+        let known = known.flat_map(|(at, name)| self.named(name.name).map(move |value| (at, value)));
+        let others = self.onwards(Name::Other).inspect(|_| work::count(1));
+        let others = others.filter(|entry| entry.name == Name::Other && names.may_hold(entry.digest));
+        known.chain(others.filter_map(|entry| {
+            let spelling = self.spelling(entry);
+            let is_same = |name: &HeaderName| spelling.eq_ignore_ascii_case(name.text.as_bytes());
+            Some((names.names.iter().position(is_same)?, self.value(entry)))
+        }))
     }
 
     /// First value of the header spelt `name` in any case, known or not.
@@ -203,6 +219,8 @@ mod tests {
             assert_eq!(headers.called(&"X-B".into()), Some(&b"2"[..]), "{before}");
             assert_eq!(headers.called(&"TO".into()), Some(&b"3"[..]), "{before}");
             assert_eq!(headers.named(Name::From).next(), None, "{before}");
+            let names: HeaderNames = ["x-c", "X-b", "t"].map(HeaderName::from).into_iter().collect();
+            assert!(headers.among(&names).eq([(2, &b"3"[..]), (2, b"4"), (1, b"2")]), "{before}");
         }
     }
 }

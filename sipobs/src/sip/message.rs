@@ -4,8 +4,8 @@ use super::defect::{Defects, defects};
 use super::index::{Headers, line_end};
 use super::text::{Split, is_token, number, trim, trim_end, word};
 use super::{
-    Event, HeaderName, Join, Method, Name, NameAddr, ReasonHeader, Replaces, SubscriptionState, TargetDialog,
-    Via, Warning,
+    Event, HeaderName, HeaderNames, Join, Method, Name, NameAddr, ReasonHeader, Replaces, SubscriptionState,
+    TargetDialog, Via, Warning,
 };
 
 /// Why bytes are not a SIP message. Never carries the bytes.
@@ -184,6 +184,11 @@ impl<'a> Message<'a> {
     /// First value of the header called `name`: what [`Self::other`] gives, without reading the name again.
     pub fn called(&self, name: &HeaderName) -> Option<&'a [u8]> {
         self.headers.called(name)
+    }
+
+    /// Every value of the headers called as one of `names`, with its place among these: one look at the message.
+    pub fn among<'n>(&'n self, names: &'n HeaderNames) -> impl Iterator<Item = (usize, &'a [u8])> + 'n {
+        self.headers.among(names)
     }
 
     /// Spellings of the headers that begin with `X-`, in any case: peers' own.

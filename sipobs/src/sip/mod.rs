@@ -20,6 +20,7 @@ mod sipfrag;
 pub(crate) mod start_line;
 mod status;
 mod text;
+mod trace_context;
 #[cfg(feature = "typed")]
 mod typed;
 mod uri;
@@ -30,14 +31,15 @@ pub use defect::{Defect, Defects};
 pub use event::{Event, Subscription, SubscriptionState};
 pub use message::{CSeq, Message, ParseError, Start};
 pub use method::Method;
-pub use name::{HeaderName, Name};
+pub use name::{HeaderName, HeaderNames, Name};
 pub use q850::Q850;
 pub use reason::{ReasonHeader, Warning};
 pub use replaces::{Join, Replaces, TargetDialog};
 pub use sipfrag::{Sipfrag, SipfragError};
 pub use status::standard_phrase;
 pub use text::{Params, line, lossy, percent_decode, unescape};
-pub(crate) use text::{brief, is_invisible};
+pub(crate) use text::{brief, is_invisible, is_token};
+pub use trace_context::TraceContext;
 #[cfg(feature = "typed")]
 pub use typed::typed;
 pub use uri::{Number, Scheme, Uri};

@@ -133,6 +133,18 @@ impl From<String> for HeaderName {
     }
 }
 
+impl HeaderName {
+    /// As it is spelt where it was told.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The known name that it is a spelling of; else [`Name::Other`].
+    pub const fn name(&self) -> Name {
+        self.name
+    }
+}
+
 impl From<&str> for HeaderName {
     fn from(text: &str) -> Self {
         text.to_owned().into()
@@ -142,6 +154,31 @@ impl From<&str> for HeaderName {
 impl From<HeaderName> for String {
     fn from(name: HeaderName) -> Self {
         name.text
+    }
+}
+
+/// Several such names, to be looked for all at once.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderNames {
+    pub(super) names: Vec<HeaderName>,
+    /// Which digests names have that are not known ones: a bit for each.
+    digests: [u64; 4],
+}
+
+impl HeaderNames {
+    /// Whether a name that is not a known one may be among them.
+    pub(super) const fn may_hold(&self, digest: u8) -> bool {
+        self.digests[digest as usize / 64] & 1 << (digest % 64) != 0
+    }
+}
+
+impl FromIterator<HeaderName> for HeaderNames {
+    fn from_iter<T: IntoIterator<Item = HeaderName>>(names: T) -> Self {
+        let mut all = Self { names: names.into_iter().collect(), ..Self::default() };
+        for name in all.names.iter().filter(|name| name.name == Name::Other) {
+            all.digests[usize::from(name.digest / 64)] |= 1 << (name.digest % 64);
+        }
+        all
     }
 }
 

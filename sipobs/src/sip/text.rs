@@ -349,7 +349,7 @@ pub(super) fn is_space(byte: u8) -> bool {
 }
 
 /// RFC 3261 §25.1 token.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     work::count(bytes.len());
     !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::absent::AbsentConfig;
 use super::diagnosis;
+use super::identity::{IdentityConfig, IdentityError};
 use super::ratio::RatioConfig;
 use super::stage::Lifetimes;
 use crate::link::LinkConfig;
@@ -29,6 +30,8 @@ pub struct Config {
     pub absent: AbsentConfig,
     /// The REFER-absent BYE of a trunk.
     pub ratio: RatioConfig,
+    /// What names a call elsewhere.
+    pub identity: IdentityConfig,
     /// Rows put before the embedded diagnosis table: the text of a TOML file of the same form.
     pub diagnosis: Option<String>,
 }
@@ -92,6 +95,9 @@ pub enum ConfigError {
     /// The diagnosis table.
     #[error(transparent)]
     Diagnosis(#[from] diagnosis::DiagnosisError),
+    /// The headers that name a call elsewhere.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
 }
 
 impl Default for Timers {

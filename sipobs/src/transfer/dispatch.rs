@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::method::{handover, redirect, refer, second_leg};
 use super::stage::{Due, Heard, Stage};
-use super::{dialect, facts, ladder};
+use super::{dialect, facts, identity, ladder};
 use crate::dialog::{DialogEventKind, is_challenge};
 use crate::leg::{Leg, LegId, Origin};
 use crate::record::LegRole;
@@ -24,14 +24,7 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
         DialogEventKind::Invited => invited(stage, heard),
         DialogEventKind::Relayed => stage.links.reached(&mut stage.legs, leg, wire.dst.ip()),
         DialogEventKind::InviteAnswer(status) => invite_answer(stage, trunks, heard, status),
-        DialogEventKind::Request => match event.cseq.method {
-            Method::Refer => refer::events::on_refer(stage, heard),
-            Method::Notify => refer::events::on_notify(stage, heard),
-            Method::Bye => bye(stage, heard),
-            Method::Cancel => cancelled(stage, heard),
-            Method::Invite | Method::Update => reinvited(stage, leg, wire.time),
-            _ => {}
-        },
+        DialogEventKind::Request => request(stage, heard),
         DialogEventKind::Response(status) => match event.cseq.method {
             Method::Refer => refer::events::on_answer(stage, heard, status),
             Method::Bye => handover::on_bye_answer(stage, heard, status),
@@ -46,6 +39,31 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
     }
     stage.draw(heard);
     review_leg(stage, leg);
+}
+
+/// A request other than the initial INVITE.
+fn request(stage: &mut Stage, heard: Heard<'_>) {
+    forget_refused_bye(stage, heard.event.leg);
+    match heard.event.cseq.method {
+        Method::Refer => refer::events::on_refer(stage, heard),
+        Method::Notify => refer::events::on_notify(stage, heard),
+        Method::Bye => bye(stage, heard),
+        Method::Cancel => cancelled(stage, heard),
+        Method::Invite | Method::Update => reinvited(stage, heard.event.leg, heard.wire.time),
+        _ => {}
+    }
+}
+
+/// A BYE that was refused, and after which the dialog went on, ended no attempt either.
+fn forget_refused_bye(stage: &mut Stage, leg: LegId) {
+    if stage.legs.get(leg).is_none_or(|leg| leg.bye.is_set()) {
+        return;
+    }
+    for id in stage.open_in(leg) {
+        if let Some(refer) = stage.attempts.get_mut(&id).and_then(|attempt| attempt.refer_mut()) {
+            refer.bye = None;
+        }
+    }
 }
 
 /// A new INVITE: of a redirect that is followed, or perhaps of a transfer.
@@ -103,6 +121,8 @@ fn learn(stage: &mut Stage, heard: Heard<'_>) {
     if let Some(lacks) = facts::allow_lacks_refer(message) {
         leg.end_mut(sender).refuses_refer = Some(lacks);
     }
+    stage.identity.learn(leg, heard);
+    identity::learn_livekit(stage, heard);
     if event.kind != DialogEventKind::Invited {
         stage.links.heard(&mut stage.legs, event.leg, message);
     }

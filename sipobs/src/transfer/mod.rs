@@ -24,6 +24,7 @@ pub mod diagnosis;
 mod dialect;
 mod dispatch;
 mod facts;
+pub mod identity;
 mod ladder;
 mod method;
 pub mod ratio;
@@ -121,8 +122,9 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// When a trunk or the diagnosis table makes no sense.
+    /// When a trunk, the diagnosis table or the list of headers makes no sense.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        config.identity.check()?;
         Ok(Self {
             trunks: Trunks::new(&config.trunk)?,
             diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,

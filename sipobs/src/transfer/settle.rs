@@ -6,14 +6,15 @@ use smallvec::SmallVec;
 use super::Transfers;
 use super::absent::SecondLeg;
 use super::diagnosis::{Facts, Found};
+use super::identity;
 use super::method::{Known, second_leg};
 use super::stage::Due;
 use super::state::PendingAttempt;
 use super::verdict::{Provisional, Verdict};
 use crate::leg::{AttemptId, Dialects, Invite, Leg, Origin};
 use crate::record::{
-    Attempt, ByeFrom, Dialect, Evidence, Fault, LegRole, Notice, Outcome, Output, Quality, ReplacesFit, Seen,
-    Visibility,
+    self, Attempt, ByeFrom, Dialect, Evidence, Fault, LegRole, Notice, Outcome, Output, Quality, ReplacesFit,
+    Seen, Visibility,
 };
 use crate::sip::{CSeq, Method};
 use crate::timestamp::Timestamp;
@@ -40,6 +41,8 @@ impl Transfers {
                 Due::Second(leg) => second_leg::events::review(&mut self.stage, leg, now),
             }
         }
+        let withdrawn = self.stage.withdrawn.drain(..);
+        self.outputs.extend(withdrawn.map(|notice| Output::Notice(Box::new(Notice { time: now, ..notice }))));
     }
 
     /// Judges an attempt again: settles it if its verdict stands, sets its deadline if not.
@@ -57,14 +60,15 @@ impl Transfers {
 
     /// Gives an early word, if it is another than the last: as soon as the message is there that it comes of.
     fn notice(&mut self, id: AttemptId, verdict: &Verdict, now: Timestamp) {
+        let decided = verdict.decided.is_some() && !verdict.silence;
+        let said = Some((verdict.outcome, decided));
         let Some(attempt) = self.stage.attempts.get_mut(&id) else { return };
-        if attempt.noticed.replace(verdict.outcome) == Some(verdict.outcome) {
+        if std::mem::replace(&mut attempt.noticed, said) == said {
             return;
         }
         let Some(attempt) = self.stage.attempts.get(&id) else { return };
         let known = Known { attempt, stage: &self.stage };
         let record = self.record(known, verdict, now);
-        let decided = verdict.decided.is_some() && !verdict.silence;
         let found = decided.then(|| self.diagnose(known, verdict, &record, now));
         let notice = Notice {
             id: record.id,
@@ -77,6 +81,7 @@ impl Transfers {
             status: record.status,
             fault: found.as_ref().map(|found| found.fault),
             cause: found.and_then(|found| found.diagnosis.into_iter().next()).map(|cause| cause.code),
+            withdrawn: false,
             parties: record.parties,
         };
         self.outputs.push_back(Output::Notice(Box::new(notice)));
@@ -95,6 +100,7 @@ impl Transfers {
         let quality = quality(known);
         let visibility = visibility(known);
         let because = doubt(&verdict, quality, visibility, method.needs_both_directions(known), cut);
+        let because = because.or_else(|| is_hearsay(known, &verdict).then_some(HEARSAY));
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = self.record(known, &verdict, now);
         (record.quality, record.visibility) = (quality, visibility);
@@ -105,10 +111,11 @@ impl Transfers {
             .then(|| SecondLeg { started: attempt.started, answered: answered(record.outcome) });
         let call = attempt.call;
         let copies = copies(known);
-        let Some(mut attempt) = self.stage.close(id) else { return };
         if suppressed {
+            self.stage.withdraw(id);
             return self.stage.uncount(call);
         }
+        let Some(mut attempt) = self.stage.close(id) else { return };
         for (role, cseq, copies) in copies {
             attempt.ladder.repeated(role, cseq, copies);
         }
@@ -129,6 +136,7 @@ impl Transfers {
         // A timer that ran out after the last frame was fired by the end of the capture.
         let ended = verdict.decided.unwrap_or(now).min(now).max(attempt.started);
         let because = verdict.because.clone().filter(|_| verdict.outcome == Outcome::Unknown);
+        let trace = identity::trace(known);
         Attempt {
             id: id_of(known),
             call_id: attempt.call_id.clone(),
@@ -152,6 +160,10 @@ impl Transfers {
             link: attempt.link.clone(),
             ringing_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.ringing.get()?)),
             answer_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.answer()?.time)),
+            provider_ids: identity::provider_ids(known),
+            target_provider_ids: identity::target_provider_ids(known),
+            trace_id: trace.as_ref().filter(|trace| trace.joins).map(|trace| trace.trace_id.clone()),
+            wire_trace: trace.map(Box::new),
             diagnosis: Vec::new(),
             visibility: Visibility::default(),
             quality: Quality::default(),
@@ -226,6 +238,25 @@ impl Transfers {
     }
 }
 
+/// A notice that takes back those of an attempt that turned out to be none. Its time is still to come.
+pub(super) fn taking_back(known: Known<'_>, outcome: Outcome) -> Notice {
+    let attempt = known.attempt;
+    Notice {
+        id: id_of(known),
+        call_id: attempt.call_id.clone(),
+        method: attempt.method,
+        time: attempt.started,
+        outcome,
+        evidence: Evidence::Inferred,
+        decided: true,
+        status: None,
+        fault: None,
+        cause: None,
+        withdrawn: true,
+        parties: known.stage.parties(attempt),
+    }
+}
+
 /// A name for the attempt, of what it has from its first message on: the leg that carries it, how it is tried, and when
 /// it began. The time also keeps a number in the Call-ID from being guessed from it.
 fn id_of(known: Known<'_>) -> String {
@@ -233,7 +264,9 @@ fn id_of(known: Known<'_>) -> String {
     let mut hash = Sha256::new();
     hash.update(known.dialog().map(Leg::call_id).unwrap_or_default());
     hash.update([0]);
-    hash.update(attempt.method.as_str());
+    // A REFER that its receiver answers by a BYE with the number is found to be another method only then.
+    let method = if attempt.refer().is_some() { record::Method::Refer } else { attempt.method };
+    hash.update(method.as_str());
     let number = attempt.refer().and_then(|refer| refer.numbers.first().copied());
     hash.update(number.unwrap_or_default().to_be_bytes());
     hash.update(attempt.started.as_nanos().to_be_bytes());
@@ -310,6 +343,17 @@ fn doubt(
         }
         _ => None,
     }
+}
+
+/// Why a verdict does not hold of which one host alone speaks.
+const HEARSAY: &str = "one host alone speaks of this call, which nobody was seen to begin";
+
+/// Whether a verdict rests on what one host says in a dialog whose INVITE was not seen: anybody can write that.
+fn is_hearsay(known: Known<'_>, verdict: &Verdict) -> bool {
+    let unheard = |leg: &Leg| leg.origin != Origin::Invite && (!leg.two_hosts || leg.visible() != Seen::Both);
+    let homes = || known.attempt.homes().filter_map(|leg| known.stage.legs.get(leg));
+    let target = known.target_leg().is_some_and(|leg| leg.visible() == Seen::Both);
+    verdict.outcome != Outcome::Unknown && !verdict.silence && !target && homes().all(unheard)
 }
 
 impl Verdict {

@@ -6,14 +6,17 @@ use smallvec::SmallVec;
 
 use super::callers::Callers;
 use super::config::Config;
+use super::identity;
 use super::ladder::{Ladder, show};
+use super::method::Known;
 use super::method::refer::Elsewhere;
 use super::recent::Recent;
+use super::settle;
 use super::state::{CallState, PendingAttempt, Watched};
 use crate::dialog::{DialogEvent, DialogKey};
 use crate::leg::{AttemptId, CallIds, Leg, LegId, Legs, Lost, When};
 use crate::link::Links;
-use crate::record::{LegRole, Parties};
+use crate::record::{LegRole, Notice, Parties};
 use crate::sip::{CSeq, Message};
 use crate::slab::Slab;
 use crate::stream::WireMessage;
@@ -36,6 +39,8 @@ pub(super) struct Stage {
     pub(super) timers: Timers,
     pub(super) attempts: BTreeMap<AttemptId, Box<PendingAttempt>>,
     pub(super) callers: Callers,
+    /// Headers that name calls elsewhere.
+    pub(super) identity: identity::Headers,
     /// Where outcomes are told that are told on dialogs of their own.
     pub(super) elsewhere: Elsewhere,
     /// Attempts and possible second legs to be judged again once the event is taken.
@@ -45,6 +50,8 @@ pub(super) struct Stage {
     pub(super) ended: Recent,
     /// Calls that were let go of for want of memory while a transfer was under way in them.
     pub(super) evicted: CallIds,
+    /// Notices that take others back, without their time yet.
+    pub(super) withdrawn: Vec<Notice>,
     /// How many calls there have been.
     pub(super) calls: u64,
     /// Frames that the capture is known to have lost.
@@ -80,11 +87,13 @@ impl Stage {
             timers: Timers::default(),
             attempts: BTreeMap::new(),
             callers: Callers::new(config.limits.bytes),
+            identity: identity::Headers::new(&config.identity),
             elsewhere: Elsewhere::default(),
             due: VecDeque::new(),
             recent: Recent::default(),
             ended: Recent::default(),
             evicted: CallIds::new((config.limits.bytes / BYTES_AN_EVICTED).clamp(1, MOST_EVICTED)),
+            withdrawn: Vec::new(),
             calls: 0,
             ring_lost: 0,
             states: Slab::default(),
@@ -155,6 +164,17 @@ impl Stage {
         }
         self.attempts.insert(id, Box::new(attempt));
         id
+    }
+
+    /// Lets go of an attempt that turned out to be none. If a notice told of it, another will take that back.
+    pub(super) fn withdraw(&mut self, id: AttemptId) -> Option<Box<PendingAttempt>> {
+        if let Some(attempt) = self.attempts.get(&id)
+            && let Some((outcome, _)) = attempt.noticed
+        {
+            let notice = settle::taking_back(Known { attempt, stage: self }, outcome);
+            self.withdrawn.push(notice);
+        }
+        self.close(id)
     }
 
     /// Lets go of an attempt.
@@ -315,7 +335,7 @@ impl Stage {
     /// Drops what was begun in a leg that never was: its attempts are none.
     pub(super) fn disown(&mut self, leg: LegId) {
         for id in self.open_in(leg) {
-            if let Some(attempt) = self.close(id) {
+            if let Some(attempt) = self.withdraw(id) {
                 self.uncount(attempt.call);
             }
         }
@@ -416,7 +436,7 @@ impl Lifetimes {
     /// When nothing more is expected of a leg.
     pub(super) fn of(&self, leg: &Leg) -> Timestamp {
         if let Some(bye) = leg.bye.get() {
-            return bye + self.ended;
+            return bye + if leg.bye_refused { self.ended.max(self.early) } else { self.ended };
         }
         if let Some(failure) = leg.failure() {
             return failure.time + self.ended;

@@ -8,7 +8,7 @@ use super::ladder::Ladder;
 use super::method::Machine;
 use crate::leg::{AttemptId, LegId, Tag, When};
 use crate::record::{AnsweredBy, Kind, LadderLine, Link, Method, Outcome, Side};
-use crate::sip::CSeq;
+use crate::sip::{CSeq, TraceContext};
 use crate::timestamp::Timestamp;
 
 /// Transactions of one attempt whose answers are shown.
@@ -101,11 +101,13 @@ pub(super) struct PendingAttempt {
     pub(super) owned: Vec<(LegId, Side, CSeq)>,
     /// Headers that say why, of the REFER's answer or the final NOTIFY.
     pub(super) headers: Headers,
+    /// The trace that its REFER names, and by which header.
+    pub(super) trace: Option<Box<(u8, TraceContext)>>,
     /// How much was known to be lost when it began.
     pub(super) mark: u64,
     pub(super) due: When,
-    /// What the last notice said.
-    pub(super) noticed: Option<Outcome>,
+    /// What the last notice said, and whether a message had decided it.
+    pub(super) noticed: Option<(Outcome, bool)>,
 }
 
 impl CallState {
@@ -154,6 +156,7 @@ impl PendingAttempt {
             ladder: Ladder::default(),
             owned: Vec::new(),
             headers: Headers::default(),
+            trace: None,
             mark: 0,
             due: When::NEVER,
             noticed: None,

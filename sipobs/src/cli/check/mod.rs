@@ -2,6 +2,8 @@
 
 use clap::Args;
 use sipobs::capture::{Mode, RingChoice};
+#[cfg(feature = "webhook")]
+use sipobs::export::webhook::Webhook;
 
 use super::{Exit, Failure, Settings};
 
@@ -49,6 +51,10 @@ pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
     let config = args.settings.resolve().map_err(Failure::usage)?;
     if let Some(address) = &args.live {
         return daemon::check(address.as_deref(), config.metrics.listen);
+    }
+    #[cfg(feature = "webhook")]
+    if let Some(url) = &config.webhook.url {
+        Webhook::check(&config.webhook, url).map_err(Failure::usage)?;
     }
     #[cfg(all(feature = "live", target_os = "linux"))]
     {

@@ -81,7 +81,7 @@ impl CaptureLoop {
             Err(error) => (Some(error), self.config.otlp.flush),
         };
         let failure = self.finish(&mut seen).err().or(failure);
-        let last = outputs(&mut self.engine, &self.metrics).collect();
+        let last = outputs(&mut self.engine, &self.metrics, self.spans.is_some()).collect();
         self.publish();
         let Self { engine, spans, sinks, state, .. } = self;
         Ended { failure, silence, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
@@ -233,7 +233,7 @@ impl CaptureLoop {
 
     fn drain(&mut self) {
         let Self { engine, metrics, spans, sinks, .. } = self;
-        for output in outputs(engine, metrics) {
+        for output in outputs(engine, metrics, spans.is_some()) {
             if let Some(spans) = spans {
                 spans.output(&output);
             }
@@ -289,9 +289,16 @@ impl CaptureLoop {
     }
 }
 
-/// What the engine has to say, counted.
-fn outputs(engine: &mut Engine, metrics: &Metrics) -> impl Iterator<Item = Arc<Output>> {
-    std::iter::from_fn(|| engine.poll_output()).inspect(|output| metrics.output(output)).map(Arc::new)
+/// What the engine has to say, counted; with the names of traces where spans are exported.
+fn outputs(engine: &mut Engine, metrics: &Metrics, traced: bool) -> impl Iterator<Item = Arc<Output>> {
+    let named = move |mut output| {
+        if traced {
+            Spans::name(&mut output);
+        }
+        output
+    };
+    let outputs = std::iter::from_fn(|| engine.poll_output()).map(named);
+    outputs.inspect(|output| metrics.output(output)).map(Arc::new)
 }
 
 fn take(engine: &mut Engine, event: Event<'_>) {

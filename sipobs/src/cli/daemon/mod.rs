@@ -34,6 +34,7 @@ mod reload;
 mod signals;
 mod state;
 mod syscalls;
+mod webhook;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
@@ -47,6 +48,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
     let spans = spans.map_err(Failure::usage)?;
+    let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
     privilege::restrict_filesystem(config, args.file());
     // Threads have what their parent has left: after that.
     let runtime = runtime().map_err(Failure::usage)?;
@@ -59,7 +61,9 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         engine.restore_ratio(ratio);
     }
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let sinks = sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
+    let mut sinks =
+        sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
+    sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
 
     let health = Arc::new(CaptureHealth::default());
     let server = runtime

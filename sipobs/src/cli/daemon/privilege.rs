@@ -103,9 +103,10 @@ fn drop_capabilities(ring: RingChoice) -> Result<(), caps::errors::CapsError> {
 }
 
 /// Landlock (Linux 5.13), for this thread and those that it starts from here on: no file is opened but [`SYSTEM`]'s and
-/// those of the configuration `file`, the causes and the state. Files that are open stay so.
+/// those of the configuration `file`, the causes, the webhook's secret and the state. Files that are open stay so.
 pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
-    let read = [file, config.diagnosis.path.as_deref()].into_iter().flatten().flat_map(read_again);
+    let read = [file, config.diagnosis.path.as_deref(), config.webhook.secret_file.as_deref()];
+    let read = read.into_iter().flatten().flat_map(read_again);
     let state = config.state.path.as_deref().map(folder);
     if let Some(shared) = state.as_deref().filter(|folder| is_shared(folder)) {
         note(format_args!(
@@ -128,12 +129,13 @@ pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     }
 }
 
-/// The same for each thread that hands over spans, which alone resolve names: [`SYSTEM`], and [`RESOLVER`] where the
-/// collector has a name. What goes wrong is said by [`restrict_filesystem`].
+/// The same for each thread that hands over spans or early words, which alone resolve names: [`SYSTEM`], and [`RESOLVER`]
+/// where the collector or the webhook's server has a name. What goes wrong is said by [`restrict_filesystem`].
 pub(super) fn restrict_exporter(config: &Config) -> impl Fn() + Send + Sync + use<> {
     let proxied =
         std::env::vars_os().any(|(name, _)| name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy"));
-    let resolves = proxied || config.otlp.traces_url().is_some_and(|url| !url.is_numeric());
+    let urls = [config.otlp.traces_url(), config.webhook.url.clone()];
+    let resolves = proxied || urls.into_iter().flatten().any(|url| !url.is_numeric());
     move || {
         let files = RESOLVER.iter().filter(|_| resolves);
         let _ = restrict_to(files.map(|path| (PathBuf::from(path), reading())));

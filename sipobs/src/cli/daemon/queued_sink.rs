@@ -23,6 +23,8 @@ const CROWDED: u64 = QUEUE as u64 / 2;
 /// The sink's near end.
 pub(super) struct QueuedSink {
     name: &'static str,
+    /// Which outputs it is for.
+    wants: fn(&Output) -> bool,
     queue: SyncSender<Arc<Output>>,
     counts: Arc<SharedCounts>,
     result: Receiver<io::Result<()>>,
@@ -35,6 +37,15 @@ pub(super) struct QueuedSink {
 impl QueuedSink {
     /// Starts to write to `sink` what will come.
     pub(super) fn start(name: &'static str, sink: Box<dyn Sink + Send>) -> anyhow::Result<Self> {
+        Self::start_for(|_| true, name, sink)
+    }
+
+    /// The same for the outputs that it `wants`: no others take up room in its queue.
+    pub(super) fn start_for(
+        wants: fn(&Output) -> bool,
+        name: &'static str,
+        sink: Box<dyn Sink + Send>,
+    ) -> anyhow::Result<Self> {
         let (queue, outputs) = sync_channel(QUEUE);
         let (done, result) = sync_channel(1);
         let counts = Arc::new(SharedCounts(Mutex::new(SinkCounts { sink: name, ..SinkCounts::default() })));
@@ -45,11 +56,14 @@ impl QueuedSink {
                 let _ = done.send(write(name, sink, &outputs, &kept));
             })
             .with_context(|| format!("cannot start the output {name}"))?;
-        Ok(Self { name, queue, counts, result, caught_up: false, stuck: false })
+        Ok(Self { name, wants, queue, counts, result, caught_up: false, stuck: false })
     }
 
     /// Takes one output, or drops and counts it when too many wait.
     pub(super) fn output(&mut self, output: &Arc<Output>) {
+        if !(self.wants)(output) {
+            return;
+        }
         let crowded = self.counts.taken() > CROWDED && output.is_one_sided();
         if crowded || self.queue.try_send(Arc::clone(output)).is_err() {
             self.counts.dropped();
@@ -75,7 +89,7 @@ impl QueuedSink {
     /// Takes the `last` outputs and waits until all is written, at most for `limit`.
     pub(super) fn finish(self, last: &[Arc<Output>], limit: Duration) -> anyhow::Result<()> {
         let end = now() + if self.stuck { Duration::ZERO } else { limit };
-        for output in last {
+        for output in last.iter().filter(|output| (self.wants)(output)) {
             self.counts.taken();
             if send_by(&self.queue, Arc::clone(output), end).is_err() {
                 self.counts.dropped();
@@ -200,6 +214,7 @@ mod tests {
             status: Some(486),
             fault: Some(Fault::Nobody),
             cause: Some("busy".into()),
+            withdrawn: false,
             parties: Parties::NONE,
         })))
     }

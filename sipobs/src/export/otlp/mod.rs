@@ -110,6 +110,13 @@ impl Otlp {
         })
     }
 
+    /// Names the trace that an attempt's spans will be in, so that every other sink can tell.
+    pub fn name(output: &mut Output) {
+        if let Output::Transfer(attempt) = output {
+            spans::name(attempt);
+        }
+    }
+
     /// Takes one output. Never waits, unless told to by [`WhenFull::Wait`]; then it must not be called from
     /// within the runtime.
     pub fn output(&mut self, output: &Output) {

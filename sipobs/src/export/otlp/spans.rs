@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::ids;
 use crate::export::words::{self, Tone};
-use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output};
+use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output, WireTrace};
 use crate::sip::Method;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
@@ -86,8 +86,7 @@ impl Spans {
     }
 
     fn attempt(&mut self, attempt: &Attempt) -> Vec<SpanData> {
-        // A second leg whose call can't be told has a trace of its own.
-        let anchor = attempt.call_id.as_deref().or(attempt.target_call_id.as_deref()).unwrap_or("");
+        let anchor = anchor(attempt);
         let parent = match &attempt.call_id {
             Some(call_id) => {
                 self.keep_open(call_id, attempt);
@@ -95,12 +94,28 @@ impl Spans {
             }
             None => SpanId::INVALID,
         };
+        let trace = trace_of(attempt, anchor);
+        let wire = attempt.wire_trace.as_ref().and_then(|wire| Some((wire, wire_context(wire)?)));
+        let joins = attempt.wire_trace.as_ref().is_some_and(|wire| wire.joins);
+        let parent = match &wire {
+            Some((wire, context)) if wire.joins => context.span_id(),
+            // A trace without a span in it has no place for this one but the top.
+            _ if joins => SpanId::INVALID,
+            _ => parent,
+        };
         let which = format!(
             "{:?} {:?} {:?} {}",
             attempt.method, attempt.refer_cseq, attempt.target_call_id, attempt.started
         );
         let mut root = self.span(anchor, parent, "sip.transfer", attempt.started, attempt.ended);
-        root.span_context = context(ids::trace(anchor), ids::span(&self.node, anchor, "transfer", &which));
+        root.span_context = context(trace, ids::span(&self.node, anchor, "transfer", &which));
+        root.parent_span_is_remote = joins && parent != SpanId::INVALID;
+        root.links = links(match (wire, &attempt.call_id) {
+            (Some((wire, context)), _) if !wire.joins => Some(context),
+            // The call's own span is in the call's own trace.
+            (Some(_), Some(call_id)) => Some(self.call_context(call_id)),
+            (Some(_), None) | (None, _) => None,
+        });
         root.attributes = attributes("sip.transfer", attempt, &["started", "ended", "messages"]);
         if let Some(call_id) = &attempt.call_id {
             root.attributes.push(KeyValue::new("sip.call_id", call_id.clone()));
@@ -116,7 +131,7 @@ impl Spans {
         for (number, transaction) in transactions(&attempt.messages).iter().enumerate() {
             let id = ids::span(&self.node, anchor, "transaction", &format!("{which} {number}"));
             let mut span = self.transaction(anchor, root.span_context.span_id(), attempt, transaction);
-            span.span_context = context(ids::trace(anchor), id);
+            span.span_context = context(trace, id);
             // Links go on a child: on a root, Jaeger shows them as incomplete.
             if let Some(target) = own_trace.filter(|_| transaction.leg == LegRole::Target) {
                 span.links = links([self.call_context(target)]);
@@ -250,6 +265,32 @@ impl Spans {
             instrumentation_scope: self.scope.clone(),
         }
     }
+}
+
+/// Names the trace of an attempt, where it joins no other.
+pub(super) fn name(attempt: &mut Attempt) {
+    if attempt.trace_id.is_none() {
+        attempt.trace_id = Some(ids::trace(anchor(attempt)).to_string());
+    }
+}
+
+/// The Call-ID that the attempt's trace follows from. A second leg whose call can't be told has a trace of its own.
+fn anchor(attempt: &Attempt) -> &str {
+    attempt.call_id.as_deref().or(attempt.target_call_id.as_deref()).unwrap_or("")
+}
+
+/// The trace that an attempt's spans are in.
+fn trace_of(attempt: &Attempt, anchor: &str) -> TraceId {
+    let joined = attempt.wire_trace.as_ref().filter(|wire| wire.joins);
+    joined.and_then(|wire| TraceId::from_hex(&wire.trace_id).ok()).unwrap_or_else(|| ids::trace(anchor))
+}
+
+/// The span that the wire named.
+fn wire_context(wire: &WireTrace) -> Option<SpanContext> {
+    let trace = TraceId::from_hex(&wire.trace_id).ok()?;
+    let span = SpanId::from_hex(wire.span_id.as_deref()?).ok()?;
+    let flags = if wire.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    Some(SpanContext::new(trace, span, flags, true, TraceState::NONE))
 }
 
 /// Whether somebody who runs things has to act: a busy phone, nobody at home and a caller who left are none.
@@ -534,6 +575,53 @@ mod tests {
             Some(&Value::from("3c26700fdb2e8a1f@10.78.0.1")),
             "what both sides said comes first"
         );
+    }
+
+    #[test]
+    fn an_attempt_joins_the_trace_that_the_wire_names_or_links_to_it() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        let named = |span_id: Option<&str>, joins: bool| {
+            let wire = WireTrace {
+                header: "traceparent",
+                trace_id: TRACE.into(),
+                span_id: span_id.map(str::to_owned),
+                sampled: joins,
+                joins,
+            };
+            let mut attempt = Attempt { wire_trace: Some(Box::new(wire)), ..samples::busy() };
+            attempt.trace_id = joins.then(|| TRACE.into());
+            name(&mut attempt);
+            let id = attempt.trace_id.clone().unwrap();
+            let mut spans = Spans::new("node".into());
+            let call = spans.call_context(attempt.call_id.as_deref().unwrap());
+            let made = spans.of(&Output::Transfer(Box::new(attempt)));
+            assert!(made.iter().all(|span| span.span_context.trace_id().to_string() == id), "one trace");
+            assert!(made[1..].iter().all(|span| span.parent_span_id == made[0].span_context.span_id()));
+            (made.into_iter().next().unwrap(), call)
+        };
+        let linked = |span: &SpanData| -> Vec<SpanContext> {
+            span.links.links.iter().map(|link| link.span_context.clone()).collect()
+        };
+
+        let (span, call) = named(Some("b7ad6b7169203331"), true);
+        assert_eq!(span.span_context.trace_id().to_string(), TRACE);
+        assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
+        assert!(span.parent_span_is_remote);
+        assert_eq!(linked(&span), [call], "what is left behind is still found");
+
+        let (span, _) = named(None, true);
+        assert_eq!(span.span_context.trace_id().to_string(), TRACE);
+        assert_eq!((span.parent_span_id, span.parent_span_is_remote), (SpanId::INVALID, false));
+
+        let (span, call) = named(Some("b7ad6b7169203331"), false);
+        assert_eq!(span.span_context.trace_id(), call.trace_id());
+        assert_eq!(span.parent_span_id, call.span_id());
+        let [link] = &linked(&span)[..] else { panic!("one link") };
+        assert_eq!(
+            (link.trace_id().to_string(), link.span_id().to_string()),
+            (TRACE.into(), "b7ad6b7169203331".into())
+        );
+        assert!(!link.is_sampled() && link.is_remote());
     }
 
     #[test]

@@ -50,7 +50,8 @@ proptest! {
                     time: Timestamp::default(),
                     outcome: Outcome::Busy,
 evidence: Evidence::Reported, decided: true, status: Some(486), fault: Some(Fault::Nobody), cause: Some("busy".into()),
-                    parties: [number.as_str()].into_iter().collect(),
+                    withdrawn: false,
+            parties: [number.as_str()].into_iter().collect(),
                 })),
             ] {
                 privacy.output(&mut output);

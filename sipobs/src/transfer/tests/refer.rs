@@ -373,12 +373,17 @@ fn known_from_the_midst_of_a_call() {
     assert_eq!(attempt.outcome, Outcome::Succeeded);
     assert!(attempt.quality.midcall);
 
-    // By its NOTIFY alone.
-    let mut world = World::new();
-    world.at(3.0).notify(2, "Event: refer;id=2\r\nSubscription-State: terminated", "486 Busy Here");
-    let attempt = world.finished();
-    assert_eq!((attempt.outcome, attempt.refer_cseq), (Outcome::Busy, Some(2)));
-    assert_eq!(attempt.transferor.as_deref(), Some("sip:+15550100100@l.example"));
+    // By its NOTIFY alone, if whoever got that knows of it.
+    for (answered, outcome) in [(true, Outcome::Busy), (false, Outcome::Unknown)] {
+        let mut world = World::new();
+        world.at(3.0).notify(2, "Event: refer;id=2\r\nSubscription-State: terminated", "486 Busy Here");
+        if answered {
+            world.response(A, Side::Caller, 2, "NOTIFY", "200 OK", "");
+        }
+        let attempt = world.finished();
+        assert_eq!((attempt.outcome, attempt.refer_cseq), (outcome, Some(2)));
+        assert_eq!(attempt.transferor.as_deref(), Some("sip:+15550100100@l.example"));
+    }
 }
 
 #[test]

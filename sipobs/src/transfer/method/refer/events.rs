@@ -1,6 +1,7 @@
 //! REFER and its NOTIFYs, brought to the machine of their attempt.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::{Beside, Notified, Refer, Subscription, again, unseen};
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
@@ -22,7 +23,22 @@ const MOST_ELSEWHERE: usize = 1024;
 /// Where outcomes are told that are told on dialogs of their own (RFC 7614): the URI to ask at, then the Call-ID that
 /// asked there.
 #[derive(Debug, Default)]
-pub(in crate::transfer) struct Elsewhere(HashMap<Vec<u8>, AttemptId>);
+pub(in crate::transfer) struct Elsewhere(HashMap<Vec<u8>, Told>);
+
+/// What is told somewhere else.
+#[derive(Debug)]
+struct Told {
+    attempt: AttemptId,
+    /// Who asked, and whom; `None` for a URI.
+    asked: Option<Asked>,
+}
+
+/// The SUBSCRIBE that began a dialog.
+#[derive(Clone, Debug)]
+struct Asked {
+    hosts: (IpAddr, IpAddr),
+    tag: Vec<u8>,
+}
 
 /// A REFER, or its retry with credentials.
 pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
@@ -67,6 +83,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         transferee: message.to().map(|to| cut(to.uri)),
         target,
         ladder: consultation,
+        trace: stage.identity.trace(message).map(Box::new),
         ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), dialog, place.by, wire.time)
     };
     attempt.own(dialog, by, event.cseq);
@@ -226,7 +243,7 @@ fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere:
     if let Some(at) = message.values(Name::ReferEventsAt).next() {
         refer.subscription = Subscription::Elsewhere;
         let uri = sip::NameAddr::parse(at).map_or(at, |address| address.uri);
-        elsewhere.expect(uri, id);
+        elsewhere.expect(uri, id, None);
     } else if message.header(Name::ReferSub).is_some_and(refused) || refer.wants_no_subscription {
         refer.subscription = Subscription::None;
     }
@@ -314,24 +331,55 @@ pub(in crate::transfer) fn told_elsewhere(
     match message.method() {
         Some(sip::Method::Subscribe) => {
             let uri = message.request_uri().unwrap_or_default();
-            if let Some(attempt) = stage.elsewhere.0.get(uri).copied() {
-                stage.elsewhere.expect(call_id, attempt);
+            let told = stage.elsewhere.0.get(uri).map(|told| told.attempt);
+            // Who has no part in the call does not ask for its outcome, and gets no dialog by that.
+            if let Some(attempt) = told.filter(|id| takes_part(stage, *id, wire.src.ip())) {
+                let tag = message.from().and_then(|from| from.tag()).unwrap_or_default().to_vec();
+                let asked = Asked { hosts: (wire.src.ip(), wire.dst.ip()), tag };
+                stage.elsewhere.expect(call_id, attempt, Some(asked));
             }
             false
         }
         Some(sip::Method::Notify) => {
-            let Some(id) = stage.elsewhere.0.get(call_id).copied() else { return false };
-            if let Some(attempt) = stage.attempts.get_mut(&id) {
-                attempt.ladder.push(show(wire, message, cseq, LegRole::Call), stage.config.limits.ladder);
-                if let Some(refer) = attempt.refer_mut() {
-                    refer.notified(wire.time, notified(wire, message));
-                }
+            let Some(Told { attempt: id, asked }) = stage.elsewhere.0.get(call_id) else { return false };
+            let (id, asked) = (*id, asked.clone());
+            let counts = asked.is_none_or(|asked| is_answer_to(stage, id, &asked, wire, message));
+            let most = stage.config.limits.ladder;
+            let Some(attempt) = stage.attempts.get_mut(&id) else { return true };
+            let line = show(wire, message, cseq, LegRole::Call);
+            if !counts {
+                attempt.ladder.push_doubted(line, most);
+                return true;
+            }
+            attempt.ladder.push(line, most);
+            if let Some(refer) = attempt.refer_mut() {
+                refer.notified(wire.time, notified(wire, message));
             }
             stage.review(id);
             true
         }
         _ => false,
     }
+}
+
+/// Whether a host is on the path of an attempt's dialog.
+fn takes_part(stage: &Stage, id: AttemptId, host: IpAddr) -> bool {
+    let dialog = stage.attempts.get(&id).and_then(|attempt| stage.legs.get(attempt.dialog));
+    dialog.is_some_and(|dialog| stage.legs.goes_through(dialog, host))
+}
+
+/// Whether a NOTIFY comes from whom a SUBSCRIBE went to, or by the call's own path, and is for who sent that.
+fn is_answer_to(
+    stage: &Stage,
+    id: AttemptId,
+    asked: &Asked,
+    wire: &WireMessage<'_>,
+    message: &Message<'_>,
+) -> bool {
+    let (src, dst) = (wire.src.ip(), wire.dst.ip());
+    let by_path = || [src, dst].into_iter().all(|host| takes_part(stage, id, host));
+    let to = message.to().and_then(|to| to.tag()).unwrap_or_default();
+    to == asked.tag && ((dst, src) == asked.hosts || by_path())
 }
 
 fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
@@ -350,14 +398,14 @@ fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
 
 impl Elsewhere {
     /// What is told under this URI or Call-ID is that attempt's.
-    fn expect(&mut self, under: &[u8], id: AttemptId) {
+    fn expect(&mut self, under: &[u8], attempt: AttemptId, asked: Option<Asked>) {
         if self.0.len() < MOST_ELSEWHERE {
-            self.0.insert(under.to_vec(), id);
+            self.0.entry(under.to_vec()).or_insert(Told { attempt, asked });
         }
     }
 
     /// An attempt is gone.
     pub(in crate::transfer) fn forget(&mut self, id: AttemptId) {
-        self.0.retain(|_, at| *at != id);
+        self.0.retain(|_, told| told.attempt != id);
     }
 }

@@ -153,7 +153,7 @@ fn withdraw(stage: &mut Stage, leg: LegId, call: LegId) -> Option<Ladder> {
         return None;
     }
     stage.uncount(Some(call));
-    stage.close(id).map(|attempt| attempt.ladder)
+    stage.withdraw(id).map(|attempt| attempt.ladder)
 }
 
 /// The transferor's latest leg to the target that may still turn out to be a consultation.

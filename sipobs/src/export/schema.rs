@@ -1,0 +1,118 @@
+//! `docs/schema.json`, made of the records themselves, and held against what the program says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jsonschema::Validator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+
+use super::{ReadFile, Summary, samples};
+use crate::capture::file::Reader;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::record::Output;
+
+/// What every line is.
+fn schema() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let lines = [generator.subschema_for::<Output>(), generator.subschema_for::<Summary>()];
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sipobs",
+        "description": "One line of `sipobs pcap --format jsonl` or of `[jsonl] path`, and the body of a webhook's request. \
+            Fields may be added.",
+        "anyOf": lines,
+        "$defs": generator.take_definitions(true),
+    })
+}
+
+#[test]
+fn the_schema_that_is_shipped_is_that_of_the_records() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema.json");
+    let text = format!("{:#}\n", schema());
+    if std::env::var_os("SIPOBS_BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(fs::read_to_string(path).unwrap_or_default(), text, "SIPOBS_BLESS=1 writes it anew");
+}
+
+#[test]
+fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let mut kinds = std::collections::BTreeMap::<String, u32>::new();
+    let mut check = |what: &str, record: &Value| {
+        holds(&validator, what, record);
+        *kinds.entry(record["kind"].as_str().unwrap().to_owned()).or_default() += 1;
+    };
+    for case in cases() {
+        let name = case.display().to_string();
+        for line in fs::read_to_string(case.join("expected.jsonl")).unwrap().lines() {
+            let mut record: Value = serde_json::from_str(line).unwrap();
+            if record["kind"] == "summary" {
+                // Left out there, as it names the files that were read.
+                record["files"] = json!([]);
+            }
+            check(&name, &record);
+        }
+        said_of(&case, |record| check(&name, &record));
+    }
+    check("an alert", &serde_json::to_value(samples::alert()).unwrap());
+    let summary = Summary { files: vec![ReadFile::default()], ..Summary::default() };
+    check("a summary", &serde_json::to_value(summary).unwrap());
+    let found: Vec<&str> = kinds.keys().map(String::as_str).collect();
+    assert_eq!(found, ["alert", "call", "notice", "summary", "transfer"], "{kinds:?}");
+}
+
+#[test]
+fn the_schema_refuses_what_is_none() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let good = serde_json::to_value(Output::Transfer(Box::new(samples::busy()))).unwrap();
+    holds(&validator, "a transfer", &good);
+    for (field, value) in [
+        ("outcome", json!("engaged")),
+        ("kind", json!("transfers")),
+        ("started", json!(17)),
+        ("id", Value::Null),
+        ("quality", json!({})),
+        ("messages", json!([{ "t_ms": 0 }])),
+    ] {
+        let mut bad = good.clone();
+        bad[field] = value;
+        assert!(!validator.is_valid(&bad), "{field}");
+    }
+    let mut more = good;
+    more["added"] = json!(1);
+    holds(&validator, "a field of a later version", &more);
+}
+
+fn holds(validator: &Validator, what: &str, record: &Value) {
+    let wrong: Vec<String> = validator.iter_errors(record).map(|error| error.to_string()).collect();
+    assert!(wrong.is_empty(), "{what}: {record:#}: {wrong:?}");
+}
+
+/// All that the engine says of a case, notices among it.
+fn said_of(case: &Path, mut each: impl FnMut(Value)) {
+    let file = Some(case.join("config.toml")).filter(|file| file.exists());
+    let (mut config, _) = Config::load(file.as_deref(), []).unwrap();
+    config.jsonl.notices = true;
+    let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
+    let mut reader = Reader::open(case.join("input.pcap")).unwrap();
+    let mut last = crate::timestamp::Timestamp::default();
+    while let Some(frame) = reader.next().unwrap() {
+        last = frame.time;
+        engine.frame(&frame);
+    }
+    engine.finish(last);
+    while let Some(output) = engine.poll_output() {
+        each(serde_json::to_value(output).unwrap());
+    }
+}
+
+fn cases() -> Vec<PathBuf> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut cases: Vec<_> = fs::read_dir(golden).unwrap().map(|case| case.unwrap().path()).collect();
+    cases.retain(|case| case.join("input.pcap").exists());
+    cases.sort();
+    cases
+}
