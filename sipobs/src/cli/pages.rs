@@ -39,6 +39,8 @@ pub(super) fn completions(command: &Completions) -> Exit {
 
 pub(super) fn manual(command: &Manual) -> Result<Exit, Failure> {
     let written = clap_mangen::generate_to(Cli::command(), &command.folder);
-    written.map_err(|error| Failure::usage(anyhow::Error::new(error).context(command.folder.display().to_string())))?;
+    written.map_err(|error| {
+        Failure::usage(anyhow::Error::new(error).context(command.folder.display().to_string()))
+    })?;
     Ok(Exit::Done)
 }
