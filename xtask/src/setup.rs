@@ -53,6 +53,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Checks, "tcpdump", "tcpdump"),
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "faketime", "faketime"),
+    (Need::Checks, "jq", "jq"),
     (Need::Checks, "promtool", "prometheus"),
     (Need::Checks, "prometheus-alertmanager", "prometheus-alertmanager"),
     (Need::Peers, "kamailio", "kamailio"),

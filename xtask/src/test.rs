@@ -207,7 +207,9 @@ fn deploy_files() -> Result<Verdict> {
     deploy::dashboards::check()?;
     let installations = deploy::kubernetes::check()?;
     deploy::containers()?;
-    deploy::configurations(&daemon::build(true, false)?, &installations)?;
+    let sipobs = daemon::build(true, false)?;
+    deploy::configurations(&sipobs, &installations)?;
+    deploy::runbooks::commands(&sipobs)?;
     println!("   Not run here: the images, the compose file, and a cluster.");
     Ok(Verdict::Passed)
 }

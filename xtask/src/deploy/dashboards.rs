@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::rules;
+use super::runbooks;
 use crate::children::output;
 use crate::{root, setup};
 
@@ -60,7 +60,7 @@ pub(crate) fn check() -> Result<()> {
             ensure!(panel["type"] == "row" || !letters.is_empty(), "{uid}: {title}: no query");
             for link in panel["links"].as_array().into_iter().flatten() {
                 let url = link["url"].as_str().unwrap_or_default();
-                ensure!(rules::has_runbook(url)?, "{uid}: {title}: {url} is no runbook");
+                ensure!(runbooks::has_runbook(url)?, "{uid}: {title}: {url} is no runbook");
             }
         }
     }

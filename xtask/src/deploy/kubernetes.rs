@@ -164,7 +164,7 @@ fn from_one_source(everything: &Installation) -> Result<()> {
     ensure!(!rules.contains("example.invalid"), "the chart's runbooks are not where its value says");
     let source = yaml(&root().join("deploy/prometheus/prometheusrule.yaml"))?.swap_remove(0);
     let source = source["spec"].to_string();
-    rules = rules.replace("https://wiki.example/sipobs", super::rules::RUNBOOKS);
+    rules = rules.replace("https://wiki.example/sipobs", super::runbooks::RUNBOOKS);
     ensure!(rules == source, "the chart's rules are not those of deploy/prometheus");
     let dashboards = root().join("deploy/grafana/dashboards");
     let mut count = 0;

@@ -18,6 +18,7 @@ pub(crate) mod generate;
 pub(crate) mod kubernetes;
 pub(crate) mod monitoring;
 pub(crate) mod rules;
+pub(crate) mod runbooks;
 
 const LIMIT: Duration = Duration::from_secs(120);
 

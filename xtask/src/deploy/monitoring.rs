@@ -27,7 +27,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const ALERT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Verdicts and records soon after a call ends: nobody waits for a NOTIFY that comes late.
-const SIPOBS: &str = "\
+pub(super) const SIPOBS: &str = "\
 [timers]
 after_bye = \"3s\"
 ended = \"4s\"

@@ -8,12 +8,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{LIMIT, yaml};
+use super::{LIMIT, runbooks, yaml};
 use crate::children::run;
 use crate::root;
-
-/// Where the rules say that their runbooks are, as long as nobody says otherwise.
-pub(super) const RUNBOOKS: &str = "https://example.invalid/sipobs/blob/main/docs/runbooks.md";
 
 const RULES: &str = "sipobs.rules.yaml";
 /// What holds for days is tested in steps of 10 minutes, the rest in steps of one.
@@ -26,7 +23,7 @@ pub(crate) fn check() -> Result<()> {
     let alerts = alerts()?;
     ensure!(alerts.len() > 10, "{} alerts only", alerts.len());
     tested(&alerts)?;
-    runbooks(&alerts)?;
+    runbooks::check(&alerts)?;
     for tests in TESTS {
         run(Command::new("promtool").args(["test", "rules", tests]).current_dir(&dir), LIMIT)?;
     }
@@ -98,35 +95,6 @@ fn tested(alerts: &[(String, Value)]) -> Result<()> {
         ensure!(silent.contains(name), "{name}: there is no test in which it is silent");
     }
     Ok(())
-}
-
-/// Each alert's `runbook_url` leads to a section of the runbooks, and each section has its alert.
-fn runbooks(alerts: &[(String, Value)]) -> Result<()> {
-    let text = fs::read_to_string(root().join("docs/runbooks.md"))?;
-    let sections: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-    let cargo = fs::read_to_string(root().join("Cargo.toml"))?;
-    let repository = cargo
-        .lines()
-        .find_map(|line| line.strip_prefix("repository = \"")?.strip_suffix('"'))
-        .context("Cargo.toml names no repository")?;
-    ensure!(RUNBOOKS.starts_with(repository), "the runbooks are not in {repository}");
-    for (name, annotations) in alerts {
-        let wanted = format!("{RUNBOOKS}#{}", name.to_lowercase());
-        ensure!(annotations["runbook_url"] == wanted, "{name}: its runbook_url should be {wanted}");
-        ensure!(sections.contains(name.as_str()), "docs/runbooks.md has no section {name}");
-    }
-    let names: BTreeSet<&str> = alerts.iter().map(|(name, _)| name.as_str()).collect();
-    let strays: Vec<_> = sections.difference(&names).collect();
-    ensure!(strays.is_empty(), "docs/runbooks.md has sections of no alert: {strays:?}");
-    Ok(())
-}
-
-/// Whether `url` leads to a section of the runbooks.
-pub(super) fn has_runbook(url: &str) -> Result<bool> {
-    let text = fs::read_to_string(root().join("docs/runbooks.md"))?;
-    let section = url.strip_prefix(RUNBOOKS).and_then(|rest| rest.strip_prefix('#'));
-    let sections = text.lines().filter_map(|line| line.strip_prefix("## "));
-    Ok(section.is_some_and(|wanted| sections.map(str::to_lowercase).any(|section| section == wanted)))
 }
 
 /// Names of metrics of sipobs in rules, as they are exported.
