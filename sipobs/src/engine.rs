@@ -169,7 +169,7 @@ impl Engine {
             self.timed(&frame);
             // Behind what the frame began: that rests on its time, too.
             if ready.lied {
-                self.inner.transfers.lose(frame.time, Loss::ClockStep);
+                self.inner.transfers.note_loss(frame.time, Loss::ClockStep);
             }
             self.clock.done_with(ready);
         }

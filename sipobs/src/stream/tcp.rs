@@ -111,7 +111,8 @@ impl Connections {
 
     /// Whether an end of the connection between them has sent a part of a SIP message, and the rest is to come.
     pub(super) fn is_mid_message(&self, src: SocketAddr, dst: SocketAddr) -> bool {
-        let connection = self.table.get(&Key::of(src, dst).0);
+        let slot = self.by_ends.get(&Key::of(src, dst).0);
+        let connection = slot.and_then(|slot| self.table.get(*slot));
         connection.is_some_and(|connection| connection.halves.iter().any(Half::is_mid_message))
     }
 
