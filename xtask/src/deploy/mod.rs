@@ -83,7 +83,8 @@ pub(crate) fn configurations(sipobs: &Path, installations: &[kubernetes::Install
             }
         }
     }
-    for path in [root().join("deploy/sipobs.toml"), root().join("deploy/compose/sipobs.toml")] {
+    for path in ["sipobs.toml", "compose/sipobs.toml", "debian/sipobs.toml"] {
+        let path = root().join("deploy").join(path);
         output(Command::new(sipobs).arg("config").arg("--config").arg(&path))?;
     }
     Ok(())

@@ -50,7 +50,7 @@ pub(super) fn prometheus_rule() -> Result<(PathBuf, String)> {
         "# Made from {RULES} by cargo xtask generate.\n\
          apiVersion: monitoring.coreos.com/v1\n\
          kind: PrometheusRule\n\
-         metadata:\n  name: sipobs\n  labels:\n    app.kubernetes.io/name: sipobs\n\
+         metadata:\n  name: sipobs\n  namespace: sipobs\n  labels:\n    app.kubernetes.io/name: sipobs\n\
          spec:\n"
     );
     for line in rules[at..].lines() {

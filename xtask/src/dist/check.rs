@@ -126,10 +126,24 @@ impl Debian {
     }
 
     fn remove(&self) -> Result<()> {
+        // What systemd makes for the unit, and the daemon fills.
+        for made in ["var/lib/private/sipobs", "var/log/private/sipobs"] {
+            let folder = self.0.join(made);
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join("file"), "")?;
+            symlink("private/sipobs", self.0.join(made.replace("/private", "")))?;
+        }
         run_command(&mut self.inside(&["dpkg", "--purge", "sipobs"]), LIMIT)?;
-        for left in
-            ["usr/bin/sipobs", "etc/sipobs", "etc/default/sipobs", "usr/share/doc/sipobs", "var/lib/sipobs"]
-        {
+        for left in [
+            "usr/bin/sipobs",
+            "etc/sipobs",
+            "etc/default/sipobs",
+            "usr/share/doc/sipobs",
+            "var/lib/sipobs",
+            "var/lib/private/sipobs",
+            "var/log/sipobs",
+            "var/log/private/sipobs",
+        ] {
             ensure!(!self.0.join(left).exists(), "the purged package leaves /{left}");
         }
         println!("   Purged, it leaves nothing.");

@@ -23,7 +23,9 @@ const FILES: &[(&str, &str)] = &[
     ("README.md", "usr/share/doc/sipobs/README.md"),
     ("docs/output.md", "usr/share/doc/sipobs/docs/output.md"),
     ("docs/interfaces.md", "usr/share/doc/sipobs/docs/interfaces.md"),
+    ("docs/schema.json", "usr/share/doc/sipobs/docs/schema.json"),
     ("docs/runbooks.md", "usr/share/doc/sipobs/docs/runbooks.md"),
+    ("docs/kubernetes.md", "usr/share/doc/sipobs/docs/kubernetes.md"),
 ];
 const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 /// A shell, and where Debian looks for its completions.

@@ -44,12 +44,12 @@ pub(super) fn write(dist: &Path) -> Result<()> {
 /// Name, version and licence of every crate that is linked in and not our own.
 fn tree(manifest: &str, options: &[&str]) -> Result<BTreeSet<(String, String, String)>> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}|{l}"]);
+    cargo.args(["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"]);
     cargo.arg("--manifest-path").arg(root().join(manifest)).args(options).env("PATH", setup::search_path());
     let part = |line: &str| {
         let (package, licence) = line.split_once('|')?;
         // Ours stand with their folder behind the version.
-        let (name, version) = package.split_once(" v").filter(|(_, rest)| !rest.contains('('))?;
+        let (name, version) = package.split_once(" v").filter(|(_, rest)| !rest.contains("(/"))?;
         Some((name.to_owned(), version.to_owned(), licence.trim_end_matches(" (*)").replace('/', " OR ")))
     };
     Ok(output(&mut cargo)?.lines().filter_map(part).collect())
