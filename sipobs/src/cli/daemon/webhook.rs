@@ -43,6 +43,7 @@ mod disabled {
     use crate::cli::daemon::queued_sink::QueuedSink;
 
     /// This build has no webhook.
+    #[derive(Clone, Copy)]
     pub(in crate::cli::daemon) enum Webhook {}
 
     pub(in crate::cli::daemon) fn start(
