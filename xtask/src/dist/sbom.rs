@@ -44,7 +44,16 @@ pub(super) fn write(dist: &Path) -> Result<()> {
 /// Name, version and licence of every crate that is linked in and not our own.
 fn tree(manifest: &str, options: &[&str]) -> Result<BTreeSet<(String, String, String)>> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"]);
+    cargo.args([
+        "tree",
+        "--locked",
+        "--edges",
+        "normal,no-proc-macro",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}|{l}",
+    ]);
     cargo.arg("--manifest-path").arg(root().join(manifest)).args(options).env("PATH", setup::search_path());
     let part = |line: &str| {
         let (package, licence) = line.split_once('|')?;
