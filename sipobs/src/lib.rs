@@ -17,6 +17,8 @@ pub mod dialog;
 pub mod discard;
 mod duration;
 pub mod engine;
+#[cfg(any(all(feature = "live", target_os = "linux"), feature = "webhook"))]
+mod error_chain;
 mod eviction;
 pub mod export;
 pub mod files;

@@ -5,9 +5,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-
-use common::frames;
+use common::{frames, recorded};
 use sipobs::engine::{Config, Engine};
 use sipobs::frame::Frame;
 use sipobs::privacy::{Mask, Privacy};
@@ -57,7 +55,8 @@ where
     Clock: Fn(usize, i64) -> i64,
 {
     let (mut wrong, mut places) = (Vec::new(), 0);
-    for (path, frames) in captures() {
+    for path in recorded() {
+        let frames = frames(&path);
         let whole = said(&frames);
         for (place, clock) in
             (0..frames.len()).flat_map(|place| clocks(place).map(move |clock| (place, clock)))
@@ -83,19 +82,6 @@ where
 fn is_same(found: &Said, whole: &Said) -> bool {
     found == whole
         || found.0.is_none() && (found.1, found.2, found.3, found.4) == (whole.1, whole.2, whole.3, whole.4)
-}
-
-fn captures() -> Vec<(PathBuf, Vec<Frame<'static>>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
-    let mut files: Vec<PathBuf> = ["recorded", "livekit"]
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "pcap"))
-        .collect();
-    files.sort();
-    assert!(files.len() > 20, "{files:?}");
-    files.into_iter().map(|path| (path.clone(), frames(&path))).collect()
 }
 
 fn said(frames: &[Frame<'_>]) -> Vec<Said> {

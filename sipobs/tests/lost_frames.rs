@@ -7,9 +7,9 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::frames;
+use common::{frames, recorded};
 use sipobs::engine::{Config, Engine};
 use sipobs::frame::Frame;
 use sipobs::privacy::{Mask, Privacy};
@@ -18,7 +18,8 @@ use sipobs::record::{Attempt, Method, Outcome, Output};
 #[test]
 fn without_any_one_frame() {
     let (mut hidden, mut told_otherwise) = (0, 0);
-    for (path, frames) in captures() {
+    for path in recorded() {
+        let frames = frames(&path);
         let whole = attempts(frames.iter());
         for lost in 0..frames.len() {
             let rest = frames.iter().enumerate().filter(|(number, _)| *number != lost);
@@ -47,7 +48,8 @@ fn without_any_one_frame() {
 
 #[test]
 fn cut_off_anywhere() {
-    for (path, frames) in captures() {
+    for path in recorded() {
+        let frames = frames(&path);
         let whole = attempts(frames.iter());
         for until in 1..frames.len() {
             let rest = attempts(frames[..until].iter());
@@ -117,19 +119,6 @@ fn compare(whole: &[Attempt], rest: &[Attempt], path: &Path, at: usize) {
             assert_eq!(known, found, "{} at frame {}: {attempt:#?}", path.display(), at + 1);
         }
     }
-}
-
-fn captures() -> Vec<(PathBuf, Vec<Frame<'static>>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
-    let mut files: Vec<PathBuf> = ["recorded", "livekit"]
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "pcap"))
-        .collect();
-    files.sort();
-    assert!(files.len() > 20, "{files:?}");
-    files.into_iter().map(|path| (path.clone(), frames(&path))).collect()
 }
 
 fn attempts<'a>(frames: impl Iterator<Item = &'a Frame<'static>>) -> Vec<Attempt> {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use common::frames;
+use common::{frames, recorded};
 use sipobs::engine::{Config, Engine};
 use sipobs::frame::Frame;
 use sipobs::privacy::{Mask, Privacy};
@@ -291,10 +291,7 @@ fn captures() -> Vec<PathBuf> {
     let inside = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let golden =
         inside(tests.join("golden")).filter(|path| path.is_dir()).map(|case| case.join("input.pcap"));
-    let recorded =
-        ["captures/recorded", "captures/livekit"].into_iter().flat_map(|folder| inside(tests.join(folder)));
-    let mut files: Vec<PathBuf> =
-        golden.chain(recorded).filter(|path| path.extension().is_some_and(|kind| kind == "pcap")).collect();
+    let mut files: Vec<PathBuf> = golden.chain(recorded()).collect();
     // Its calls' first messages are lost: nobody knows who takes part.
     files.retain(|path| !path.ends_with("r_fragments_lost/input.pcap"));
     // A clock lies in these, and the time of a message that is given whole is believed.

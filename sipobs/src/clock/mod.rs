@@ -97,15 +97,14 @@ enum Leap {
 /// A frame that need not wait any more, at its true time.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    frame: Frame<'static>,
-    bytes: Vec<u8>,
+    waited: Waiting,
     /// Its time, or the clock, was found to lie.
     pub(crate) lied: bool,
 }
 
 impl Ready {
     pub(crate) fn frame(&self) -> Frame<'_> {
-        Frame { bytes: &self.bytes, ..self.frame }
+        self.waited.view()
     }
 }
 
@@ -157,9 +156,10 @@ impl Clock {
         };
         self.last = Some(time);
         (self.asked, self.told) = (0, None);
-        let Waiting { frame, bytes } = self.waiting.pop_front()?;
-        self.bytes -= bytes.len();
-        Some(Ready { frame: Frame { time, ..frame }, bytes, lied: matches!(leap, Leap::Lie | Leap::Step) })
+        let mut waited = self.waiting.pop_front()?;
+        self.bytes -= waited.bytes.len();
+        waited.frame.time = time;
+        Some(Ready { waited, lied: matches!(leap, Leap::Lie | Leap::Step) })
     }
 
     /// How many frames wait.
@@ -169,7 +169,7 @@ impl Clock {
 
     /// Takes a buffer back.
     pub(crate) fn done_with(&mut self, ready: Ready) {
-        let Ready { mut bytes, .. } = ready;
+        let mut bytes = ready.waited.bytes;
         bytes.clear();
         self.spare.push(bytes);
         self.spare.truncate(4);

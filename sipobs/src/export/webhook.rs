@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Sink, Summary};
 use crate::config::{Endpoint, WebhookConfig};
+use crate::error_chain::chain;
 use crate::files;
 use crate::record::Output;
 
@@ -196,7 +197,7 @@ impl Sender {
         let request = request.header(SIGNATURE, signature(&self.key, wall_clock(), &body)).body(body);
         match request.send().await {
             Ok(response) => answer(response.status()),
-            Err(error) => Err(Failure::TryLater(reason(&error.without_url()))),
+            Err(error) => Err(Failure::TryLater(chain(&error.without_url()))),
         }
     }
 }
@@ -209,17 +210,6 @@ fn answer(status: StatusCode) -> Result<(), Failure> {
         408 | 425 | 429 | 500.. => Err(Failure::TryLater(why)),
         _ => Err(Failure::Refused(why)),
     }
-}
-
-/// What went wrong, and why.
-fn reason(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Time and signature of a body.

@@ -18,8 +18,13 @@ use crate::sip::{self, HeaderName, HeaderNames, Message, Method, Name, TraceCont
 const MOST_HEADERS: usize = 64;
 /// Longer ids are cut.
 const LONGEST_ID: usize = 128;
-/// Headers that name a trace; the first that a message has counts.
-const TRACES: [&str; 3] = ["traceparent", "X-Traceparent", "X-Trace-ID"];
+type ReadTrace = fn(&[u8]) -> Option<TraceContext>;
+/// Headers that name a trace, and how each is read; the first that a message has counts.
+const TRACES: [(&str, ReadTrace); 3] = [
+    ("traceparent", TraceContext::of_traceparent),
+    ("X-Traceparent", TraceContext::of_traceparent),
+    ("X-Trace-ID", TraceContext::of_trace_id),
+];
 /// What LiveKit calls its id of a call, which it puts into its tag. No header has it.
 const LIVEKIT: &str = "sip.callID";
 /// Its place among the ids of a leg.
@@ -137,7 +142,7 @@ impl Headers {
     pub(super) fn new(config: &IdentityConfig) -> Self {
         let ids = config.headers.iter().take(MOST_HEADERS).cloned();
         let traces = TRACES.iter().filter(|_| config.trace_context != TraceContextUse::Ignore);
-        let names = ids.chain(traces.map(|name| HeaderName::from(*name))).collect();
+        let names = ids.chain(traces.map(|(name, _)| HeaderName::from(*name))).collect();
         Self { names, ids: config.headers.len().min(MOST_HEADERS) }
     }
 
@@ -165,14 +170,8 @@ impl Headers {
             // Of several none is the right one (W3C Trace Context, §3.2).
             *trace = Some(if trace.is_some() { b"" } else { value });
         }
-        let read = |(place, value): (u8, Option<&[u8]>)| {
-            let context = match usize::from(place) {
-                2 => TraceContext::of_trace_id(value?),
-                _ => TraceContext::of_traceparent(value?),
-            };
-            Some((place, context?))
-        };
-        (0..).zip(found).find_map(read)
+        let mut found = (0..).zip(TRACES).zip(found);
+        found.find_map(|((place, (_, read)), value)| Some((place, read(value?)?)))
     }
 }
 
@@ -236,7 +235,7 @@ pub(super) fn trace(known: Known<'_>) -> Option<WireTrace> {
     // Nothing is recorded of a trace that is not sampled, so that nobody would find a part of it.
     let joins = known.stage.config.identity.trace_context == TraceContextUse::Parent && context.sampled;
     Some(WireTrace {
-        header: TRACES[usize::from(place)],
+        header: TRACES[usize::from(place)].0,
         trace_id: format!("{:032x}", context.trace_id),
         span_id: context.span_id.map(|id| format!("{id:016x}")),
         sampled: context.sampled,
@@ -257,7 +256,7 @@ mod tests {
         let bytes = format!("INVITE sip:a@b SIP/2.0\r\n{headers}\r\n\r\n");
         let message = Message::parse(bytes.as_bytes()).unwrap();
         let found = Headers::new(&IdentityConfig::default()).trace(&message);
-        found.map(|(place, _)| TRACES[usize::from(place)])
+        found.map(|(place, _)| TRACES[usize::from(place)].0)
     }
 
     #[test]

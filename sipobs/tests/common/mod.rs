@@ -1,9 +1,23 @@
 //! What several tests need of captures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sipobs::capture::file::Reader;
 use sipobs::frame::Frame;
+
+/// The captures of recorded calls, in the order of their names.
+pub(crate) fn recorded() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
+    let mut files: Vec<PathBuf> = ["recorded", "livekit"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "pcap"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 20, "{files:?}");
+    files
+}
 
 /// The frames of a capture, kept for as long as the test runs.
 pub(crate) fn frames(path: &Path) -> Vec<Frame<'static>> {

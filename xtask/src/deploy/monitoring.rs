@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -49,7 +48,7 @@ pub(crate) fn run(sipobs: &Path) -> Result<()> {
     let daemon = Daemon::start_with(&lab, sipobs, &arguments, false)?;
     let metrics = daemon.metrics(&lab)?.text;
     rules::use_only(&metrics)?;
-    check_metrics(&metrics)?;
+    check_metrics(&lab, &metrics)?;
     let alertmanager = alertmanager(&lab)?;
     let prometheus = prometheus(&lab)?;
     let switched = r#"sipobs_alerts_total{alert="method_switched",trunk="lab"}"#;
@@ -82,12 +81,11 @@ pub(crate) fn run(sipobs: &Path) -> Result<()> {
 }
 
 /// Prometheus's own linter has nothing to say of names, types and help texts.
-fn check_metrics(metrics: &str) -> Result<()> {
+fn check_metrics(lab: &Lab, metrics: &str) -> Result<()> {
+    let file = lab.dir.join("metrics.txt");
+    fs::write(&file, metrics)?;
     let mut promtool = Command::new(setup::find("promtool").context("no promtool")?);
-    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut promtool = promtool.spawn().context("promtool")?;
-    promtool.stdin.take().context("promtool's input")?.write_all(metrics.as_bytes())?;
-    let said = promtool.wait_with_output()?;
+    let said = promtool.args(["check", "metrics"]).stdin(File::open(&file)?).output().context("promtool")?;
     let complaints = [said.stdout, said.stderr].concat();
     ensure!(
         said.status.success() && complaints.is_empty(),

@@ -10,10 +10,11 @@ use aya::programs::tc::{
 use aya::programs::xdp::{Xdp, XdpLink, XdpMode};
 use aya::programs::{Program as AnyProgram, ProgramError};
 
-use super::error::{chain, errno, io_errno};
+use super::error::{errno, io_errno};
 use super::interfaces::{Interface, Link, link_of};
 use super::probe;
 use super::{Attachment, Error, How, Mode, Outlook};
+use crate::error_chain::chain;
 
 /// Where our clsact filters stand: before all others, under a handle of our own. They outlive a daemon that
 /// is killed, so that the next one must find them.

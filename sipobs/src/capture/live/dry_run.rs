@@ -5,9 +5,9 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 
-use super::error::chain;
 use super::ring::Rings;
 use super::{Config, Counters, Error, Hook, attach, maps, prepare};
+use crate::error_chain::chain;
 
 /// The programs, loaded and with rings of their own.
 #[derive(Debug)]

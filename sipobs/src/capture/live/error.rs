@@ -7,6 +7,7 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 
 use super::probe;
+use crate::error_chain::chain;
 
 /// Why capture could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -148,20 +149,6 @@ pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
         next = error.source();
     }
     None
-}
-
-/// An error with its causes, each said once.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
