@@ -106,6 +106,7 @@ impl CaptureLoop {
         service(&[NotifyState::Stopping]);
         let start = now();
         let flush = self.config.otlp.flush;
+        self.sinks.iter_mut().for_each(QueuedSink::start_hand_over);
         let goal = self.spans.as_mut().map_or(0, |spans| {
             spans.hurry();
             let (waiting, before) = spans.waiting();
@@ -113,10 +114,10 @@ impl CaptureLoop {
         });
         loop {
             let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
-            let behind = self.sinks.iter_mut().map(QueuedSink::has_caught_up).filter(|it| !it).count();
+            let sinks_done = self.sinks.iter().all(QueuedSink::has_handed_over);
             let hurried = matches!(signals.next(), Some(Request::Stop));
             let took = start.elapsed();
-            if hurried || (spans_taken || took >= flush) && (behind == 0 || took >= HAND_OVER) {
+            if hurried || (spans_taken || took >= flush) && (sinks_done || took >= HAND_OVER) {
                 self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
                 return Ok(if spans_taken { SILENCE } else { Duration::ZERO });
             }
