@@ -1,5 +1,9 @@
 //! What names the dialog of a message, and what a message must have to be given one.
 
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+
 use super::LONGEST_ID;
 use crate::leg::Branch;
 use crate::sip::{CSeq, Message, Name, NameAddr, Via};
@@ -39,18 +43,14 @@ fn tag<'a>(party: &NameAddr<'a>) -> Option<&'a [u8]> {
     party.tag().filter(|tag| !tag.is_empty() && tag.len() <= LONGEST_ID)
 }
 
-/// A number for a Via's branch and sent-by (§17.2.3): FNV-1a, as only equality within one transaction is asked for.
+/// A number for a Via's branch and sent-by (§17.2.3). Only equality within one transaction is asked for: its keys need not be
+/// secret.
 pub(super) fn branch(via: Option<Via<'_>>) -> Branch {
     let branch = via.and_then(|via| via.branch()).unwrap_or_default();
     let host = via.map(|via| via.host).unwrap_or_default();
-    let port = via.and_then(|via| via.port).unwrap_or_default().to_be_bytes();
-    let named = branch.iter().take(LONGEST_ID).chain(host).chain(&port);
-    let hash = named.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    // Both halves, so that the last bytes count in all bits.
-    #[allow(clippy::cast_possible_truncation)]
-    Branch((hash ^ hash >> 32) as u32)
+    let port = via.and_then(|via| via.port);
+    #[allow(clippy::cast_possible_truncation, reason = "half of a hash tells few branches apart")]
+    Branch(FixedState::default().hash_one((branch, host, port)) as u32)
 }
 
 /// Why a message belongs to no dialog that could be named (RFC 3261 §8.1.1).

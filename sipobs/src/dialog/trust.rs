@@ -139,11 +139,11 @@ pub(super) fn shown_in(legs: &Legs, id: LegId) -> LegId {
     known.map_or(id, |leg| leg.id)
 }
 
-/// Whether a message may name hosts of its leg's path that were not named before: a BYE or CANCEL goes the way that the
-/// messages before it have named, and answers to it name nobody.
+/// Whether a message may name hosts of its leg's path that were not named before: an ACK, BYE or CANCEL goes the way that
+/// the messages before it have named, and answers to it name nobody.
 pub(super) fn names_path(method: Method, status: Option<u16>) -> bool {
     match status {
-        None => !matches!(method, Method::Bye | Method::Cancel),
+        None => !matches!(method, Method::Ack | Method::Bye | Method::Cancel),
         Some(status) => {
             !matches!(method, Method::Bye | Method::Cancel | Method::Notify) && (101..300).contains(&status)
         }
