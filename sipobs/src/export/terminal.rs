@@ -154,8 +154,10 @@ fn ended_call(look: Look, call: &Call) -> String {
             ("·", PLAIN, format!("No transfer{unseen} in a call of {lasted}, ended by {by}"))
         }
         ReferAbsent::Suspected { score, signals } => {
-            let signals: Vec<_> =
-                signals.iter().map(|s| format!("{} {:+}", s.name.replace('_', " "), s.weight)).collect();
+            let signals: Vec<_> = signals
+                .iter()
+                .map(|s| format!("{} {:+}", s.name.as_str().replace('_', " "), s.weight))
+                .collect();
             let said = format!(
                 "A transfer seems to have been wanted, but no REFER was sent: call of {lasted}, ended by {by} \
                  (score {score}: {})",

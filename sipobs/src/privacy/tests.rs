@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::record::{
-    AlertKind, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, Method, Notice, Outcome, Parties,
-    Quality, ReferAbsent, Seen, Visibility,
+    AlertKind, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, LinkMethod, Method, Notice,
+    Outcome, Parties, Quality, ReferAbsent, Seen, Visibility,
 };
 use crate::sip::{CSeq, Method as SipMethod};
 use crate::timestamp::Timestamp;
@@ -526,7 +526,11 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         reason: Some(format!("No such number +{number}, or {dashed} ({user}@example.com)")),
         refer_cseq: None,
         target_call_id: Some(format!("x{number}x")),
-        link: Some(Link { method: "ambiguous", confidence: 0.5, candidates: vec![format!("{number}@h")] }),
+        link: Some(Link {
+            method: LinkMethod::Ambiguous,
+            confidence: 0.5,
+            candidates: vec![format!("{number}@h")],
+        }),
         ringing_ms: None,
         answer_ms: None,
         provider_ids: BTreeMap::new(),

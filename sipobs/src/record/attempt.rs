@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Evidence, Fault, Kind, Method, Outcome, Parties, Seen};
+use super::{Evidence, Fault, Kind, LinkMethod, Method, Outcome, Parties, Seen};
 use crate::sip::CSeq;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
@@ -123,8 +123,8 @@ pub struct WireTrace {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Link {
-    /// The evidence that tied it: `replaces`, `session_id`, `host_number`, `ambiguous`, …
-    pub method: &'static str,
+    /// The evidence that tied it.
+    pub method: LinkMethod,
     /// 0 to 1, calibrated: of links given at p, at least p are right.
     pub confidence: f64,
     /// Call-IDs it could belong to, when `method` is `ambiguous`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
 
-use super::{Parties, Seen, Side};
+use super::{AbsentSignal, Parties, Seen, Side};
 use crate::timestamp::Timestamp;
 
 /// An ended call.
@@ -48,7 +48,7 @@ pub struct Call {
 pub enum ReferAbsent {
     /// There was a transfer attempt, or the call is not one that the question fits.
     No,
-    /// An answered call of 10 s or more that ended in BYE without any sign of a transfer.
+    /// An answered call, as long as `absent.min_call` says, that ended in BYE without any sign of a transfer.
     Fact {
         /// A second leg could not have been seen from here.
         invite_unknown: bool,
@@ -69,7 +69,7 @@ pub enum ReferAbsent {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Signal {
     /// What was seen.
-    pub name: &'static str,
+    pub name: AbsentSignal,
     /// What it adds.
     pub weight: f64,
 }

@@ -1,8 +1,8 @@
 //! What the names and words of the output contract mean, for a person who meets one.
 
 use super::{
-    AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, Method, Outcome, ReplacesFit,
-    Seen, Side,
+    AbsentSignal, AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, LinkMethod,
+    Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side,
 };
 
 /// Fields of the records, and what they say. `docs/output.md` has them in their place.
@@ -76,7 +76,10 @@ pub fn words() -> Vec<(&'static str, &'static str, &'static str)> {
         "type": Kind,
         "visibility": Seen,
         "ended_by": Side,
+        "link": LinkMethod,
+        "signals": AbsentSignal,
         "alert": AlertKind,
+        "verdict": RatioVerdict,
         "dialect": Dialect,
         "answer": Answered,
         "answered_by": AnsweredBy,
@@ -93,6 +96,19 @@ mod tests {
     fn every_word_has_a_meaning() {
         for (field, word, meaning) in words() {
             assert!(meaning.len() > 5, "{field} {word}");
+        }
+    }
+
+    /// But for those that only conditions of causes ask for, which their table explains.
+    #[test]
+    fn every_word_of_a_record_is_in_the_documentation() {
+        let text = include_str!("../../../docs/output.md");
+        let conditions = ["dialect", "answer", "answered_by", "bye", "replaces"];
+        for (field, word, _) in words().into_iter().filter(|(field, ..)| !conditions.contains(field)) {
+            assert!(text.contains(&format!("`{word}`")), "docs/output.md lacks `{word}` ({field})");
+        }
+        for (field, _) in FIELDS {
+            assert!(text.contains(field), "docs/output.md lacks {field}");
         }
     }
 }

@@ -137,7 +137,7 @@ words! {
         Superseded,
         /// The REFER was accepted (202), and no NOTIFY ever told how it ended.
         NotifyTimeout,
-        /// The call was sent elsewhere before it was answered (3xx); `followed` says whether anybody went.
+        /// The call was sent elsewhere before it was answered (3xx); `target_call_id` names the leg that followed, if one did.
         Redirected,
         /// What was captured does not tell; `unknown_because` says why.
         Unknown,
@@ -254,6 +254,60 @@ words! {
         OwnDialog,
         /// It names another call, and lacks a tag that it should have.
         NoTags,
+    }
+
+    /// The evidence that ties a target leg to its call, weakest first.
+    pub enum LinkMethod in "snake_case" {
+        /// Several calls fit about as well: it is tied to none.
+        Ambiguous,
+        /// Host and number: one call alone fits.
+        HostNumber,
+        /// The same, where several calls fit, and the times tell.
+        HostNumberTime,
+        /// The number that it was diverted from (RFC 5806, RFC 7044).
+        Diverted,
+        /// The caller's number is passed on.
+        Caller,
+        /// The number in Refer-To.
+        ReferTo,
+        /// Referred-By (RFC 3892).
+        ReferredBy,
+        /// A header that the configuration names.
+        Header,
+        /// Session-ID (RFC 7989).
+        SessionId,
+        /// Target-Dialog (RFC 4538).
+        TargetDialog,
+        /// Join (RFC 3911).
+        Join,
+        /// Replaces (RFC 3891).
+        Replaces,
+    }
+
+    /// What became of the REFERs that a trunk used to see.
+    pub enum RatioVerdict in "snake_case" {
+        /// Second-leg INVITEs took their place.
+        MethodSwitched,
+        /// Nothing did.
+        AttemptsVanished,
+    }
+
+    /// A sign that a REFER was wanted in a call that had none.
+    pub enum AbsentSignal in "snake_case" {
+        /// A second leg failed.
+        FailedSecondLeg,
+        /// The call was on hold when it ended.
+        HoldUnresolved,
+        /// The configuration expects REFER of its trunk or number.
+        ReferExpected,
+        /// Its trunk is used to REFERs.
+        TrunkRefers,
+        /// The agent's side ended the call.
+        ByeFromAgent,
+        /// The BYE's Reason is not the normal one.
+        ByeReason,
+        /// The trunk's Allow lacks REFER.
+        ReferNotAllowed,
     }
 
     /// Who ended the dialog that was to be transferred.

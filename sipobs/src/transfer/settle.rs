@@ -22,6 +22,8 @@ use crate::trunk::TrunkId;
 
 /// Bytes of an attempt's id: some thousand attempts a second for a day have no two alike.
 const ID_BYTES: usize = 8;
+/// Second legs of one call that are remembered.
+const MOST_SECOND_LEGS: usize = 64;
 
 /// Why an attempt is settled although more could have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,10 @@ impl Transfers {
         if let (Some(second), Some(call)) = (second_leg, call)
             && let Some(state) = self.stage.state_or_new(call)
         {
+            // Those about the call's end are asked for.
+            if state.second_legs.len() == MOST_SECOND_LEGS {
+                state.second_legs.remove(0);
+            }
             state.second_legs.push(second);
         }
         *self.counts.transfers.entry(record.outcome).or_default() += 1;

@@ -317,18 +317,9 @@ fn interface_counts(coverage: &Coverage) -> Vec<(&'static str, usize)> {
 
 fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCounts {
     HookCounts {
-        hook: match hook {
-            Hook::Xdp => "xdp",
-            Hook::TcIngress => "tc_ingress",
-            Hook::TcEgress => "tc_egress",
-        },
+        hook: hook.as_str(),
         seen: counters.seen,
-        passed: vec![
-            ("other", counters.other),
-            ("malformed", counters.malformed),
-            ("keep_alive", counters.keep_alive),
-            ("noise", counters.noise),
-        ],
+        passed: counters.passed().to_vec(),
         matched: counters.matched,
         delivered: counters.delivered,
         truncated: counters.truncated,

@@ -39,6 +39,8 @@ const COPIES: u32 = 11;
 /// Copies after which nobody can say that a BYE came before the answer had time to: the fourth goes out 3.5 s after the
 /// first.
 const SILENT: u32 = 4;
+/// Tries of one REFER that are remembered.
+const MOST_TRIES: usize = 16;
 
 /// One REFER with its retries after a challenge.
 #[derive(Clone, Debug)]
@@ -235,6 +237,10 @@ impl Refer {
 
     pub(in crate::transfer) fn retry(&mut self, number: u32, now: Timestamp) {
         if self.numbers.last() != Some(&number) {
+            // The first names the attempt, the latest are those that may yet be answered.
+            if self.numbers.len() == MOST_TRIES {
+                self.numbers.remove(1);
+            }
             self.numbers.push(number);
         }
         (self.tried, self.answer) = (now, None);

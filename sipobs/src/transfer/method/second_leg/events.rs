@@ -4,7 +4,7 @@ use super::{ONWARD, SecondLeg};
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, Leg, LegId, Origin};
 use crate::link::{Decision, Links};
-use crate::record::{Kind, LegRole, Link, Method, Side};
+use crate::record::{Kind, LegRole, Link, LinkMethod, Method, Side};
 use crate::sip::{Join, Message, Name, Replaces};
 use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Target};
@@ -264,7 +264,7 @@ fn unseen_refer(stage: &Stage, leg: LegId, watched: &Watched) -> Option<AttemptI
 /// Gives an attempt by a REFER that was not captured the leg whose Referred-By names its transferor.
 pub(in crate::transfer) fn attach_referred(stage: &mut Stage, id: AttemptId, leg: LegId) {
     let ladder = stage.take_ladder(leg).unwrap_or_default();
-    let link = Link { method: "referred_by", confidence: REFERRED, candidates: Vec::new() };
+    let link = Link { method: LinkMethod::ReferredBy, confidence: REFERRED, candidates: Vec::new() };
     attach(stage, id, leg, link, ladder);
 }
 
@@ -272,7 +272,13 @@ pub(in crate::transfer) fn attach_referred(stage: &mut Stage, id: AttemptId, leg
 pub(in crate::transfer) fn attach_behind(stage: &mut Stage, id: AttemptId, consultation: LegId) {
     let Some(leg) = behind(stage, consultation) else { return };
     let ladder = stage.take_ladder(leg).unwrap_or_default();
-    attach(stage, id, leg, Link { method: "replaces", confidence: BEHIND, candidates: Vec::new() }, ladder);
+    attach(
+        stage,
+        id,
+        leg,
+        Link { method: LinkMethod::Replaces, confidence: BEHIND, candidates: Vec::new() },
+        ladder,
+    );
 }
 
 /// The one leg that rings, and that the receiver of a ringing consultation began as that came.
