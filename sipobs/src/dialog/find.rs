@@ -69,8 +69,8 @@ fn begins_another(
     if key.cseq.method != Method::Invite || tags.to.is_some() || !sip.is_request() {
         return false;
     }
-    // After the BYE it is a new call, however lazy its Call-ID; and who speaks within a dialog before its INVITE is not of
-    // it.
+    // After the BYE it is a new call that reuses the Call-ID; and a request inside a dialog that came before the INVITE is
+    // not of the INVITE's.
     if leg.bye.is_set() || leg.origin != Origin::Invite || begins_anew(leg, wire, key) {
         return true;
     }

@@ -111,7 +111,7 @@ fn refer_absent(
     let agent = [Side::Caller, Side::Callee].into_iter().find(|side| leg.end(*side).livekit);
     let second_legs = stage.state_of(leg).map_or(&[][..], |state| &state.second_legs);
     absent.judge(&EndedCall {
-        // A call that one side never knew to be answered was to be transferred by nobody.
+        // A call whose 2xx was never acknowledged was not up: nobody could transfer it.
         answered: leg.answered.get().filter(|_| !leg.invite.as_ref().is_some_and(Invite::is_unacknowledged)),
         bye: leg.bye.get(),
         ended_by: leg.ended().map(|(_, side)| side),

@@ -20,7 +20,7 @@ pub(super) struct Verdict {
     pub(super) decided: Option<Timestamp>,
     /// It rests on messages that did not come: worthless where some are known to be missing.
     pub(super) silence: bool,
-    /// Nor would the end of the capture have left time for them.
+    /// The capture may end before they would have come: then the verdict does not hold.
     pub(super) early: bool,
 }
 

@@ -83,7 +83,7 @@ pub(in crate::transfer) struct Refer {
     /// The dialog's BYE, and whether the transferor sent it.
     pub(in crate::transfer) bye: Option<(Timestamp, bool)>,
     pub(in crate::transfer) superseded: Option<Timestamp>,
-    /// It came beside its call, under another Call-ID.
+    /// It came outside its call's dialog, under another Call-ID.
     pub(in crate::transfer) beside: Option<Beside>,
     /// Copies of it under other Call-IDs.
     pub(in crate::transfer) more_copies: u32,
@@ -169,8 +169,7 @@ impl Method for Refer {
         facts.bye_after_notify_ms = told.map(|(result, (bye, _))| bye.millis_since(result.time));
     }
 
-    /// Who takes a REFER beside the call has perhaps just been asked for another; and who knows no dialog of these tags
-    /// has not been asked in the call.
+    /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
     fn is_suppressed(&self, _known: Known<'_>, _now: Timestamp) -> bool {
         match self.beside {
             Some(Beside::Parties) => self.accepted().is_some(),

@@ -73,18 +73,18 @@ pub(in crate::transfer) fn hurry(stage: &mut Stage, call: LegId, at: Timestamp) 
 /// Asks again whose leg it is.
 pub(in crate::transfer) fn review(stage: &mut Stage, leg: LegId, now: Timestamp) {
     let Some(told) = stage.watched_mut(leg).map(|watched| watched.told) else { return };
-    // The linker hears of a leg that just died away only from here.
-    let death = dies_away(stage, leg).filter(|_| !told);
-    let due = |death: &Death| {
-        death.known <= now || death.at <= now && stage.links.is_left_over(&stage.legs, leg, now)
+    // Of a leg that failed in silence the linker hears only from here.
+    let failure = silent_failure(stage, leg).filter(|_| !told);
+    let due = |failure: &SilentFailure| {
+        failure.known <= now || failure.at <= now && stage.links.is_left_over(&stage.legs, leg, now)
     };
-    if let Some(death) = death.filter(due) {
-        tell_death(stage, leg, death);
+    if let Some(failure) = failure.filter(due) {
+        tell_silent_failure(stage, leg, failure);
     }
-    let dies = death.map(|death| death.known);
+    let known = failure.map(|failure| failure.known);
     match stage.links.decide(&mut stage.legs, leg, now) {
         Decision::NotYet { until } => {
-            let until = dies.filter(|dies| *dies > now).map_or(until, |dies| dies.min(until));
+            let until = known.filter(|known| *known > now).map_or(until, |known| known.min(until));
             stage.set_second_deadline(leg, until.max(now + TICK));
         }
         decision => decided(stage, leg, decision),
@@ -95,8 +95,8 @@ pub(in crate::transfer) fn review(stage: &mut Stage, leg: LegId, now: Timestamp)
 pub(in crate::transfer) fn force(stage: &mut Stage, leg: LegId, now: Timestamp) {
     let Some(told) = stage.watched_mut(leg).map(|watched| watched.told) else { return };
     // A challenge that nobody took up until now will not be taken up in what was captured.
-    if let Some(death) = dies_away(stage, leg).filter(|death| !told && death.at <= now) {
-        tell_death(stage, leg, death);
+    if let Some(failure) = silent_failure(stage, leg).filter(|failure| !told && failure.at <= now) {
+        tell_silent_failure(stage, leg, failure);
     }
     let decision = stage.links.conclude(&mut stage.legs, leg, now);
     decided(stage, leg, decision);
@@ -182,33 +182,36 @@ fn only_other_call(stage: &Stage, home: LegId) -> Option<LegId> {
     others.all(|other| other == only).then_some(only)
 }
 
-/// The end of a leg that nobody told.
+/// The failure of a leg that no final answer tells.
 #[derive(Clone, Copy)]
-struct Death {
+struct SilentFailure {
     at: Timestamp,
     /// When that is sure.
     known: Timestamp,
     status: Option<u16>,
 }
 
-/// How a leg fails although nobody says so: nothing answers it, or its challenge is not taken up.
-fn dies_away(stage: &Stage, leg: LegId) -> Option<Death> {
+/// How a leg fails without a final answer that says so: nothing answers its INVITE (timer B), or nobody retries it after its
+/// challenge.
+fn silent_failure(stage: &Stage, leg: LegId) -> Option<SilentFailure> {
     let invite = stage.legs.get(leg)?.invite.as_ref()?;
     let transaction = stage.config.timers.transaction;
     match invite.answer() {
-        Some(answer) if is_challenge(answer.status) => {
-            Some(Death { at: answer.time, known: answer.time + transaction, status: Some(answer.status) })
-        }
+        Some(answer) if is_challenge(answer.status) => Some(SilentFailure {
+            at: answer.time,
+            known: answer.time + transaction,
+            status: Some(answer.status),
+        }),
         None if !invite.heard => {
             let at = invite.tried + transaction;
-            Some(Death { at, known: at, status: None })
+            Some(SilentFailure { at, known: at, status: None })
         }
         _ => None,
     }
 }
 
-fn tell_death(stage: &mut Stage, leg: LegId, death: Death) {
-    stage.links.failed(&mut stage.legs, &mut stage.timers, leg, death.at, death.status);
+fn tell_silent_failure(stage: &mut Stage, leg: LegId, failure: SilentFailure) {
+    stage.links.failed(&mut stage.legs, &mut stage.timers, leg, failure.at, failure.status);
     if let Some(watched) = stage.watched_mut(leg) {
         watched.told = true;
     }

@@ -52,9 +52,8 @@ impl Context {
     /// The leg belongs to no call.
     pub(in crate::transfer) const ALONE: Self = Self { hung_up: None, bridge: false, replaces: false };
 
-    /// Whether the leg was cancelled because its call had ended: gone before, the caller can't be who did not get an
-    /// answer; gone soon after, it was on its way out. But a ring timer runs for whole seconds, and owes nothing to a
-    /// BYE that comes after it.
+    /// Whether the BYE of its call explains the leg's CANCEL: a caller who left before it, or just after it, was leaving. But
+    /// a CANCEL after whole seconds is a ring timer's, if the BYE came after it.
     fn left_before(self, cancelled: Timestamp, leg: &Leg, timers: &Timers) -> bool {
         let soon = |bye: Timestamp| bye.since(cancelled) <= timers.abandoned;
         self.hung_up
