@@ -51,6 +51,7 @@ pub(super) fn busy() -> Attempt {
         outcome: Outcome::Busy,
         evidence: Evidence::Reported,
         fault: Fault::Target,
+        unknown_reason: None,
         unknown_because: None,
         status: Some(486),
         reason: Some("Busy Here".into()),

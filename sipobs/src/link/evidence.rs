@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
+use super::LinkConfig;
 use super::clues::Clues;
 use super::index::{By, Index};
 use super::second::Second;
-use super::{LinkConfig, answered_at, ended_at};
+use super::state::{answered_at, ended_at};
 use crate::leg::{Leg, LegId, Legs, Party};
 use crate::record::{LinkMethod, Side};
 use crate::timestamp::Timestamp;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::record::{
     AlertKind, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, LinkMethod, Method, Notice,
-    Outcome, Parties, Quality, ReferAbsent, Seen, Visibility,
+    Outcome, Parties, Quality, ReferAbsent, Seen, UnknownReason, Visibility,
 };
 use crate::sip::{CSeq, Method as SipMethod};
 use crate::timestamp::Timestamp;
@@ -521,6 +521,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         outcome: Outcome::Unknown,
         evidence: Evidence::Inferred,
         fault: Fault::Unknown,
+        unknown_reason: Some(UnknownReason::TransfereeLeft),
         unknown_because: Some(format!("{number} left")),
         status: Some(404),
         reason: Some(format!("No such number +{number}, or {dashed} ({user}@example.com)")),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Evidence, Fault, Kind, LinkMethod, Method, Outcome, Parties, Seen};
+use super::{Evidence, Fault, Kind, LinkMethod, Method, Outcome, Parties, Seen, UnknownReason};
 use crate::sip::CSeq;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
@@ -45,7 +45,10 @@ pub struct Attempt {
     pub evidence: Evidence,
     /// Who would have to change something, as the likeliest cause has it.
     pub fault: Fault,
-    /// Why the outcome is `unknown`, in a few words.
+    /// Why the outcome is `unknown`, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_reason: Option<UnknownReason>,
+    /// The same in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_because: Option<String>,
     /// The deciding SIP status: of the target leg if seen, else the sipfrag, else the REFER's own answer.

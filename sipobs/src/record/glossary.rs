@@ -2,7 +2,7 @@
 
 use super::{
     AbsentSignal, AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, LinkMethod,
-    Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side,
+    Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side, UnknownReason,
 };
 
 /// Fields of the records, and what they say. `docs/output.md` has them in their place.
@@ -23,7 +23,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("outcome", "what became of it"),
     ("evidence", "what the outcome rests on"),
     ("fault", "who would have to change something: that of the likeliest cause"),
-    ("unknown_because", "why the outcome is unknown"),
+    ("unknown_reason", "why the outcome is unknown, in one word"),
+    ("unknown_because", "the same in a sentence"),
     (
         "status",
         "the SIP status that decided: of the target's leg if seen, else the sipfrag, else the REFER's answer",
@@ -71,6 +72,7 @@ pub fn words() -> Vec<(&'static str, &'static str, &'static str)> {
     all!(
         "outcome": Outcome,
         "evidence": Evidence,
+        "unknown_reason": UnknownReason,
         "fault": Fault,
         "method": Method,
         "type": Kind,

@@ -22,7 +22,7 @@ pub use glossary::{FIELDS, words as glossary};
 pub use parties::Parties;
 pub use vocabulary::{
     AbsentSignal, AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, LinkMethod,
-    Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side,
+    Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side, UnknownReason,
 };
 
 /// Anything the engine tells the outside.

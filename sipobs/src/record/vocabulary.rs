@@ -155,6 +155,40 @@ words! {
         Inferred,
     }
 
+    /// Why an outcome is unknown.
+    pub enum UnknownReason in "snake_case" {
+        /// Messages are missing from the capture, and the outcome may be among them.
+        MessagesMissing,
+        /// The capture ended before the outcome was told.
+        CaptureEnded,
+        /// Its call was let go of for want of memory before the outcome was told.
+        CallEvicted,
+        /// Only one direction of the call was captured.
+        OneDirection,
+        /// One host alone speaks of this call, which nobody was seen to begin.
+        OneHostAlone,
+        /// The transferor left before the outcome was told.
+        TransferorLeft,
+        /// The transferee left before the outcome was told: the caller gave up, or the trunk dropped the leg after it.
+        TransfereeLeft,
+        /// The transferee left while the target rang: the caller gave up, or the trunk dropped the leg after the transfer.
+        TransfereeLeftRinging,
+        /// The subscription ended before any final status was told.
+        SubscriptionEnded,
+        /// The REFER went without a subscription: no NOTIFY tells the outcome.
+        NoSubscription,
+        /// The outcome is told on another dialog (Refer-Events-At).
+        ToldElsewhere,
+        /// The call was handed over in a BYE: nothing tells the outcome.
+        HandedOver,
+        /// The target leg never got a final answer.
+        NoFinalAnswer,
+        /// The target's answer was repeated and never acknowledged.
+        Unacknowledged,
+        /// The leg to the target was lost sight of.
+        LegLost,
+    }
+
     /// Who would have to change something so that it does not happen again.
     pub enum Fault in "snake_case" {
         /// Nobody: it worked, or it went as calls go (busy, no answer).

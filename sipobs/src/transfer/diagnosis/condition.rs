@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 
 use super::facts::{Facts, number};
 use crate::pattern::glob;
-use crate::record::{Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side};
+use crate::record::{
+    Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side, UnknownReason,
+};
 use crate::sip::ReasonHeader;
 
 use Asks::{Every, Flag, Header, Millis, Number, Reason, Status, Text, Word};
@@ -20,7 +22,7 @@ pub(super) static CONDITIONS: &[Condition] = &[
     Condition { name: "method", about: "how it was tried", asks: Word(Method::words, |f| one(f.method.as_str())) },
     Condition { name: "outcome", about: "what became of it", asks: Word(Outcome::words, |f| one(f.outcome.as_str())) },
     Condition { name: "evidence", about: "what that rests on", asks: Word(Evidence::words, |f| one(f.evidence.as_str())) },
-    Condition { name: "unknown_because", about: "why the outcome is unknown", asks: Text(|f| f.unknown_because.into_iter().collect()) },
+    Condition { name: "unknown_reason", about: "why the outcome is unknown", asks: Word(UnknownReason::words, |f| f.unknown_reason.map(UnknownReason::as_str).into_iter().collect()) },
     Condition { name: "decided_ms", about: "from the attempt's first message to what decided it", asks: Millis(|f| f.decided_ms) },
     // The answer that decided.
     Condition { name: "status", about: "the deciding status", asks: Status(|f| f.status) },

@@ -20,13 +20,13 @@ use std::net::IpAddr;
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
-use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome};
+use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome, UnknownReason};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::Answer;
-use crate::transfer::verdict::{Provisional, Verdict};
+use crate::transfer::verdict::{Provisional, Unknown, Verdict};
 
 mod again;
 pub(in crate::transfer) mod events;
@@ -377,15 +377,15 @@ impl Refer {
                 at(result.time + wait, verdict.status(result.status, &result.reason, Answered::Sipfrag))
             }
             State::Terminated(time, reason) => {
-                let reason = if reason.is_empty() { "no reason given" } else { reason };
-                let because = format!("the subscription ended ({reason}) before any final status was told");
+                let said = (!reason.is_empty()).then(|| reason.to_owned());
+                let because = Unknown { reason: UnknownReason::SubscriptionEnded, said };
                 let verdict = Verdict { decided: Some(time), early: false, ..Verdict::unknown(because) };
                 at(time + timers.after_bye, self.with_answer(verdict))
             }
             State::Unsubscribed(accepted) => {
                 let because = match self.subscription {
-                    Subscription::Elsewhere => "the outcome is told on another dialog (Refer-Events-At)",
-                    _ => "the REFER went without a subscription: no NOTIFY tells the outcome",
+                    Subscription::Elsewhere => UnknownReason::ToldElsewhere,
+                    Subscription::Implicit | Subscription::None => UnknownReason::NoSubscription,
                 };
                 let verdict = Verdict { decided: Some(accepted), early: false, ..Verdict::unknown(because) };
                 at(accepted + timers.target, self.with_answer(verdict))
@@ -399,15 +399,9 @@ impl Refer {
             }
             State::Bye(time, transferor) => {
                 let because = match (transferor, self.progress) {
-                    (true, _) => "the transferor left before the outcome was told",
-                    (false, Some((180.., _))) => {
-                        "the transferee left while the target rang: the caller gave up, or the trunk dropped \
-                         the leg after the transfer"
-                    }
-                    (false, _) => {
-                        "the transferee left before the outcome was told: the caller gave up, or the trunk \
-                         dropped the leg after the transfer"
-                    }
+                    (true, _) => UnknownReason::TransferorLeft,
+                    (false, Some((180.., _))) => UnknownReason::TransfereeLeftRinging,
+                    (false, _) => UnknownReason::TransfereeLeft,
                 };
                 // Where the transferor left, the late NOTIFY may come in what was not captured any more.
                 let verdict = Verdict { decided: Some(time), early: transferor, ..Verdict::unknown(because) };

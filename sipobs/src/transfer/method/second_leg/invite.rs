@@ -13,16 +13,13 @@
 
 use crate::dialog::is_challenge;
 use crate::leg::{Final, Invite, Leg};
-use crate::record::{Answered, Evidence, Outcome};
+use crate::record::{Answered, Evidence, Outcome, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::verdict::{Provisional, Verdict};
 
 /// Copies of an INVITE over UDP until its client gives up: at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
 const COPIES: u16 = 7;
-
-/// A 2xx that is sent over and over may yet be acknowledged.
-const UNACKNOWLEDGED: &str = "the target's answer was repeated and never acknowledged";
 
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +77,7 @@ pub(in crate::transfer) fn evaluate(leg: &Leg, context: Context, timers: &Timers
         },
         State::Proceeding => Provisional {
             at: leg.seen + timers.ringing,
-            verdict: Verdict::unknown("the target leg never got a final answer"),
+            verdict: Verdict::unknown(UnknownReason::NoFinalAnswer),
         },
         State::Cancelled(cancelled, answer) => {
             let outcome = if context.left_before(cancelled, leg, timers) {
@@ -122,7 +119,10 @@ fn answered(leg: &Leg, invite: &Invite, answer: Final, context: Context, timers:
     if invite.is_unacknowledged() {
         let verdict = match invite.is_given_up() {
             true => Verdict { evidence: Evidence::Inferred, ..by(leg, answer, Outcome::NetworkFailure) },
-            false => Verdict { because: Some(UNACKNOWLEDGED.into()), ..by(leg, answer, Outcome::Unknown) },
+            false => Verdict {
+                because: Some(UnknownReason::Unacknowledged.into()),
+                ..by(leg, answer, Outcome::Unknown)
+            },
         };
         return Provisional { at: answer.time + timers.transaction, verdict };
     }
