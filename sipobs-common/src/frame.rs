@@ -45,6 +45,8 @@ pub mod flags {
     pub const FIRST_UNSEEN: u32 = 1 << 3;
     /// Matched inside a VXLAN tunnel; the bytes are the outer frame.
     pub const VXLAN: u32 = 1 << 4;
+    /// Sent by an IP socket of this machine, and not passed on for others.
+    pub const ORIGINATED: u32 = 1 << 5;
 }
 
 const _: () = assert!(FrameHeader::SIZE == 32);

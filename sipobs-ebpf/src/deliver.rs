@@ -33,6 +33,9 @@ pub fn deliver<F: Frame>(frame: &F, hook: Hook, link: Link, marks: u32) -> (i64,
     if matches!(link, Link::Raw) {
         marks |= flags::RAW_IP;
     }
+    if matches!(hook, Hook::TcEgress) && frame.is_from_socket() {
+        marks |= flags::ORIGINATED;
+    }
     let mut vlan_tci = 0;
     if let Some(tci) = frame.vlan() {
         marks |= flags::VLAN;

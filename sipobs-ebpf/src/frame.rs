@@ -23,6 +23,12 @@ pub trait Frame {
     fn ifindex(&self) -> u32;
     /// A VLAN tag that was taken out of its bytes.
     fn vlan(&self) -> Option<u32>;
+    /// Whether an IP socket of this machine sent it. What is forwarded has lost its socket, if it ever had one; a
+    /// packet socket's (packet(7)), a tap's and an emulator's are of other families.
+    #[inline(always)]
+    fn is_from_socket(&self) -> bool {
+        false
+    }
     /// Its bytes from `at`, if it has so many.
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
     /// Copies its first `len` bytes to `to`. Returns 0, or a negative errno.
@@ -155,6 +161,9 @@ const WORD: u32 = 8;
 /// EFAULT, as the helpers return it.
 const FAULT: i64 = -14;
 
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
 /// A frame in a socket buffer.
 pub struct Skb(pub *mut __sk_buff);
 
@@ -180,6 +189,15 @@ impl Frame for Skb {
     fn vlan(&self) -> Option<u32> {
         // SAFETY: as above.
         unsafe { ((*self.0).vlan_present != 0).then_some((*self.0).vlan_tci) }
+    }
+
+    #[inline(always)]
+    fn is_from_socket(&self) -> bool {
+        // SAFETY: as above; the verifier has the socket compared with null before it is looked into.
+        unsafe {
+            let socket = (*self.0).__bindgen_anon_2.sk;
+            !socket.is_null() && matches!((*socket).family, AF_INET | AF_INET6)
+        }
     }
 
     #[inline(always)]

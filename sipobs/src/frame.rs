@@ -28,8 +28,10 @@ pub struct Frame<'a> {
 pub enum Direction {
     /// Into the node.
     Ingress,
-    /// Out of the node.
+    /// Out of the node, which may have passed it on.
     Egress,
+    /// Out of the node, by a socket of its own: whatever its source address, nobody elsewhere has forged it.
+    Originated,
     /// The capture does not say.
     #[default]
     Unknown,

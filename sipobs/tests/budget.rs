@@ -506,6 +506,7 @@ fn say(engine: &mut Engine, frame: &mut u64, micros: u64, (from, to): ([u8; 4], 
         transport: TransportKind::Udp,
         bytes: text.as_bytes(),
         cut: false,
+        originated: false,
     });
 }
 

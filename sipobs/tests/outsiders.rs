@@ -1,6 +1,7 @@
 //! Nobody outside a call turns its verdict: into every capture whose truth is known, any one packet from a foreign host is
-//! put, at any place, under the Call-ID of a call in it, with its tags, with others, or with none. What is then said may
-//! be less sure; it never becomes another sure verdict, and no attempt and no alert comes of it.
+//! put, at any place, under the Call-ID of a call in it, with its tags, with others, or with none; or an INVITE of another
+//! call that names this one, to whom it is transferred to. What is then said may be less sure; it never becomes another
+//! sure verdict, and no alert and no attempt comes of it, but one of which nothing is known.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
@@ -25,6 +26,8 @@ const EVERY: usize = 5;
 /// Captures with more frames take too long.
 const LONGEST: usize = 250;
 const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)), 5060);
+/// Another, who is in none of the captures.
+const CALLER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 67)), 5060);
 
 #[test]
 fn one_packet_from_outside_turns_nothing() {
@@ -87,9 +90,12 @@ struct Dialog {
     hosts: [Option<SocketAddr>; 2],
     /// Its requests: by the caller or not, number, method.
     requests: BTreeSet<(bool, u32, Method)>,
+    /// Whom its REFERs name.
+    targets: BTreeSet<String>,
 }
 
 struct Forgery {
+    from: SocketAddr,
     to: SocketAddr,
     /// The place behind the dialog's first message.
     since: usize,
@@ -138,6 +144,7 @@ fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
             _ => format!("<{uri}>"),
         });
         let head = |line: &str, ends: [&String; 2], cseq: &str, more: &str| Forgery {
+            from: STRANGER,
             to,
             since: dialog.since,
             is_call: true,
@@ -193,7 +200,37 @@ fn forgeries(dialog: &Dialog) -> Vec<Forgery> {
     // Under a Call-ID of no call anybody may begin one.
     let is_call = dialog.requests.iter().any(|(.., method)| *method == Method::Invite);
     forged.retain(|forgery| is_call || !forgery.text.starts_with("INVITE "));
-    forged.into_iter().map(|forgery| Forgery { is_call, ..forgery }).collect()
+    let forged = forged.into_iter().map(|forgery| Forgery { is_call, ..forgery });
+    forged.chain(calls_that_name(dialog).into_iter().filter(|_| is_call)).collect()
+}
+
+/// INVITEs of a call of the stranger's own that say what a second leg of this one would say.
+fn calls_that_name(dialog: &Dialog) -> Vec<Forgery> {
+    let Dialog { call_id, ends: [(caller, caller_tag), (callee, callee_tag)], since, hosts, .. } = dialog;
+    let Some(to) = hosts[0].or(hosts[1]) else { return Vec::new() };
+    let nobody = "sip:+15105550177@203.0.113.1".to_owned();
+    let targets: Vec<&String> = dialog.targets.iter().take(1).chain([&nobody]).collect();
+    let names = [
+        String::new(),
+        format!("X-Call-ID: {call_id}\r\n"),
+        format!("Referred-By: <{caller}>\r\n"),
+        format!("Referred-By: <{callee}>\r\n"),
+        format!("Diversion: <{callee}>\r\n"),
+        format!("Replaces: {call_id};from-tag={caller_tag};to-tag={callee_tag}\r\n"),
+    ];
+    let mut forged = Vec::new();
+    for ((target, from), name) in targets
+        .iter()
+        .flat_map(|target| [(target, caller), (target, callee)])
+        .flat_map(|ends| names.iter().map(move |name| (ends, name)))
+    {
+        let text = format!(
+            "INVITE {target} SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.67;branch=z9hG4bKforged\r\nFrom: <{from}>;tag=forged\r\n\
+             To: <{target}>\r\nCall-ID: forged@203.0.113.67\r\nCSeq: 1 INVITE\r\nContact: <sip:203.0.113.67>\r\n{name}\r\n"
+        );
+        forged.push(Forgery { from: CALLER, to, since: *since, is_call: false, begins: true, text });
+    }
+    forged
 }
 
 /// The dialogs that INVITEs make, and SUBSCRIBEs.
@@ -222,6 +259,8 @@ fn dialogs(frames: &[Frame<'_>]) -> Vec<Dialog> {
         {
             dialog.ends[1].1 = to_tag;
         }
+        let referred = message.header(sipobs::sip::Name::ReferTo).and_then(sipobs::sip::NameAddr::parse);
+        dialog.targets.extend(referred.map(|to| string(to.uri.split(|byte| *byte == b'?').next().unwrap())));
         if message.is_request() {
             dialog.requests.insert((by_caller, cseq.number, cseq.method));
         }
@@ -264,11 +303,12 @@ fn said(frames: &[Frame<'_>], forged: Option<(usize, &Forgery)>) -> Said {
             engine.message(&WireMessage {
                 time: frame.time,
                 frame: frame.number,
-                src: STRANGER,
+                src: forgery.from,
                 dst: forgery.to,
                 transport: TransportKind::Udp,
                 bytes: forgery.text.as_bytes(),
                 cut: false,
+                originated: false,
             });
         }
         engine.frame(frame);

@@ -46,7 +46,7 @@ fn messages(pieces: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
     let time = Timestamp::default();
     let mut push = |payload: &[u8], syn: bool, seq: u32| {
         let transport = Transport::Tcp { seq, ack: None, syn, fin: false, rst: false, payload, cut: 0 };
-        streams.push(&Packet { time, frame: 1, src, dst, transport }, &mut sink);
+        streams.push(&Packet { time, frame: 1, src, dst, originated: false, transport }, &mut sink);
     };
     push(b"", true, seq);
     seq = seq.wrapping_add(1);

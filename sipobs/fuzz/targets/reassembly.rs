@@ -52,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
         let time = Timestamp::from_nanos(ms * 1_000_000);
         let mut sink = |item: Item<'_>| check_item(&item, ends, sent);
         streams.handle_timeout(time, &mut sink);
-        streams.push(&Packet { time, frame, src: ends[side], dst: ends[1 - side], transport }, &mut sink);
+        streams.push(&Packet { time, frame, src: ends[side], dst: ends[1 - side], originated: false, transport }, &mut sink);
         check_books(&streams);
     }
     streams.finish(Timestamp::from_nanos(ms * 1_000_000), &mut |item| check_item(&item, ends, sent));

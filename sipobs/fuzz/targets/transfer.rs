@@ -37,6 +37,7 @@ fn outputs(data: &[u8]) -> Vec<String> {
             transport: if ends & 0x40 == 0 { TransportKind::Udp } else { TransportKind::Tcp },
             bytes: input.record(),
             cut: false,
+            originated: false,
         });
         while let Some(output) = engine.poll_output() {
             outputs.push(format!("{output:?}"));

@@ -138,6 +138,7 @@ fn begin(
         hosts: (wire.src.ip(), wire.dst.ip()),
         time: wire.time,
         alleged,
+        originated: wire.originated,
     })
 }
 

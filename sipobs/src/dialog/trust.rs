@@ -40,7 +40,7 @@ pub(super) fn of(
     let Some(found) = found else {
         return if leg.alleged { Trust::OnceAnswered } else { Trust::Full };
     };
-    let [from, to] = [wire.src, wire.dst].map(|host| legs.goes_through(leg, host.ip()));
+    let (from, to) = (comes_from_path(legs, leg, wire), legs.goes_through(leg, wire.dst.ip()));
     if !message.is_request() {
         // A refusal to a stranger refuses nothing within the call.
         return if from && to && !leg.alleged { Trust::Full } else { Trust::None };
@@ -54,6 +54,12 @@ pub(super) fn of(
         (false, true) if fits => Trust::OnceAnswered,
         _ => Trust::None,
     }
+}
+
+/// Whether a host on the leg's own path sent a message. That this very host did, nobody elsewhere can pretend: it may have
+/// more addresses than the path names.
+fn comes_from_path(legs: &Legs, leg: &Leg, wire: &WireMessage<'_>) -> bool {
+    wire.originated || legs.goes_through(leg, wire.src.ip())
 }
 
 /// Whether a request was seen before, at another hop: one of its Vias has the branch known.
@@ -80,24 +86,33 @@ pub(super) fn is_alleged(
     let is_known = |leg: &&Leg| !leg.alleged && (leg.origin == Origin::Invite || leg.is_confirmed());
     let others = || legs.under(key.call_id).filter(is_known);
     if origin == Origin::Invite {
-        let strange = |leg: &Leg| !legs.goes_through(leg, wire.src.ip());
+        let strange = |leg: &Leg| !comes_from_path(legs, leg, wire);
         return others().next().is_some() && others().all(strange);
     }
     let named = message.target_dialog().and_then(|named| {
         let id = legs.named(named.call_id, [named.local_tag, named.remote_tag])?;
         legs.get(id)
     });
-    let outside = named.is_some_and(|named| !legs.goes_through(named, wire.src.ip()));
+    let outside = named.is_some_and(|named| !comes_from_path(legs, named, wire));
     outside || others().next().is_some() || legs.is_gone(key.call_id)
 }
 
 /// Keeps a request until it is answered.
 pub(super) fn hold(legs: &mut Legs, id: LegId, wire: &WireMessage<'_>, key: &DialogKey<'_>) {
     let Some(leg) = legs.get_mut(id).filter(|_| wire.bytes.len() <= LONGEST) else { return };
-    let WireMessage { time, frame, src, dst, transport, bytes, .. } = *wire;
+    let WireMessage { time, frame, src, dst, transport, bytes, originated, .. } = *wire;
     let DialogKey { cseq, branch, .. } = *key;
-    leg.rare_mut().doubted =
-        Some(Box::new(Doubted { time, frame, src, dst, transport, cseq, branch, bytes: bytes.into() }));
+    leg.rare_mut().doubted = Some(Box::new(Doubted {
+        time,
+        frame,
+        src,
+        dst,
+        transport,
+        originated,
+        cseq,
+        branch,
+        bytes: bytes.into(),
+    }));
     legs.settle(id);
 }
 

@@ -98,6 +98,7 @@ pub(super) fn busy() -> Attempt {
             line(912, AGENT, TRUNK, LegRole::Call, second, "SIP/2.0 200 success"),
         ],
         parties: Parties::default(),
+        originated: false,
     }
 }
 

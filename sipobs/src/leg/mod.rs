@@ -17,17 +17,16 @@ use crate::record::Side;
 use crate::slab::{Slab, Slot};
 use crate::timestamp::Timestamp;
 
-mod call_ids;
 mod id;
 mod pairs;
 mod party;
 mod path;
 mod rare;
 mod record;
+mod remembered;
 mod texts;
 mod when;
 
-pub(crate) use call_ids::CallIds;
 pub(crate) use id::{AttemptId, LegId};
 pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
@@ -35,6 +34,7 @@ pub(crate) use party::Party;
 pub(crate) use rare::{Claim, Doubted, HeaderValue, MOST, Rare, Refer};
 pub(crate) use record::{Branch, Dialects, Final, Invite, Leg, Media, Origin, Ties, Transaction, cut};
 use record::{Call, End};
+pub(crate) use remembered::Remembered;
 use texts::Texts;
 pub(crate) use when::When;
 
@@ -47,6 +47,11 @@ pub(crate) const PLACE: usize = 64;
 const LEGS_PER_CALL_ID: usize = 8;
 /// Call-IDs of forgotten calls that are remembered: what fits into 4,096 places of a hash set.
 const MOST_GONE: usize = 3_584;
+/// Hosts that are remembered to have taken part in calls: what fits into 1,024 places.
+const MOST_PARTIES: usize = 896;
+/// Copies of an INVITE over UDP until its client gives up: at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s (RFC 3261
+/// §17.1.1.2).
+pub(crate) const COPIES: u16 = 7;
 /// URIs are kept up to here: a little more than is shown, to see that there is more.
 const LONGEST_URI: usize = 516;
 
@@ -77,7 +82,9 @@ pub(crate) struct Legs {
     ledger: Ledger<Owner>,
     pairs: Pairs,
     /// Calls that are over and forgotten.
-    gone: CallIds,
+    gone: Remembered,
+    /// Hosts that took part in calls which were seen from both sides.
+    parties: Remembered,
     /// One leg too many under its Call-ID.
     surplus: Option<LegId>,
 }
@@ -96,6 +103,8 @@ pub(crate) struct NewLeg<'a> {
     pub(crate) time: Timestamp,
     /// Another dialog is known under its Call-ID, or one side alone says that it is about another's call.
     pub(crate) alleged: bool,
+    /// This very host sent the message that begins it.
+    pub(crate) originated: bool,
 }
 
 /// Whose share a leg counts for.
@@ -118,7 +127,8 @@ enum Class {
     Early,
     /// Its caller acknowledges an answer that was not seen, or only one side speaks of it.
     OneSided,
-    /// Up, between hosts of which no whole dialog was seen: all that is known of it can be sent by one forger.
+    /// Up, between hosts of which no whole dialog was seen: all that is known of it can be sent by one forger. Or begun by
+    /// this very host, and neither up nor failed.
     Unproven,
     /// It was up.
     Ended,
@@ -138,7 +148,8 @@ impl Legs {
             born: 0,
             ledger: Ledger::new(bytes, Class::Unproven as u8, Class::Ended as u8),
             pairs: Pairs::default(),
-            gone: CallIds::new(MOST_GONE),
+            gone: Remembered::new(MOST_GONE),
+            parties: Remembered::new(MOST_PARTIES),
             surplus: None,
         }
     }
@@ -174,6 +185,34 @@ impl Legs {
             next = leg.older;
             Some(leg)
         })
+    }
+
+    /// Whether a leg is more than the word of somebody unknown. Before an INVITE is answered its sender alone speaks.
+    ///
+    /// | who sent it | how that is known | believed |
+    /// |---|---|---|
+    /// | this very host | it came out of a socket of this host, whole ([`crate::packet::Packet::originated`]): live only | yes |
+    /// | a party of calls that were seen from both sides | by its address | yes: as much as what it says in them |
+    /// | anybody else | | once somebody answers it, or it came as often as a client sends it that is not answered |
+    ///
+    /// What is not believed ties itself to no call, and turns nothing that is said of one. An address can be forged, where
+    /// no router on the way cares, and a capture tells nothing of that. So what a forger gains by a party's is bounded:
+    /// one more leg of its call, which fails.
+    pub(crate) fn vouches_for(&self, leg: &Leg) -> bool {
+        let heard = |invite: &Invite| invite.heard || invite.copies >= COPIES;
+        leg.originated
+            || leg.callee.heard
+            || leg.invite.as_ref().is_none_or(heard)
+            || self.parties.holds(self.hash_of(leg.hosts.0))
+    }
+
+    /// A leg was seen from both sides: the hosts that it goes between take part in calls.
+    pub(crate) fn note_parties(&mut self, id: LegId) {
+        let Some(leg) = self.get(id) else { return };
+        let hosts: SmallVec<[IpAddr; 4]> = leg.paths().flat_map(|(one, other)| [one, other]).collect();
+        for host in hosts {
+            self.parties.add(self.hash_of(host));
+        }
     }
 
     /// The leg that holds the dialog named by Call-ID and tags, as Replaces and Target-Dialog name it. When tags don't
@@ -239,6 +278,7 @@ impl Legs {
             proven: false,
             in_proven_pair: false,
             alleged: new.alleged,
+            originated: new.originated,
             path: Box::default(),
             transactions: SmallVec::new(),
             call: Call::default(),
@@ -278,7 +318,9 @@ impl Legs {
         if leg.proven && !leg.in_proven_pair {
             self.pairs.prove(leg.pair());
         }
-        leg.in_proven_pair |= leg.proven || leg.is_confirmed_by_both() && self.pairs.is_proven(leg.pair());
+        // Whoever answers what this host has sent has seen it.
+        let is_real = |leg: &Leg| leg.originated || self.pairs.is_proven(leg.pair());
+        leg.in_proven_pair |= leg.proven || leg.is_confirmed_by_both() && is_real(leg);
         self.ledger.change(ledger, entry(leg));
     }
 
@@ -313,7 +355,7 @@ impl Legs {
 
     /// Bytes that are taken up beside the legs: every other leg of a flood may come from a host of its own.
     fn beside(&self) -> usize {
-        self.pairs.bytes() + self.gone.bytes()
+        self.pairs.bytes() + self.gone.bytes() + self.parties.bytes()
     }
 
     /// Forgets a leg.
@@ -472,6 +514,8 @@ fn class(leg: &Leg) -> Class {
     }
     let heard = leg.callee.heard || leg.invite.as_ref().is_some_and(|invite| invite.heard);
     match () {
+        // Nobody forges what this host itself began; it may be many all the same.
+        () if leg.originated && leg.failure().is_none() => Class::Unproven,
         () if leg.is_confirmed() => Class::OneSided,
         () if !heard => Class::Unanswered,
         () if leg.failure().is_some() => Class::Failed,

@@ -62,6 +62,7 @@ pub(crate) struct Doubted {
     pub(crate) src: SocketAddr,
     pub(crate) dst: SocketAddr,
     pub(crate) transport: TransportKind,
+    pub(crate) originated: bool,
     pub(crate) cseq: CSeq,
     pub(crate) branch: Branch,
     pub(crate) bytes: Box<[u8]>,

@@ -63,6 +63,8 @@ pub(crate) struct Leg {
     pub(super) in_proven_pair: bool,
     /// One side alone speaks of it, under a Call-ID whose dialog is another.
     pub(crate) alleged: bool,
+    /// This very host sent the message that it began with: nobody has forged it.
+    pub(crate) originated: bool,
     /// More hosts that take part, hashed: those that its messages went to or name.
     pub(super) path: Box<[u32]>,
     /// The latest transactions inside it, the initial INVITE's apart.

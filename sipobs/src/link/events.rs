@@ -100,6 +100,7 @@ impl Links {
         }
         leg.ties.numbered = true;
         let places = leg.ties.places;
+        legs.note_parties(id);
         self.index.answered(legs, places);
     }
 
@@ -138,6 +139,7 @@ impl Links {
         if let Some(leg) = legs.get_mut(id) {
             (leg.ties.places, leg.ties.numbered) = (places, true);
         }
+        legs.note_parties(id);
     }
 
     /// The final failure of its INVITE, after any authentication; `None` when it timed out.

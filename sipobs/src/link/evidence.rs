@@ -255,6 +255,7 @@ fn forwards(known: Known<'_>, own: Own<'_>) -> bool {
             one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one.same(other))
         };
         other.id != leg.id
+            && legs.vouches_for(other)
             && !talks_to_itself(other)
             && seconds(other.started, leg.started) <= FORWARDED_WITHIN
             && (same(Party::of_uri(other.first_request()), &parties.request)

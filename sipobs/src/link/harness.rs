@@ -157,8 +157,8 @@ impl Harness {
             (src, dst) = (dst, src);
         }
         let transport = TransportKind::Udp;
-        let wire =
-            WireMessage { time: now, frame: 1, src, dst, transport, bytes: text.as_bytes(), cut: false };
+        let (bytes, cut, originated) = (text.as_bytes(), false, false);
+        let wire = WireMessage { time: now, frame: 1, src, dst, transport, bytes, cut, originated };
         let key = DialogKey::of(&message).expect("a dialog");
         let dialog::Taken::Event(event) = dialog::take(&mut self.legs, &wire, &message, &key, false) else {
             return None;

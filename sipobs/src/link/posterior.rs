@@ -114,6 +114,9 @@ impl Links {
 
     /// The verdict by what is known at `now`.
     pub(super) fn verdict(&self, legs: &Legs, leg: &Leg, second: &Second, now: Timestamp) -> Decision {
+        if !legs.vouches_for(leg) {
+            return Decision::No;
+        }
         let posterior = self.among_rivals(legs, leg, second, now);
         let Some((call, share)) = posterior.calls.first().copied() else { return Decision::No };
         let confidence = confidence_of(share);

@@ -231,6 +231,8 @@ fn an_identifier_settles_it_from_any_host() {
         let call = case.call(1.0, "+14155550139");
         case.harness.says(call, moment(2.0), &session("b"));
         let leg = case.start(10.0, 9, TERMINATION, "+4930123456", TARGET, &header);
+        // Before that it is the word of a host of which nothing is known.
+        case.answered(leg, 10.0);
         let (method, found, confidence) = case.linked(leg, 10.0).unwrap();
         assert_eq!((method, found), (name, call));
         assert!(confidence >= 0.98, "{name}");
@@ -263,6 +265,7 @@ fn the_replaces_of_a_refer_points_to_the_refers_own_call() {
     case.harness.refer(consultation, moment(10.0), 7, "a", Some("leg1"));
     let replaces = "Replaces: leg1;to-tag=1;from-tag=2\r\n";
     let leg = case.start(10.1, 5, 6, "c", "a", replaces);
+    case.answered(leg, 10.1);
     let decision = case.decide(leg, 10.1);
     let Decision::Linked { call, refer: Some(7), link } = decision else { panic!("{decision:?}") };
     assert_eq!((call, link.method), (consultation, LinkMethod::Replaces));

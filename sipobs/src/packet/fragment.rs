@@ -31,10 +31,17 @@ pub(super) struct Fragments {
 
 /// What became of a fragment.
 pub(super) enum Joined {
-    /// It was the last of its datagram: here is the payload.
-    Whole(Vec<u8>),
+    /// It was the last of its datagram.
+    Whole(Whole),
     /// It waits, or it was dropped and counted.
     Not,
+}
+
+/// What a whole datagram carries.
+pub(super) struct Whole {
+    pub(super) bytes: Vec<u8>,
+    /// All its pieces did ([`super::Packet::originated`]).
+    pub(super) originated: bool,
 }
 
 /// RFC 791 §3.2: fragments of one datagram share these.
@@ -53,6 +60,7 @@ struct Datagram {
     pieces: BTreeMap<usize, Box<[u8]>>,
     /// Bytes in `pieces`.
     received: usize,
+    originated: bool,
     /// Its length, once the last fragment has come.
     total: Option<usize>,
     /// What it takes up.
@@ -76,6 +84,7 @@ impl Fragments {
         &mut self,
         now: Timestamp,
         fragment: &Fragment<'_>,
+        originated: bool,
         counters: &mut Counters,
         sink: &mut dyn FnMut(Item<'_>),
     ) -> Joined {
@@ -95,7 +104,7 @@ impl Fragments {
             self.begin(now, key);
         }
         let Some(datagram) = self.datagrams.get_mut(&key) else { return Joined::Not };
-        match datagram.add(fragment) {
+        match datagram.add(fragment, originated) {
             Added::Repeated => counters.unused.add(DiscardReason::FragmentRepeated, 1),
             Added::Discarded(pieces) => {
                 counters.fragments_waiting -= pieces;
@@ -111,12 +120,13 @@ impl Fragments {
                 *self.senders.entry(key.src).or_default() += cost;
             }
             Added::Complete => {
-                let pieces = self.remove(&key).map(|datagram| datagram.pieces).unwrap_or_default();
+                let Some(Datagram { pieces, originated, .. }) = self.remove(&key) else { return Joined::Not };
                 let earlier = (pieces.len() as u64).saturating_sub(1);
                 counters.fragments_waiting -= earlier;
                 counters.fragments_joined += earlier;
                 work::count(pieces.len() + pieces.values().map(|piece| piece.len()).sum::<usize>());
-                return Joined::Whole(pieces.into_values().collect::<Vec<_>>().concat());
+                let bytes = pieces.into_values().collect::<Vec<_>>().concat();
+                return Joined::Whole(Whole { bytes, originated });
             }
         }
         while self.bytes > self.max_bytes
@@ -170,6 +180,7 @@ impl Fragments {
                 deadline,
                 pieces: BTreeMap::new(),
                 received: 0,
+                originated: true,
                 total: None,
                 cost: 0,
                 discarded: false,
@@ -222,7 +233,7 @@ enum Added {
 }
 
 impl Datagram {
-    fn add(&mut self, fragment: &Fragment<'_>) -> Added {
+    fn add(&mut self, fragment: &Fragment<'_>, originated: bool) -> Added {
         let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len());
         work::count(fragment.bytes.len());
         let before = self.pieces.range(..=start).next_back().map(|(at, piece)| at + piece.len());
@@ -243,6 +254,7 @@ impl Datagram {
         }
         self.pieces.insert(start, fragment.bytes.into());
         self.received += fragment.bytes.len();
+        self.originated &= originated;
         self.total = total;
         // Nothing overlaps, so that many bytes leave no hole.
         if self.total == Some(self.received) { Added::Complete } else { Added::Waiting }

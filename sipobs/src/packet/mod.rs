@@ -11,7 +11,7 @@ use self::duplicate::Duplicates;
 use self::fragment::{Fragments, Joined};
 use self::ip::{Inside, Ip};
 use crate::discard::{DiscardCounts, DiscardReason};
-use crate::frame::{Frame, LinkType};
+use crate::frame::{Direction, Frame, LinkType};
 use crate::loss::Loss;
 use crate::timestamp::Timestamp;
 
@@ -35,6 +35,9 @@ pub struct Packet<'a> {
     pub src: SocketAddr,
     /// Innermost destination address.
     pub dst: SocketAddr,
+    /// Every frame that carried it came out of a socket of this very host ([`Direction::Originated`]), and no tunnel is
+    /// around it: whatever its source address, nobody elsewhere has forged it.
+    pub originated: bool,
     /// What it carries.
     pub transport: Transport<'a>,
 }
@@ -208,8 +211,12 @@ impl Packets {
         self.counters.frames += 1;
         let missing = usize::try_from(frame.wire_len).unwrap_or(usize::MAX).saturating_sub(frame.bytes.len());
         let mut whole: Vec<u8>;
+        let (mut originated, mut headers) = (frame.direction == Direction::Originated, 0);
         let mut at = At { layer: Layer::Link(frame.link), bytes: frame.bytes, missing };
         for _ in 0..MAX_LAYERS {
+            // Whoever wraps a packet up for a tunnel need not have made it.
+            headers += u8::from(matches!(at.layer, Layer::Ip));
+            originated &= headers <= 1;
             match under(at, &self.vxlan_ports) {
                 Ok(Under::More(inside)) => at = inside,
                 Ok(Under::Fragment(fragment)) => {
@@ -218,14 +225,17 @@ impl Packets {
                         return self.counters.unused.add(DiscardReason::OtherTap, 1);
                     }
                     let layer = Layer::Payload(fragment.protocol, fragment.ip);
-                    match self.fragments.push(time, &fragment, &mut self.counters, sink) {
-                        Joined::Whole(bytes) => whole = bytes,
+                    match self.fragments.push(time, &fragment, originated, &mut self.counters, sink) {
+                        Joined::Whole(datagram) => {
+                            (whole, originated) = (datagram.bytes, datagram.originated);
+                        }
                         Joined::Not => return,
                     }
                     at = At { layer, bytes: &whole, missing: 0 };
                 }
                 Ok(Under::Packet(ip, src, dst, transport)) => {
-                    let packet = Packet { time: frame.time, frame: frame.number, src, dst, transport };
+                    let (time, frame_number) = (frame.time, frame.number);
+                    let packet = Packet { time, frame: frame_number, src, dst, originated, transport };
                     if self.duplicates.packet(ip, &packet, frame) {
                         return self.counters.unused.add(DiscardReason::OtherTap, 1);
                     }

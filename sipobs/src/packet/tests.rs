@@ -48,7 +48,9 @@ fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
 struct Tap {
     packets: Packets,
     link: LinkType,
+    direction: Direction,
     out: Vec<(SocketAddr, SocketAddr, Vec<u8>, bool)>,
+    originated: Vec<bool>,
     loss: Vec<Loss>,
     frames: u64,
 }
@@ -60,7 +62,8 @@ impl Tap {
 
     fn with(link: LinkType, config: Config) -> Self {
         let packets = Packets::new(config);
-        Self { packets, link, out: Vec::new(), loss: Vec::new(), frames: 0 }
+        let (direction, out, originated) = (Direction::Unknown, Vec::new(), Vec::new());
+        Self { packets, link, direction, out, originated, loss: Vec::new(), frames: 0 }
     }
 
     fn push(&mut self, ms: i64, bytes: &[u8]) {
@@ -73,19 +76,21 @@ impl Tap {
             time: Timestamp::from_nanos(ms * 1_000_000),
             number: self.frames,
             interface: 0,
-            direction: Direction::Unknown,
+            direction: self.direction,
             link: self.link,
             wire_len: u32::try_from(bytes.len() + cut).unwrap(),
             bytes,
         };
-        let (out, loss) = (&mut self.out, &mut self.loss);
+        let (out, loss, originated) = (&mut self.out, &mut self.loss, &mut self.originated);
         let mut sink = |item: Item<'_>| match item {
-            Item::Packet(p) => match p.transport {
-                Transport::Udp { payload, cut } | Transport::Exported { payload, cut } => {
-                    out.push((p.src, p.dst, payload.to_vec(), cut));
-                }
-                Transport::Tcp { payload, cut, .. } => out.push((p.src, p.dst, payload.to_vec(), cut > 0)),
-            },
+            Item::Packet(p) => {
+                originated.push(p.originated);
+                let (payload, cut) = match p.transport {
+                    Transport::Udp { payload, cut } | Transport::Exported { payload, cut } => (payload, cut),
+                    Transport::Tcp { payload, cut, .. } => (payload, cut > 0),
+                };
+                out.push((p.src, p.dst, payload.to_vec(), cut));
+            }
             Item::Loss(d) => loss.push(d),
         };
         self.packets.handle_timeout(frame.time, &mut sink);
@@ -390,6 +395,37 @@ fn a_repeated_fragment_changes_nothing() {
     }
     assert_eq!(tap.out[0].2, long_sip(), "the first wins");
     assert_eq!(tap.unused(DiscardReason::FragmentRepeated), 2);
+}
+
+#[test]
+fn what_this_host_originated_came_out_of_its_socket_in_all_pieces_and_in_no_tunnel() {
+    use Direction::{Egress, Ingress, Originated, Unknown};
+    let datagram = udp(5060, 5060, &long_sip());
+    let tunnel =
+        udp(50_000, 4789, &[&[8, 0, 0, 0, 0, 0, 7, 0][..], &ethernet(0x0800, &v4(17, &datagram))].concat());
+    let [whole, in_ip, in_vxlan] = [v4(17, &datagram), v4(4, &v4(17, &datagram)), v4(17, &tunnel)];
+    for (direction, frame, expected) in [
+        (Originated, &whole, true),
+        (Egress, &whole, false),
+        (Ingress, &whole, false),
+        (Unknown, &whole, false),
+        // A process that makes tunnels wraps up what others send.
+        (Originated, &in_ip, false),
+        (Originated, &in_vxlan, false),
+    ] {
+        let mut tap = Tap { direction, ..Tap::new(LinkType::Raw) };
+        tap.push(0, frame);
+        assert_eq!((&tap.out[0].2, &tap.originated), (&long_sip(), &vec![expected]), "{direction:?}");
+    }
+    let pieces = fragments(7, &datagram, MTU);
+    for others in [None, Some(0), Some(1), Some(2)] {
+        let mut tap = Tap::new(LinkType::Raw);
+        for (number, piece) in pieces.iter().enumerate() {
+            tap.direction = if others == Some(number) { Egress } else { Originated };
+            tap.push(0, piece);
+        }
+        assert_eq!(tap.originated, [others.is_none()], "{others:?}");
+    }
 }
 
 #[test]

@@ -555,6 +555,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
             line(format!("SIP/2.0 404 {number}")),
         ],
         parties: parties(&[number, user]),
+        originated: false,
     }))
 }
 

@@ -96,12 +96,16 @@ pub struct Attempt {
     /// a Call-ID are somebody's number.
     #[serde(skip)]
     pub parties: Parties,
+    /// This very host began its call or the leg to its target ([`crate::packet::Packet::originated`]): never printed.
+    #[serde(skip)]
+    pub originated: bool,
 }
 
 impl Attempt {
-    /// Whether neither its call nor the leg to its target was seen from both sides.
+    /// Whether neither its call nor the leg to its target was seen from both sides, and anybody could have forged them.
     pub fn is_one_sided(&self) -> bool {
-        [self.visibility.call, self.visibility.target].iter().all(|seen| *seen != Seen::Both)
+        !self.originated
+            && [self.visibility.call, self.visibility.target].iter().all(|seen| *seen != Seen::Both)
     }
 }
 

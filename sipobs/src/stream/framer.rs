@@ -118,6 +118,11 @@ impl Framer {
         self.proven && self.waiting > 0
     }
 
+    /// Whether nothing waits for more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Bytes it takes up.
     pub(super) fn cost(&self) -> usize {
         self.buffer.capacity()

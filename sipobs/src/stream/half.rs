@@ -52,7 +52,17 @@ pub(super) struct Half {
     /// When to give up on the bytes before the held ones.
     pub(super) deadline: Option<Timestamp>,
     /// The frame that the last bytes came in.
-    pub(super) last: (Timestamp, u64),
+    last: Bearer,
+    /// All that waits in the framer did ([`WireMessage::originated`]), and the last bytes.
+    originated: bool,
+}
+
+/// The frame that bytes came in.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bearer {
+    time: Timestamp,
+    number: u64,
+    originated: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +76,7 @@ struct Piece {
     end: u64,
     /// Empty if the capture cut these bytes off.
     bytes: Box<[u8]>,
-    frame: (Timestamp, u64),
+    frame: Bearer,
     /// Whether the segment is counted with this piece.
     counts: bool,
 }
@@ -96,7 +106,8 @@ impl Default for Half {
             acked: 0,
             end: None,
             deadline: None,
-            last: (Timestamp::default(), 0),
+            last: Bearer::default(),
+            originated: false,
         }
     }
 }
@@ -186,7 +197,7 @@ impl Half {
             cx.counters.unused.add(DiscardReason::TcpRepeated, 1);
             return Ok(());
         }
-        let frame = (segment.time, segment.frame);
+        let frame = Bearer { time: segment.time, number: segment.frame, originated: segment.originated };
         // Almost always: just what was waited for. It goes on without being copied.
         if self.held.is_empty() && start <= next.offset && cut == end {
             let front = usize::try_from(next.offset - start).unwrap_or(usize::MAX);
@@ -246,8 +257,7 @@ impl Half {
             self.gap(now, cx)?;
         }
         self.gap(now, cx)?;
-        let last = self.last;
-        let (ends, sink) = (cx.ends, &mut *cx.sink);
+        let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
         self.framer.finish(cx.counters, &mut |bytes, cut| sink(message(ends, last, bytes, cut)));
         Ok(())
     }
@@ -262,14 +272,7 @@ impl Half {
 
     /// Holds those of the bytes from `start` to `end` that are not held yet; `payload` begins at `origin`,
     /// and is empty if the capture cut them off. Tells where the last piece begins; `None` if there is none.
-    fn hold(
-        &mut self,
-        start: u64,
-        end: u64,
-        origin: u64,
-        payload: &[u8],
-        frame: (Timestamp, u64),
-    ) -> Option<u64> {
+    fn hold(&mut self, start: u64, end: u64, origin: u64, payload: &[u8], frame: Bearer) -> Option<u64> {
         let mut at = match self.held.range(..=start).next_back() {
             Some((_, piece)) => start.max(piece.end),
             None => start,
@@ -321,14 +324,16 @@ impl Half {
         &mut self,
         end: u64,
         bytes: &[u8],
-        frame: (Timestamp, u64),
+        frame: Bearer,
         counted: bool,
         cx: &mut Context<'_, '_>,
     ) -> Result<(), Foreign> {
         self.advance(end);
         self.last = frame;
-        let (ends, sink) = (cx.ends, &mut *cx.sink);
-        let sink: Sink<'_> = &mut |bytes, cut| sink(message(ends, frame, bytes, cut));
+        // Of several messages that come with these bytes, those behind the first count as the first does.
+        self.originated = frame.originated && (self.originated || self.framer.is_empty());
+        let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
+        let sink: Sink<'_> = &mut |bytes, cut| sink(message(ends, last, bytes, cut));
         let max = cx.config.max_message_bytes;
         if self.framer.push(bytes, counted, max, cx.counters, sink) {
             return Ok(());
@@ -352,10 +357,15 @@ impl Half {
         }
         cx.counters.tcp_gaps += 1;
         cx.counters.tcp_bytes_missing += missing;
-        let (ends, last, sink) = (cx.ends, self.last, &mut *cx.sink);
+        let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
         self.framer.gap(missing, cx.counters, &mut |bytes, cut| sink(message(ends, last, bytes, cut)));
         sink(Item::Loss(Loss::TcpGap { src: ends.0.ip(), dst: ends.1.ip() }));
         Ok(())
+    }
+
+    /// The frame that completes what waits.
+    fn bearer(&self) -> Bearer {
+        Bearer { originated: self.originated, ..self.last }
     }
 
     fn advance(&mut self, end: u64) {
@@ -368,10 +378,11 @@ impl Half {
 
 fn message(
     (src, dst): (SocketAddr, SocketAddr),
-    (time, frame): (Timestamp, u64),
+    Bearer { time, number: frame, originated }: Bearer,
     bytes: &[u8],
     cut: bool,
 ) -> Item<'_> {
-    let wire = WireMessage { time, frame, src, dst, transport: TransportKind::Tcp, bytes, cut };
+    let transport = TransportKind::Tcp;
+    let wire = WireMessage { time, frame, src, dst, transport, bytes, cut, originated };
     Item::Message(wire, None)
 }

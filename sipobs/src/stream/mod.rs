@@ -42,6 +42,8 @@ pub struct WireMessage<'a> {
     pub bytes: &'a [u8],
     /// Bytes at the end of its body are known to be missing (cut by the capture or by a gap).
     pub cut: bool,
+    /// All that carried it came out of a socket of this very host: see [`Packet::originated`].
+    pub originated: bool,
 }
 
 /// The transports sipobs sees in the clear.
@@ -190,8 +192,9 @@ impl Streams {
             }
             Transport::Exported { payload, cut } => self.exported(packet, payload, cut, sink),
             Transport::Tcp { seq, ack, syn, fin, rst, payload, cut } => {
-                let Packet { time, frame, src, dst, .. } = *packet;
-                let segment = Segment { time, frame, src, dst, seq, ack, syn, fin, rst, payload, cut };
+                let Packet { time, frame, src, dst, originated, .. } = *packet;
+                let segment =
+                    Segment { time, frame, src, dst, originated, seq, ack, syn, fin, rst, payload, cut };
                 self.tcp(sink, |tcp, around| tcp.push(&segment, around));
             }
         }
@@ -253,8 +256,8 @@ impl Streams {
             message.end_at(end);
         }
         self.counters.count_message(cut);
-        let Packet { time, frame, src, dst, .. } = *packet;
-        let wire = WireMessage { time, frame, src, dst, transport, bytes, cut };
+        let Packet { time, frame, src, dst, originated, .. } = *packet;
+        let wire = WireMessage { time, frame, src, dst, transport, bytes, cut, originated };
         sink(Item::Message(wire, message.as_ref()));
         Ok(behind)
     }

@@ -27,6 +27,7 @@ pub(super) struct Segment<'a> {
     pub(super) frame: u64,
     pub(super) src: SocketAddr,
     pub(super) dst: SocketAddr,
+    pub(super) originated: bool,
     pub(super) seq: u32,
     pub(super) ack: Option<u32>,
     pub(super) syn: bool,

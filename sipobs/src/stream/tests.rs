@@ -11,6 +11,9 @@ struct Ear {
     frames: u64,
     out: Vec<Vec<u8>>,
     cut: Vec<bool>,
+    originated: Vec<bool>,
+    /// What is sent comes out of a socket of this host.
+    originates: bool,
     last: Option<(u64, SocketAddr, i64)>,
     loss: Vec<Loss>,
 }
@@ -46,17 +49,20 @@ impl Ear {
             frames: 0,
             out: Vec::new(),
             cut: Vec::new(),
+            originated: Vec::new(),
+            originates: false,
             last: None,
             loss: Vec::new(),
         }
     }
 
     fn work(&mut self, work: impl FnOnce(&mut Streams, &mut dyn FnMut(Item<'_>))) {
-        let Self { streams, out, cut, last, loss, .. } = self;
+        let Self { streams, out, cut, originated, last, loss, .. } = self;
         work(streams, &mut |item| match item {
             Item::Message(m, _) => {
                 out.push(m.bytes.to_vec());
                 cut.push(m.cut);
+                originated.push(m.originated);
                 *last = Some((m.frame, m.src, m.time.as_nanos() / 1_000_000));
             }
             Item::Loss(d) => loss.push(d),
@@ -69,11 +75,17 @@ impl Ear {
     fn packet(&mut self, src: SocketAddr, dst: SocketAddr, transport: Transport<'_>) {
         self.frames += 1;
         let time = Timestamp::from_nanos(self.ms * 1_000_000);
-        let frame = self.frames;
+        let (frame, originated) = (self.frames, self.originates);
         self.work(|streams, sink| {
             streams.handle_timeout(time, sink);
-            streams.push(&Packet { time, frame, src, dst, transport }, sink);
+            streams.push(&Packet { time, frame, src, dst, originated, transport }, sink);
         });
+    }
+
+    /// What comes of what is done so, and what does not.
+    fn originating(&mut self, originates: bool) -> &mut Self {
+        self.originates = originates;
+        self
     }
 
     fn udp(&mut self, payload: &[u8], cut: bool) {
@@ -660,4 +672,35 @@ fn one_byte_segments_cost_no_more_than_large_ones() {
     };
     let (large, small) = (looked_at(1_400), looked_at(1));
     assert!(small <= 2 * whole.len() && large <= 2 * whole.len(), "{small} {large} {}", whole.len());
+}
+
+#[test]
+fn what_this_host_originated_came_out_of_its_socket_in_all_pieces() {
+    let (a, b) = (message(0, 300), message(1, 300));
+    let mut ear = Ear::new();
+    ear.originating(true).udp(&a, false);
+    ear.originating(false).udp(&a, false);
+    assert_eq!(ear.originated, [true, false]);
+    // A message in three segments, one of which is somebody else's; then two in one, and one that is cut by a gap.
+    for (others, expected) in [(None, true), (Some(0), false), (Some(1), false), (Some(2), false)] {
+        let mut ear = Ear::new();
+        ear.open();
+        for (part, bytes) in [&a[..10], &a[10..200], &a[200..]].into_iter().enumerate() {
+            let at = [0, 10, 200][part];
+            ear.originating(others != Some(part)).tcp(seq(1 + at), bytes, DATA);
+        }
+        assert_eq!((&ear.out, &ear.originated), (&vec![a.clone()], &vec![expected]), "{others:?}");
+        let both = [&b[..], &a[..]].concat();
+        ear.originating(true).tcp(seq(1 + a.len()), &both, DATA);
+        assert_eq!(ear.originated[1..], [true, true], "what came before is done with");
+    }
+    // Out of order, and the first bytes are sent once more by somebody else: the first win.
+    for (originates, expected) in [([true, true, false], true), ([true, false, true], false)] {
+        let mut ear = Ear::new();
+        ear.open();
+        for (originates, (from, to)) in originates.into_iter().zip([(100, a.len()), (0, 100), (0, 100)]) {
+            ear.originating(originates).tcp(seq(1 + from), &a[from..to], DATA);
+        }
+        assert_eq!(ear.originated, [expected]);
+    }
 }

@@ -131,6 +131,7 @@ fn learn(stage: &mut Stage, heard: Heard<'_>) {
 fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u16) {
     let Heard { event, wire, message, .. } = heard;
     let leg = event.leg;
+    second_leg::events::note_vouched(stage, leg);
     if status >= 200 {
         note_answer(stage, heard);
         if let Some(watched) = stage.watched_mut(leg) {

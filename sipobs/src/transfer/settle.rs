@@ -176,6 +176,10 @@ impl Transfers {
             quality: Quality::default(),
             messages: Vec::new(),
             parties: self.stage.parties(attempt),
+            originated: attempt
+                .all_legs()
+                .filter_map(|leg| self.stage.legs.get(leg))
+                .any(|leg| leg.originated),
         }
     }
 
@@ -349,9 +353,12 @@ fn doubt(
     }
 }
 
-/// Whether a verdict rests on what one host says in a dialog whose INVITE was not seen: anybody can write that.
+/// Whether a verdict rests on what one host says in a dialog whose INVITE was not seen: anybody can write that, but where
+/// it is this very host that speaks.
 fn is_hearsay(known: Known<'_>, verdict: &Verdict) -> bool {
-    let unheard = |leg: &Leg| leg.origin != Origin::Invite && (!leg.two_hosts || leg.visible() != Seen::Both);
+    let unheard = |leg: &Leg| {
+        leg.origin != Origin::Invite && !leg.originated && (!leg.two_hosts || leg.visible() != Seen::Both)
+    };
     let homes = || known.attempt.homes().filter_map(|leg| known.stage.legs.get(leg));
     let target = known.target_leg().is_some_and(|leg| leg.visible() == Seen::Both);
     verdict.outcome != Outcome::Unknown && !verdict.silence && !target && homes().all(unheard)

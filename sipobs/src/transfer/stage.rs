@@ -14,7 +14,7 @@ use super::recent::Recent;
 use super::settle;
 use super::state::{CallState, PendingAttempt, Watched};
 use crate::dialog::{DialogEvent, DialogKey};
-use crate::leg::{AttemptId, CallIds, Leg, LegId, Legs, Lost, When};
+use crate::leg::{AttemptId, Leg, LegId, Legs, Lost, Remembered, When};
 use crate::link::Links;
 use crate::record::{LegRole, Notice, Parties};
 use crate::sip::{CSeq, Message};
@@ -49,7 +49,7 @@ pub(super) struct Stage {
     pub(super) recent: Recent,
     pub(super) ended: Recent,
     /// Calls that were let go of for want of memory while a transfer was under way in them.
-    pub(super) evicted: CallIds,
+    pub(super) evicted: Remembered,
     /// Notices that take others back, without their time yet.
     pub(super) withdrawn: Vec<Notice>,
     /// How many calls there have been.
@@ -92,7 +92,7 @@ impl Stage {
             due: VecDeque::new(),
             recent: Recent::default(),
             ended: Recent::default(),
-            evicted: CallIds::new((config.limits.bytes / BYTES_AN_EVICTED).clamp(1, MOST_EVICTED)),
+            evicted: Remembered::new((config.limits.bytes / BYTES_AN_EVICTED).clamp(1, MOST_EVICTED)),
             withdrawn: Vec::new(),
             calls: 0,
             ring_lost: 0,

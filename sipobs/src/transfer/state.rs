@@ -63,10 +63,12 @@ pub(super) struct Watched {
     pub(super) told: bool,
     /// The dialog that its Replaces or Join names.
     pub(super) named: Option<Named>,
+    /// More than its sender's word was known of it when it was looked at last.
+    pub(super) vouched: bool,
 }
 
 /// A dialog that an INVITE takes over (Replaces, RFC 3891) or comes into (Join, RFC 3911).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) call_id: Box<[u8]>,
     /// The tag of the INVITE's addressee in it.
@@ -131,7 +133,7 @@ impl CallState {
 
 impl Watched {
     pub(super) fn new(named: Option<Named>) -> Self {
-        Self { ladder: Ladder::default(), due: When::NEVER, told: false, named }
+        Self { ladder: Ladder::default(), due: When::NEVER, told: false, named, vouched: false }
     }
 }
 

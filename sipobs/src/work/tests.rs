@@ -191,7 +191,10 @@ fn send(stream: &[u8], parts: impl Iterator<Item = (usize, usize)>) -> usize {
         let seq = u32::try_from(seq).unwrap();
         let transport = Transport::Tcp { seq, ack: None, syn, fin: false, rst: false, payload, cut: 0 };
         bytes += payload.len() + 40;
-        streams.push(&Packet { time: Timestamp::default(), frame: 1, src, dst, transport }, &mut |_| {});
+        streams.push(
+            &Packet { time: Timestamp::default(), frame: 1, src, dst, originated: false, transport },
+            &mut |_| {},
+        );
     };
     push(0, true, b"");
     for (from, to) in parts {

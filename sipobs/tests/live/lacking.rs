@@ -41,7 +41,7 @@ fn watch_loopback() -> Result<Seen, Error> {
     let mut seen = Seen { attached, plain: [0; 2], tunnelled: [0; 2] };
     let mut take = |event: Event<'_>| {
         let Event::Frame(frame) = event else { panic!("lost: {event:?}") };
-        let way = usize::from(frame.direction == Direction::Egress);
+        let way = usize::from(matches!(frame.direction, Direction::Egress | Direction::Originated));
         match frame.bytes.len() {
             len if len == 14 + 28 + INVITE.len() => seen.plain[way] += 1,
             len if len == 14 + 28 + inside.len() => seen.tunnelled[way] += 1,

@@ -11,6 +11,7 @@ use sipobs::capture::live::{Error, Event, Live};
 mod default_route;
 mod frames;
 mod lacking;
+mod origin;
 mod programs;
 mod refusal;
 mod rings;

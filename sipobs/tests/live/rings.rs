@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use sipobs::capture::live::{Config, DryRun, Event, Live, RingChoice, RingKind};
+use sipobs::frame::Direction;
 
 use crate::frames::INVITE;
 use crate::refusal::{Call, under};
@@ -153,8 +154,9 @@ fn frames_of_several_cpus_come_in_order() {
             let mut take = |event: Event<'_>| {
                 let Event::Frame(frame) = event else { panic!("{ring:?}: {event:?}") };
                 match frame.direction {
-                    sipobs::frame::Direction::Egress => sent.push(number(frame.bytes)),
-                    _ => received.push(number(frame.bytes)),
+                    Direction::Ingress => received.push(number(frame.bytes)),
+                    Direction::Originated => sent.push(number(frame.bytes)),
+                    Direction::Egress | Direction::Unknown => panic!("{ring:?}: {frame:?}"),
                 }
             };
             settle(&mut live, &mut take).unwrap();

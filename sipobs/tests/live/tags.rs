@@ -84,7 +84,7 @@ fn a_tag_is_in_the_bytes_or_beside_them() {
 }
 
 /// Sends a frame as it is out of an interface (packet(7)).
-fn send(interface: &str, frame: &[u8]) -> io::Result<()> {
+pub(crate) fn send(interface: &str, frame: &[u8]) -> io::Result<()> {
     let name = std::ffi::CString::new(interface)?;
     // SAFETY: a name that ends in NUL; the socket's descriptor is nobody else's; all zeros is a whole address; frame
     // and address live until the return.

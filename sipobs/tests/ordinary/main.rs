@@ -52,6 +52,7 @@ fn ten_thousand_ordinary_calls_raise_nothing() {
             transport: TransportKind::Udp,
             bytes: message.text.as_bytes(),
             cut: false,
+            originated: false,
         });
     }
     engine.finish(last + Duration::from_secs(300));

@@ -232,6 +232,7 @@ fn play(engine: &mut Engine, legs: impl Iterator<Item = Vec<Message>>) -> Vec<At
             transport: TransportKind::Udp,
             bytes: message.text.as_bytes(),
             cut: false,
+            originated: false,
         });
         drain(engine, &mut attempts);
     }

@@ -356,6 +356,7 @@ impl Live {
                 interface: header.ifindex,
                 direction: match header.hook() {
                     Some(Hook::Xdp | Hook::TcIngress) => Direction::Ingress,
+                    Some(Hook::TcEgress) if header.flags & flags::ORIGINATED != 0 => Direction::Originated,
                     Some(Hook::TcEgress) => Direction::Egress,
                     None => Direction::Unknown,
                 },

@@ -13,6 +13,7 @@ use crate::timestamp::Timestamp;
 mod dialogs;
 mod handover;
 mod invite;
+mod originated;
 mod property;
 mod refer;
 
@@ -64,6 +65,8 @@ struct World {
     start: Timestamp,
     now: Timestamp,
     frame: u64,
+    /// What is told came out of a socket of this very host.
+    originates: bool,
 }
 
 impl World {
@@ -73,7 +76,7 @@ impl World {
 
     fn with(config: Config) -> Self {
         let start = Timestamp::from_nanos(1_700_000_000_000_000_000);
-        Self { transfers: Transfers::new(config).unwrap(), start, now: start, frame: 0 }
+        Self { transfers: Transfers::new(config).unwrap(), start, now: start, frame: 0, originates: false }
     }
 
     /// A world in which A is up since 0 s.
@@ -159,6 +162,7 @@ impl World {
             transport: TransportKind::Udp,
             bytes: text.as_bytes(),
             cut: false,
+            originated: self.originates,
         };
         let message = Message::parse(wire.bytes).unwrap();
         self.transfers.message(&wire, &message, &DialogKey::of(&message).unwrap());

@@ -28,17 +28,13 @@ pub(in crate::transfer) fn on_invite(stage: &mut Stage, heard: Heard<'_>) {
         return attach_referred(stage, id, leg);
     }
     let named = named(stage, heard.message);
-    if let Some(named) = named.as_ref().filter(|named| !named.join)
-        && let Some(replaced) = stage.legs.named(&named.call_id, [None, None])
-    {
-        consulted_before(stage, replaced);
-    }
     let could_be = stage.legs.get(leg).is_some_and(Links::could_be_second_leg);
     if (named.is_some() || could_be)
         && let Some(state) = stage.state_or_new(leg)
     {
         state.watched = Some(Watched::new(named));
     }
+    note_vouched(stage, leg);
 }
 
 /// The dialog that an INVITE takes over or comes into. Directed pickup takes a call that only rings (RFC 3891 §1,
@@ -58,6 +54,18 @@ fn named(stage: &Stage, message: &Message<'_>) -> Option<Named> {
         to_tag: to_tag.and_then(|tag| stage.legs.tag(tag)),
         join,
     })
+}
+
+/// Takes a leg at its word once more than that is known of it, as when somebody answers.
+pub(in crate::transfer) fn note_vouched(stage: &mut Stage, leg: LegId) {
+    let is_vouched = is_vouched(stage, leg);
+    let Some(watched) = stage.watched_mut(leg).filter(|watched| !watched.vouched && is_vouched) else {
+        return;
+    };
+    watched.vouched = true;
+    if let Some(named) = watched.named.clone() {
+        consulted_before(stage, &named);
+    }
 }
 
 /// The legs that may belong to a call get their verdicts until `at`: it has ended.
@@ -82,6 +90,10 @@ pub(in crate::transfer) fn review(stage: &mut Stage, leg: LegId, now: Timestamp)
         tell_silent_failure(stage, leg, failure);
     }
     let known = failure.map(|failure| failure.known);
+    // It is looked at again when somebody answers.
+    if let Some(known) = known.filter(|known| *known > now && !is_vouched(stage, leg)) {
+        return stage.set_second_deadline(leg, known);
+    }
     match stage.links.decide(&mut stage.legs, leg, now) {
         Decision::NotYet { until } => {
             let until = known.filter(|known| *known > now).map_or(until, |known| known.min(until));
@@ -128,8 +140,11 @@ pub(in crate::transfer) fn consultation(
     (Some(other), ladder.map(|ladder| ladder.into_leg(LegRole::Consultation)).unwrap_or_default())
 }
 
-/// A leg takes `replaced` over: what was up beside it, or what it was beside, was a consultation.
-fn consulted_before(stage: &mut Stage, replaced: LegId) {
+/// A leg takes another over: what was up beside that, or what it was beside, was a consultation.
+fn consulted_before(stage: &mut Stage, named: &Named) {
+    let Some(replaced) = stage.legs.named(&named.call_id, [None, None]).filter(|_| !named.join) else {
+        return;
+    };
     let open = stage.open_in(replaced);
     let open = open.iter().filter_map(|id| stage.attempts.get(id));
     let beside = open.filter(|attempt| attempt.second_leg().is_some_and(|second| !second.replaces));
@@ -164,7 +179,8 @@ fn consulted(stage: &Stage, home: LegId, target: &Target) -> Option<LegId> {
     let open = open.iter().filter_map(|id| stage.attempts.get(id));
     let served = open.filter(|attempt| attempt.second_leg().is_some()).map(|attempt| attempt.dialog);
     let calls = |leg: &LegId| {
-        let called = stage.legs.get(*leg).and_then(|leg| facts::user(leg.request()));
+        let known = stage.legs.get(*leg).filter(|leg| stage.legs.vouches_for(leg));
+        let called = known.and_then(|leg| facts::user(leg.request()));
         called.is_some_and(|called| crate::link::same_party(&called, wanted))
     };
     undecided.into_iter().chain(served).filter(calls).max()
@@ -245,9 +261,15 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
             }
         }
         Decision::Ambiguous { link, .. } => begin(stage, leg, None, Some(link), watched),
-        Decision::No if watched.named.is_some() => begin(stage, leg, None, None, watched),
+        Decision::No if watched.named.is_some() && is_vouched(stage, leg) => {
+            begin(stage, leg, None, None, watched);
+        }
         Decision::No | Decision::NotYet { .. } => {}
     }
+}
+
+fn is_vouched(stage: &Stage, leg: LegId) -> bool {
+    stage.legs.get(leg).is_some_and(|leg| stage.legs.vouches_for(leg))
 }
 
 /// The attempt under way for the REFER with this number in that call.

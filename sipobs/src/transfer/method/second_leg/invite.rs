@@ -12,14 +12,11 @@
 //! | answered | both legs up for 5 s (second legs only) | `succeeded`; `abandoned` if the call had ended |
 
 use crate::dialog::is_challenge;
-use crate::leg::{Final, Invite, Leg};
+use crate::leg::{COPIES, Final, Invite, Leg};
 use crate::record::{Answered, Evidence, Outcome, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::verdict::{Provisional, Verdict};
-
-/// Copies of an INVITE over UDP until its client gives up: at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
-const COPIES: u16 = 7;
 
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug)]

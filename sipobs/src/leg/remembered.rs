@@ -1,25 +1,25 @@
-//! Call-IDs of legs that are no longer in the table, remembered so that what comes later under them is not taken for a
-//! call that begins.
+//! What is remembered of many legs: the Call-IDs of those that are no longer in the table, so that what comes later under
+//! them is not taken for a call that begins; and the hosts that took part in calls.
 
 use std::collections::{HashSet, VecDeque};
 
-/// The latest Call-IDs, hashed by [`super::Legs::hash`], in the order in which they were added.
+/// The latest Call-IDs or hosts, hashed by [`super::Legs::hash_of`], in the order in which they were added.
 #[derive(Debug)]
-pub(crate) struct CallIds {
+pub(crate) struct Remembered {
     most: usize,
     order: VecDeque<u64>,
     known: HashSet<u64>,
 }
 
-impl CallIds {
+impl Remembered {
     /// None yet, and never more than `most`, which is at least 1. Each takes up some 24 bytes.
     pub(crate) fn new(most: usize) -> Self {
         Self { most, order: VecDeque::new(), known: HashSet::new() }
     }
 
     /// Remembers one, and forgets the oldest where there is no room.
-    pub(crate) fn add(&mut self, call_id: u64) {
-        if self.known.contains(&call_id) {
+    pub(crate) fn add(&mut self, hash: u64) {
+        if self.known.contains(&hash) {
             return;
         }
         // Before there is one too many, for which both would grow.
@@ -28,8 +28,8 @@ impl CallIds {
         {
             self.known.remove(&oldest);
         }
-        self.known.insert(call_id);
-        self.order.push_back(call_id);
+        self.known.insert(hash);
+        self.order.push_back(hash);
     }
 
     /// Whether there are none.
@@ -38,8 +38,8 @@ impl CallIds {
     }
 
     /// Whether it is remembered.
-    pub(crate) fn holds(&self, call_id: u64) -> bool {
-        self.known.contains(&call_id)
+    pub(crate) fn holds(&self, hash: u64) -> bool {
+        self.known.contains(&hash)
     }
 
     /// Bytes that they take up, about.
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn the_latest_are_remembered() {
-        let mut gone = CallIds::new(3_584);
-        (0..20_000).for_each(|call_id| gone.add(call_id));
+        let mut gone = Remembered::new(3_584);
+        (0..20_000).for_each(|hash| gone.add(hash));
         assert!(gone.holds(19_999) && !gone.holds(0));
         assert_eq!((gone.order.len(), gone.known.len()), (3_584, 3_584));
     }
