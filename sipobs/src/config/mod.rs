@@ -39,7 +39,7 @@ mod webhook;
 pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
-pub use otlp::{Endpoint, OtlpConfig, Protocol};
+pub use otlp::{CallSpans, Endpoint, OtlpConfig, Protocol};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
 

@@ -8,6 +8,8 @@ use std::io;
 use crate::record::Output;
 
 pub mod accounting;
+#[cfg(test)]
+mod golden;
 mod jsonl;
 mod ladder;
 #[cfg(feature = "daemon")]
