@@ -63,7 +63,7 @@ const CONFIG_EXAMPLES: &str = "\
 Examples:
   sipobs config > sipobs.toml              the settings in effect, to begin a file with
   sipobs config -c sipobs.toml             what that file comes to
-  SIPOBS_CAPTURE__PORTS='[5060, 5080]' sipobs config";
+  SIPOBS_CAPTURE__PORTS=5060,5080-5090 sipobs config";
 
 /// The version, the commit that it was built of where a release names it, and what was built in.
 fn long_version() -> String {

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::{Mode, RingChoice};
-use sipobs::config::socket_address;
+use sipobs::config::{PortRange, socket_address};
 #[cfg(all(feature = "live", target_os = "linux"))]
-use sipobs::{config::Config, export::Look};
+use sipobs::{config::Config, config::entries, export::Look};
 
 use super::{Colour, Settings};
 #[cfg(not(all(feature = "live", target_os = "linux")))]
@@ -36,15 +36,15 @@ Examples:
 #[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Run {
     /// Interface to watch: a name; or a pattern that may come to fit later: a glob, /a regex/, a network
-    /// such as 10.0.0.0/8, default-route, pods. May be given several times (capture.interfaces)
+    /// such as 10.0.0.0/8, default-route, pods. Several by commas, or by several flags (capture.interfaces)
     #[arg(long, short = 'i', value_name = "NAME")]
     interface: Vec<String>,
     /// Interface not to watch, in the same forms
     #[arg(long, value_name = "NAME")]
     exclude: Vec<String>,
-    /// Ports that carry SIP, 5060 if none is given
+    /// Ports that carry SIP, 5060 if none is given: 5060,5080-5090
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
-    port: Vec<u16>,
+    port: Vec<PortRange>,
     /// How to see received packets
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
@@ -82,13 +82,13 @@ impl Run {
     pub(super) fn config(&self) -> anyhow::Result<Config> {
         let mut config = self.settings.resolve()?;
         if !self.interface.is_empty() {
-            config.capture.interfaces.clone_from(&self.interface);
+            config.capture.interfaces = parted(&self.interface);
         }
         if !self.exclude.is_empty() {
-            config.capture.exclude.clone_from(&self.exclude);
+            config.capture.exclude = parted(&self.exclude);
         }
         if !self.port.is_empty() {
-            config.capture.ports.clone_from(&self.port);
+            config.capture.ports = self.port.iter().cloned().flat_map(PortRange::ports).collect();
         }
         if let Some(mode) = self.mode {
             config.capture.mode = mode;
@@ -118,6 +118,12 @@ impl Run {
     pub(super) fn look(&self) -> Look {
         self.color.look()
     }
+}
+
+/// The entries of a flag that may be given several times, or hold several at once.
+#[cfg(all(feature = "live", target_os = "linux"))]
+pub(super) fn parted(flags: &[String]) -> Vec<String> {
+    flags.iter().flat_map(|flag| entries(flag)).map(Into::into).collect()
 }
 
 /// `run` in a build that only reads files.
