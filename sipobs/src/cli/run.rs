@@ -1,15 +1,19 @@
 //! `sipobs run`: the daemon's command line.
 
+#[cfg(all(feature = "live", target_os = "linux"))]
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 #[cfg(all(feature = "live", target_os = "linux"))]
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::{Mode, RingChoice};
-use sipobs::config::{PortRange, socket_address};
+use sipobs::config::{LogFormat, LogLevel, PortRange, socket_address};
 #[cfg(all(feature = "live", target_os = "linux"))]
 use sipobs::{config::Config, config::entries, export::Look};
 
+#[cfg(all(feature = "live", target_os = "linux"))]
+use super::logging;
 use super::{Colour, Settings};
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 use super::{Exit, Failure};
@@ -54,9 +58,15 @@ pub(super) struct Run {
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
-    /// What to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// What to print; without it, text on a terminal, and elsewhere a line for each attempt
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Who reads the log, on standard error: a person or a program (log.format)
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// What the log leaves out: all that matters less (log.level)
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    log_level: Option<LogLevel>,
     /// When to colour
     #[arg(long, value_enum, default_value_t)]
     color: Colour,
@@ -65,11 +75,12 @@ pub(super) struct Run {
 }
 
 /// What the daemon prints to standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For a person
-    #[default]
+    /// For a person, with ladders
     Text,
+    /// The same in a line for each attempt and each alert
+    Brief,
     /// One JSON object a line
     Jsonl,
     /// Nothing
@@ -78,9 +89,9 @@ pub(super) enum Format {
 
 #[cfg(all(feature = "live", target_os = "linux"))]
 impl Run {
-    /// File, environment and flags, as they are now.
+    /// File, environment and flags, as they are now. From the first time on there is a log.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
-        let mut config = self.settings.resolve()?;
+        let (mut config, warnings) = self.settings.load()?;
         if !self.interface.is_empty() {
             config.capture.interfaces = parted(&self.interface);
         }
@@ -99,6 +110,15 @@ impl Run {
         if let Some(address) = self.metrics {
             config.metrics.listen = address;
         }
+        if let Some(format) = self.log_format {
+            config.log.format = format;
+        }
+        if let Some(level) = self.log_level {
+            config.log.level = level;
+        }
+        logging::start(&config.log);
+        warnings.iter().for_each(|warning| logging::warn(format_args!("{warning}")));
+        config.check()?;
         anyhow::ensure!(
             !config.capture.interfaces.is_empty(),
             "no interface to watch: give -i NAME, or capture.interfaces in the configuration"
@@ -111,8 +131,10 @@ impl Run {
         self.settings.config.as_deref()
     }
 
-    pub(super) const fn format(&self) -> Format {
-        self.format
+    /// No ladders in a journal, unless asked for.
+    pub(super) fn format(&self) -> Format {
+        let usual = if std::io::stdout().is_terminal() { Format::Text } else { Format::Brief };
+        self.format.unwrap_or(usual)
     }
 
     pub(super) fn look(&self) -> Look {
@@ -130,8 +152,20 @@ pub(super) fn parted(flags: &[String]) -> Vec<String> {
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
     // What is wrong with the arguments is said first: it would be wrong in any build.
-    let Run { interface, exclude, port, mode, ring, metrics, format, color, settings: _ } = args;
-    let _ = (interface, exclude, port, mode, ring, metrics, format, color);
+    let Run {
+        interface,
+        exclude,
+        port,
+        mode,
+        ring,
+        metrics,
+        format,
+        log_format,
+        log_level,
+        color,
+        settings: _,
+    } = args;
+    let _ = (interface, exclude, port, mode, ring, metrics, format, log_format, log_level, color);
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

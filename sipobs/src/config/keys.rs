@@ -95,6 +95,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("state", &["path", "every"]),
     ("diagnosis", &["path"]),
     ("reload", &["every"]),
+    ("log", &["format", "level", "silence"]),
 ];
 
 /// Variables that are no settings, and yet read: the file, and the interface in the unit that is shipped.

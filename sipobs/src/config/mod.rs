@@ -32,6 +32,7 @@ mod change;
 mod env;
 mod keys;
 mod limits;
+mod log;
 mod otlp;
 mod renamed;
 mod secret;
@@ -40,6 +41,7 @@ mod webhook;
 pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
+pub use log::{LogConfig, LogFormat, LogLevel};
 pub use otlp::{CallSpans, Endpoint, OtlpConfig, Protocol};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
@@ -85,6 +87,8 @@ pub struct Config {
     pub diagnosis: DiagnosisConfig,
     /// When the daemon reads all this anew.
     pub reload: ReloadConfig,
+    /// What the daemon says of itself.
+    pub log: LogConfig,
     /// The peers that have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trunk: Vec<TrunkConfig>,
