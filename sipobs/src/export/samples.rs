@@ -214,6 +214,7 @@ pub(super) fn call() -> Output {
         trunk: "twilio".into(),
         transfers: 0,
         refer_absent: ReferAbsent::Fact { invite_unknown: false },
+        in_transfer: false,
         seen: Seen::Both,
         parties: Parties::default(),
     }))

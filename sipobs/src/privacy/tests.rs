@@ -486,6 +486,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         trunk: "other".into(),
         transfers: 0,
         refer_absent: ReferAbsent::No,
+        in_transfer: false,
         seen: Seen::Both,
         parties: self::parties(parties),
     }))

@@ -31,6 +31,9 @@ pub struct Call {
     /// Whether a REFER might have been expected and did not come.
     #[serde(flatten)]
     pub refer_absent: ReferAbsent,
+    /// A transfer concerns it: it was to be transferred, or is a leg of one.
+    #[serde(skip)]
+    pub in_transfer: bool,
     /// Whose messages were seen.
     #[serde(skip)]
     pub seen: Seen,

@@ -13,7 +13,7 @@ use sipobs::export::metrics::SinkCounts;
 use sipobs::record::Output;
 
 use super::{now, send_by};
-use crate::cli::note;
+use crate::cli::warn;
 
 /// Outputs that may wait.
 const QUEUE: usize = 4096;
@@ -169,7 +169,7 @@ fn write(
         counts.out(result.is_ok());
         if let Err(error) = &result {
             if last.is_ok() {
-                note(format_args!("the output {name} cannot be written: {error}"));
+                warn(format_args!("the output {name} cannot be written: {error}"));
             }
             if error.kind() == io::ErrorKind::BrokenPipe {
                 // Its reader has seen enough; the other outputs go on.
