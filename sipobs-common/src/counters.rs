@@ -21,6 +21,15 @@ impl Hook {
     /// Every hook, in the order of its number.
     pub const ALL: [Self; 3] = [Self::Xdp, Self::TcIngress, Self::TcEgress];
 
+    /// A stable name for metrics and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::TcIngress => "tc_ingress",
+            Self::TcEgress => "tc_egress",
+        }
+    }
+
     /// The hook with this number.
     pub const fn from_number(number: u32) -> Option<Self> {
         match number {
@@ -113,9 +122,26 @@ impl Counters {
         self.failed.iter().sum()
     }
 
-    /// Frames the program let go because they are none of ours.
-    pub const fn not_matched(&self) -> u64 {
-        self.other + self.malformed + self.keep_alive + self.noise
+    /// Frames the program let go because they are none of ours, by reason: a stable name each.
+    pub const fn passed(&self) -> [(&'static str, u64); 4] {
+        // All are named, so that none that is new is forgotten.
+        let Self {
+            seen: _,
+            other,
+            malformed,
+            keep_alive,
+            noise,
+            matched: _,
+            delivered: _,
+            truncated: _,
+            failed: _,
+        } = *self;
+        [("other", other), ("malformed", malformed), ("keep_alive", keep_alive), ("noise", noise)]
+    }
+
+    /// All of those.
+    pub fn not_matched(&self) -> u64 {
+        self.passed().iter().map(|(_, count)| count).sum()
     }
 
     /// What the two equations above leave over: 0 unless frames were being counted during the reading.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Memory, Sight};
-use crate::dialog::NoDialogKey;
+use crate::dialog::{DialogKey, NoDialogKey};
 use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
 use crate::frame::Frame;
 use crate::packet::{self, Packets, Transport};
@@ -205,6 +205,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.take_waiting(true);
         let now = self.clock.tick(now);
+        self.inner.memory.retire();
         self.fire(now);
     }
 
@@ -371,12 +372,15 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
-        let taken = message.map_err(|error| error.as_str()).and_then(|message| {
-            self.memory.message(message, wire.time);
-            self.transfers.message(wire, message).map_err(NoDialogKey::as_str)
+        let named = message.map_err(|error| error.as_str()).and_then(|message| {
+            DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
         });
-        match taken {
-            Ok(()) => self.understood += 1,
+        match named {
+            Ok((message, key)) => {
+                self.understood += 1;
+                self.memory.message(message, &key, wire.time);
+                self.transfers.message(wire, message, &key);
+            }
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,
         }
     }

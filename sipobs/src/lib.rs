@@ -26,6 +26,7 @@ pub mod frame;
 mod hash;
 mod leg;
 pub mod link;
+mod list;
 pub mod loss;
 pub mod packet;
 mod pattern;

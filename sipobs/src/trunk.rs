@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::list;
 use crate::pattern::{Network, glob};
 use crate::record::Method;
 
@@ -20,16 +21,16 @@ pub struct TrunkConfig {
     /// Its name in every output. Several entries may share one.
     pub name: String,
     /// Addresses or networks of the peer: `192.0.2.7`, `2001:db8::/32`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::parted")]
     pub cidr: Vec<String>,
     /// Patterns (`*` and `?`, case ignored) of the host in request-URI, From, To, Contact or Via.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::parted")]
     pub host: Vec<String>,
     /// Headers of the call's messages that tell it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::whole")]
     pub header: Vec<HeaderPattern>,
     /// Patterns of the User-Agent or Server header.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::whole")]
     pub user_agent: Vec<String>,
     /// How its calls are expected to be transferred.
     #[serde(default)]

@@ -8,7 +8,8 @@ use sipobs::capture::file::Reader;
 use sipobs::engine::{Config, Engine};
 use sipobs::privacy::{Mask, Privacy};
 use sipobs::record::{
-    Attempt, Call, Evidence, Kind, LegRole, Method, Outcome, Output, Quality, ReferAbsent, Seen, Side,
+    Attempt, Call, Evidence, Kind, LegRole, LinkMethod, Method, Outcome, Output, Quality, ReferAbsent, Seen,
+    Side,
 };
 use sipobs::timestamp::Timestamp;
 
@@ -148,7 +149,7 @@ fn attended() {
     }];
     let said = check("recorded", "pjsua_attended_ok", &truth);
     assert!(said.attempts[0].messages.iter().any(|line| line.leg == LegRole::Consultation));
-    assert_eq!(said.attempts[0].link.as_ref().unwrap().method, "replaces");
+    assert_eq!(said.attempts[0].link.as_ref().unwrap().method, LinkMethod::Replaces);
 }
 
 #[test]

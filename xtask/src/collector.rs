@@ -111,6 +111,11 @@ impl Span {
         self.fields.get("Name").is_some_and(|name| name == "sip.transfer")
     }
 
+    /// Whether it is that of a call.
+    pub(crate) fn is_of_call(&self) -> bool {
+        self.fields.get("Name").is_some_and(|name| name == "sip.call")
+    }
+
     fn add(&mut self, line: &str, in_attributes: &mut bool) {
         match line {
             _ if !*in_attributes && line.trim_start().starts_with("-> Trace ID: ") => {

@@ -48,6 +48,7 @@ pub(crate) fn lab(sipobs: &Path) -> Result<()> {
     let spans =
         collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
     traced(&lines, &spans)?;
+    calls_traced(&lines, &spans, "transferred")?;
     named_live(&spans)?;
     hook.has_told(&lines)?;
 
@@ -168,7 +169,33 @@ pub(crate) fn over_http(sipobs: &Path) -> Result<()> {
     let spans =
         collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
     traced(&lines, &spans)?;
+    calls_traced(&lines, &spans, "transferred")?;
+    ["none", "all"].into_iter().try_for_each(|calls| spans_of_calls(sipobs, calls).context(calls))?;
     NAMED_ON_THE_WIRE.into_iter().try_for_each(|case| named(sipobs, &lab, &collector, case).context(case))
+}
+
+/// Which calls have a span, as `[otlp] calls` says; the attempts have theirs.
+fn spans_of_calls(sipobs: &Path, calls: &str) -> Result<()> {
+    let lab = Lab::new(&crate::scratch(&format!("test-calls-{calls}"))?)?;
+    let collector = Collector::start(&lab)?;
+    let mut command = lab.inside(Side::Agent, sipobs);
+    command.args(["pcap", "--format", "jsonl", "--otlp", Collector::GRPC]).arg(recording::shipped());
+    command.env("SIPOBS_OTLP__CALLS", calls);
+    let text = crate::children::output(&mut command)?;
+    let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    // It ends once all spans are acknowledged.
+    let attempts = transfers(&lines);
+    let spans =
+        collector.wait("a span for every attempt", |spans| of_transfers(spans).count() >= attempts)?;
+    calls_traced(&lines, &spans, calls)?;
+    for span in of_transfers(&spans) {
+        let is_joined =
+            span.attributes.get("sip.transfer.wire_trace.joins").is_some_and(|joins| joins == "true");
+        let parent = &span.fields["Parent ID"];
+        let has_parent = !parent.trim_matches('0').is_empty();
+        ensure!(has_parent == (is_joined || calls != "none"), "below {parent:?}: {:?}", span.attributes);
+    }
+    Ok(())
 }
 
 /// Golden cases whose messages name a trace.
@@ -186,14 +213,13 @@ fn named(sipobs: &Path, lab: &Lab, collector: &Collector, case: &str) -> Result<
     let line = lines.iter().find(|line| line["kind"] == "transfer").context("no transfer")?;
     let call_id = line["call_id"].as_str().context("no call")?;
     let of_call = |span: &Span| span.attributes.get("sip.call_id").is_some_and(|id| id == call_id);
-    let is_call = |span: &Span| span.fields.get("Name").is_some_and(|name| name == "sip.call");
     let spans = collector.wait("the spans of the call and of its attempt", |spans| {
         let own = || spans.iter().filter(|span| of_call(span));
-        own().any(is_call) && own().any(Span::is_of_transfer)
+        own().any(Span::is_of_call) && own().any(Span::is_of_transfer)
     })?;
     let own = || spans.iter().filter(|span| of_call(span));
     let span = own().find(|span| span.is_of_transfer()).context("no span")?;
-    let call = own().find(|span| is_call(span)).context("no span of the call")?;
+    let call = own().find(|span| span.is_of_call()).context("no span of the call")?;
     let (wire, parent) = (&line["wire_trace"], &span.fields["Parent ID"]);
     ensure!(
         line["trace_id"] == span.fields["Trace ID"].as_str(),
@@ -346,6 +372,35 @@ fn traced(lines: &[Value], spans: &[Span]) -> Result<()> {
         let messages = line["messages"].as_array().map_or(0, Vec::len);
         ensure!(events >= messages, "{call_id}: {events} span events for {messages} messages");
     }
+    Ok(())
+}
+
+/// The calls that a transfer concerns have a span, and others, as `calls` has it.
+fn calls_traced(lines: &[Value], spans: &[Span], calls: &str) -> Result<()> {
+    let ended = || lines.iter().filter(|line| line["kind"] == "call");
+    let named = |call_id: &Value| {
+        lines.iter().any(|line| line["kind"] == "transfer" && line["target_call_id"] == *call_id)
+    };
+    let mut ordinary = 0;
+    for call in ended() {
+        let call_id = call["call_id"].as_str().context("a call without an id")?;
+        let is_one = call["transfers"] != 0 || named(&call["call_id"]);
+        // Of legs that are named nowhere, such as a consultation, nothing is asserted.
+        let is_ordinary =
+            Story::ALL.iter().any(|story| story.expected().method.is_none() && story.call_id() == call_id);
+        ordinary += usize::from(is_ordinary);
+        let wanted = match calls {
+            "none" => false,
+            "transferred" if is_one || is_ordinary => is_one,
+            "transferred" => continue,
+            _ => true,
+        };
+        let has = spans.iter().any(|span| {
+            span.is_of_call() && span.attributes.get("sip.call_id").is_some_and(|id| id == call_id)
+        });
+        ensure!(has == wanted, "{call_id}: a span: {has}, and calls = {calls:?}");
+    }
+    ensure!(ordinary > 0, "no ordinary call among {}", ended().count());
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sipobs_common::{SIP_PORT, VXLAN_PORT, VXLAN_PORT_LINUX};
 
+use crate::list;
+
 /// What to capture live, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,10 +15,13 @@ pub struct Config {
     /// later: a glob (`eth*`), a regular expression between slashes (`/^ens[0-9]+$/`), a network that holds
     /// one of their addresses (`10.0.0.0/8`), `default-route` (in any routing table that is looked up, by one way or
     /// several), or `pods` (veths into other network namespaces).
+    #[serde(deserialize_with = "list::parted")]
     pub interfaces: Vec<String>,
     /// Interfaces not to watch, in the same forms; wins over `interfaces`.
+    #[serde(deserialize_with = "list::parted")]
     pub exclude: Vec<String>,
     /// Ports that carry SIP, as source or destination, UDP or TCP.
+    #[serde(deserialize_with = "list::ports")]
     pub ports: Vec<u16>,
     /// How to see received frames.
     pub mode: Mode,
@@ -25,8 +30,10 @@ pub struct Config {
     /// Bytes of each CPU's ring; rounded up to a power of two of pages. Less where the process may not have so much.
     pub ring_bytes: usize,
     /// UDP ports of VXLAN tunnels to look into (at most two).
+    #[serde(deserialize_with = "list::ports")]
     pub vxlan_ports: Vec<u16>,
     /// Requests not to deliver over UDP: any of `OPTIONS`, `REGISTER`, `PUBLISH`. Their answers still come.
+    #[serde(deserialize_with = "list::parted")]
     pub drop_methods: Vec<String>,
     /// How long a lone message may wait in its ring.
     #[serde(with = "crate::duration")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sipobs::config::{Config, Endpoint};
+use sipobs::config::{Config, Endpoint, Warning};
 use sipobs::export::Look;
 use sipobs::privacy::Mask;
 
@@ -13,6 +13,7 @@ mod check;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod daemon;
 mod explain;
+mod logging;
 mod memory;
 mod pages;
 mod pcap;
@@ -21,6 +22,9 @@ mod spans;
 
 #[cfg(all(feature = "live", target_os = "linux"))]
 use daemon::run as watch;
+#[cfg(all(feature = "live", target_os = "linux"))]
+use logging::note;
+use logging::{say, warn};
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 use run::refuse as watch;
 
@@ -63,11 +67,16 @@ const CONFIG_EXAMPLES: &str = "\
 Examples:
   sipobs config > sipobs.toml              the settings in effect, to begin a file with
   sipobs config -c sipobs.toml             what that file comes to
-  SIPOBS_CAPTURE__PORTS='[5060, 5080]' sipobs config";
+  SIPOBS_CAPTURE__PORTS=5060,5080-5090 sipobs config";
 
-/// The version, the commit that it was built of where a release names it, and what was built in.
+/// What it was built of, where a release names it.
+const COMMIT: &str = match option_env!("SIPOBS_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown commit",
+};
+
+/// The version, the commit, and what was built in.
 fn long_version() -> String {
-    let commit = option_env!("SIPOBS_COMMIT").unwrap_or("unknown commit");
     let features = [
         ("live", cfg!(all(feature = "live", target_os = "linux"))),
         ("otlp", cfg!(feature = "otlp")),
@@ -76,7 +85,7 @@ fn long_version() -> String {
     let built_in: Vec<_> =
         features.into_iter().filter(|(_, built_in)| *built_in).map(|(name, _)| name).collect();
     let built_in = if built_in.is_empty() { "none".to_owned() } else { built_in.join(", ") };
-    format!("{} ({commit})\nfeatures: {built_in}", env!("CARGO_PKG_VERSION"))
+    format!("{} ({COMMIT})\nfeatures: {built_in}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Explains every SIP call transfer on the wire.
@@ -141,14 +150,19 @@ enum MaskFlag {
 }
 
 impl Settings {
-    /// File, environment, then these flags.
+    /// File, environment, then these flags; looked through, and what its reader should know of it said.
     fn resolve(&self) -> anyhow::Result<Config> {
+        let (config, warnings) = self.load()?;
+        warnings.iter().for_each(|warning| warn(format_args!("{warning}")));
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The same, and nothing said yet.
+    fn load(&self) -> anyhow::Result<(Config, Vec<Warning>)> {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let (mut config, warnings) = Config::load(self.config.as_deref(), variables)?;
-        for warning in warnings {
-            let _ = writeln!(io::stderr(), "sipobs: warning: {warning}");
-        }
         if let Some(mask) = self.mask {
             config.privacy.mask = match mask {
                 MaskFlag::Last4 => Mask::Last4,
@@ -162,8 +176,7 @@ impl Settings {
             config.otlp.traces_endpoint = None;
             config.otlp.disabled = false;
         }
-        config.check()?;
-        Ok(config)
+        Ok((config, warnings))
     }
 }
 
@@ -219,17 +232,6 @@ impl Failure {
     fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::Usage, error: error.into() }
     }
-}
-
-/// Prints a complaint with its causes on one line.
-fn say(error: &anyhow::Error) {
-    let _ = writeln!(io::stderr(), "sipobs: {error:#}");
-}
-
-/// Tells a person what happens. Standard error: standard output belongs to what was found.
-#[cfg(all(feature = "live", target_os = "linux"))]
-fn note(text: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "sipobs: {text}");
 }
 
 fn config(settings: &Settings) -> Result<Exit, Failure> {

@@ -90,7 +90,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     }
     let exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
     let printed = reading.end(&mut *sink);
-    let delivered = reading.spans.is_none_or(Spans::finish);
+    let delivered = reading.spans.map(Spans::finish).is_none_or(|(_, lost)| lost == 0);
     match printed {
         Ok(()) if !delivered => Ok(Exit::Partial),
         Ok(()) => Ok(exit),

@@ -1,15 +1,19 @@
 //! `sipobs run`: the daemon's command line.
 
+#[cfg(all(feature = "live", target_os = "linux"))]
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 #[cfg(all(feature = "live", target_os = "linux"))]
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::{Mode, RingChoice};
-use sipobs::config::socket_address;
+use sipobs::config::{LogFormat, LogLevel, PortRange, socket_address};
 #[cfg(all(feature = "live", target_os = "linux"))]
-use sipobs::{config::Config, export::Look};
+use sipobs::{config::Config, config::entries, export::Look};
 
+#[cfg(all(feature = "live", target_os = "linux"))]
+use super::logging;
 use super::{Colour, Settings};
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 use super::{Exit, Failure};
@@ -36,15 +40,15 @@ Examples:
 #[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Run {
     /// Interface to watch: a name; or a pattern that may come to fit later: a glob, /a regex/, a network
-    /// such as 10.0.0.0/8, default-route, pods. May be given several times (capture.interfaces)
+    /// such as 10.0.0.0/8, default-route, pods. Several by commas, or by several flags (capture.interfaces)
     #[arg(long, short = 'i', value_name = "NAME")]
     interface: Vec<String>,
     /// Interface not to watch, in the same forms
     #[arg(long, value_name = "NAME")]
     exclude: Vec<String>,
-    /// Ports that carry SIP, 5060 if none is given
+    /// Ports that carry SIP, 5060 if none is given: 5060,5080-5090
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
-    port: Vec<u16>,
+    port: Vec<PortRange>,
     /// How to see received packets
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
@@ -54,9 +58,15 @@ pub(super) struct Run {
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
-    /// What to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// What to print; without it, text on a terminal, and elsewhere a line for each attempt
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Who reads the log, on standard error: a person or a program (log.format)
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// What the log leaves out: all that matters less (log.level)
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    log_level: Option<LogLevel>,
     /// When to colour
     #[arg(long, value_enum, default_value_t)]
     color: Colour,
@@ -65,11 +75,12 @@ pub(super) struct Run {
 }
 
 /// What the daemon prints to standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For a person
-    #[default]
+    /// For a person, with ladders
     Text,
+    /// The same in a line for each attempt and each alert
+    Brief,
     /// One JSON object a line
     Jsonl,
     /// Nothing
@@ -78,17 +89,17 @@ pub(super) enum Format {
 
 #[cfg(all(feature = "live", target_os = "linux"))]
 impl Run {
-    /// File, environment and flags, as they are now.
+    /// File, environment and flags, as they are now. From the first time on there is a log.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
-        let mut config = self.settings.resolve()?;
+        let (mut config, warnings) = self.settings.load()?;
         if !self.interface.is_empty() {
-            config.capture.interfaces.clone_from(&self.interface);
+            config.capture.interfaces = parted(&self.interface);
         }
         if !self.exclude.is_empty() {
-            config.capture.exclude.clone_from(&self.exclude);
+            config.capture.exclude = parted(&self.exclude);
         }
         if !self.port.is_empty() {
-            config.capture.ports.clone_from(&self.port);
+            config.capture.ports = self.port.iter().cloned().flat_map(PortRange::ports).collect();
         }
         if let Some(mode) = self.mode {
             config.capture.mode = mode;
@@ -99,6 +110,15 @@ impl Run {
         if let Some(address) = self.metrics {
             config.metrics.listen = address;
         }
+        if let Some(format) = self.log_format {
+            config.log.format = format;
+        }
+        if let Some(level) = self.log_level {
+            config.log.level = level;
+        }
+        logging::start(&config.log);
+        warnings.iter().for_each(|warning| logging::warn(format_args!("{warning}")));
+        config.check()?;
         anyhow::ensure!(
             !config.capture.interfaces.is_empty(),
             "no interface to watch: give -i NAME, or capture.interfaces in the configuration"
@@ -111,8 +131,10 @@ impl Run {
         self.settings.config.as_deref()
     }
 
-    pub(super) const fn format(&self) -> Format {
-        self.format
+    /// No ladders in a journal, unless asked for.
+    pub(super) fn format(&self) -> Format {
+        let usual = if std::io::stdout().is_terminal() { Format::Text } else { Format::Brief };
+        self.format.unwrap_or(usual)
     }
 
     pub(super) fn look(&self) -> Look {
@@ -120,12 +142,30 @@ impl Run {
     }
 }
 
+/// The entries of a flag that may be given several times, or hold several at once.
+#[cfg(all(feature = "live", target_os = "linux"))]
+pub(super) fn parted(flags: &[String]) -> Vec<String> {
+    flags.iter().flat_map(|flag| entries(flag)).map(Into::into).collect()
+}
+
 /// `run` in a build that only reads files.
 #[cfg(not(all(feature = "live", target_os = "linux")))]
 pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
     // What is wrong with the arguments is said first: it would be wrong in any build.
-    let Run { interface, exclude, port, mode, ring, metrics, format, color, settings: _ } = args;
-    let _ = (interface, exclude, port, mode, ring, metrics, format, color);
+    let Run {
+        interface,
+        exclude,
+        port,
+        mode,
+        ring,
+        metrics,
+        format,
+        log_format,
+        log_level,
+        color,
+        settings: _,
+    } = args;
+    let _ = (interface, exclude, port, mode, ring, metrics, format, log_format, log_level, color);
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

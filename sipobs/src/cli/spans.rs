@@ -7,7 +7,6 @@ pub(super) use enabled::{Spans, WhenFull};
 
 #[cfg(feature = "otlp")]
 mod enabled {
-    use std::io::{self, Write as _};
     use std::sync::Arc;
     #[cfg(feature = "live")]
     use std::time::Duration;
@@ -18,6 +17,8 @@ mod enabled {
     use sipobs::export::otlp::{Counters, Otlp};
     use sipobs::record::Output;
     use tokio::runtime::{Builder, Runtime};
+
+    use crate::cli::say;
 
     /// Spans on their way out.
     pub(crate) struct Spans {
@@ -81,38 +82,34 @@ mod enabled {
             Some((&*self.otlp.counters()).into())
         }
 
-        /// Requests that have failed so far, and a sentence about them.
+        /// A sentence about requests that have failed.
         #[cfg(feature = "live")]
-        pub(crate) fn failures(&self) -> (u64, impl FnOnce() -> String) {
+        pub(crate) fn failure(&self) -> String {
             let (counters, url) = (self.otlp.counters(), &self.url);
-            let failed = counters.failed_requests();
-            let sentence = move || {
-                format!(
-                    "{url}: requests to the collector have failed ({failed} so far; the last: {}); {} spans \
-                     wait, {} were dropped",
-                    url.hide(&counters.last_failure()),
-                    counters.waiting(),
-                    counters.drops().sum()
-                )
-            };
-            (failed, sentence)
+            format!(
+                "{url}: requests to the collector have failed ({} so far; the last: {}); {} spans wait, {} were dropped",
+                counters.failed_requests(),
+                url.hide(&counters.last_failure()),
+                counters.waiting(),
+                counters.drops().sum()
+            )
         }
 
-        /// Hands over what is left; says so if some was lost. True if all arrived.
-        pub(crate) fn finish(self) -> bool {
+        /// Hands over what is left; says so if some was lost. Gives how many arrived, and how many did not.
+        pub(crate) fn finish(self) -> (u64, u64) {
             let counters: Arc<Counters> = self.otlp.shutdown();
             // A name that nobody resolves keeps a thread of the runtime waiting for long.
             self.runtime.shutdown_background();
             let drops = counters.drops();
+            let came_to = (counters.acknowledged(), drops.sum());
             if drops.sum() == 0 {
-                return true;
+                return came_to;
             }
             let why = counters.last_failure();
             let why =
                 if why.is_empty() { why } else { format!("; the last failure: {}", self.url.hide(&why)) };
-            let _ = writeln!(
-                io::stderr(),
-                "sipobs: {}: {} of {} spans were not delivered (queue full {}, refused {}, collector away {}, \
+            say(&anyhow::anyhow!(
+                "{}: {} of {} spans were not delivered (queue full {}, refused {}, collector away {}, \
                  left at the end {}){why}",
                 self.url,
                 drops.sum(),
@@ -121,8 +118,8 @@ mod enabled {
                 drops.rejected,
                 drops.gave_up,
                 drops.shutdown,
-            );
-            false
+            ));
+            came_to
         }
     }
 }
@@ -181,11 +178,11 @@ mod disabled {
         }
 
         #[cfg(feature = "live")]
-        pub(crate) fn failures(&self) -> (u64, fn() -> String) {
+        pub(crate) fn failure(&self) -> String {
             match *self {}
         }
 
-        pub(crate) fn finish(self) -> bool {
+        pub(crate) fn finish(self) -> (u64, u64) {
             match self {}
         }
     }

@@ -7,16 +7,17 @@
 //! A request inside a call that is up tells nothing: calls are on hold for hours. But not for longer than calls are
 //! remembered, and where somebody waits for news of a transfer, whole hours are the clock's.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::dialog::is_challenge;
+use crate::dialog::{DialogKey, is_challenge};
 use crate::frame::Frame;
 use crate::hash::Keyed;
+use crate::leg::Branch;
 use crate::packet::{self, Transport};
 use crate::sip::start_line::begins_like_sip;
-use crate::sip::{CSeq, Message, Method};
+use crate::sip::{Message, Method};
 use crate::stream::Streams;
 use crate::timestamp::Timestamp;
 use crate::transfer::Transfers;
@@ -80,12 +81,14 @@ pub(crate) struct Memory {
     hasher: Keyed,
     transactions: Box<[Option<Transaction>]>,
     streams: Box<[Option<Stream>]>,
+    /// Nothing is remembered any more.
+    retired: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Transaction {
     key: u64,
-    branch: u64,
+    branch: Branch,
     /// Its latest message.
     seen: Timestamp,
     /// It had a final answer.
@@ -121,7 +124,7 @@ impl Witness for Sight<'_> {
 
     fn knows(&self, frame: &Frame<'_>, time: Timestamp) -> bool {
         let Some(message) = self.message(frame) else { return false };
-        let known = message.cseq().and_then(|cseq| self.memory.transaction(&message, cseq));
+        let known = DialogKey::of(&message).ok().and_then(|key| self.memory.transaction(&message, &key));
         known.is_some_and(|known| known.seen.since(time).max(time.since(known.seen)) <= TRANSACTION)
     }
 
@@ -150,14 +153,14 @@ impl Sight<'_> {
     }
 
     fn goes_on(&self, message: &Message<'_>, look: &Look<'_>) -> bool {
-        let Some((cseq, call_id)) = message.cseq().zip(message.call_id()) else { return false };
+        let Ok(key) = DialogKey::of(message) else { return false };
         let long = look.silence >= NEWS;
         let whole = look.silence.as_nanos() % HOUR <= LITTLE.as_nanos();
         match message.method() {
-            _ if self.memory.goes_on(message, cseq, look) => true,
-            _ if look.silence >= FORGOTTEN && self.transfers.is_up(call_id) => true,
-            Some(Method::Notify) if long && self.transfers.awaits_news(call_id) => true,
-            Some(Method::Bye) => long && whole && self.transfers.awaits_news(call_id),
+            _ if self.memory.goes_on(message, &key, look) => true,
+            _ if look.silence >= FORGOTTEN && self.transfers.is_up(key.call_id) => true,
+            Some(Method::Notify) if long && self.transfers.awaits_news(key.call_id) => true,
+            Some(Method::Bye) => long && whole && self.transfers.awaits_news(key.call_id),
             Some(Method::Invite | Method::Notify | Method::Refer) => {
                 long && whole && self.transfers.awaits_leg()
             }
@@ -167,14 +170,18 @@ impl Sight<'_> {
 }
 
 impl Memory {
+    /// Somebody vouches for the time: nothing need be remembered.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+    }
+
     /// A message came.
-    pub(crate) fn message(&mut self, message: &Message<'_>, time: Timestamp) {
-        let Some(cseq) = message.cseq().filter(|cseq| !is_repeated(cseq.method)) else { return };
-        if message.method() == Some(Method::Ack) {
+    pub(crate) fn message(&mut self, message: &Message<'_>, dialog: &DialogKey<'_>, time: Timestamp) {
+        if self.retired || is_repeated(dialog.cseq.method) || message.method() == Some(Method::Ack) {
             return;
         }
-        let key = self.key(message, cseq);
-        let branch = self.branch(message);
+        let key = self.key(message, dialog, dialog.cseq.number);
+        let branch = dialog.branch;
         let slot = &mut self.transactions[place(key, TRANSACTIONS)];
         let known = slot.filter(|known| known.key == key && known.branch == branch);
         let is_final = message.status().is_some_and(|status| status >= 200);
@@ -185,6 +192,9 @@ impl Memory {
 
     /// A packet came that is no SIP.
     pub(crate) fn packet(&mut self, packet: &packet::Packet<'_>) {
+        if self.retired {
+            return;
+        }
         if let Some((ssrc, count)) = rtp(payload(packet.transport)) {
             let key = self.hasher.hash_one((packet.src, packet.dst, ssrc));
             self.streams[place(key, STREAMS)] = Some(Stream { key, count, seen: packet.time });
@@ -192,10 +202,12 @@ impl Memory {
     }
 
     /// Whether a message belongs to a transaction that would have ended in a silence.
-    fn goes_on(&self, message: &Message<'_>, cseq: CSeq, look: &Look<'_>) -> bool {
-        let Some(known) = self.transaction(message, cseq) else { return self.takes_up(message, cseq, look) };
+    fn goes_on(&self, message: &Message<'_>, dialog: &DialogKey<'_>, look: &Look<'_>) -> bool {
+        let Some(known) = self.transaction(message, dialog) else {
+            return self.takes_up(message, dialog, look);
+        };
         let age = look.last.since(known.seen);
-        let rings = matches!(cseq.method, Method::Invite | Method::Cancel) && !known.answered;
+        let rings = matches!(dialog.cseq.method, Method::Invite | Method::Cancel) && !known.answered;
         match message.method() {
             Some(Method::Ack) => known.answered && age <= TRANSACTION,
             Some(Method::Invite) => age <= TRANSACTION,
@@ -205,38 +217,30 @@ impl Memory {
     }
 
     /// Whether it is the next try of a request that was challenged (RFC 3261 §22.2).
-    fn takes_up(&self, message: &Message<'_>, cseq: CSeq, look: &Look<'_>) -> bool {
-        let before = cseq.number.checked_sub(1).map(|number| self.key(message, CSeq { number, ..cseq }));
+    fn takes_up(&self, message: &Message<'_>, dialog: &DialogKey<'_>, look: &Look<'_>) -> bool {
+        let before = dialog.cseq.number.checked_sub(1).map(|number| self.key(message, dialog, number));
         let known = before
             .and_then(|key| self.transactions[place(key, TRANSACTIONS)].filter(|known| known.key == key));
         message.is_request()
             && known.is_some_and(|known| known.challenged && look.last.since(known.seen) <= TRANSACTION)
     }
 
-    fn transaction(&self, message: &Message<'_>, cseq: CSeq) -> Option<Transaction> {
-        let key = self.key(message, cseq);
+    fn transaction(&self, message: &Message<'_>, dialog: &DialogKey<'_>) -> Option<Transaction> {
+        let key = self.key(message, dialog, dialog.cseq.number);
         let known = self.transactions[place(key, TRANSACTIONS)].filter(|known| known.key == key)?;
         // The ACK of a 2xx has a branch of its own (RFC 3261 §13.2.2.4).
         let is_ack = message.method() == Some(Method::Ack);
-        (is_ack || known.branch == self.branch(message)).then_some(known)
+        (is_ack || known.branch == dialog.branch).then_some(known)
     }
 
-    /// A CANCEL and an ACK are about the INVITE.
-    fn key(&self, message: &Message<'_>, cseq: CSeq) -> u64 {
-        let method = match cseq.method {
+    /// A number for the transaction of a message, if its CSeq had this number. A CANCEL and an ACK are about the INVITE.
+    fn key(&self, message: &Message<'_>, dialog: &DialogKey<'_>, number: u32) -> u64 {
+        let method = match dialog.cseq.method {
             Method::Ack => Method::Invite,
             Method::Cancel if message.is_request() => Method::Invite,
             method => method,
         };
-        let mut hash = self.hasher.build_hasher();
-        message.call_id().hash(&mut hash);
-        message.from().and_then(|from| from.tag()).hash(&mut hash);
-        (cseq.number, method).hash(&mut hash);
-        hash.finish()
-    }
-
-    fn branch(&self, message: &Message<'_>) -> u64 {
-        self.hasher.hash_one(message.top_via().and_then(|via| via.branch()))
+        self.hasher.hash_one((dialog.call_id, dialog.from_tag, number, method))
     }
 
     /// What a stream's own clock says of a silence.
@@ -259,7 +263,7 @@ impl Memory {
 impl Default for Memory {
     fn default() -> Self {
         let (transactions, streams) = (Box::new([None; TRANSACTIONS]), Box::new([None; STREAMS]));
-        Self { hasher: Keyed::default(), transactions, streams }
+        Self { hasher: Keyed::default(), transactions, streams, retired: false }
     }
 }
 

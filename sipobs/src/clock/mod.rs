@@ -253,7 +253,7 @@ impl Clock {
         (found || is_last || self.waiting.len() > FEW).then_some(found)
     }
 
-    /// When the frame came that follows the one which lies that it is `time`.
+    /// The true time of a frame that lied to be of `time`: that of the frame behind it.
     fn next_true(&self, last: Timestamp, time: Timestamp) -> Timestamp {
         let later = self.later().take(3).map(|later| self.truly(later.time));
         let mut true_ones =

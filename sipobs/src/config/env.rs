@@ -4,18 +4,20 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::renamed::with_new_name;
-use super::{Config, ConfigError, otlp};
+use super::{Config, ConfigError, Warning, keys, otlp};
 use crate::toml_error::without_content;
 
 /// `config`, which `file` gave, with `variables` over it.
 ///
 /// Section and key stand apart by two underscores: one would make fields of what Kubernetes puts into the
-/// environment of every pod beside a Service named `sipobs` (`SIPOBS_METRICS_PORT=tcp://…`).
+/// environment of every pod beside a Service named `sipobs` (`SIPOBS_METRICS_PORT=tcp://…`). What looks like ours and is
+/// none is given as a warning, so that a variable of a later version stops nothing.
 pub(super) fn over(
     mut config: Config,
     mut file: Table,
     variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
+) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let mut unknown = Vec::new();
     let mut variables: Vec<_> = variables.into_iter().collect();
     // Ours win over the standard ones, those for traces over those for all signals, and
     // OTEL_SERVICE_NAME over the service.name in OTEL_RESOURCE_ATTRIBUTES.
@@ -26,7 +28,11 @@ pub(super) fn over(
     for (name, value) in variables {
         let readings = if let Some(field) = name.strip_prefix("SIPOBS_") {
             let path: Vec<String> = field.split("__").map(str::to_ascii_lowercase).collect();
-            if path.len() < 2 {
+            if !keys::is_known(&path) {
+                if path.len() > 1 || !keys::is_none_of_ours(&name, &value) {
+                    let near = keys::nearest(&name);
+                    unknown.push(Warning::Unknown { name, near });
+                }
                 continue;
             }
             // A key of digits looks like a number.
@@ -40,7 +46,7 @@ pub(super) fn over(
         (config, file) = first_that_fits(readings)
             .map_err(|message| ConfigError::Variable { name: name.clone(), message })?;
     }
-    Ok(config)
+    Ok((config, unknown))
 }
 
 /// The first of `readings` that is a configuration, else what is wrong with the first.

@@ -30,7 +30,9 @@ use crate::trunk::TrunkConfig;
 mod address;
 mod change;
 mod env;
+mod keys;
 mod limits;
+mod log;
 mod otlp;
 mod renamed;
 mod secret;
@@ -39,10 +41,12 @@ mod webhook;
 pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
-pub use otlp::{Endpoint, OtlpConfig, Protocol};
+pub use log::{LogConfig, LogFormat, LogLevel};
+pub use otlp::{CallSpans, Endpoint, OtlpConfig, Protocol};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
 
+pub use crate::list::{PortRange, entries};
 pub use crate::toml_error::TomlError;
 
 /// All of it.
@@ -83,6 +87,8 @@ pub struct Config {
     pub diagnosis: DiagnosisConfig,
     /// When the daemon reads all this anew.
     pub reload: ReloadConfig,
+    /// What the daemon says of itself.
+    pub log: LogConfig,
     /// The peers that have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trunk: Vec<TrunkConfig>,
@@ -118,7 +124,7 @@ pub struct MetricsConfig {
     #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
     /// Names of this host that requests by loopback may be for, beside `localhost` and loopback addresses: a proxy's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::list::parted")]
     pub hosts: Vec<String>,
 }
 
@@ -211,7 +217,7 @@ impl Config {
     pub const MOST_BYTES: u64 = 4 << 20;
 
     /// The defaults, the file at `path` if one is given, and `variables` over it; and what its reader should know of
-    /// the files.
+    /// the files and the variables.
     ///
     /// # Errors
     ///
@@ -236,7 +242,8 @@ impl Config {
             }
             None => Default::default(),
         };
-        let mut config = env::over(config, file, variables)?;
+        let (mut config, unknown) = env::over(config, file, variables)?;
+        warnings.extend(unknown);
         if let Some(path) = &config.diagnosis.path {
             config.diagnosis.rows = Some(read(path)?.0);
         }
@@ -352,6 +359,21 @@ pub enum Warning {
         /// The secret's field.
         field: &'static str,
     },
+    /// A variable that looks like one of ours.
+    #[error("environment variable {name}: no such setting{}", meant(.near.as_deref()))]
+    Unknown {
+        /// The variable.
+        name: String,
+        /// The one that was probably meant.
+        near: Option<String>,
+    },
+}
+
+fn meant(near: Option<&str>) -> String {
+    near.map_or_else(
+        || ": `sipobs config` prints those that there are".into(),
+        |near| format!(": is {near} meant?"),
+    )
 }
 
 impl Warning {
@@ -570,8 +592,61 @@ mod tests {
         assert!(text.starts_with("environment variable SIPOBS_METRICS__LISTEN: not an IP address"), "{text}");
         let config = load("", &[("SIPOBS_METRICS__LISTEN", "2001:db8::7:9464")]).unwrap();
         assert_eq!(config.metrics.listen.to_string(), "[2001:db8::7]:9464");
-        let text = complaint("", &[("SIPOBS_METRICS__PORT", "5")]);
-        assert!(text.contains("SIPOBS_METRICS__PORT: unknown field `port`"), "{text}");
+    }
+
+    #[test]
+    fn a_variable_that_is_none_draws_a_warning() {
+        let warnings = |variables: &[(&str, &str)]| -> Vec<String> {
+            let variables = variables.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()));
+            let (config, warnings) = Config::load(None, variables).unwrap();
+            assert_eq!(config, Config::default());
+            warnings.iter().map(ToString::to_string).collect()
+        };
+        let found = warnings(&[
+            ("SIPOBS_CAPTURE_PORTS", "5060"),
+            ("SIPOBS_MTRICS__LISTEN", "5"),
+            ("SIPOBS_WHATEVER", "q5ecret"),
+        ]);
+        let expected = [
+            "environment variable SIPOBS_CAPTURE_PORTS: no such setting: is SIPOBS_CAPTURE__PORTS meant?",
+            "environment variable SIPOBS_MTRICS__LISTEN: no such setting: is SIPOBS_METRICS__LISTEN meant?",
+            "environment variable SIPOBS_WHATEVER: no such setting: `sipobs config` prints those that there are",
+        ];
+        assert_eq!(found.len(), 3, "{found:?}");
+        for sentence in expected {
+            assert!(found.iter().any(|it| it == sentence), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_in_a_variable_takes_no_brackets() {
+        let config = load(
+            "[capture]\nexclude = \"lo, eth9\"\n[[trunk]]\nname = \"t\"\nheader = \"X-A\"\nuser_agent = \"A, B*\"\n",
+            &[
+                ("SIPOBS_CAPTURE__PORTS", "5060,5080-5082"),
+                ("SIPOBS_CAPTURE__VXLAN_PORTS", "4789"),
+                ("SIPOBS_CAPTURE__INTERFACES", "eth0,/^e{1,2}$/"),
+                ("SIPOBS_IDENTITY__HEADERS", "X-A,X-B"),
+                ("SIPOBS_METRICS__HOSTS", "a.example"),
+                ("SIPOBS_CAPTURE__DROP_METHODS", "[\"OPTIONS\"]"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.capture.ports, [5060, 5080, 5081, 5082]);
+        assert_eq!(config.capture.vxlan_ports, [4789]);
+        assert_eq!(config.capture.interfaces, ["eth0", "/^e{1,2}$/"]);
+        assert_eq!(config.capture.exclude, ["lo", "eth9"]);
+        assert_eq!(config.capture.drop_methods, ["OPTIONS"]);
+        assert_eq!(
+            (config.identity.headers.len(), &*config.metrics.hosts),
+            (2, &["a.example".to_owned()][..])
+        );
+        assert_eq!((config.trunk[0].header.len(), &*config.trunk[0].user_agent[0]), (1, "A, B*"));
+        let text = complaint("", &[("SIPOBS_CAPTURE__PORTS", "5060,sip")]);
+        assert!(
+            text.contains("SIPOBS_CAPTURE__PORTS: invalid value: string, expected a port, or a range"),
+            "{text}"
+        );
     }
 
     #[test]

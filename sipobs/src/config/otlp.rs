@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::Secret;
+use crate::record::Call;
 
 /// Spans to an OpenTelemetry collector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct OtlpConfig {
     pub traces_endpoint: Option<Endpoint>,
     /// `grpc` or `http/protobuf`.
     pub protocol: Protocol,
+    /// Which calls get a span of their own, `sip.call`.
+    pub calls: CallSpans,
     /// Longest time for one request.
     #[serde(with = "crate::duration")]
     pub timeout: Duration,
@@ -68,6 +71,30 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
+/// Which calls get a span of their own. An attempt's spans are sent whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallSpans {
+    /// None: an attempt's span is on top of its trace.
+    None,
+    /// Those that a transfer concerns: the call that was to be transferred, and the legs to its target.
+    #[default]
+    Transferred,
+    /// Every call.
+    All,
+}
+
+impl CallSpans {
+    /// Whether a call has a span.
+    pub fn include(self, call: &Call) -> bool {
+        match self {
+            Self::None => false,
+            Self::Transferred => call.in_transfer,
+            Self::All => true,
+        }
+    }
+}
+
 impl Default for OtlpConfig {
     fn default() -> Self {
         Self {
@@ -75,6 +102,7 @@ impl Default for OtlpConfig {
             endpoint: None,
             traces_endpoint: None,
             protocol: Protocol::default(),
+            calls: CallSpans::default(),
             timeout: Duration::from_secs(10),
             queue: 16_384,
             batch: 512,

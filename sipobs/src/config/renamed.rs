@@ -23,11 +23,15 @@ const RENAMED: &[(&str, &str)] = &[
 /// `message`, with what to write where it is about a key's old name.
 pub(super) fn with_new_name(message: String) -> String {
     let old = message.strip_prefix("unknown field `").and_then(|rest| Some(rest.split_once('`')?.0));
-    let new = old.and_then(|old| RENAMED.iter().find(|(was, _)| *was == old));
-    match new {
+    match old.and_then(|old| Some((old, new_name(old)?))) {
         Some((old, new)) => format!("`{old}` is now `{new}`, with its unit: {new} = \"5s\""),
         None => message,
     }
+}
+
+/// What stands in the place of the key `old`.
+pub(super) fn new_name(old: &str) -> Option<&'static str> {
+    RENAMED.iter().find(|(was, _)| *was == old).map(|(_, new)| *new)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which of the legs under its Call-ID a message belongs to, and who sent its request.
 
-use super::{DialogKey, message, trust};
+use super::{DialogKey, trust};
 use crate::leg::{Leg, LegId, Legs, Origin, Tag};
 use crate::record::Side;
 use crate::sip::{Message, Method};
@@ -44,7 +44,7 @@ pub(super) fn find(
     });
     let rank = |(leg, Found { fit, .. }): &(&Leg, Found)| {
         let hosts = [wire.src, wire.dst].iter().filter(|host| legs.goes_through(leg, host.ip())).count();
-        (!leg.alleged, hosts, *fit == Fit::Both, is_of_try(leg, sip, key, tags), *fit)
+        (!leg.alleged, hosts, *fit == Fit::Both, is_of_try(leg, key, tags), *fit)
     };
     // As a rule there is one, and nothing is ranked.
     let best = fitting.reduce(|best, next| if rank(&best) < rank(&next) { next } else { best });
@@ -69,9 +69,9 @@ fn begins_another(
     if key.cseq.method != Method::Invite || tags.to.is_some() || !sip.is_request() {
         return false;
     }
-    // After the BYE it is a new call, however lazy its Call-ID; and who speaks within a dialog before its INVITE is not of
-    // it.
-    if leg.bye.is_set() || leg.origin != Origin::Invite || begins_anew(leg, wire, sip) {
+    // After the BYE it is a new call that reuses the Call-ID; and a request inside a dialog that came before the INVITE is
+    // not of the INVITE's.
+    if leg.bye.is_set() || leg.origin != Origin::Invite || begins_anew(leg, wire, key) {
         return true;
     }
     // Whoever came first with an INVITE that nobody answers does not keep others from theirs.
@@ -85,18 +85,18 @@ fn begins_another(
 }
 
 /// An INVITE after the leg's own was cancelled and has got its final answer: another call, whatever it is named.
-fn begins_anew(leg: &Leg, wire: &WireMessage<'_>, sip: &Message<'_>) -> bool {
+fn begins_anew(leg: &Leg, wire: &WireMessage<'_>, key: &DialogKey<'_>) -> bool {
     let Some(invite) = &leg.invite else { return false };
     let over = invite.cancelled.is_set() && invite.answer().is_some_and(|answer| answer.status >= 300);
-    over && wire.src.ip() == leg.hosts.0 && message::branch(sip.top_via()) != invite.branch
+    over && wire.src.ip() == leg.hosts.0 && key.branch != invite.branch
 }
 
 /// Whether a message is of the latest try of a leg's INVITE.
-fn is_of_try(leg: &Leg, sip: &Message<'_>, key: &DialogKey<'_>, tags: Tags) -> bool {
+fn is_of_try(leg: &Leg, key: &DialogKey<'_>, tags: Tags) -> bool {
     let invite = leg.invite.as_ref().filter(|invite| invite.number == key.cseq.number);
     tags.from.is_some()
         && leg.caller.tag == tags.from
-        && invite.is_some_and(|invite| invite.branch == message::branch(sip.top_via()))
+        && invite.is_some_and(|invite| invite.branch == key.branch)
 }
 
 /// Which side of a leg sent a message's request, if its tags allow that one did. Missing tags (RFC 2543) may be anybody's;

@@ -1,7 +1,12 @@
 //! What names the dialog of a message, and what a message must have to be given one.
 
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+
 use super::LONGEST_ID;
-use crate::sip::{CSeq, Message, Name, NameAddr};
+use crate::leg::Branch;
+use crate::sip::{CSeq, Message, Name, NameAddr, Via};
 
 /// What names a message's dialog and its place in it, read once.
 pub(crate) struct DialogKey<'a> {
@@ -12,6 +17,8 @@ pub(crate) struct DialogKey<'a> {
     /// Their tags; an empty one is none.
     pub(crate) from_tag: Option<&'a [u8]>,
     pub(crate) to_tag: Option<&'a [u8]>,
+    /// Of its topmost Via.
+    pub(crate) branch: Branch,
 }
 
 impl<'a> DialogKey<'a> {
@@ -28,12 +35,22 @@ impl<'a> DialogKey<'a> {
             return Err(NoDialogKey::CallIdTooLong);
         }
         let [from_tag, to_tag] = [&from, &to].map(tag);
-        Ok(Self { cseq, call_id, from, to, from_tag, to_tag })
+        Ok(Self { cseq, call_id, from, to, from_tag, to_tag, branch: branch(message.top_via()) })
     }
 }
 
 fn tag<'a>(party: &NameAddr<'a>) -> Option<&'a [u8]> {
     party.tag().filter(|tag| !tag.is_empty() && tag.len() <= LONGEST_ID)
+}
+
+/// A number for a Via's branch and sent-by (§17.2.3). Only equality within one transaction is asked for: its keys need not be
+/// secret.
+pub(super) fn branch(via: Option<Via<'_>>) -> Branch {
+    let branch = via.and_then(|via| via.branch()).unwrap_or_default();
+    let host = via.map(|via| via.host).unwrap_or_default();
+    let port = via.and_then(|via| via.port);
+    #[allow(clippy::cast_possible_truncation, reason = "half of a hash tells few branches apart")]
+    Branch(FixedState::default().hash_one((branch, host, port)) as u32)
 }
 
 /// Why a message belongs to no dialog that could be named (RFC 3261 §8.1.1).

@@ -1,9 +1,9 @@
 //! What one message does to its leg.
 
-use super::{DialogEventKind, LONGEST_ID, is_challenge, transaction};
+use super::{DialogEventKind, DialogKey, is_challenge, transaction};
 use crate::leg::{Branch, Invite, Leg, Origin, Tag, When};
 use crate::record::Side;
-use crate::sip::{CSeq, Message, Method, Name, Start, Via, sdp};
+use crate::sip::{CSeq, Message, Method, Name, Start, sdp};
 use crate::stream::WireMessage;
 
 /// The To tag of a message.
@@ -20,21 +20,22 @@ impl Leg {
         &mut self,
         wire: &WireMessage<'_>,
         message: &Message<'_>,
-        cseq: CSeq,
+        key: &DialogKey<'_>,
         by: Side,
         to: ToTag,
         new_path: bool,
     ) -> Option<DialogEventKind> {
+        let cseq = key.cseq;
         match message.start() {
             Start::Request { uri, .. } => {
                 let sender = self.end_mut(by);
                 (sender.heard, sender.agrees) = (true, true);
                 match cseq.method {
                     Method::Invite if self.origin == Origin::Invite && to.tag.is_none() => {
-                        self.initial_invite(wire, message, cseq, by, uri, new_path)
+                        self.initial_invite(wire, message, key, by, uri, new_path)
                     }
-                    Method::Ack => self.ack(wire, message, cseq, by, to),
-                    _ => self.later_request(wire, message, cseq, by, to),
+                    Method::Ack => self.ack(wire, key, by, to),
+                    _ => self.later_request(wire, message, key, by, to),
                 }
             }
             Start::Response { status, reason, .. } => {
@@ -55,12 +56,12 @@ impl Leg {
         &mut self,
         wire: &WireMessage<'_>,
         message: &Message<'_>,
-        cseq: CSeq,
+        key: &DialogKey<'_>,
         by: Side,
         uri: &[u8],
         new_path: bool,
     ) -> Option<DialogEventKind> {
-        let branch = branch(message.top_via());
+        let DialogKey { cseq, branch, .. } = *key;
         let Some(invite) = &mut self.invite else {
             self.invite = Some(Invite::new(cseq.number, branch, wire.time, 0));
             return Some(DialogEventKind::Invited);
@@ -122,12 +123,11 @@ impl Leg {
     fn ack(
         &mut self,
         wire: &WireMessage<'_>,
-        message: &Message<'_>,
-        cseq: CSeq,
+        key: &DialogKey<'_>,
         by: Side,
         to: ToTag,
     ) -> Option<DialogEventKind> {
-        if !self.is_initial(CSeq { method: Method::Invite, ..cseq }, by) {
+        if !self.is_initial(CSeq { method: Method::Invite, ..key.cseq }, by) {
             return None;
         }
         let by_caller = wire.src.ip() == self.hosts.0;
@@ -138,7 +138,7 @@ impl Leg {
         // Only the ACK to a 2xx has a branch of its own (§13.2.2.4, §17.1.1.3): there was one, unseen. What a
         // proxy acknowledges are its branches' failures.
         let unseen = invite.answer().is_none();
-        if unseen && (!by_caller || branch(message.top_via()) == invite.branch || to.tag.is_none()) {
+        if unseen && (!by_caller || key.branch == invite.branch || to.tag.is_none()) {
             return None;
         }
         invite.acknowledged = wire.time.into();
@@ -168,11 +168,12 @@ impl Leg {
         &mut self,
         wire: &WireMessage<'_>,
         message: &Message<'_>,
-        cseq: CSeq,
+        key: &DialogKey<'_>,
         by: Side,
         to: ToTag,
     ) -> Option<DialogEventKind> {
-        if !transaction::request(&mut self.transactions, by, cseq, branch(message.top_via())) {
+        let cseq = key.cseq;
+        if !transaction::request(&mut self.transactions, by, cseq, key.branch) {
             return None;
         }
         // Who goes on after a BYE that was refused never sent it, or never got one (RFC 3261 §15.1.2).
@@ -235,18 +236,4 @@ impl Leg {
 
 pub(crate) fn has_credentials(message: &Message<'_>) -> bool {
     message.header(Name::Authorization).is_some() || message.header(Name::ProxyAuthorization).is_some()
-}
-
-/// A number for a Via's branch and sent-by (§17.2.3): FNV-1a, as only equality within one transaction is asked for.
-pub(super) fn branch(via: Option<Via<'_>>) -> Branch {
-    let branch = via.and_then(|via| via.branch()).unwrap_or_default();
-    let host = via.map(|via| via.host).unwrap_or_default();
-    let port = via.and_then(|via| via.port).unwrap_or_default().to_be_bytes();
-    let named = branch.iter().take(LONGEST_ID).chain(host).chain(&port);
-    let hash = named.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    // Both halves, so that the last bytes count in all bits.
-    #[allow(clippy::cast_possible_truncation)]
-    Branch((hash ^ hash >> 32) as u32)
 }

@@ -93,11 +93,11 @@ pub(crate) fn take(
             None => return Taken::Nothing,
         },
     };
-    let trust = if vouched { Trust::Full } else { trust::of(legs, id, wire, message, found.as_ref()) };
+    let trust = if vouched { Trust::Full } else { trust::of(legs, id, wire, message, key, found.as_ref()) };
     match trust {
         Trust::Full => {}
         Trust::OnceAnswered => {
-            trust::hold(legs, id, wire, message, cseq);
+            trust::hold(legs, id, wire, key);
             return Taken::Doubted { leg: id, beside: trust::shown_in(legs, id) };
         }
         Trust::None => return Taken::Doubted { leg: id, beside: id },
@@ -112,7 +112,7 @@ pub(crate) fn take(
     // Who says that there is no such dialog does not speak in it.
     leg.two_hosts |= wire.src.ip() != leg.hosts.0 && message.status() != Some(481);
     let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
-    let Some(kind) = leg.take(wire, message, cseq, by, to_tag, new_path) else { return Taken::Nothing };
+    let Some(kind) = leg.take(wire, message, key, by, to_tag, new_path) else { return Taken::Nothing };
     leg.seen = wire.time;
     if begins || trust::names_path(cseq.method, message.status()) {
         trust::learn_path(legs, id, message);

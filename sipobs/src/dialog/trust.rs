@@ -7,8 +7,9 @@
 
 use std::net::IpAddr;
 
+use super::DialogKey;
 use super::find::{Fit, Found};
-use super::{DialogKey, message};
+use super::key::branch;
 use crate::leg::{Doubted, Leg, LegId, Legs, Origin};
 use crate::record::Side;
 use crate::sip::{CSeq, Message, Method, Name, NameAddr, Uri, Via};
@@ -32,6 +33,7 @@ pub(super) fn of(
     id: LegId,
     wire: &WireMessage<'_>,
     message: &Message<'_>,
+    key: &DialogKey<'_>,
     found: Option<&Found>,
 ) -> Trust {
     let Some(leg) = legs.get(id) else { return Trust::None };
@@ -48,9 +50,7 @@ pub(super) fn of(
         (true, true) if leg.alleged => Trust::OnceAnswered,
         (true, _) if fits => Trust::Full,
         (true, true) => Trust::OnceAnswered,
-        (false, _) if fits && message.cseq().is_some_and(|cseq| is_copy(leg, message, cseq, found.by)) => {
-            Trust::Full
-        }
+        (false, _) if fits && is_copy(leg, message, key.cseq, found.by) => Trust::Full,
         (false, true) if fits => Trust::OnceAnswered,
         _ => Trust::None,
     }
@@ -70,7 +70,7 @@ pub(super) fn is_copy(leg: &Leg, message: &Message<'_>, cseq: CSeq, by: Side) ->
         None => leg.transactions.iter().find(|known| known.is(by, cseq)).map(|known| known.branch),
     };
     let vias = || message.values(Name::Via).filter_map(Via::parse).filter(|via| via.branch().is_some());
-    known.is_some_and(|known| vias().any(|via| message::branch(Some(via)) == known))
+    known.is_some_and(|known| vias().any(|via| branch(Some(via)) == known))
 }
 
 /// Whether a leg that a message begins is but one side's word: there is, or was, another dialog under its Call-ID, or it is
@@ -98,10 +98,10 @@ pub(super) fn is_alleged(
 }
 
 /// Keeps a request until it is answered.
-pub(super) fn hold(legs: &mut Legs, id: LegId, wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq) {
+pub(super) fn hold(legs: &mut Legs, id: LegId, wire: &WireMessage<'_>, key: &DialogKey<'_>) {
     let Some(leg) = legs.get_mut(id).filter(|_| wire.bytes.len() <= LONGEST) else { return };
     let WireMessage { time, frame, src, dst, transport, bytes, originated, .. } = *wire;
-    let branch = message::branch(message.top_via());
+    let DialogKey { cseq, branch, .. } = *key;
     leg.rare_mut().doubted = Some(Box::new(Doubted {
         time,
         frame,
@@ -124,10 +124,9 @@ pub(super) fn vouched_for(
     key: &DialogKey<'_>,
 ) -> Option<Box<Doubted>> {
     let status = message.status().filter(|status| *status > 100)?;
-    // Hardly any leg holds a request, so that few branches are read for it.
     let answers = |doubted: &Doubted| {
-        (doubted.cseq, doubted.src, doubted.dst) == (key.cseq, wire.dst, wire.src)
-            && doubted.branch == message::branch(message.top_via())
+        (doubted.cseq, doubted.branch) == (key.cseq, key.branch)
+            && (doubted.src, doubted.dst) == (wire.dst, wire.src)
     };
     let holds = |leg: &&Leg| leg.rare().and_then(|rare| rare.doubted.as_deref()).is_some_and(answers);
     let leg = legs.under(key.call_id).find(holds)?;
@@ -155,11 +154,11 @@ pub(super) fn shown_in(legs: &Legs, id: LegId) -> LegId {
     known.map_or(id, |leg| leg.id)
 }
 
-/// Whether a message may name hosts of its leg's path that were not named before: a BYE or CANCEL goes the way that the
-/// messages before it have named, and answers to it name nobody.
+/// Whether a message may name hosts of its leg's path that were not named before: an ACK, BYE or CANCEL goes the way that
+/// the messages before it have named, and answers to it name nobody.
 pub(super) fn names_path(method: Method, status: Option<u16>) -> bool {
     match status {
-        None => !matches!(method, Method::Bye | Method::Cancel),
+        None => !matches!(method, Method::Ack | Method::Bye | Method::Cancel),
         Some(status) => {
             !matches!(method, Method::Bye | Method::Cancel | Method::Notify) && (101..300).contains(&status)
         }

@@ -8,6 +8,9 @@ use std::io;
 use crate::record::Output;
 
 pub mod accounting;
+mod brief;
+#[cfg(test)]
+mod golden;
 mod jsonl;
 mod ladder;
 #[cfg(feature = "daemon")]
@@ -25,6 +28,7 @@ mod terminal;
 pub mod webhook;
 mod words;
 
+pub use brief::Brief;
 pub use jsonl::Jsonl;
 pub use style::{Look, clean};
 pub use summary::{ReadFile, Summary};

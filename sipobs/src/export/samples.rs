@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::record::{
-    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, Method,
-    Notice, Outcome, Output, Parties, Quality, ReferAbsent, Seen, Side, Visibility,
+    Alert, AlertKind, Attempt, Call, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, LinkMethod,
+    Method, Notice, Outcome, Output, Parties, Quality, RatioVerdict, ReferAbsent, Seen, Side, Visibility,
 };
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
@@ -51,6 +51,7 @@ pub(super) fn busy() -> Attempt {
         outcome: Outcome::Busy,
         evidence: Evidence::Reported,
         fault: Fault::Target,
+        unknown_reason: None,
         unknown_because: None,
         status: Some(486),
         reason: Some("Busy Here".into()),
@@ -115,7 +116,7 @@ pub(super) fn second_leg() -> Attempt {
         target: Some("sip:+1******8901@example.pstn.twilio.com".into()),
         refer_cseq: None,
         target_call_id: Some("SCL_bUrmWbSFVLn3".into()),
-        link: Some(Link { method: "host_number", confidence: 0.91, candidates: vec![] }),
+        link: Some(Link { method: LinkMethod::HostNumber, confidence: 0.91, candidates: vec![] }),
         answer_ms: Some(402),
         provider_ids: BTreeMap::new(),
         target_provider_ids: BTreeMap::new(),
@@ -213,6 +214,7 @@ pub(super) fn call() -> Output {
         trunk: "twilio".into(),
         transfers: 0,
         refer_absent: ReferAbsent::Fact { invite_unknown: false },
+        in_transfer: false,
         seen: Seen::Both,
         parties: Parties::default(),
     }))
@@ -229,7 +231,7 @@ pub(super) fn alert() -> Output {
             "31 answered calls in a row ended without a REFER on trunk twilio, where one call in 5 used to \
                   be transferred."
                 .into(),
-        verdict: Some("attempts_vanished"),
+        verdict: Some(RatioVerdict::AttemptsVanished),
         call_id: None,
         parties: Parties::default(),
     }))

@@ -1,16 +1,13 @@
 //! `docs/schema.json`, made of the records themselves, and held against what the program says.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jsonschema::Validator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{ReadFile, Summary, samples};
-use crate::capture::file::Reader;
-use crate::config::Config;
-use crate::engine::Engine;
+use super::{ReadFile, Summary, golden, samples};
 use crate::record::Output;
 
 /// What every line is.
@@ -46,7 +43,7 @@ fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
         holds(&validator, what, record);
         *kinds.entry(record["kind"].as_str().unwrap().to_owned()).or_default() += 1;
     };
-    for case in cases() {
+    for case in golden::cases() {
         let name = case.display().to_string();
         for line in fs::read_to_string(case.join("expected.jsonl")).unwrap().lines() {
             let mut record: Value = serde_json::from_str(line).unwrap();
@@ -56,7 +53,9 @@ fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
             }
             check(&name, &record);
         }
-        said_of(&case, |record| check(&name, &record));
+        for output in golden::outputs(&case) {
+            check(&name, &serde_json::to_value(output).unwrap());
+        }
     }
     check("an alert", &serde_json::to_value(samples::alert()).unwrap());
     let summary = Summary { files: vec![ReadFile::default()], ..Summary::default() };
@@ -90,30 +89,4 @@ fn the_schema_refuses_what_is_none() {
 fn holds(validator: &Validator, what: &str, record: &Value) {
     let wrong: Vec<String> = validator.iter_errors(record).map(|error| error.to_string()).collect();
     assert!(wrong.is_empty(), "{what}: {record:#}: {wrong:?}");
-}
-
-/// All that the engine says of a case, notices among it.
-fn said_of(case: &Path, mut each: impl FnMut(Value)) {
-    let file = Some(case.join("config.toml")).filter(|file| file.exists());
-    let (mut config, _) = Config::load(file.as_deref(), []).unwrap();
-    config.jsonl.notices = true;
-    let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
-    let mut reader = Reader::open(case.join("input.pcap")).unwrap();
-    let mut last = crate::timestamp::Timestamp::default();
-    while let Some(frame) = reader.next().unwrap() {
-        last = frame.time;
-        engine.frame(&frame);
-    }
-    engine.finish(last);
-    while let Some(output) = engine.poll_output() {
-        each(serde_json::to_value(output).unwrap());
-    }
-}
-
-fn cases() -> Vec<PathBuf> {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut cases: Vec<_> = fs::read_dir(golden).unwrap().map(|case| case.unwrap().path()).collect();
-    cases.retain(|case| case.join("input.pcap").exists());
-    cases.sort();
-    cases
 }

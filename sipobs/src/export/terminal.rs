@@ -90,23 +90,27 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
     out
 }
 
-/// When, how, in which call, and on what evidence.
-fn about(look: Look, attempt: &Attempt, out: &mut String) {
+/// When, how, how fast, and on what evidence.
+pub(super) fn facts(attempt: &Attempt) -> String {
     let kind = match attempt.kind {
         // Nobody is consulted before a redirection.
         _ if attempt.method == Method::Redirect => "",
         crate::record::Kind::Blind => ", blind",
         crate::record::Kind::Attended => ", attended",
     };
-    let facts = format!(
+    format!(
         "{} · {}{kind} · took {} · {}",
         moment(&attempt.started.to_string()),
         words::method(attempt.method),
         words::seconds(attempt.duration_ms),
         words::evidence(attempt),
-    );
+    )
+}
+
+/// The facts, and in which call.
+fn about(look: Look, attempt: &Attempt, out: &mut String) {
     out.push_str("  ");
-    look.paragraph(out, DIM, 2, &facts);
+    look.paragraph(out, DIM, 2, &facts(attempt));
 
     let mut call = match &attempt.call_id {
         Some(call_id) => format!("call (a) {}", clean(call_id)),
@@ -154,8 +158,10 @@ fn ended_call(look: Look, call: &Call) -> String {
             ("·", PLAIN, format!("No transfer{unseen} in a call of {lasted}, ended by {by}"))
         }
         ReferAbsent::Suspected { score, signals } => {
-            let signals: Vec<_> =
-                signals.iter().map(|s| format!("{} {:+}", s.name.replace('_', " "), s.weight)).collect();
+            let signals: Vec<_> = signals
+                .iter()
+                .map(|s| format!("{} {:+}", s.name.as_str().replace('_', " "), s.weight))
+                .collect();
             let said = format!(
                 "A transfer seems to have been wanted, but no REFER was sent: call of {lasted}, ended by {by} \
                  (score {score}: {})",

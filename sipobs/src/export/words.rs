@@ -1,6 +1,6 @@
 //! The verdicts in plain language.
 
-use crate::record::{Attempt, Evidence, Method, Outcome, Quality, Seen};
+use crate::record::{Attempt, Evidence, LinkMethod, Method, Outcome, Quality, Seen};
 use crate::sip;
 
 use super::style::clean;
@@ -126,21 +126,20 @@ pub(super) const fn evidence(attempt: &Attempt) -> &'static str {
 }
 
 /// What ties a target leg to its call.
-pub(super) fn tie(method: &str) -> String {
+pub(super) const fn tie(method: LinkMethod) -> &'static str {
     match method {
-        "refer_to" => "by the number in Refer-To".to_owned(),
-        "referred_by" => "by Referred-By".to_owned(),
-        "replaces" => "by Replaces".to_owned(),
-        "join" => "by Join".to_owned(),
-        "target_dialog" => "by Target-Dialog".to_owned(),
-        "session_id" => "by Session-ID".to_owned(),
-        "header" => "by a shared header".to_owned(),
-        "diverted" => "by the number it was diverted from".to_owned(),
-        "caller" => "by the caller's number".to_owned(),
-        "host_number" => "by host and number".to_owned(),
-        "host_number_time" => "by host, number and time".to_owned(),
-        "ambiguous" => "to no one call".to_owned(),
-        other => format!("by {}", clean(other).replace('_', " ")),
+        LinkMethod::ReferTo => "by the number in Refer-To",
+        LinkMethod::ReferredBy => "by Referred-By",
+        LinkMethod::Replaces => "by Replaces",
+        LinkMethod::Join => "by Join",
+        LinkMethod::TargetDialog => "by Target-Dialog",
+        LinkMethod::SessionId => "by Session-ID",
+        LinkMethod::Header => "by a shared header",
+        LinkMethod::Diverted => "by the number it was diverted from",
+        LinkMethod::Caller => "by the caller's number",
+        LinkMethod::HostNumber => "by host and number",
+        LinkMethod::HostNumberTime => "by host, number and time",
+        LinkMethod::Ambiguous => "to no one call",
     }
 }
 

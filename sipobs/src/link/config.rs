@@ -15,6 +15,7 @@ pub struct LinkConfig {
     /// What each tie weighs.
     pub weights: LinkWeights,
     /// Callers that name nobody, so that two legs which share one have nothing in common.
+    #[serde(deserialize_with = "crate::list::parted")]
     pub nobody: Vec<String>,
     /// Least confidence of a link, 0 to 1; below it the answer is `ambiguous`.
     pub link_at: f64,

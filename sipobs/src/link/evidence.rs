@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
+use super::LinkConfig;
 use super::clues::Clues;
 use super::index::{By, Index};
 use super::second::Second;
-use super::{LinkConfig, answered_at, ended_at};
+use super::state::{answered_at, ended_at};
 use crate::leg::{Leg, LegId, Legs, Party};
-use crate::record::Side;
+use crate::record::{LinkMethod, Side};
 use crate::timestamp::Timestamp;
 
 /// A call that a leg could belong to.
@@ -61,19 +62,19 @@ const FORWARDED_WITHIN: f64 = 30.0;
 const MOST_DIALING: usize = 32;
 
 impl Evidence {
-    /// The word for it in the output.
-    pub(super) fn as_str(self) -> &'static str {
+    /// How it is told, where the times had no say.
+    pub(super) fn method(self) -> LinkMethod {
         match self {
-            Self::HostNumber => "host_number",
-            Self::Diverted => "diverted",
-            Self::Caller => "caller",
-            Self::ReferTo => "refer_to",
-            Self::ReferredBy => "referred_by",
-            Self::Header(_) => "header",
-            Self::SessionId => "session_id",
-            Self::TargetDialog => "target_dialog",
-            Self::Join => "join",
-            Self::Replaces | Self::ReferReplaces => "replaces",
+            Self::HostNumber => LinkMethod::HostNumber,
+            Self::Diverted => LinkMethod::Diverted,
+            Self::Caller => LinkMethod::Caller,
+            Self::ReferTo => LinkMethod::ReferTo,
+            Self::ReferredBy => LinkMethod::ReferredBy,
+            Self::Header(_) => LinkMethod::Header,
+            Self::SessionId => LinkMethod::SessionId,
+            Self::TargetDialog => LinkMethod::TargetDialog,
+            Self::Join => LinkMethod::Join,
+            Self::Replaces | Self::ReferReplaces => LinkMethod::Replaces,
         }
     }
 

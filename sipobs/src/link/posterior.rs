@@ -17,7 +17,7 @@ use super::second::Second;
 use super::state::{State, answered_at, ended, is_silent, is_unheard, over};
 use super::{Decision, Links};
 use crate::leg::{Claim, Leg, LegId, Legs, Party};
-use crate::record::Link;
+use crate::record::{Link, LinkMethod};
 use crate::timestamp::Timestamp;
 
 /// A leg that is up while its call has ended: the platform lost track of it.
@@ -123,8 +123,8 @@ impl Links {
         let candidate = second.candidates.iter().find(|candidate| candidate.call == call);
         if let Some(candidate) = candidate.filter(|_| confidence >= self.config.link_at) {
             let method = match candidate.evidence {
-                Evidence::HostNumber if !second.is_alone() => "host_number_time",
-                evidence => evidence.as_str(),
+                Evidence::HostNumber if !second.is_alone() => LinkMethod::HostNumberTime,
+                evidence => evidence.method(),
             };
             let link = Link { method, confidence, candidates: Vec::new() };
             return Decision::Linked { call, refer: candidate.refer, link };
@@ -138,7 +138,7 @@ impl Links {
         let candidates = posterior.calls.iter().take(MOST_NAMED).filter_map(call_id).collect();
         let asked = |call| second.candidates.iter().any(|known| known.call == call && known.refer.is_some());
         let referred = posterior.calls.iter().all(|(call, _)| asked(*call));
-        Decision::Ambiguous { link: Link { method: "ambiguous", confidence, candidates }, referred }
+        Decision::Ambiguous { link: Link { method: LinkMethod::Ambiguous, confidence, candidates }, referred }
     }
 
     /// How likely each explanation is, other legs considered.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::harness::{Ends, Harness};
 use super::*;
-use crate::record::Side;
+use crate::record::{LinkMethod, Side};
 
 const TRUNK: u8 = 1;
 const PLATFORM: u8 = 2;
@@ -61,7 +61,7 @@ impl Case {
     /// The verdict as it stands, as method, call and confidence.
     fn linked(&mut self, leg: LegId, at: f64) -> Option<(&'static str, LegId, f64)> {
         match self.decide(leg, at) {
-            Decision::Linked { call, link, .. } => Some((link.method, call, link.confidence)),
+            Decision::Linked { call, link, .. } => Some((link.method.as_str(), call, link.confidence)),
             Decision::NotYet { .. } | Decision::No | Decision::Ambiguous { .. } => None,
         }
     }
@@ -138,7 +138,7 @@ fn of_two_calls_that_go_on_neither_is_named() {
     case.failed(leg, 10.4, 486);
     assert!(case.is_open(leg, 11.0));
     let Decision::Ambiguous { link, .. } = case.decide(leg, 18.0) else { panic!("a guess") };
-    assert_eq!(link.method, "ambiguous");
+    assert_eq!(link.method, LinkMethod::Ambiguous);
     assert_eq!(link.candidates.len(), 2);
 }
 
@@ -251,7 +251,7 @@ fn a_refer_asks_for_the_leg_that_calls_its_target() {
     let leg = case.start(10.5, TRUNK, 7, "+14155550139", TARGET, "");
     let decision = case.decide(leg, 10.5);
     let Decision::Linked { call: found, refer: Some(3), link } = decision else { panic!("{decision:?}") };
-    assert_eq!((found, link.method), (call, "refer_to"));
+    assert_eq!((found, link.method), (call, LinkMethod::ReferTo));
     let late = case.start(25.0, TRUNK, 7, "+14155550139", TARGET, "");
     assert!(!case.harness.could_be_second_leg(late));
 }
@@ -268,7 +268,7 @@ fn the_replaces_of_a_refer_points_to_the_refers_own_call() {
     case.answered(leg, 10.1);
     let decision = case.decide(leg, 10.1);
     let Decision::Linked { call, refer: Some(7), link } = decision else { panic!("{decision:?}") };
-    assert_eq!((call, link.method), (consultation, "replaces"));
+    assert_eq!((call, link.method), (consultation, LinkMethod::Replaces));
     assert_ne!(call, first);
 }
 

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::record::{
-    AlertKind, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, Method, Notice, Outcome, Parties,
-    Quality, ReferAbsent, Seen, Visibility,
+    AlertKind, Diagnosis, Evidence, Fault, Kind, LadderLine, LegRole, Link, LinkMethod, Method, Notice,
+    Outcome, Parties, Quality, ReferAbsent, Seen, UnknownReason, Visibility,
 };
 use crate::sip::{CSeq, Method as SipMethod};
 use crate::timestamp::Timestamp;
@@ -486,6 +486,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         trunk: "other".into(),
         transfers: 0,
         refer_absent: ReferAbsent::No,
+        in_transfer: false,
         seen: Seen::Both,
         parties: self::parties(parties),
     }))
@@ -521,12 +522,17 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         outcome: Outcome::Unknown,
         evidence: Evidence::Inferred,
         fault: Fault::Unknown,
+        unknown_reason: Some(UnknownReason::TransfereeLeft),
         unknown_because: Some(format!("{number} left")),
         status: Some(404),
         reason: Some(format!("No such number +{number}, or {dashed} ({user}@example.com)")),
         refer_cseq: None,
         target_call_id: Some(format!("x{number}x")),
-        link: Some(Link { method: "ambiguous", confidence: 0.5, candidates: vec![format!("{number}@h")] }),
+        link: Some(Link {
+            method: LinkMethod::Ambiguous,
+            confidence: 0.5,
+            candidates: vec![format!("{number}@h")],
+        }),
         ringing_ms: None,
         answer_ms: None,
         provider_ids: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{AlertKind, Parties};
+use super::{AlertKind, Parties, RatioVerdict};
 use crate::timestamp::Timestamp;
 
 /// Something a person should hear of.
@@ -22,10 +22,9 @@ pub struct Alert {
     pub numbers: BTreeMap<&'static str, f64>,
     /// One sentence for a person.
     pub message: String,
-    /// For [`AlertKind::ReferRatio`]: `method_switched` when second-leg INVITEs rose meanwhile, else
-    /// `attempts_vanished`.
+    /// For [`AlertKind::ReferRatio`]: what took the REFERs' place.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<&'static str>,
+    pub verdict: Option<RatioVerdict>,
     /// The call that raised it, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,

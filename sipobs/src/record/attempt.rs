@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Evidence, Fault, Kind, Method, Outcome, Parties, Seen};
+use super::{Evidence, Fault, Kind, LinkMethod, Method, Outcome, Parties, Seen, UnknownReason};
 use crate::sip::CSeq;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
@@ -45,7 +45,10 @@ pub struct Attempt {
     pub evidence: Evidence,
     /// Who would have to change something, as the likeliest cause has it.
     pub fault: Fault,
-    /// Why the outcome is `unknown`, in a few words.
+    /// Why the outcome is `unknown`, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_reason: Option<UnknownReason>,
+    /// The same in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_because: Option<String>,
     /// The deciding SIP status: of the target leg if seen, else the sipfrag, else the REFER's own answer.
@@ -127,8 +130,8 @@ pub struct WireTrace {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Link {
-    /// The evidence that tied it: `replaces`, `session_id`, `host_number`, `ambiguous`, …
-    pub method: &'static str,
+    /// The evidence that tied it.
+    pub method: LinkMethod,
     /// 0 to 1, calibrated: of links given at p, at least p are right.
     pub confidence: f64,
     /// Call-IDs it could belong to, when `method` is `ambiguous`.

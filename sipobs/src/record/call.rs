@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
 
-use super::{Parties, Seen, Side};
+use super::{AbsentSignal, Parties, Seen, Side};
 use crate::timestamp::Timestamp;
 
 /// An ended call.
@@ -31,6 +31,9 @@ pub struct Call {
     /// Whether a REFER might have been expected and did not come.
     #[serde(flatten)]
     pub refer_absent: ReferAbsent,
+    /// A transfer concerns it: it was to be transferred, or is a leg of one.
+    #[serde(skip)]
+    pub in_transfer: bool,
     /// Whose messages were seen.
     #[serde(skip)]
     pub seen: Seen,
@@ -48,7 +51,7 @@ pub struct Call {
 pub enum ReferAbsent {
     /// There was a transfer attempt, or the call is not one that the question fits.
     No,
-    /// An answered call of 10 s or more that ended in BYE without any sign of a transfer.
+    /// An answered call, as long as `absent.min_call` says, that ended in BYE without any sign of a transfer.
     Fact {
         /// A second leg could not have been seen from here.
         invite_unknown: bool,
@@ -69,7 +72,7 @@ pub enum ReferAbsent {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Signal {
     /// What was seen.
-    pub name: &'static str,
+    pub name: AbsentSignal,
     /// What it adds.
     pub weight: f64,
 }

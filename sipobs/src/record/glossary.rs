@@ -1,8 +1,8 @@
 //! What the names and words of the output contract mean, for a person who meets one.
 
 use super::{
-    AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, Method, Outcome, ReplacesFit,
-    Seen, Side,
+    AbsentSignal, AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, LinkMethod,
+    Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side, UnknownReason,
 };
 
 /// Fields of the records, and what they say. `docs/output.md` has them in their place.
@@ -23,7 +23,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("outcome", "what became of it"),
     ("evidence", "what the outcome rests on"),
     ("fault", "who would have to change something: that of the likeliest cause"),
-    ("unknown_because", "why the outcome is unknown"),
+    ("unknown_reason", "why the outcome is unknown, in one word"),
+    ("unknown_because", "the same in a sentence"),
     (
         "status",
         "the SIP status that decided: of the target's leg if seen, else the sipfrag, else the REFER's answer",
@@ -71,12 +72,16 @@ pub fn words() -> Vec<(&'static str, &'static str, &'static str)> {
     all!(
         "outcome": Outcome,
         "evidence": Evidence,
+        "unknown_reason": UnknownReason,
         "fault": Fault,
         "method": Method,
         "type": Kind,
         "visibility": Seen,
         "ended_by": Side,
+        "link": LinkMethod,
+        "signals": AbsentSignal,
         "alert": AlertKind,
+        "verdict": RatioVerdict,
         "dialect": Dialect,
         "answer": Answered,
         "answered_by": AnsweredBy,
@@ -93,6 +98,19 @@ mod tests {
     fn every_word_has_a_meaning() {
         for (field, word, meaning) in words() {
             assert!(meaning.len() > 5, "{field} {word}");
+        }
+    }
+
+    /// But for those that only conditions of causes ask for, which their table explains.
+    #[test]
+    fn every_word_of_a_record_is_in_the_documentation() {
+        let text = include_str!("../../../docs/output.md");
+        let conditions = ["dialect", "answer", "answered_by", "bye", "replaces"];
+        for (field, word, _) in words().into_iter().filter(|(field, ..)| !conditions.contains(field)) {
+            assert!(text.contains(&format!("`{word}`")), "docs/output.md lacks `{word}` ({field})");
+        }
+        for (field, _) in FIELDS {
+            assert!(text.contains(field), "docs/output.md lacks {field}");
         }
     }
 }

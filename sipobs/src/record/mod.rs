@@ -21,8 +21,8 @@ pub use call::{Call, ReferAbsent, Signal};
 pub use glossary::{FIELDS, words as glossary};
 pub use parties::Parties;
 pub use vocabulary::{
-    AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, Method, Outcome, ReplacesFit,
-    Seen, Side,
+    AbsentSignal, AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, LinkMethod,
+    Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side, UnknownReason,
 };
 
 /// Anything the engine tells the outside.

@@ -137,7 +137,7 @@ words! {
         Superseded,
         /// The REFER was accepted (202), and no NOTIFY ever told how it ended.
         NotifyTimeout,
-        /// The call was sent elsewhere before it was answered (3xx); `followed` says whether anybody went.
+        /// The call was sent elsewhere before it was answered (3xx); `target_call_id` names the leg that followed, if one did.
         Redirected,
         /// What was captured does not tell; `unknown_because` says why.
         Unknown,
@@ -153,6 +153,40 @@ words! {
         ReportedOptimistic,
         /// Drawn from timing, silence or other messages.
         Inferred,
+    }
+
+    /// Why an outcome is unknown.
+    pub enum UnknownReason in "snake_case" {
+        /// Messages are missing from the capture, and the outcome may be among them.
+        MessagesMissing,
+        /// The capture ended before the outcome was told.
+        CaptureEnded,
+        /// Its call was let go of for want of memory before the outcome was told.
+        CallEvicted,
+        /// Only one direction of the call was captured.
+        OneDirection,
+        /// One host alone speaks of this call, which nobody was seen to begin.
+        OneHostAlone,
+        /// The transferor left before the outcome was told.
+        TransferorLeft,
+        /// The transferee left before the outcome was told: the caller gave up, or the trunk dropped the leg after it.
+        TransfereeLeft,
+        /// The transferee left while the target rang: the caller gave up, or the trunk dropped the leg after the transfer.
+        TransfereeLeftRinging,
+        /// The subscription ended before any final status was told.
+        SubscriptionEnded,
+        /// The REFER went without a subscription: no NOTIFY tells the outcome.
+        NoSubscription,
+        /// The outcome is told on another dialog (Refer-Events-At).
+        ToldElsewhere,
+        /// The call was handed over in a BYE: nothing tells the outcome.
+        HandedOver,
+        /// The target leg never got a final answer.
+        NoFinalAnswer,
+        /// The target's answer was repeated and never acknowledged.
+        Unacknowledged,
+        /// The leg to the target was lost sight of.
+        LegLost,
     }
 
     /// Who would have to change something so that it does not happen again.
@@ -254,6 +288,60 @@ words! {
         OwnDialog,
         /// It names another call, and lacks a tag that it should have.
         NoTags,
+    }
+
+    /// The evidence that ties a target leg to its call, weakest first.
+    pub enum LinkMethod in "snake_case" {
+        /// Several calls fit about as well: it is tied to none.
+        Ambiguous,
+        /// Host and number: one call alone fits.
+        HostNumber,
+        /// The same, where several calls fit, and the times tell.
+        HostNumberTime,
+        /// The number that it was diverted from (RFC 5806, RFC 7044).
+        Diverted,
+        /// The caller's number is passed on.
+        Caller,
+        /// The number in Refer-To.
+        ReferTo,
+        /// Referred-By (RFC 3892).
+        ReferredBy,
+        /// A header that the configuration names.
+        Header,
+        /// Session-ID (RFC 7989).
+        SessionId,
+        /// Target-Dialog (RFC 4538).
+        TargetDialog,
+        /// Join (RFC 3911).
+        Join,
+        /// Replaces (RFC 3891).
+        Replaces,
+    }
+
+    /// What became of the REFERs that a trunk used to see.
+    pub enum RatioVerdict in "snake_case" {
+        /// Second-leg INVITEs took their place.
+        MethodSwitched,
+        /// Nothing did.
+        AttemptsVanished,
+    }
+
+    /// A sign that a REFER was wanted in a call that had none.
+    pub enum AbsentSignal in "snake_case" {
+        /// A second leg failed.
+        FailedSecondLeg,
+        /// The call was on hold when it ended.
+        HoldUnresolved,
+        /// The configuration expects REFER of its trunk or number.
+        ReferExpected,
+        /// Its trunk is used to REFERs.
+        TrunkRefers,
+        /// The agent's side ended the call.
+        ByeFromAgent,
+        /// The BYE's Reason is not the normal one.
+        ByeReason,
+        /// The trunk's Allow lacks REFER.
+        ReferNotAllowed,
     }
 
     /// Who ended the dialog that was to be transferred.

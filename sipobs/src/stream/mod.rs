@@ -69,6 +69,7 @@ pub enum Item<'a> {
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Look at packets from or to these ports only; empty: at all.
+    #[serde(deserialize_with = "crate::list::ports")]
     pub ports: BTreeSet<u16>,
     /// Bytes that all TCP connections may take up, buffers and bookkeeping. Its share of the memory.
     #[serde(skip)]

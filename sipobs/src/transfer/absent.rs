@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Method, ReferAbsent, Side, Signal};
+use crate::record::{AbsentSignal, Method, ReferAbsent, Side, Signal};
 use crate::timestamp::Timestamp;
 
 /// When a missing REFER is worth a word. Weights are heuristics, to be tuned.
@@ -170,21 +170,21 @@ impl Absent {
     fn signals(&self, call: &EndedCall<'_>, failed_second_leg: bool) -> Vec<Signal> {
         let weights = &self.config.weights;
         [
-            ("failed_second_leg", weights.failed_second_leg, failed_second_leg),
-            ("hold_unresolved", weights.hold_unresolved, call.held),
-            ("refer_expected", weights.refer_expected, call.expected == Some(Method::Refer)),
+            (AbsentSignal::FailedSecondLeg, weights.failed_second_leg, failed_second_leg),
+            (AbsentSignal::HoldUnresolved, weights.hold_unresolved, call.held),
+            (AbsentSignal::ReferExpected, weights.refer_expected, call.expected == Some(Method::Refer)),
             (
-                "trunk_refers",
+                AbsentSignal::TrunkRefers,
                 weights.trunk_refers,
                 call.refer_ratio.is_some_and(|p| p >= self.config.refer_ratio),
             ),
             (
-                "bye_from_agent",
+                AbsentSignal::ByeFromAgent,
                 weights.bye_from_agent,
                 call.ended_by.is_some() && call.ended_by == call.agent,
             ),
-            ("bye_reason", weights.bye_reason, call.bye_cause.is_some_and(|cause| cause != 16)),
-            ("refer_not_allowed", weights.refer_not_allowed, call.refer_not_allowed),
+            (AbsentSignal::ByeReason, weights.bye_reason, call.bye_cause.is_some_and(|cause| cause != 16)),
+            (AbsentSignal::ReferNotAllowed, weights.refer_not_allowed, call.refer_not_allowed),
         ]
         .into_iter()
         .filter(|(_, _, seen)| *seen)
@@ -270,7 +270,7 @@ mod tests {
     fn a_failed_second_leg_alone_is_suspected() {
         let legs = [SecondLeg { started: at(2), answered: Some(false) }];
         let call = EndedCall { bye: Some(at(6)), second_legs: &legs, ..call() };
-        let signals = vec![Signal { name: "failed_second_leg", weight: 3.0 }];
+        let signals = vec![Signal { name: AbsentSignal::FailedSecondLeg, weight: 3.0 }];
         assert_eq!(judge(&call), ReferAbsent::Suspected { score: 3.0, signals });
         let legs = [legs[0], SecondLeg { started: at(4), answered: Some(true) }];
         assert_eq!(judge(&EndedCall { second_legs: &legs, ..call.clone() }), ReferAbsent::No);
@@ -289,7 +289,10 @@ mod tests {
         };
         let ReferAbsent::Suspected { score, signals } = judge(&suspected) else { panic!("not suspected") };
         let names: Vec<_> = signals.iter().map(|signal| signal.name).collect();
-        assert_eq!((score, names), (3.5, vec!["hold_unresolved", "trunk_refers", "bye_from_agent"]));
+        assert_eq!(
+            (score, names),
+            (3.5, vec![AbsentSignal::HoldUnresolved, AbsentSignal::TrunkRefers, AbsentSignal::ByeFromAgent])
+        );
         // Each of these takes it below 3 again.
         assert_eq!(judge(&EndedCall { bye_cause: Some(38), ..suspected.clone() }), FACT);
         assert_eq!(judge(&EndedCall { refer_not_allowed: true, ..suspected.clone() }), FACT);

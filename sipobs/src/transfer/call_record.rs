@@ -95,6 +95,7 @@ fn record(
         trunk: trunk.clone(),
         transfers: u32::from(leg.call.transfers),
         refer_absent: refer_absent(stage, rules, absent, ratio, leg),
+        in_transfer: leg.call.transfers > 0 || leg.call.transferred || leg.call.is_leg,
         seen: leg.visible(),
         parties,
     }
@@ -111,7 +112,7 @@ fn refer_absent(
     let agent = [Side::Caller, Side::Callee].into_iter().find(|side| leg.end(*side).livekit);
     let second_legs = stage.state_of(leg).map_or(&[][..], |state| &state.second_legs);
     absent.judge(&EndedCall {
-        // A call that one side never knew to be answered was to be transferred by nobody.
+        // A call whose 2xx was never acknowledged was not up: nobody could transfer it.
         answered: leg.answered.get().filter(|_| !leg.invite.as_ref().is_some_and(Invite::is_unacknowledged)),
         bye: leg.bye.get(),
         ended_by: leg.ended().map(|(_, side)| side),

@@ -101,7 +101,7 @@ fn is_leftover(stage: &Stage, leg: LegId) -> bool {
     !stage.evicted.is_empty() && stage.legs.get(leg).is_some_and(holds)
 }
 
-/// Who speaks in a dialog before an INVITE comes under its Call-ID, and whom nobody answers, is in none.
+/// A request inside a dialog that came before the INVITE under its Call-ID, and that nobody answered, belongs to no dialog.
 fn disown_forestalled(stage: &mut Stage, id: LegId) {
     let Some(leg) = stage.legs.get(id) else { return };
     let forestalls = |other: &&Leg| other.origin != Origin::Invite && !other.is_confirmed() && !other.alleged;

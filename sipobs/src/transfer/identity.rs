@@ -35,6 +35,7 @@ const LIVEKIT_PLACE: u8 = u8::MAX;
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
     /// Headers with a provider's ids, in any case.
+    #[serde(deserialize_with = "crate::list::parted")]
     pub headers: Vec<HeaderName>,
     /// What becomes of a trace that the wire names.
     pub trace_context: TraceContextUse,

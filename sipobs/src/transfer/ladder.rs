@@ -53,7 +53,7 @@ impl Ladder {
         }
     }
 
-    /// As the target's leg.
+    /// With every line told as one of this leg.
     pub(super) fn into_leg(mut self, leg: LegRole) -> Self {
         for line in &mut self.0 {
             line.leg = leg;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use crate::dialog::{self, DialogKey, NoDialogKey, Taken};
+use crate::dialog::{self, DialogKey, Taken};
 use crate::leg::{Doubted, EvictionReason, LegId, Lost};
 use crate::record::{Outcome, Output};
 use crate::sip::Message;
@@ -149,20 +149,14 @@ impl Transfers {
         })
     }
 
-    /// Takes one SIP message, if it can be said to which dialog it belongs.
-    ///
-    /// # Errors
-    ///
-    /// When it can't.
-    pub fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Result<(), NoDialogKey> {
-        let key = DialogKey::of(message)?;
+    /// Takes one SIP message, of the dialog that `key` names.
+    pub(crate) fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>, key: &DialogKey<'_>) {
         self.make_room(wire.time);
         if refer::events::told_elsewhere(&mut self.stage, wire, message) {
             self.review_due(wire.time);
-            return Ok(());
+            return;
         }
-        self.take(wire, message, &key, false);
-        Ok(())
+        self.take(wire, message, key, false);
     }
 
     /// Takes a message of a dialog. `vouched`: whoever was asked has agreed to it.

@@ -1,4 +1,4 @@
-//! What happened last, looked at by those few who can't be found by a name.
+//! The latest legs, for the few look-ups that have no key.
 
 use std::collections::VecDeque;
 

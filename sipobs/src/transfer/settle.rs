@@ -10,11 +10,11 @@ use super::identity;
 use super::method::{Known, second_leg};
 use super::stage::Due;
 use super::state::PendingAttempt;
-use super::verdict::{Provisional, Verdict};
+use super::verdict::{Provisional, Unknown, Verdict};
 use crate::leg::{AttemptId, Dialects, Invite, Leg, Origin};
 use crate::record::{
     self, Attempt, ByeFrom, Dialect, Evidence, Fault, LegRole, Notice, Outcome, Output, Quality, ReplacesFit,
-    Seen, Visibility,
+    Seen, UnknownReason, Visibility,
 };
 use crate::sip::{CSeq, Method};
 use crate::timestamp::Timestamp;
@@ -22,6 +22,8 @@ use crate::trunk::TrunkId;
 
 /// Bytes of an attempt's id: some thousand attempts a second for a day have no two alike.
 const ID_BYTES: usize = 8;
+/// Second legs of one call that are remembered.
+const MOST_SECOND_LEGS: usize = 64;
 
 /// Why an attempt is settled although more could have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +102,7 @@ impl Transfers {
         let quality = quality(known);
         let visibility = visibility(known);
         let because = doubt(&verdict, quality, visibility, method.needs_both_directions(known), cut);
-        let because = because.or_else(|| is_hearsay(known, &verdict).then_some(HEARSAY));
+        let because = because.or_else(|| is_hearsay(known, &verdict).then_some(UnknownReason::OneHostAlone));
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = self.record(known, &verdict, now);
         (record.quality, record.visibility) = (quality, visibility);
@@ -123,6 +125,10 @@ impl Transfers {
         if let (Some(second), Some(call)) = (second_leg, call)
             && let Some(state) = self.stage.state_or_new(call)
         {
+            // Those about the call's end are asked for.
+            if state.second_legs.len() == MOST_SECOND_LEGS {
+                state.second_legs.remove(0);
+            }
             state.second_legs.push(second);
         }
         *self.counts.transfers.entry(record.outcome).or_default() += 1;
@@ -135,7 +141,7 @@ impl Transfers {
         let fate = attempt.machine.as_method().fate(known);
         // A timer that ran out after the last frame was fired by the end of the capture.
         let ended = verdict.decided.unwrap_or(now).min(now).max(attempt.started);
-        let because = verdict.because.clone().filter(|_| verdict.outcome == Outcome::Unknown);
+        let because = verdict.because.as_ref().filter(|_| verdict.outcome == Outcome::Unknown);
         let trace = identity::trace(known);
         Attempt {
             id: id_of(known),
@@ -152,7 +158,8 @@ impl Transfers {
             outcome: verdict.outcome,
             evidence: verdict.evidence,
             fault: Fault::Unknown,
-            unknown_because: because.map(std::borrow::Cow::into_owned),
+            unknown_reason: because.map(|because| because.reason),
+            unknown_because: because.map(Unknown::sentence),
             status: verdict.status,
             reason: verdict.reason.clone(),
             refer_cseq: attempt.refer().and_then(|refer| refer.numbers.last().copied()),
@@ -231,6 +238,7 @@ impl Transfers {
                 .unwrap_or(false),
             switched_from: usual.filter(|usual| method.is_second_leg() && *usual != attempt.method),
             dialects: &dialects,
+            unknown_reason: record.unknown_reason,
             unknown_because: record.unknown_because.as_deref(),
             ..Facts::new(attempt.method, record.outcome)
         };
@@ -327,30 +335,23 @@ fn doubt(
     visibility: Visibility,
     needs_both_directions: bool,
     cut: Option<Cut>,
-) -> Option<&'static str> {
+) -> Option<UnknownReason> {
     let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments > 0;
     // Of an ambiguous leg the call, and with it what could be seen of it, is not known.
     let one_way = visibility.call != Seen::Both && needs_both_directions;
     match cut {
         _ if verdict.silence && damaged && verdict.outcome == Outcome::Unknown => {
-            Some("messages are missing from the capture, and the outcome may be among them")
+            Some(UnknownReason::MessagesMissing)
         }
-        Some(Cut::CaptureEnded) if verdict.early => Some("the capture ended before the outcome was told"),
-        Some(Cut::Evicted) if verdict.early => {
-            Some("its call was let go of for want of memory before the outcome was told")
-        }
-        _ if verdict.silence && damaged => {
-            Some("messages are missing from the capture, and the outcome may be among them")
-        }
+        Some(Cut::CaptureEnded) if verdict.early => Some(UnknownReason::CaptureEnded),
+        Some(Cut::Evicted) if verdict.early => Some(UnknownReason::CallEvicted),
+        _ if verdict.silence && damaged => Some(UnknownReason::MessagesMissing),
         _ if verdict.silence && one_way && verdict.outcome != Outcome::Unknown => {
-            Some("only one direction of the call was captured")
+            Some(UnknownReason::OneDirection)
         }
         _ => None,
     }
 }
-
-/// Why a verdict does not hold of which one host alone speaks.
-const HEARSAY: &str = "one host alone speaks of this call, which nobody was seen to begin";
 
 /// Whether a verdict rests on what one host says in a dialog whose INVITE was not seen: anybody can write that, but where
 /// it is this very host that speaks.
@@ -365,7 +366,7 @@ fn is_hearsay(known: Known<'_>, verdict: &Verdict) -> bool {
 
 impl Verdict {
     /// Takes it back. Even so, what the transferor or the target did say stands beside it.
-    fn downgrade(&mut self, because: &'static str) {
+    fn downgrade(&mut self, because: UnknownReason) {
         self.outcome = Outcome::Unknown;
         self.evidence = Evidence::Inferred;
         self.because = Some(because.into());

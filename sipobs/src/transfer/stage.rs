@@ -244,7 +244,7 @@ impl Stage {
         Some(watched)
     }
 
-    /// Moves a leg's deadline forward where it must be; back it goes by itself, when it fires.
+    /// Brings a leg's deadline forward, if it must be. A later one is set when the earlier fires.
     pub(super) fn schedule(&mut self, id: LegId) {
         let Some(leg) = self.legs.get_mut(id) else { return };
         let wanted = self.config.lifetimes().of(leg);
@@ -332,7 +332,7 @@ impl Stage {
         }
     }
 
-    /// Drops what was begun in a leg that never was: its attempts are none.
+    /// Withdraws the attempts that were begun in a leg which turned out to be forged.
     pub(super) fn disown(&mut self, leg: LegId) {
         for id in self.open_in(leg) {
             if let Some(attempt) = self.withdraw(id) {
@@ -442,11 +442,5 @@ impl Lifetimes {
             return failure.time + self.ended;
         }
         leg.seen + if leg.is_confirmed() { self.idle } else { self.early }
-    }
-}
-
-impl Default for Watched {
-    fn default() -> Self {
-        Self { due: When::NEVER, ladder: Ladder::default(), told: false, named: None, vouched: false }
     }
 }

@@ -180,7 +180,7 @@ impl PendingAttempt {
         if self.call == Some(leg) { self.by } else { Side::Caller }
     }
 
-    /// The calls that it is about, known or possible, and the leg that carries it.
+    /// The call that it is about, if that is known, and the leg that carries it.
     pub(super) fn homes(&self) -> impl Iterator<Item = LegId> {
         self.call.into_iter().chain([self.dialog])
     }

@@ -1,8 +1,6 @@
 //! What a verdict is, and which outcome a final status means.
 
-use std::borrow::Cow;
-
-use crate::record::{Answered, Evidence, Outcome};
+use crate::record::{Answered, Evidence, Outcome, UnknownReason};
 use crate::timestamp::Timestamp;
 
 /// What would be said of an attempt if nothing more came.
@@ -15,13 +13,21 @@ pub(super) struct Verdict {
     /// What carried the status.
     pub(super) answered: Answered,
     /// Why the outcome is unknown.
-    pub(super) because: Option<Cow<'static, str>>,
+    pub(super) because: Option<Unknown>,
     /// The message that decided it; `None` when a timer did.
     pub(super) decided: Option<Timestamp>,
     /// It rests on messages that did not come: worthless where some are known to be missing.
     pub(super) silence: bool,
-    /// Nor would the end of the capture have left time for them.
+    /// The capture may end before they would have come: then the verdict does not hold.
     pub(super) early: bool,
+}
+
+/// Why an outcome is not known.
+#[derive(Clone, Debug)]
+pub(super) struct Unknown {
+    pub(super) reason: UnknownReason,
+    /// What a message said of it.
+    pub(super) said: Option<String>,
 }
 
 /// A verdict, and when it stands if nothing else comes before.
@@ -58,13 +64,32 @@ impl Verdict {
     }
 
     /// Not known, and why.
-    pub(super) fn unknown(because: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn unknown(because: impl Into<Unknown>) -> Self {
         Self { because: Some(because.into()), ..Self::silence(Outcome::Unknown) }
     }
 
     pub(super) fn status(self, status: u16, reason: &str, answered: Answered) -> Self {
         let reason = (!reason.is_empty()).then(|| reason.to_owned());
         Self { status: Some(status), reason, answered, ..self }
+    }
+}
+
+impl Unknown {
+    /// The sentence for a person.
+    pub(super) fn sentence(&self) -> String {
+        let meaning = self.reason.meaning().trim_end_matches('.');
+        let sentence =
+            meaning.get(..1).unwrap_or_default().to_lowercase() + meaning.get(1..).unwrap_or_default();
+        match &self.said {
+            Some(said) => format!("{sentence} ({said})"),
+            None => sentence,
+        }
+    }
+}
+
+impl From<UnknownReason> for Unknown {
+    fn from(reason: UnknownReason) -> Self {
+        Self { reason, said: None }
     }
 }
 

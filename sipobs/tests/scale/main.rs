@@ -12,7 +12,7 @@ use std::vec;
 
 use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::record::{Attempt, Outcome, Output};
+use sipobs::record::{Attempt, LinkMethod, Outcome, Output};
 use sipobs::stream::{TransportKind, WireMessage};
 use sipobs::timestamp::Timestamp;
 
@@ -62,7 +62,7 @@ fn second_legs_of_calls_that_share_their_numbers_are_attempts_however_many() {
             let attempt = of.remove(&*call_id('b', call)).unwrap();
             assert_eq!(attempt.outcome, Outcome::Succeeded, "{attempt:?}");
             let link = attempt.link.as_ref().unwrap();
-            assert_eq!(attempt.call_id.is_none(), link.method == "ambiguous", "{attempt:?}");
+            assert_eq!(attempt.call_id.is_none(), link.method == LinkMethod::Ambiguous, "{attempt:?}");
         }
         assert!(engine.counters().lost().is_empty(), "{:?}", engine.counters().lost());
     }

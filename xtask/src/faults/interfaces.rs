@@ -102,10 +102,10 @@ pub(super) fn default_route(ground: &Ground) -> Result<Seen> {
 pub(super) fn missing(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("missing")?;
     let said = ground.plan(&lab).arguments(&["-i", AGENT_INTERFACE, "-i", "nowhere7"]).fails(3)?;
-    holds(&said, &["interface nowhere7: no such interface"])?;
-    let said = ground.plan(&lab).arguments(&["-i", "nowhere7"]).checks(3)?;
-    holds(&said, &["interface nowhere7: no such interface"])?;
-    Ok(Seen::Passed("exit 3, and its name".into()))
+    holds(&said, &["interface nowhere7: no such interface; there are agent0, lo"])?;
+    let said = ground.plan(&lab).arguments(&["-i", "agent0,nowhere7"]).checks(3)?;
+    holds(&said, &["interface nowhere7: no such interface; there are "])?;
+    Ok(Seen::Passed("exit 3, its name, and those that there are".into()))
 }
 
 /// What is both meant and excluded is not watched.

@@ -23,6 +23,7 @@ mod identity;
 pub(crate) mod inside;
 mod interfaces;
 mod life;
+mod log;
 mod machine;
 mod peers;
 mod privilege;
@@ -89,6 +90,7 @@ const ROWS: &[Row] = &[
     ("config-path", "what is no file is not read, and does not hang the start", files::configuration),
     ("foreign-file", "of a file that is not ours nothing is quoted", files::foreign),
     ("closed", "the file system is closed, but for what a whole life takes", files::closed),
+    ("log", "the log tells each change once, in JSON if asked", log::told_once),
     ("secrets", "no complaint shows a secret, and one that all can read is told", secrets::hidden),
 ];
 

@@ -125,6 +125,8 @@ impl<'a> Plan<'a> {
         let mut command = self.lab.inside(Side::Agent, &words[0]);
         command.args(&words[1..]);
         command.env("SIPOBS_JSONL__PATH", self.file("jsonl")).env("SIPOBS_METRICS__LISTEN", &self.listen);
+        // The gate's own; it would be taken for a slip.
+        command.env_remove("SIPOBS_TEST_FAULT").env_remove("SIPOBS_TEST_CPU");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -184,7 +184,7 @@ fn knee(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Re
         "messages/s", "sent", "delivered", "lost", "CPU s a million"
     )?;
     let trial = |rate: u64, limit: u64| {
-        let pace = Pace::Rate(rate, limit);
+        let pace = Pace::Rate(rate, Some(limit));
         let plan = Plan { name: "knee", ring, capture: &capture, agent: PLATFORM, pace, wanted: None };
         run_one(sipobs, &plan)
     };
@@ -241,7 +241,7 @@ fn cost(sipobs: &Path, ring: &str, options: &Options, report: &mut String) -> Re
         ring,
         capture: &capture,
         agent: dense::AGENT,
-        pace: Pace::Rate(options.cost_rate, u64::MAX),
+        pace: Pace::Rate(options.cost_rate, None),
         wanted: Some(Wanted { attempts, mark: dense::MARK, may_miss: false }),
     };
     let outcome = run_one(sipobs, &plan)?;

@@ -40,8 +40,8 @@ pub(super) struct Wanted<'a> {
 pub(super) enum Pace {
     /// As the capture has it.
     Own,
-    /// So many frames a second, and of the capture no more than so many.
-    Rate(u64, u64),
+    /// So many frames a second, and of the capture all, or no more than so many.
+    Rate(u64, Option<u64>),
 }
 
 /// What came of it.
@@ -141,7 +141,8 @@ fn send(lab: &Lab, plan: &Plan<'_>) -> Result<(u64, f64)> {
     let mut tcpreplay: Command = replayer_at(lab, plan.capture, plan.agent)?;
     tcpreplay.arg("--no-flow-stats");
     if let Pace::Rate(rate, limit) = plan.pace {
-        tcpreplay.args([format!("--pps={rate}"), format!("--limit={limit}")]);
+        tcpreplay.arg(format!("--pps={rate}"));
+        tcpreplay.args(limit.map(|limit| format!("--limit={limit}")));
     }
     tcpreplay.arg(plan.capture);
     let mut running = Running::start("tcpreplay", tcpreplay, &lab.dir.join("tcpreplay.log"))?;

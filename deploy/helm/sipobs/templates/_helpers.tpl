@@ -22,6 +22,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 [otlp]
 endpoint = {{ .endpoint | quote }}
 protocol = {{ .protocol | quote }}
+{{- if ne .calls "transferred" }}
+calls = {{ .calls | quote }}
+{{- end }}
 
 {{ end }}
 {{- end -}}

@@ -6,6 +6,7 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 
+use super::interfaces::Interface;
 use super::probe;
 use crate::error_chain::chain;
 
@@ -14,8 +15,13 @@ use crate::error_chain::chain;
 #[non_exhaustive]
 pub enum Error {
     /// No interface of this name.
-    #[error("interface {0}: no such interface")]
-    NoInterface(String),
+    #[error("interface {name}: no such interface; {there}")]
+    NoInterface {
+        /// The name.
+        name: String,
+        /// Those that there are, the likest first, for a person.
+        there: String,
+    },
     /// The programs do not know how frames of this interface begin.
     #[error("interface {interface}: link layer type {link_layer} (ARPHRD) is not one sipobs reads")]
     LinkLayer {
@@ -97,7 +103,26 @@ fn lacking(capabilities: &[&str]) -> String {
     }
 }
 
+/// Interfaces that are named at most where another is missed: a node may have thousands.
+const NAMED: usize = 12;
+
 impl Error {
+    pub(super) fn no_interface(name: &str, interfaces: &[Interface]) -> Self {
+        let mut there: Vec<&str> = interfaces.iter().map(|interface| &*interface.name).collect();
+        there.sort_by(|one, other| {
+            let likeness = |it| strsim::normalized_damerau_levenshtein(it, name);
+            likeness(other).total_cmp(&likeness(one)).then(one.cmp(other))
+        });
+        let more = there.len().saturating_sub(NAMED);
+        there.truncate(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let there = match &there[..] {
+            [] => "there is none at all".into(),
+            _ => format!("there are {}{more}", there.join(", ")),
+        };
+        Self::NoInterface { name: name.to_owned(), there }
+    }
+
     pub(super) fn maps(error: &(dyn std::error::Error + 'static)) -> Self {
         if is_permission(error) {
             return Self::Capability { action: "creating eBPF maps", missing: probe::missing(&["CAP_BPF"]) };
@@ -162,4 +187,25 @@ pub(super) fn io_errno(error: &ProgramError) -> Option<i32> {
         let (_, rest) = text.rsplit_once("os error ")?;
         rest.split(')').next()?.parse().ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interface_is_answered_with_those_that_there_are() {
+        let interfaces = |names: &[&str]| -> Vec<Interface> {
+            names.iter().map(|name| Interface { name: (*name).into(), ..Interface::default() }).collect()
+        };
+        let said = |there: &[Interface]| Error::no_interface("eth0", there).to_string();
+        assert_eq!(
+            said(&interfaces(&["lo", "ens3", "eth1"])),
+            "interface eth0: no such interface; there are eth1, ens3, lo"
+        );
+        let veths: Vec<String> = (0..40).map(|number| format!("veth{number:02}")).collect();
+        let many = said(&interfaces(&veths.iter().map(|name| &**name).collect::<Vec<_>>()));
+        assert!(many.ends_with(" and 28 more") && many.matches("veth").count() == NAMED, "{many}");
+        assert!(said(&[]).ends_with("there is none at all"));
+    }
 }

@@ -89,7 +89,7 @@ pub fn outlook(config: &Config) -> Result<Vec<Result<Outlook, Error>>, Error> {
     let interfaces = interfaces::list()?;
     let selection = Selection::new(config)?;
     if let Some(name) = selection.missing(&interfaces).next() {
-        return Err(Error::NoInterface(name.to_owned()));
+        return Err(Error::no_interface(name, &interfaces));
     }
     let meant = match &config.interfaces[..] {
         [] => interfaces.iter().filter(|interface| interface.up && interface.readable).collect(),
@@ -185,7 +185,7 @@ impl Live {
         };
         let interfaces = interfaces::list()?;
         if let Some(name) = live.selection.missing(&interfaces).next() {
-            return Err(Error::NoInterface(name.to_owned()));
+            return Err(Error::no_interface(name, &interfaces));
         }
         for interface in live.selection.choose(&interfaces) {
             if let Err(error) = live.attach(interface)
@@ -255,7 +255,7 @@ impl Live {
         // Before anything changes: it may fail.
         let interfaces = interfaces::list()?;
         if let Some(name) = selection.missing(&interfaces).find(is_new) {
-            return Err(Error::NoInterface(name.to_owned()));
+            return Err(Error::no_interface(name, &interfaces));
         }
         maps::tell(&mut self.ebpf, &self.config.ports, config)?;
         let Config { mode, ring, ring_bytes, kernel_log, .. } = self.config;

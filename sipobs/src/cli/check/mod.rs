@@ -66,7 +66,7 @@ pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
             config.ring = ring;
         }
         if !args.interface.is_empty() {
-            config.interfaces.clone_from(&args.interface);
+            config.interfaces = super::run::parted(&args.interface);
         }
         machine::check(&config)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use sipobs::capture::live::{Coverage, Error, Event, Failure, Hook, Live};
+use sipobs::capture::live::{AttachEvent, Coverage, Error, Event, Failure, Hook, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
@@ -13,14 +13,16 @@ use sipobs::stream::Loss;
 use sipobs::timestamp::Timestamp;
 use sipobs::transfer::ratio::RatioState;
 
+use super::announce::Tally;
 use super::health::CaptureHealth;
 use super::queued_sink::QueuedSink;
 use super::reload::Reload;
 use super::signals::{Request, Signals};
 use super::state::State;
+use super::transitions::{Collector, Delivery, Heard, News, Silence, seen_instead};
 use super::{now, service};
-use crate::cli::note;
 use crate::cli::spans::Spans;
+use crate::cli::{note, warn};
 
 /// The longest wait for frames: how soon a signal or a scrape is seen to.
 const POLL: Duration = Duration::from_millis(50);
@@ -65,6 +67,8 @@ pub(super) struct Ended {
     pub(super) state: State,
     /// What is to be kept for the next start.
     pub(super) ratio: RatioState,
+    pub(super) tally: Tally,
+    pub(super) started: Instant,
 }
 
 impl CaptureLoop {
@@ -72,7 +76,7 @@ impl CaptureLoop {
     /// drains, and settles what is open.
     pub(super) fn run(mut self, signals: &Signals) -> Ended {
         self.health.captures(true);
-        let mut seen = Housekeeping::default();
+        let mut seen = Housekeeping::new(&self.config);
         let over = self.watch(signals, &mut seen).and_then(|()| self.hand_over(signals, &mut seen));
         self.health.captures(false);
         // Where capture fails no successor waits, and nothing has been handed over yet.
@@ -83,8 +87,10 @@ impl CaptureLoop {
         let failure = self.finish(&mut seen).err().or(failure);
         let last = outputs(&mut self.engine, &self.metrics, self.spans.is_some()).collect();
         self.publish();
+        let (tally, started) = (self.tally(&seen), seen.started);
         let Self { engine, spans, sinks, state, .. } = self;
-        Ended { failure, silence, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
+        let ratio = engine.transfers().ratio_state();
+        Ended { failure, silence, last, spans, sinks, state, ratio, tally, started }
     }
 
     fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<(), Error> {
@@ -106,6 +112,7 @@ impl CaptureLoop {
         service(&[NotifyState::Stopping]);
         let start = now();
         let flush = self.config.otlp.flush;
+        self.sinks.iter_mut().for_each(QueuedSink::start_hand_over);
         let goal = self.spans.as_mut().map_or(0, |spans| {
             spans.hurry();
             let (waiting, before) = spans.waiting();
@@ -113,10 +120,10 @@ impl CaptureLoop {
         });
         loop {
             let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
-            let behind = self.sinks.iter_mut().map(QueuedSink::has_caught_up).filter(|it| !it).count();
+            let sinks_done = self.sinks.iter().all(QueuedSink::has_handed_over);
             let hurried = matches!(signals.next(), Some(Request::Stop));
             let took = start.elapsed();
-            if hurried || (spans_taken || took >= flush) && (behind == 0 || took >= HAND_OVER) {
+            if hurried || (spans_taken || took >= flush) && (sinks_done || took >= HAND_OVER) {
                 self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
                 return Ok(if spans_taken { SILENCE } else { Duration::ZERO });
             }
@@ -141,6 +148,7 @@ impl CaptureLoop {
             self.count_losses(now, seen);
             self.follow_clock(seen);
             self.tell_of_collector(seen);
+            self.tell_of_silence(seen);
             self.live.log();
             self.report_attach_events();
         }
@@ -177,7 +185,7 @@ impl CaptureLoop {
         seen.lost = lost;
         self.engine.note_loss(now, Loss::RingLost(new));
         if seen.complaints.is_due() {
-            note(format_args!(
+            warn(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
             ));
         }
@@ -186,17 +194,54 @@ impl CaptureLoop {
     /// A collector that is away or refuses: the spans' end would be too late to hear of it.
     fn tell_of_collector(&self, seen: &mut Housekeeping) {
         let Some(spans) = &self.spans else { return };
-        let (failed, sentence) = spans.failures();
-        if failed > seen.failed_requests && seen.collector.is_due() {
-            seen.failed_requests = failed;
-            note(format_args!("{}", sentence()));
+        let Some(counts) = spans.counts() else { return };
+        let delivery = Delivery {
+            failed_requests: counts.failed_requests,
+            delivered: counts.acknowledged,
+            lost: counts.dropped.iter().map(|(_, lost)| lost).sum(),
+        };
+        match seen.collector.look(now(), delivery) {
+            Some(News::Away) => warn(format_args!("{}", spans.failure())),
+            Some(News::Back { delivered, lost }) => {
+                note(format_args!("collector reachable again, {delivered} spans delivered, {lost} lost"));
+            }
+            None => {}
         }
+    }
+
+    /// A capture that sees no SIP looks the wrong way.
+    fn tell_of_silence(&self, seen: &mut Housekeeping) {
+        match seen.silence.look(now(), || self.engine.counters().messages) {
+            Some(Heard::Nothing) => {
+                let instead =
+                    self.live.counters().map_or_else(|error| error.to_string(), |it| seen_instead(&it));
+                let ports = &self.config.capture.ports;
+                warn(format_args!(
+                    "nothing like SIP was seen so far on {ports:?} (capture.ports): {instead}; SIP over TLS, on port 5061 \
+                     as a rule, cannot be read"
+                ));
+            }
+            Some(Heard::First) => note(format_args!("the first SIP message was seen")),
+            None => {}
+        }
+    }
+
+    fn tally(&self, seen: &Housekeeping) -> Tally {
+        let counters = self.engine.counters();
+        let transfers = self.engine.transfers().counts().transfers.into_iter().collect();
+        let frames = self.live.account().map_or(0, |account| account.read);
+        Tally { frames, messages: counters.messages, lost: seen.lost, transfers }
     }
 
     /// What became of the interfaces.
     pub(super) fn report_attach_events(&mut self) {
         for event in self.live.attach_events() {
-            note(format_args!("{event}"));
+            match event {
+                AttachEvent::Attached(_) | AttachEvent::Detached(_) | AttachEvent::Ring(_) => {
+                    note(format_args!("{event}"));
+                }
+                AttachEvent::Refused { .. } | AttachEvent::Failed { .. } => warn(format_args!("{event}")),
+            }
         }
         self.health.covers(self.live.coverage());
     }
@@ -212,7 +257,7 @@ impl CaptureLoop {
             seen.stepped = true;
             #[allow(clippy::cast_precision_loss, reason = "for a person")]
             let seconds = error as f64 / 1e9;
-            note(format_args!(
+            warn(format_args!(
                 "the wall clock was set by {seconds:+.0} s; times follow once no call is open"
             ));
         }
@@ -250,7 +295,7 @@ impl CaptureLoop {
             Ok(account) => account,
             Err(error) => {
                 if self.health.counts(false) {
-                    note(format_args!(
+                    warn(format_args!(
                         "the kernel's counters cannot be read, those of /metrics are old: {error}"
                     ));
                 }
@@ -316,18 +361,9 @@ fn interface_counts(coverage: &Coverage) -> Vec<(&'static str, usize)> {
 
 fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCounts {
     HookCounts {
-        hook: match hook {
-            Hook::Xdp => "xdp",
-            Hook::TcIngress => "tc_ingress",
-            Hook::TcEgress => "tc_egress",
-        },
+        hook: hook.as_str(),
         seen: counters.seen,
-        passed: vec![
-            ("other", counters.other),
-            ("malformed", counters.malformed),
-            ("keep_alive", counters.keep_alive),
-            ("noise", counters.noise),
-        ],
+        passed: counters.passed().to_vec(),
         matched: counters.matched,
         delivered: counters.delivered,
         truncated: counters.truncated,
@@ -340,19 +376,31 @@ fn by_reason(failed: &[u64; Failure::COUNT]) -> Vec<(&'static str, u64)> {
 }
 
 /// What one round of housekeeping leaves to the next.
-#[derive(Default)]
 struct Housekeeping {
+    started: Instant,
     /// Frames lost as of the last look.
     lost: u64,
     stepped: bool,
     looked: Option<Instant>,
     complaints: Complaints,
-    /// Failed requests to the collector as of the last complaint.
-    failed_requests: u64,
-    collector: Complaints,
+    collector: Collector,
+    silence: Silence,
 }
 
 impl Housekeeping {
+    fn new(config: &Config) -> Self {
+        let started = now();
+        Self {
+            started,
+            lost: 0,
+            stepped: false,
+            looked: None,
+            complaints: Complaints::default(),
+            collector: Collector::default(),
+            silence: Silence::new(started, config.log.silence),
+        }
+    }
+
     fn losses_due(&mut self) -> bool {
         let now = now();
         let due = self.looked.is_none_or(|looked| now.duration_since(looked) >= LOSSES);

@@ -11,12 +11,12 @@ use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
-use sipobs::export::{Jsonl, Look, Terminal};
+use sipobs::export::{Brief, Jsonl, Look, Terminal};
 use tokio::runtime::{Builder, Runtime};
 
 use super::run::{Format, Run};
 use super::spans::{Spans, WhenFull};
-use super::{Exit, Failure, note, say};
+use super::{Exit, Failure, say, warn};
 use capture_loop::{CaptureLoop, Ended};
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
@@ -25,6 +25,7 @@ use reload::Files;
 use signals::{Sighup, Signals};
 use state::State;
 
+mod announce;
 mod capture_loop;
 mod health;
 mod privilege;
@@ -34,6 +35,7 @@ mod reload;
 mod signals;
 mod state;
 mod syscalls;
+mod transitions;
 mod webhook;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
@@ -72,7 +74,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let signals = Signals::listen(&runtime, hangups, args, files, config).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
-    note(format_args!("{}", live.rings()));
+    announce::start(config, &live, &engine);
 
     let config = config.clone();
     let mut capture_loop = CaptureLoop { config, live, engine, spans, sinks, metrics, health, state };
@@ -80,9 +82,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // Every series is there in the first answer.
     capture_loop.publish();
     runtime.spawn(server);
-    if capture_loop.live.attachments().next().is_none() {
-        note(format_args!("nothing to watch here: no interface fits capture.interfaces; waiting for one"));
-    }
+    announce::ready(&capture_loop.live);
     service(&[NotifyState::Ready]);
     let (done, ended) = channel();
     let capture = thread::Builder::new()
@@ -100,27 +100,28 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 /// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
 /// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, silence, last, spans, sinks, state, ratio } =
+    let Ended { failure, silence, last, spans, sinks, state, ratio, tally, started } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let last = &last[..];
     let (delivered, written) = thread::scope(|scope| {
         let mut writing: Vec<_> =
             sinks.into_iter().map(|sink| scope.spawn(move || sink.finish(last, END))).collect();
         writing.push(scope.spawn(move || state.finish(ratio, END)));
-        let delivered = spans.is_none_or(|mut spans| {
+        let delivered = spans.map(|mut spans| {
             spans.end(silence);
             last.iter().for_each(|output| spans.output(output));
             spans.finish()
         });
         (delivered, writing.into_iter().map(|sink| sink.join()).collect::<Vec<_>>())
     });
-    let mut exit = if delivered { Exit::Done } else { Exit::Partial };
+    let mut exit = if delivered.is_none_or(|(_, lost)| lost == 0) { Exit::Done } else { Exit::Partial };
     for finished in written {
         if let Err(error) = finished.unwrap_or_else(|_| Err(anyhow!("an output ended unexpectedly"))) {
             say(&error);
             exit = Exit::Partial;
         }
     }
+    announce::end(&tally, now().saturating_duration_since(started), delivered);
     match failure {
         Some(error) => Err(cannot_capture(error, "capture stopped")),
         None => Ok(exit),
@@ -149,7 +150,7 @@ fn now() -> Instant {
 /// Tells the service manager, where there is one (sd_notify(3)).
 fn service(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        note(format_args!("the service manager could not be told: {error}"));
+        warn(format_args!("the service manager could not be told: {error}"));
     }
 }
 
@@ -160,6 +161,9 @@ fn sinks(notices: bool, records: Records, format: Format, look: Look) -> anyhow:
         // Two forms on one stream would be neither.
         _ if matches!(records, Records::Stdout) => {
             sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?);
+        }
+        Format::Brief => {
+            sinks.push(QueuedSink::start("print", Box::new(Brief::new(std::io::stdout())))?);
         }
         Format::Text => {
             let terminal = Terminal::new(std::io::stdout(), look, false);

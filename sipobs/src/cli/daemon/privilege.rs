@@ -13,7 +13,7 @@ use sipobs::capture::live::{raise_descriptor_limit, rings_need_sys_admin, unlimi
 use sipobs::config::Config;
 
 use super::syscalls;
-use crate::cli::note;
+use crate::cli::warn;
 
 /// For maps and programs, for attaching them, for rings; the last where root has it: larger rings.
 const KEPT: [Capability; 4] =
@@ -79,10 +79,10 @@ pub(super) fn drop_privileges(ring: RingChoice) {
     unlimit_memlock();
     raise_descriptor_limit();
     if let Err(error) = drop_capabilities(ring) {
-        note(format_args!("capabilities that are not used could not be given up: {error}"));
+        warn(format_args!("capabilities that are not used could not be given up: {error}"));
     }
     if let Err(error) = syscalls::forbid() {
-        note(format_args!("system calls that are not used could not be given up: {error}"));
+        warn(format_args!("system calls that are not used could not be given up: {error}"));
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     let read = read.into_iter().flatten().flat_map(read_again);
     let state = config.state.path.as_deref().map(folder);
     if let Some(shared) = state.as_deref().filter(|folder| is_shared(folder)) {
-        note(format_args!(
+        warn(format_args!(
             "state.path: sipobs keeps the right to write to all of {}: give the state a folder of its own",
             shared.display()
         ));
@@ -122,10 +122,10 @@ pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     let rules = read.map(|path| (path, reading())).chain(state.map(|folder| (folder, write)));
     match restrict_to(rules) {
         Ok(RulesetStatus::NotEnforced) => {
-            note(format_args!("the file system stays open: this kernel has no Landlock"));
+            warn(format_args!("the file system stays open: this kernel has no Landlock"));
         }
         Ok(_) => {}
-        Err(error) => note(format_args!("the file system could not be closed: {error}")),
+        Err(error) => warn(format_args!("the file system could not be closed: {error}")),
     }
 }
 

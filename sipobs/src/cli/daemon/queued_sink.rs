@@ -13,7 +13,7 @@ use sipobs::export::metrics::SinkCounts;
 use sipobs::record::Output;
 
 use super::{now, send_by};
-use crate::cli::note;
+use crate::cli::warn;
 
 /// Outputs that may wait.
 const QUEUE: usize = 4096;
@@ -28,9 +28,9 @@ pub(super) struct QueuedSink {
     queue: SyncSender<Arc<Output>>,
     counts: Arc<SharedCounts>,
     result: Receiver<io::Result<()>>,
-    /// Whether it was seen to have written all that it had taken.
-    caught_up: bool,
-    /// Whether it had its time for that, and was not.
+    /// How many outputs must have left the queue for all to be out that waited when it began to be handed over.
+    goal: u64,
+    /// Whether it had its time for that, and has not reached it.
     stuck: bool,
 }
 
@@ -48,7 +48,7 @@ impl QueuedSink {
     ) -> anyhow::Result<Self> {
         let (queue, outputs) = sync_channel(QUEUE);
         let (done, result) = sync_channel(1);
-        let counts = Arc::new(SharedCounts(Mutex::new(SinkCounts { sink: name, ..SinkCounts::default() })));
+        let counts = Arc::new(SharedCounts::new(name));
         let kept = Arc::clone(&counts);
         thread::Builder::new()
             .name(name.into())
@@ -56,7 +56,7 @@ impl QueuedSink {
                 let _ = done.send(write(name, sink, &outputs, &kept));
             })
             .with_context(|| format!("cannot start the output {name}"))?;
-        Ok(Self { name, wants, queue, counts, result, caught_up: false, stuck: false })
+        Ok(Self { name, wants, queue, counts, result, goal: 0, stuck: false })
     }
 
     /// Takes one output, or drops and counts it when too many wait.
@@ -66,24 +66,30 @@ impl QueuedSink {
         }
         let crowded = self.counts.taken() > CROWDED && output.is_one_sided();
         if crowded || self.queue.try_send(Arc::clone(output)).is_err() {
-            self.counts.dropped();
+            self.counts.refused();
         }
     }
 
     /// What has become of all it took.
     pub(super) fn counts(&self) -> SinkCounts {
-        *self.counts.lock()
+        self.counts.lock().counts
     }
 
-    /// Whether it has written all that it had taken, now or at an earlier look: more may come all the while.
-    pub(super) fn has_caught_up(&mut self) -> bool {
-        self.caught_up |= self.counts().waiting == 0;
-        self.caught_up
+    /// What waits now is to be written before the end. More may come all the while: under load, the queue need never be
+    /// empty.
+    pub(super) fn start_hand_over(&mut self) {
+        let tally = self.counts.lock();
+        self.goal = tally.out + tally.counts.waiting;
     }
 
-    /// It had all the time it may have: if it has not caught up, it will not be waited for again.
+    /// Whether all that waited then is written.
+    pub(super) fn has_handed_over(&self) -> bool {
+        self.counts.lock().out >= self.goal
+    }
+
+    /// It had all the time it may have: if it is still behind, it will not be waited for again.
     pub(super) fn give_up_if_stuck(&mut self) {
-        self.stuck = !self.has_caught_up();
+        self.stuck = !self.has_handed_over();
     }
 
     /// Takes the `last` outputs and waits until all is written, at most for `limit`.
@@ -92,7 +98,7 @@ impl QueuedSink {
         for output in last.iter().filter(|output| (self.wants)(output)) {
             self.counts.taken();
             if send_by(&self.queue, Arc::clone(output), end).is_err() {
-                self.counts.dropped();
+                self.counts.refused();
             }
         }
         drop(self.queue);
@@ -104,31 +110,47 @@ impl QueuedSink {
     }
 }
 
-/// Every output is in exactly one of the counts.
-struct SharedCounts(Mutex<SinkCounts>);
+/// What both ends count.
+struct SharedCounts(Mutex<Tally>);
+
+struct Tally {
+    /// Every output is in exactly one of them.
+    counts: SinkCounts,
+    /// Outputs that have left the queue, whatever became of them.
+    out: u64,
+}
 
 impl SharedCounts {
+    fn new(sink: &'static str) -> Self {
+        Self(Mutex::new(Tally { counts: SinkCounts { sink, ..SinkCounts::default() }, out: 0 }))
+    }
+
     /// One is about to be queued. Gives how many wait, that one included.
     fn taken(&self) -> u64 {
-        let mut counts = self.lock();
+        let counts = &mut self.lock().counts;
         counts.taken += 1;
         counts.waiting += 1;
         counts.waiting
     }
 
-    fn written(&self) {
-        let mut counts = self.lock();
-        counts.waiting = counts.waiting.saturating_sub(1);
-        counts.written += 1;
-    }
-
-    fn dropped(&self) {
-        let mut counts = self.lock();
+    /// There was no room for it.
+    fn refused(&self) {
+        let counts = &mut self.lock().counts;
         counts.waiting = counts.waiting.saturating_sub(1);
         counts.dropped += 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, SinkCounts> {
+    /// It has left the queue, and was `written` or not.
+    fn out(&self, written: bool) {
+        let mut tally = self.lock();
+        tally.out += 1;
+        let counts = &mut tally.counts;
+        counts.waiting = counts.waiting.saturating_sub(1);
+        counts.written += u64::from(written);
+        counts.dropped += u64::from(!written);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,18 +166,15 @@ fn write(
     let mut last = Ok(());
     for output in outputs {
         let result = sink.output(&output).and_then(|()| sink.flush());
-        match &result {
-            Ok(()) => counts.written(),
-            Err(_) => counts.dropped(),
-        }
+        counts.out(result.is_ok());
         if let Err(error) = &result {
             if last.is_ok() {
-                note(format_args!("the output {name} cannot be written: {error}"));
+                warn(format_args!("the output {name} cannot be written: {error}"));
             }
             if error.kind() == io::ErrorKind::BrokenPipe {
                 // Its reader has seen enough; the other outputs go on.
                 for _ in outputs {
-                    counts.dropped();
+                    counts.out(false);
                 }
                 return Ok(());
             }
@@ -274,26 +293,31 @@ mod tests {
         let last = vec![one_sided(); 3 * QUEUE];
         let error = queued.finish(&last, Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains("the output test takes no more"), "{error}");
-        let SinkCounts { taken, waiting, dropped, .. } = *counts.lock();
+        let SinkCounts { taken, waiting, dropped, .. } = counts.lock().counts;
         // The one that is being written has left the queue.
         assert_eq!((taken, waiting, dropped), (3 * QUEUE as u64 + 1, QUEUE as u64 + 1, 2 * QUEUE as u64));
     }
 
     #[test]
-    fn one_that_had_caught_up_is_waited_for_whatever_comes_then() {
+    fn one_that_is_never_seen_idle_is_waited_for_all_the_same() {
         let (mut queued, open, arrivals, written) = gated();
         queued.output(&one_sided());
-        assert!(!queued.has_caught_up());
         arrivals.recv().unwrap();
-        open.send(()).unwrap();
-        while !queued.has_caught_up() {
-            thread::yield_now();
+        queued.output(&one_sided());
+        queued.start_hand_over();
+        for _ in 0..2 {
+            assert!(!queued.has_handed_over());
+            // There is always one more behind the one that is being written.
+            queued.output(&alert());
+            open.send(()).unwrap();
+            arrivals.recv().unwrap();
         }
-        queued.output(&alert());
+        assert!(queued.has_handed_over());
+        assert_eq!(queued.counts().waiting, 2);
         queued.give_up_if_stuck();
         drop(open);
         queued.finish(&[one_sided()], LIMIT).unwrap();
-        assert_eq!(written.lock().unwrap().len(), 3);
+        assert_eq!(written.lock().unwrap().len(), 5);
     }
 
     #[test]
@@ -301,6 +325,7 @@ mod tests {
         let (mut queued, _open, arrivals, _) = gated();
         queued.output(&one_sided());
         arrivals.recv().unwrap();
+        queued.start_hand_over();
         queued.give_up_if_stuck();
         let error = queued.finish(&[one_sided()], LIMIT).unwrap_err().to_string();
         assert!(error.contains("the output test takes no more"), "{error}");

@@ -17,8 +17,8 @@ use sipobs::transfer::Rules;
 
 use super::service;
 use super::signals::Request;
-use crate::cli::note;
 use crate::cli::run::Run;
+use crate::cli::{note, warn};
 
 /// A configuration that makes sense.
 pub(super) struct Reload {
@@ -67,7 +67,7 @@ impl Reloader {
                 Ok(Some(change)) => note(format_args!("{}", told(&change))),
                 Ok(None) => return,
                 Err(error) => {
-                    note(format_args!(
+                    warn(format_args!(
                         "the configuration was not reloaded, and all goes on as before: {error:#}"
                     ));
                 }

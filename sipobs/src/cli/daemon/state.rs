@@ -18,7 +18,7 @@ use sipobs::files::{self, Kind, Links};
 use sipobs::transfer::ratio::RatioState;
 
 use super::{now, send_by};
-use crate::cli::note;
+use crate::cli::warn;
 
 /// More than any state that sipobs writes: a few numbers for each day and trunk.
 const MOST_BYTES: u64 = 16 << 20;
@@ -141,7 +141,7 @@ fn write_all(
         if let Err(error) = &result {
             failures.fetch_add(1, Ordering::Relaxed);
             if last.is_ok() {
-                note(format_args!("state.path: {}: cannot be written: {error}", path.display()));
+                warn(format_args!("state.path: {}: cannot be written: {error}", path.display()));
             }
         }
         last = result;
@@ -173,7 +173,7 @@ fn restore(path: &Path) -> anyhow::Result<Option<RatioState>> {
     let moved = replace(path, &aside);
     moved
         .with_context(|| format!("state.path: {shown}: {error:#}; cannot be renamed {}", aside.display()))?;
-    note(format_args!("state.path: {shown}: {error:#}; set aside as {}, learning anew", aside.display()));
+    warn(format_args!("state.path: {shown}: {error:#}; set aside as {}, learning anew", aside.display()));
     Ok(None)
 }
 

@@ -98,7 +98,7 @@ impl Otlp {
         let queue = queue::Queue::new(receiver, heard, Arc::clone(&counters), config.batch.max(1));
         let task = runtime.spawn(queue.run(client));
         Ok(Self {
-            spans: Spans::new(node(config)),
+            spans: Spans::new(node(config), config.calls),
             sender,
             counters,
             end,

@@ -302,6 +302,7 @@ fn over(mut end: watch::Receiver<End>) -> Pin<Box<impl Future<Output = ()>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CallSpans;
     use crate::export::otlp::spans::Spans;
     use crate::export::samples;
 
@@ -331,7 +332,7 @@ mod tests {
             let (sender, receiver) = mpsc::channel(spans);
             let (stop, end) = watch::channel(End::Far);
             let counters = Arc::new(Counters::default());
-            let span = Spans::new("n".into()).of(&samples::call()).remove(0);
+            let span = Spans::new("n".into(), CallSpans::All).of(&samples::call()).remove(0);
             for _ in 0..spans {
                 counters.made();
                 sender.try_send(span.clone()).unwrap();

@@ -1,7 +1,7 @@
 //! Outputs → spans: call ⊃ `sip.transfer` ⊃ one span a transaction, with an event for each message.
 //!
 //! A call ends after its transfers are settled, so its span is sent last; the ids follow from the call, and
-//! the tree joins up all the same.
+//! the tree joins up all the same. Which calls have one is a setting ([`CallSpans`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,20 +15,22 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use serde::Serialize;
 
 use super::ids;
+use crate::config::CallSpans;
 use crate::export::words::{self, Tone};
 use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output, WireTrace};
 use crate::sip::Method;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
-/// Calls whose transfer has been sent and which have not ended, at most. Of those beyond, which then end without a
-/// BYE, the transfer has no parent.
+/// Calls that spans have named as their parent or by a link and which have not ended, at most. Those beyond, which then
+/// end without a BYE, have no span.
 const MOST_OPEN: usize = 16_384;
 
 /// Makes spans.
 #[derive(Debug)]
 pub(super) struct Spans {
     node: String,
+    calls: CallSpans,
     scope: InstrumentationScope,
     /// Calls whose own span is still to come, by Call-ID.
     open: BTreeMap<Arc<str>, OpenCall>,
@@ -36,7 +38,7 @@ pub(super) struct Spans {
     order: BTreeSet<(OpenCall, Arc<str>)>,
 }
 
-/// A call whose transfer has been sent: those that rest on one side's word come first, then the oldest.
+/// A call that a transfer concerns: those that rest on one side's word come first, then the oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct OpenCall {
     two_sided: bool,
@@ -46,9 +48,9 @@ struct OpenCall {
 }
 
 impl Spans {
-    pub(super) fn new(node: String) -> Self {
+    pub(super) fn new(node: String, calls: CallSpans) -> Self {
         let scope = InstrumentationScope::builder("sipobs").with_version(env!("CARGO_PKG_VERSION")).build();
-        Self { node, scope, open: BTreeMap::new(), order: BTreeSet::new() }
+        Self { node, calls, scope, open: BTreeMap::new(), order: BTreeSet::new() }
     }
 
     /// The spans of one output.
@@ -56,44 +58,46 @@ impl Spans {
         match output {
             Output::Notice(_) => vec![],
             Output::Transfer(attempt) => self.attempt(attempt),
-            Output::Call(call) => vec![self.call(call)],
+            Output::Call(call) => self.call(call),
             Output::Alert(alert) => vec![self.alert(alert)],
         }
     }
 
-    /// Spans for the calls that were still up at the end, so that their transfers have a parent.
+    /// Spans for the calls that were still up at the end, so that transfers have a parent, and links lead somewhere.
     pub(super) fn unfinished(&mut self) -> impl Iterator<Item = SpanData> {
         self.open.clear();
         std::mem::take(&mut self.order).into_iter().rev().map(|(OpenCall { started, ended, .. }, call_id)| {
             let mut span = self.span(&call_id, SpanId::INVALID, "sip.call", started, ended);
-            span.span_context = self.call_context(&call_id);
+            span.span_context = self.context_of(&call_id);
             span.attributes.push(KeyValue::new("sip.call_id", call_id));
             span.attributes.push(KeyValue::new("sip.call.unfinished", true));
             span
         })
     }
 
-    fn call(&mut self, call: &Call) -> SpanData {
+    /// None, where such a call has none.
+    fn call(&mut self, call: &Call) -> Vec<SpanData> {
         self.close(&call.call_id);
+        if !self.calls.include(call) {
+            return vec![];
+        }
         let mut span = self.span(&call.call_id, SpanId::INVALID, "sip.call", call.started, call.ended);
-        span.span_context = self.call_context(&call.call_id);
+        span.span_context = self.context_of(&call.call_id);
         span.attributes = attributes("sip.call", call, &["started", "ended"]);
         span.attributes.push(KeyValue::new("sip.call_id", call.call_id.clone()));
         if let Some(status) = call.status {
             span.attributes.push(KeyValue::new("sip.response.status_code", i64::from(status)));
         }
-        span
+        vec![span]
     }
 
     fn attempt(&mut self, attempt: &Attempt) -> Vec<SpanData> {
         let anchor = anchor(attempt);
-        let parent = match &attempt.call_id {
-            Some(call_id) => {
-                self.keep_open(call_id, attempt);
-                self.call_context(call_id).span_id()
-            }
-            None => SpanId::INVALID,
-        };
+        if let Some(call_id) = &attempt.call_id {
+            self.keep_open(call_id, attempt);
+        }
+        let call = attempt.call_id.as_deref().and_then(|call_id| self.call_context(call_id));
+        let parent = span_id(call.as_ref());
         let trace = trace_of(attempt, anchor);
         let wire = attempt.wire_trace.as_ref().and_then(|wire| Some((wire, wire_context(wire)?)));
         let joins = attempt.wire_trace.as_ref().is_some_and(|wire| wire.joins);
@@ -110,11 +114,11 @@ impl Spans {
         let mut root = self.span(anchor, parent, "sip.transfer", attempt.started, attempt.ended);
         root.span_context = context(trace, ids::span(&self.node, anchor, "transfer", &which));
         root.parent_span_is_remote = joins && parent != SpanId::INVALID;
-        root.links = links(match (wire, &attempt.call_id) {
-            (Some((wire, context)), _) if !wire.joins => Some(context),
+        root.links = links(match wire {
+            Some((wire, context)) if !wire.joins => Some(context),
             // The call's own span is in the call's own trace.
-            (Some(_), Some(call_id)) => Some(self.call_context(call_id)),
-            (Some(_), None) | (None, _) => None,
+            Some(_) => call,
+            None => None,
         });
         root.attributes = attributes("sip.transfer", attempt, &["started", "ended", "messages"]);
         if let Some(call_id) = &attempt.call_id {
@@ -127,6 +131,9 @@ impl Spans {
         }
 
         let own_trace = attempt.target_call_id.as_deref().filter(|&id| id != anchor);
+        if let Some(target) = own_trace {
+            self.keep_open(target, attempt);
+        }
         let mut spans = vec![];
         for (number, transaction) in transactions(&attempt.messages).iter().enumerate() {
             let id = ids::span(&self.node, anchor, "transaction", &format!("{which} {number}"));
@@ -134,7 +141,7 @@ impl Spans {
             span.span_context = context(trace, id);
             // Links go on a child: on a root, Jaeger shows them as incomplete.
             if let Some(target) = own_trace.filter(|_| transaction.leg == LegRole::Target) {
-                span.links = links([self.call_context(target)]);
+                span.links = links(self.call_context(target));
             }
             spans.push(span);
         }
@@ -202,7 +209,8 @@ impl Spans {
     /// A span of its own, whatever the call's has become: an alert may come before or after it.
     fn alert(&self, alert: &Alert) -> SpanData {
         let anchor = alert.call_id.as_deref().unwrap_or(&alert.trunk);
-        let parent = alert.call_id.as_ref().map_or(SpanId::INVALID, |id| self.call_context(id).span_id());
+        let call = alert.call_id.as_ref().and_then(|call_id| self.call_context(call_id));
+        let parent = span_id(call.as_ref());
         let mut span = self.span(anchor, parent, "sip.alert", alert.time, alert.time);
         let which = format!("{:?} {}", alert.alert, alert.time);
         span.span_context = context(ids::trace(anchor), ids::span(&self.node, anchor, "alert", &which));
@@ -213,8 +221,11 @@ impl Spans {
         span
     }
 
-    /// Remembers that the call's span is still to come.
+    /// Remembers that the call's span is still to come, if it will.
     fn keep_open(&mut self, call_id: &str, attempt: &Attempt) {
+        if self.calls == CallSpans::None {
+            return;
+        }
         let Attempt { started, ended, .. } = *attempt;
         let mut open = OpenCall { two_sided: !attempt.is_one_sided(), ended, started };
         if let Some(known) = self.close(call_id) {
@@ -237,7 +248,15 @@ impl Spans {
         Some(open)
     }
 
-    fn call_context(&self, call_id: &str) -> SpanContext {
+    /// The span of a call that a transfer concerns, if such have any.
+    fn call_context(&self, call_id: &str) -> Option<SpanContext> {
+        match self.calls {
+            CallSpans::None => None,
+            CallSpans::Transferred | CallSpans::All => Some(self.context_of(call_id)),
+        }
+    }
+
+    fn context_of(&self, call_id: &str) -> SpanContext {
         context(ids::trace(call_id), ids::span(&self.node, call_id, "call", ""))
     }
 
@@ -372,6 +391,11 @@ fn event(line: &LadderLine) -> (Event, Option<(u16, &str)>) {
     (Event::new(label, moment(line.time), attributes, 0), answer)
 }
 
+/// A parent's id: none where there is no parent.
+fn span_id(parent: Option<&SpanContext>) -> SpanId {
+    parent.map_or(SpanId::INVALID, SpanContext::span_id)
+}
+
 fn links(contexts: impl IntoIterator<Item = SpanContext>) -> SpanLinks {
     let mut links = SpanLinks::default();
     links.links = contexts.into_iter().map(Link::with_context).collect();
@@ -460,7 +484,18 @@ fn text(value: serde_json::Value) -> StringValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::samples;
+    use crate::export::{golden, samples};
+
+    fn spans() -> Spans {
+        Spans::new("node".into(), CallSpans::default())
+    }
+
+    /// The call of [`samples::busy`].
+    fn transferred() -> Output {
+        let Output::Call(mut call) = samples::call() else { panic!("a call") };
+        (call.transfers, call.in_transfer) = (1, true);
+        Output::Call(call)
+    }
 
     fn get<'a>(span: &'a SpanData, name: &str) -> Option<&'a Value> {
         span.attributes.iter().find(|a| a.key.as_str() == name).map(|a| &a.value)
@@ -468,9 +503,9 @@ mod tests {
 
     #[test]
     fn one_trace_holds_call_transfer_and_transactions() {
-        let mut spans = Spans::new("node".into());
+        let mut spans = spans();
         let mut all = spans.of(&Output::Transfer(Box::new(samples::busy())));
-        all.extend(spans.of(&samples::call()));
+        all.extend(spans.of(&transferred()));
         let names: Vec<_> = all.iter().map(|s| s.name.as_ref()).collect();
         assert_eq!(names, ["sip.transfer", "REFER", "NOTIFY", "NOTIFY", "sip.call"]);
         let trace = ids::trace("3c26700fdb2e8a1f@10.78.0.1");
@@ -490,8 +525,72 @@ mod tests {
     }
 
     #[test]
+    fn which_calls_have_a_span_is_a_setting() {
+        use CallSpans::{All, None, Transferred};
+        for (calls, ordinary, of_transfer) in [(None, 0, 0), (Transferred, 0, 1), (All, 1, 1)] {
+            let mut spans = Spans::new("node".into(), calls);
+            assert_eq!(spans.of(&samples::call()).len(), ordinary, "{calls:?}");
+            assert_eq!(spans.of(&transferred()).len(), of_transfer, "{calls:?}");
+            spans.of(&Output::Transfer(Box::new(samples::busy())));
+            assert_eq!(spans.unfinished().count(), of_transfer, "{calls:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_the_same_whichever_calls_have_spans() {
+        let of = |calls| {
+            let mut spans = Spans::new("node".into(), calls);
+            [samples::busy(), samples::second_leg()]
+                .into_iter()
+                .flat_map(|attempt| spans.of(&Output::Transfer(Box::new(attempt))))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(CallSpans::Transferred), of(CallSpans::All));
+        for (mut alone, below) in of(CallSpans::None).into_iter().zip(of(CallSpans::All)) {
+            if alone.name == "sip.transfer" {
+                assert_eq!(alone.parent_span_id, SpanId::INVALID, "on top: nothing is above it");
+                alone.parent_span_id = below.parent_span_id;
+            }
+            assert!(alone.links.is_empty(), "to what is not there");
+            alone.links = below.links.clone();
+            assert_eq!(alone, below);
+        }
+    }
+
+    /// No span hangs below one that never comes, and no link leads nowhere.
+    #[test]
+    fn every_call_that_a_span_names_has_one() {
+        let (mut attempts, mut links) = (0, 0);
+        for case in golden::cases() {
+            let mut maker = spans();
+            let ended: Vec<SpanData> =
+                golden::outputs(&case).iter().flat_map(|output| maker.of(output)).collect();
+            let unfinished: Vec<SpanData> = maker.unfinished().collect();
+            let id = |span: &SpanData| span.span_context.span_id().to_string();
+            let mut known = BTreeSet::new();
+            for span in ended.iter().chain(&unfinished) {
+                // Legs that follow each other under one Call-ID share the id of a span.
+                let again = span.name == "sip.call" && get(span, "sip.call.unfinished").is_none();
+                assert!(known.insert(id(span)) || again, "{}: twice: {span:?}", case.display());
+            }
+            let all: Vec<SpanData> = ended.into_iter().chain(unfinished).collect();
+            for span in &all {
+                let parent = Some(span.parent_span_id).filter(|_| !span.parent_span_is_remote);
+                let linked = span.links.iter().map(|link| &link.span_context).filter(|it| !it.is_remote());
+                let named = parent.into_iter().filter(|id| *id != SpanId::INVALID);
+                for id in named.chain(linked.map(SpanContext::span_id)) {
+                    assert!(known.contains(&id.to_string()), "{}: {span:?}", case.display());
+                }
+                attempts += usize::from(span.name == "sip.transfer");
+                links += span.links.len();
+            }
+        }
+        assert!(attempts > 200 && links > 80, "{attempts} attempts, {links} links");
+    }
+
+    #[test]
     fn attributes_are_the_contracts() {
-        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(samples::second_leg())));
+        let spans = spans().of(&Output::Transfer(Box::new(samples::second_leg())));
         let transfer = &spans[0];
         for (name, value) in [
             ("sip.transfer.method", Value::from("invite")),
@@ -514,7 +613,7 @@ mod tests {
 
     #[test]
     fn a_challenged_invite_is_two_transactions_and_one_failure() {
-        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(samples::second_leg())));
+        let spans = spans().of(&Output::Transfer(Box::new(samples::second_leg())));
         let names: Vec<_> = spans.iter().map(|s| s.name.as_ref()).collect();
         assert_eq!(names, ["sip.transfer", "INVITE", "INVITE", "BYE"]);
         assert_eq!(spans[1].events.len(), 3, "INVITE, 407, ACK");
@@ -534,21 +633,21 @@ mod tests {
     #[test]
     fn what_is_nobodys_fault_is_no_error() {
         let attempt = Attempt { fault: Fault::Nobody, ..samples::second_leg() };
-        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(attempt)));
+        let spans = spans().of(&Output::Transfer(Box::new(attempt)));
         assert!(spans.iter().all(|span| span.status == Status::Unset && get(span, "error.type").is_none()));
         assert_eq!(get(&spans[0], "sip.transfer.fault"), Some(&Value::from("nobody")));
     }
 
     #[test]
     fn success_leaves_the_status_unset() {
-        let spans = Spans::new("node".into()).of(&Output::Transfer(Box::new(samples::succeeded())));
+        let spans = spans().of(&Output::Transfer(Box::new(samples::succeeded())));
         assert_eq!(spans[0].status, Status::Unset);
         assert_eq!(get(&spans[0], "error.type"), None);
     }
 
     #[test]
     fn a_call_that_never_ended_still_parents_its_transfer() {
-        let mut spans = Spans::new("node".into());
+        let mut spans = spans();
         let transfer = spans.of(&Output::Transfer(Box::new(samples::busy()))).remove(0);
         let call: Vec<_> = spans.unfinished().collect();
         assert_eq!(call.len(), 1);
@@ -557,7 +656,7 @@ mod tests {
 
     #[test]
     fn of_too_many_open_calls_those_of_one_side_go_first() {
-        let mut spans = Spans::new("node".into());
+        let mut spans = spans();
         spans.of(&Output::Transfer(Box::new(samples::busy())));
         let mut of_one_side = |number: usize| {
             let mut attempt = samples::busy();
@@ -592,8 +691,8 @@ mod tests {
             attempt.trace_id = joins.then(|| TRACE.into());
             name(&mut attempt);
             let id = attempt.trace_id.clone().unwrap();
-            let mut spans = Spans::new("node".into());
-            let call = spans.call_context(attempt.call_id.as_deref().unwrap());
+            let mut spans = spans();
+            let call = spans.context_of(attempt.call_id.as_deref().unwrap());
             let made = spans.of(&Output::Transfer(Box::new(attempt)));
             assert!(made.iter().all(|span| span.span_context.trace_id().to_string() == id), "one trace");
             assert!(made[1..].iter().all(|span| span.parent_span_id == made[0].span_context.span_id()));
@@ -626,7 +725,7 @@ mod tests {
 
     #[test]
     fn an_alert_is_an_event() {
-        let spans = Spans::new("node".into()).of(&samples::alert());
+        let spans = spans().of(&samples::alert());
         assert_eq!(spans[0].events[0].name, "refer_ratio");
         assert_eq!(get(&spans[0], "sip.alert.numbers.baseline"), Some(&Value::from(0.2)));
     }

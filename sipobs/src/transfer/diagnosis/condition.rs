@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 
 use super::facts::{Facts, number};
 use crate::pattern::glob;
-use crate::record::{Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side};
+use crate::record::{
+    Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side, UnknownReason,
+};
 use crate::sip::ReasonHeader;
 
 use Asks::{Every, Flag, Header, Millis, Number, Reason, Status, Text, Word};
@@ -20,7 +22,7 @@ pub(super) static CONDITIONS: &[Condition] = &[
     Condition { name: "method", about: "how it was tried", asks: Word(Method::words, |f| one(f.method.as_str())) },
     Condition { name: "outcome", about: "what became of it", asks: Word(Outcome::words, |f| one(f.outcome.as_str())) },
     Condition { name: "evidence", about: "what that rests on", asks: Word(Evidence::words, |f| one(f.evidence.as_str())) },
-    Condition { name: "unknown_because", about: "why the outcome is unknown", asks: Text(|f| f.unknown_because.into_iter().collect()) },
+    Condition { name: "unknown_reason", about: "why the outcome is unknown", asks: Word(UnknownReason::words, |f| f.unknown_reason.map(UnknownReason::as_str).into_iter().collect()) },
     Condition { name: "decided_ms", about: "from the attempt's first message to what decided it", asks: Millis(|f| f.decided_ms) },
     // The answer that decided.
     Condition { name: "status", about: "the deciding status", asks: Status(|f| f.status) },
@@ -242,31 +244,35 @@ impl When {
 
     /// Whether `status` is one that is asked for.
     pub(super) fn asks_for_status(&self, status: u16) -> bool {
-        self.any("status", |wanted| {
+        self.any(|name| name == "status", |wanted| {
             matches!(wanted, Wanted::Statuses(ranges) if ranges.iter().any(|range| range.is_narrow() && range.contains(status)))
         })
     }
 
-    /// Whether `number` is one that the condition `name` asks for.
-    pub(super) fn asks_for_number(&self, name: &str, number: u32) -> bool {
-        self.any(name, |wanted| match wanted {
-            Wanted::Numbers(numbers) => numbers.contains(&number),
-            Wanted::Header(HeaderWanted { number: Some(numbers), .. }) => numbers.contains(&number),
+    /// Whether `number` is one that a condition asks for whose name is `of`.
+    pub(super) fn asks_for_number(&self, of: impl Fn(&str) -> bool, number: u32) -> bool {
+        self.any(of, |wanted| match wanted {
+            Wanted::Numbers(numbers) | Wanted::Header(HeaderWanted { number: Some(numbers), .. }) => {
+                numbers.contains(&number)
+            }
             _ => false,
         })
     }
 
-    /// Whether the condition `name` asks for `word`, or for a text that `word` fits.
-    pub(super) fn asks_for_text(&self, name: &str, word: &str) -> bool {
-        self.any(name, |wanted| match wanted {
-            Wanted::Words(words) => words.iter().any(|known| known == word),
-            Wanted::Patterns(patterns) => patterns.iter().any(|pattern| glob(pattern, word.as_bytes())),
-            _ => false,
-        })
+    /// Whether a condition asks for `word`, or for a text that `word` fits.
+    pub(super) fn asks_for_text(&self, word: &str) -> bool {
+        self.any(
+            |_| true,
+            |wanted| match wanted {
+                Wanted::Words(words) => words.iter().any(|known| known == word),
+                Wanted::Patterns(patterns) => patterns.iter().any(|pattern| glob(pattern, word.as_bytes())),
+                _ => false,
+            },
+        )
     }
 
-    fn any(&self, name: &str, of: impl Fn(&Wanted) -> bool) -> bool {
-        self.0.iter().any(|wants| wants.of.name == name && of(&wants.wanted))
+    fn any(&self, of: impl Fn(&str) -> bool, wanted: impl Fn(&Wanted) -> bool) -> bool {
+        self.0.iter().any(|wants| of(wants.of.name) && wanted(&wants.wanted))
     }
 }
 

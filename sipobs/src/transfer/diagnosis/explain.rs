@@ -77,18 +77,12 @@ impl<'a> Term<'a> {
     fn is_asked_by(self, when: &When) -> bool {
         match self {
             Self::Status(status) => when.asks_for_status(status),
-            Self::Q850(cause) => when.asks_for_number("q850", cause.into()),
-            Self::Number(number) => {
-                ["twilio", "header"].into_iter().any(|name| when.asks_for_number(name, number))
-            }
+            Self::Q850(cause) => when.asks_for_number(|name| name == "q850", cause.into()),
+            Self::Number(number) => when.asks_for_number(|name| name != "q850", number),
             Self::Word(word) => {
                 // A code stands at the end of a phrase, behind a space.
                 let behind = format!(" {word}");
-                let texts =
-                    ["phrase", "unknown_because", "outcome", "evidence", "method", "dialect", "replaces"];
-                texts
-                    .into_iter()
-                    .any(|name| when.asks_for_text(name, word) || when.asks_for_text(name, &behind))
+                when.asks_for_text(word) || when.asks_for_text(&behind)
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::record::{Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side};
+use crate::record::{
+    Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Method, Outcome, ReplacesFit, Side, UnknownReason,
+};
 use crate::sip::{Q850, Uri};
 
 /// What an attempt shows, as far as its causes go. Times are in milliseconds; what was not seen is `None`.
@@ -90,6 +92,8 @@ pub struct Facts<'a> {
     /// Whose ways the messages show.
     pub dialects: &'a [Dialect],
     /// Why the outcome is unknown.
+    pub unknown_reason: Option<UnknownReason>,
+    /// The same in a sentence.
     pub unknown_because: Option<&'a str>,
 }
 
@@ -137,6 +141,7 @@ impl<'a> Facts<'a> {
             refer_not_allowed: false,
             switched_from: None,
             dialects: &[],
+            unknown_reason: None,
             unknown_because: None,
         }
     }

@@ -1,7 +1,7 @@
 //! One test a row of the domain's table: evidence in, the candidates' codes out.
 
 use super::*;
-use crate::record::{Answered, ByeFrom, Dialect, Evidence, Method};
+use crate::record::{Answered, ByeFrom, Dialect, Evidence, Method, UnknownReason};
 
 fn codes(facts: &Facts<'_>) -> Vec<String> {
     Diagnoses::new(None).unwrap().of(facts).diagnosis.into_iter().map(|diagnosis| diagnosis.code).collect()
@@ -192,20 +192,19 @@ fn a_bye_before_the_verdict_names_every_reading() {
     let gone = Facts { accepted: true, sipfrag: Some(180), ..refer(Outcome::Unknown, 202, "Accepted") };
     let by_transferee = Facts {
         bye: Some(ByeFrom::Transferee),
-        unknown_because: Some("the transferee left while the target rang"),
+        unknown_reason: Some(UnknownReason::TransfereeLeftRinging),
         ..gone.clone()
     };
     assert_eq!(codes(&by_transferee), ["caller_gave_up", "trunk_drops_leg"]);
     assert!(Diagnoses::new(None).unwrap().of(&by_transferee).diagnosis[0].because.contains("180"));
     let by_transferor = Facts {
         bye: Some(ByeFrom::Transferor),
-        unknown_because: Some("the transferor left before the outcome was told"),
+        unknown_reason: Some(UnknownReason::TransferorLeft),
         ..gone.clone()
     };
     assert_eq!(codes(&by_transferor), ["transferor_left"]);
     // Who left says nothing where the verdict was lost with a part of the capture.
-    let because = "messages are missing from the capture, and the outcome may be among them";
-    let damaged = Facts { unknown_because: Some(because), ..by_transferor };
+    let damaged = Facts { unknown_reason: Some(UnknownReason::MessagesMissing), ..by_transferor };
     assert_eq!(codes(&damaged), ["capture_incomplete"]);
     let twilio = Facts { dialects: &[Dialect::Twilio], ..by_transferee.clone() };
     assert_eq!(codes(&twilio), ["trunk_drops_leg", "caller_gave_up"]);

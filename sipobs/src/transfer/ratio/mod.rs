@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Alert, AlertKind, Method, Parties};
+use crate::record::{Alert, AlertKind, Method, Parties, RatioVerdict};
 use crate::timestamp::Timestamp;
 use crate::trunk::MAX_TRUNKS;
 
@@ -349,9 +349,9 @@ fn crossed(now: Timestamp, trunk: &str, baseline: Baseline, run: Run, needed: u6
     let switched = run.invites > 0 && count(run.invites) > 2.0 * expected_invites;
     let (verdict, what) = if switched {
         let legs = format!("{} of them had a second-leg INVITE instead", run.invites);
-        ("method_switched", format!("Likely the transfer method switched: {legs}."))
+        (RatioVerdict::MethodSwitched, format!("Likely the transfer method switched: {legs}."))
     } else {
-        ("attempts_vanished", "Nothing took their place: the attempts vanished.".to_owned())
+        (RatioVerdict::AttemptsVanished, "Nothing took their place: the attempts vanished.".to_owned())
     };
     let message = format!(
         "Trunk {trunk}: none of the last {} answered calls held a REFER, where {:.1} % used to ({} of {}). {what}",

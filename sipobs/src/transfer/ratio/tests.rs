@@ -62,7 +62,7 @@ fn alerts_once_a_run_is_improbable() {
         let now = learn(&mut ratio, 0, calls, every);
         let (n, alert) = until_alert(&mut ratio, now, &PLAIN, 1000).unwrap();
         assert_eq!((n, alert.alert), (needed, AlertKind::ReferRatio), "{calls} calls, one in {every}");
-        assert_eq!(alert.verdict, Some("attempts_vanished"));
+        assert_eq!(alert.verdict, Some(RatioVerdict::AttemptsVanished));
         assert!(alert.numbers["chance"] < 0.001);
         // Told once, however long it lasts.
         assert!(until_alert(&mut ratio, now + n * 60, &PLAIN, 5000).is_none());
@@ -94,7 +94,7 @@ fn second_legs_in_their_place_are_a_switched_method() {
     // The first such call tells the switch at once; the ratio confirms it; each is told once.
     assert_eq!(kinds(&alerts), [AlertKind::MethodSwitched, AlertKind::ReferRatio]);
     assert_eq!(alerts[0].call_id.as_deref(), Some("a"));
-    assert_eq!(alerts[1].verdict, Some("method_switched"));
+    assert_eq!(alerts[1].verdict, Some(RatioVerdict::MethodSwitched));
     assert!(alerts[1].message.contains("6 of them had a second-leg INVITE"), "{}", alerts[1].message);
 }
 
@@ -112,7 +112,7 @@ fn where_second_legs_are_usual_they_are_no_switch() {
         alerts.extend(ratio.call_ended(at(i * 60), if i % 5 == 1 { &INVITE } else { &PLAIN }));
     }
     assert_eq!(kinds(&alerts), [AlertKind::ReferRatio]);
-    assert_eq!(alerts[0].verdict, Some("attempts_vanished"));
+    assert_eq!(alerts[0].verdict, Some(RatioVerdict::AttemptsVanished));
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_fortnight_with_a_switch_on_day_ten_alerts_once() {
                 [AlertKind::MethodSwitched, AlertKind::ReferRatio],
                 "{a_day} a day, seed {seed}"
             );
-            assert_eq!(switched[1].verdict, Some("method_switched"));
+            assert_eq!(switched[1].verdict, Some(RatioVerdict::MethodSwitched));
         }
     }
 }

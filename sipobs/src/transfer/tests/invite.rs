@@ -1,7 +1,7 @@
 //! The second-leg machine.
 
 use super::*;
-use crate::record::{Evidence, Kind, Method, Outcome, ReferAbsent};
+use crate::record::{Evidence, Kind, LinkMethod, Method, Outcome, ReferAbsent};
 
 fn checked(attempt: &Attempt, outcome: Outcome, status: Option<u16>) {
     assert_eq!((attempt.method, attempt.outcome, attempt.status), (Method::Invite, outcome, status));
@@ -203,7 +203,7 @@ fn a_leg_that_is_up_with_its_call_is_told_after_180_s() {
     let mut world = between_two();
     world.at(24.0).ring(B, 1, "200 OK").ack(B, 1);
     let attempt = world.settled(204.0, 204.0);
-    assert_eq!(attempt.link.unwrap().method, "ambiguous");
+    assert_eq!(attempt.link.unwrap().method, LinkMethod::Ambiguous);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Config, Transfers};
+use crate::dialog::DialogKey;
 use crate::record::{Attempt, Call, Output, Side};
 use crate::sip::Message;
 use crate::stream::{Loss, TransportKind, WireMessage};
@@ -164,7 +165,7 @@ impl World {
             originated: self.originates,
         };
         let message = Message::parse(wire.bytes).unwrap();
-        self.transfers.message(&wire, &message).unwrap();
+        self.transfers.message(&wire, &message, &DialogKey::of(&message).unwrap());
         self
     }
 

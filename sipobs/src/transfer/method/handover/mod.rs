@@ -2,7 +2,7 @@
 //! Oracle SBCs).
 
 use super::{Known, Machine, Method};
-use crate::record::{Answered, LegRole, Method as Word};
+use crate::record::{Answered, LegRole, Method as Word, UnknownReason};
 use crate::sip::{Name, NameAddr};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
@@ -81,11 +81,8 @@ impl Method for Handover {
         if let Some(target) = target.filter(|target| target.verdict.decided.is_some()) {
             return target;
         }
-        let verdict = Verdict {
-            decided: Some(self.bye),
-            early: false,
-            ..Verdict::unknown("the call was handed over in a BYE: nothing tells the outcome")
-        };
+        let verdict =
+            Verdict { decided: Some(self.bye), early: false, ..Verdict::unknown(UnknownReason::HandedOver) };
         let verdict = match &self.answer {
             Some(answer) => verdict.status(answer.status, &answer.reason, Answered::Refer),
             None => verdict,

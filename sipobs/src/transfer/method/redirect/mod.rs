@@ -64,7 +64,7 @@ pub(in crate::transfer) fn is_followed_by(stage: &mut Stage, new: LegId) -> bool
     true
 }
 
-/// It goes from whom the redirect went to, to where that pointed, for the same caller or with a word of the diversion.
+/// Whether a leg goes from whoever got the redirect to its Contact, for the same caller or with a Diversion that names it.
 fn follows(stage: &Stage, attempt: &PendingAttempt, leg: &Leg) -> bool {
     let Machine::Redirect(redirect) = &attempt.machine else { return false };
     let Some(redirected) = stage.legs.get(attempt.dialog) else { return false };

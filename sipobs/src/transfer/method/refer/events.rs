@@ -277,7 +277,7 @@ fn find_leg(stage: &mut Stage, id: AttemptId) {
     }
 }
 
-/// An answer to a NOTIFY: where it is none, the transferor threw away what it had asked for.
+/// An answer to a NOTIFY: one that refuses it shows that the transferor has dropped the subscription.
 pub(in crate::transfer) fn on_notify_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
     let event = heard.event;
     for id in stage.open_in(event.leg) {
@@ -311,7 +311,7 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
     if number.is_some() && (refers().count() != 1 || transfers > 1) {
         return None;
     }
-    // Nor does one without a number mean a REFER whose own carry it: it is an overtaken REFER's last word.
+    // Nor is one without a number about a REFER whose NOTIFYs carry one: it is about the REFER before that.
     let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
     let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
     waiting.or(refers().next_back()).filter(fits).map(|(id, _)| id)

@@ -20,13 +20,13 @@ use std::net::IpAddr;
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
-use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome};
+use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome, UnknownReason};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::Answer;
-use crate::transfer::verdict::{Provisional, Verdict};
+use crate::transfer::verdict::{Provisional, Unknown, Verdict};
 
 mod again;
 pub(in crate::transfer) mod events;
@@ -39,6 +39,8 @@ const COPIES: u32 = 11;
 /// Copies after which nobody can say that a BYE came before the answer had time to: the fourth goes out 3.5 s after the
 /// first.
 const SILENT: u32 = 4;
+/// Tries of one REFER that are remembered.
+const MOST_TRIES: usize = 16;
 
 /// One REFER with its retries after a challenge.
 #[derive(Clone, Debug)]
@@ -81,7 +83,7 @@ pub(in crate::transfer) struct Refer {
     /// The dialog's BYE, and whether the transferor sent it.
     pub(in crate::transfer) bye: Option<(Timestamp, bool)>,
     pub(in crate::transfer) superseded: Option<Timestamp>,
-    /// It came beside its call, under another Call-ID.
+    /// It came outside its call's dialog, under another Call-ID.
     pub(in crate::transfer) beside: Option<Beside>,
     /// Copies of it under other Call-IDs.
     pub(in crate::transfer) more_copies: u32,
@@ -176,8 +178,7 @@ impl Method for Refer {
         facts.bye_after_notify_ms = told.map(|(result, (bye, _))| bye.millis_since(result.time));
     }
 
-    /// Who takes a REFER beside the call has perhaps just been asked for another; and who knows no dialog of these tags
-    /// has not been asked in the call.
+    /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
     fn is_suppressed(&self, _known: Known<'_>, _now: Timestamp) -> bool {
         match self.beside {
             Some(Beside::Parties) => self.accepted().is_some(),
@@ -244,6 +245,10 @@ impl Refer {
 
     pub(in crate::transfer) fn retry(&mut self, number: u32, now: Timestamp) {
         if self.numbers.last() != Some(&number) {
+            // The first names the attempt, the latest are those that may yet be answered.
+            if self.numbers.len() == MOST_TRIES {
+                self.numbers.remove(1);
+            }
             self.numbers.push(number);
         }
         (self.tried, self.answer) = (now, None);
@@ -381,15 +386,15 @@ impl Refer {
                 at(result.time + wait, verdict.status(result.status, &result.reason, Answered::Sipfrag))
             }
             State::Terminated(time, reason) => {
-                let reason = if reason.is_empty() { "no reason given" } else { reason };
-                let because = format!("the subscription ended ({reason}) before any final status was told");
+                let said = (!reason.is_empty()).then(|| reason.to_owned());
+                let because = Unknown { reason: UnknownReason::SubscriptionEnded, said };
                 let verdict = Verdict { decided: Some(time), early: false, ..Verdict::unknown(because) };
                 at(time + timers.after_bye, self.with_answer(verdict))
             }
             State::Unsubscribed(accepted) => {
                 let because = match self.subscription {
-                    Subscription::Elsewhere => "the outcome is told on another dialog (Refer-Events-At)",
-                    _ => "the REFER went without a subscription: no NOTIFY tells the outcome",
+                    Subscription::Elsewhere => UnknownReason::ToldElsewhere,
+                    Subscription::Implicit | Subscription::None => UnknownReason::NoSubscription,
                 };
                 let verdict = Verdict { decided: Some(accepted), early: false, ..Verdict::unknown(because) };
                 at(accepted + timers.target, self.with_answer(verdict))
@@ -403,15 +408,9 @@ impl Refer {
             }
             State::Bye(time, transferor) => {
                 let because = match (transferor, self.progress) {
-                    (true, _) => "the transferor left before the outcome was told",
-                    (false, Some((180.., _))) => {
-                        "the transferee left while the target rang: the caller gave up, or the trunk dropped \
-                         the leg after the transfer"
-                    }
-                    (false, _) => {
-                        "the transferee left before the outcome was told: the caller gave up, or the trunk \
-                         dropped the leg after the transfer"
-                    }
+                    (true, _) => UnknownReason::TransferorLeft,
+                    (false, Some((180.., _))) => UnknownReason::TransfereeLeftRinging,
+                    (false, _) => UnknownReason::TransfereeLeft,
                 };
                 // Where the transferor left, the late NOTIFY may come in what was not captured any more.
                 let verdict = Verdict { decided: Some(time), early: transferor, ..Verdict::unknown(because) };

@@ -118,7 +118,7 @@ fn is_unseen(attempt: &PendingAttempt) -> bool {
     attempt.refer().is_some_and(|refer| refer.refer_to.is_empty())
 }
 
-/// The host of the transferee, which tells how it goes.
+/// The host of the transferee, which sends the NOTIFYs.
 fn notifier(stage: &Stage, attempt: &PendingAttempt) -> Option<IpAddr> {
     let dialog = stage.legs.get(attempt.dialog)?;
     Some(match attempt.by {

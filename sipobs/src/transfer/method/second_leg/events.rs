@@ -4,7 +4,7 @@ use super::{ONWARD, SecondLeg};
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, Leg, LegId, Origin};
 use crate::link::{Decision, Links};
-use crate::record::{Kind, LegRole, Link, Method, Side};
+use crate::record::{Kind, LegRole, Link, LinkMethod, Method, Side};
 use crate::sip::{Join, Message, Name, Replaces};
 use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Target};
@@ -81,22 +81,22 @@ pub(in crate::transfer) fn hurry(stage: &mut Stage, call: LegId, at: Timestamp) 
 /// Asks again whose leg it is.
 pub(in crate::transfer) fn review(stage: &mut Stage, leg: LegId, now: Timestamp) {
     let Some(told) = stage.watched_mut(leg).map(|watched| watched.told) else { return };
-    // The linker hears of a leg that just died away only from here.
-    let death = dies_away(stage, leg).filter(|_| !told);
-    let due = |death: &Death| {
-        death.known <= now || death.at <= now && stage.links.is_left_over(&stage.legs, leg, now)
+    // Of a leg that failed in silence the linker hears only from here.
+    let failure = silent_failure(stage, leg).filter(|_| !told);
+    let due = |failure: &SilentFailure| {
+        failure.known <= now || failure.at <= now && stage.links.is_left_over(&stage.legs, leg, now)
     };
-    if let Some(death) = death.filter(due) {
-        tell_death(stage, leg, death);
+    if let Some(failure) = failure.filter(due) {
+        tell_silent_failure(stage, leg, failure);
     }
-    let dies = death.map(|death| death.known);
+    let known = failure.map(|failure| failure.known);
     // It is looked at again when somebody answers.
-    if let Some(dies) = dies.filter(|dies| *dies > now && !is_vouched(stage, leg)) {
-        return stage.set_second_deadline(leg, dies);
+    if let Some(known) = known.filter(|known| *known > now && !is_vouched(stage, leg)) {
+        return stage.set_second_deadline(leg, known);
     }
     match stage.links.decide(&mut stage.legs, leg, now) {
         Decision::NotYet { until } => {
-            let until = dies.filter(|dies| *dies > now).map_or(until, |dies| dies.min(until));
+            let until = known.filter(|known| *known > now).map_or(until, |known| known.min(until));
             stage.set_second_deadline(leg, until.max(now + TICK));
         }
         decision => decided(stage, leg, decision),
@@ -107,8 +107,8 @@ pub(in crate::transfer) fn review(stage: &mut Stage, leg: LegId, now: Timestamp)
 pub(in crate::transfer) fn force(stage: &mut Stage, leg: LegId, now: Timestamp) {
     let Some(told) = stage.watched_mut(leg).map(|watched| watched.told) else { return };
     // A challenge that nobody took up until now will not be taken up in what was captured.
-    if let Some(death) = dies_away(stage, leg).filter(|death| !told && death.at <= now) {
-        tell_death(stage, leg, death);
+    if let Some(failure) = silent_failure(stage, leg).filter(|failure| !told && failure.at <= now) {
+        tell_silent_failure(stage, leg, failure);
     }
     let decision = stage.links.conclude(&mut stage.legs, leg, now);
     decided(stage, leg, decision);
@@ -198,33 +198,36 @@ fn only_other_call(stage: &Stage, home: LegId) -> Option<LegId> {
     others.all(|other| other == only).then_some(only)
 }
 
-/// The end of a leg that nobody told.
+/// The failure of a leg that no final answer tells.
 #[derive(Clone, Copy)]
-struct Death {
+struct SilentFailure {
     at: Timestamp,
     /// When that is sure.
     known: Timestamp,
     status: Option<u16>,
 }
 
-/// How a leg fails although nobody says so: nothing answers it, or its challenge is not taken up.
-fn dies_away(stage: &Stage, leg: LegId) -> Option<Death> {
+/// How a leg fails without a final answer that says so: nothing answers its INVITE (timer B), or nobody retries it after its
+/// challenge.
+fn silent_failure(stage: &Stage, leg: LegId) -> Option<SilentFailure> {
     let invite = stage.legs.get(leg)?.invite.as_ref()?;
     let transaction = stage.config.timers.transaction;
     match invite.answer() {
-        Some(answer) if is_challenge(answer.status) => {
-            Some(Death { at: answer.time, known: answer.time + transaction, status: Some(answer.status) })
-        }
+        Some(answer) if is_challenge(answer.status) => Some(SilentFailure {
+            at: answer.time,
+            known: answer.time + transaction,
+            status: Some(answer.status),
+        }),
         None if !invite.heard => {
             let at = invite.tried + transaction;
-            Some(Death { at, known: at, status: None })
+            Some(SilentFailure { at, known: at, status: None })
         }
         _ => None,
     }
 }
 
-fn tell_death(stage: &mut Stage, leg: LegId, death: Death) {
-    stage.links.failed(&mut stage.legs, &mut stage.timers, leg, death.at, death.status);
+fn tell_silent_failure(stage: &mut Stage, leg: LegId, failure: SilentFailure) {
+    stage.links.failed(&mut stage.legs, &mut stage.timers, leg, failure.at, failure.status);
     if let Some(watched) = stage.watched_mut(leg) {
         watched.told = true;
     }
@@ -286,7 +289,7 @@ fn unseen_refer(stage: &Stage, leg: LegId, watched: &Watched) -> Option<AttemptI
 /// Gives an attempt by a REFER that was not captured the leg whose Referred-By names its transferor.
 pub(in crate::transfer) fn attach_referred(stage: &mut Stage, id: AttemptId, leg: LegId) {
     let ladder = stage.take_ladder(leg).unwrap_or_default();
-    let link = Link { method: "referred_by", confidence: REFERRED, candidates: Vec::new() };
+    let link = Link { method: LinkMethod::ReferredBy, confidence: REFERRED, candidates: Vec::new() };
     attach(stage, id, leg, link, ladder);
 }
 
@@ -294,7 +297,13 @@ pub(in crate::transfer) fn attach_referred(stage: &mut Stage, id: AttemptId, leg
 pub(in crate::transfer) fn attach_behind(stage: &mut Stage, id: AttemptId, consultation: LegId) {
     let Some(leg) = behind(stage, consultation) else { return };
     let ladder = stage.take_ladder(leg).unwrap_or_default();
-    attach(stage, id, leg, Link { method: "replaces", confidence: BEHIND, candidates: Vec::new() }, ladder);
+    attach(
+        stage,
+        id,
+        leg,
+        Link { method: LinkMethod::Replaces, confidence: BEHIND, candidates: Vec::new() },
+        ladder,
+    );
 }
 
 /// The one leg that rings, and that the receiver of a ringing consultation began as that came.

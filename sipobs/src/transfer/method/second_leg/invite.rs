@@ -13,13 +13,10 @@
 
 use crate::dialog::is_challenge;
 use crate::leg::{COPIES, Final, Invite, Leg};
-use crate::record::{Answered, Evidence, Outcome};
+use crate::record::{Answered, Evidence, Outcome, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::verdict::{Provisional, Verdict};
-
-/// A 2xx that is sent over and over may yet be acknowledged.
-const UNACKNOWLEDGED: &str = "the target's answer was repeated and never acknowledged";
 
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +46,8 @@ impl Context {
     /// The leg belongs to no call.
     pub(in crate::transfer) const ALONE: Self = Self { hung_up: None, bridge: false, replaces: false };
 
-    /// Whether the leg was cancelled because its call had ended: gone before, the caller can't be who did not get an
-    /// answer; gone soon after, it was on its way out. But a ring timer runs for whole seconds, and owes nothing to a
-    /// BYE that comes after it.
+    /// Whether the BYE of its call explains the leg's CANCEL: a caller who left before it, or just after it, was leaving. But
+    /// a CANCEL after whole seconds is a ring timer's, if the BYE came after it.
     fn left_before(self, cancelled: Timestamp, leg: &Leg, timers: &Timers) -> bool {
         let soon = |bye: Timestamp| bye.since(cancelled) <= timers.abandoned;
         self.hung_up
@@ -78,7 +74,7 @@ pub(in crate::transfer) fn evaluate(leg: &Leg, context: Context, timers: &Timers
         },
         State::Proceeding => Provisional {
             at: leg.seen + timers.ringing,
-            verdict: Verdict::unknown("the target leg never got a final answer"),
+            verdict: Verdict::unknown(UnknownReason::NoFinalAnswer),
         },
         State::Cancelled(cancelled, answer) => {
             let outcome = if context.left_before(cancelled, leg, timers) {
@@ -120,7 +116,10 @@ fn answered(leg: &Leg, invite: &Invite, answer: Final, context: Context, timers:
     if invite.is_unacknowledged() {
         let verdict = match invite.is_given_up() {
             true => Verdict { evidence: Evidence::Inferred, ..by(leg, answer, Outcome::NetworkFailure) },
-            false => Verdict { because: Some(UNACKNOWLEDGED.into()), ..by(leg, answer, Outcome::Unknown) },
+            false => Verdict {
+                because: Some(UnknownReason::Unacknowledged.into()),
+                ..by(leg, answer, Outcome::Unknown)
+            },
         };
         return Provisional { at: answer.time + timers.transaction, verdict };
     }

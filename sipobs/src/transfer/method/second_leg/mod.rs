@@ -3,7 +3,7 @@
 
 use super::{Known, Method};
 use crate::leg::{Leg, Party};
-use crate::record::{Evidence, Outcome, Seen, Side};
+use crate::record::{Evidence, Outcome, Seen, Side, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
 use crate::transfer::verdict::{Provisional, Verdict};
@@ -24,10 +24,9 @@ pub(in crate::transfer) struct SecondLeg {
 impl Method for SecondLeg {
     fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional {
         let timers = known.timers();
-        let mut stands = self.leg_stands(known).unwrap_or(Provisional {
-            at: now,
-            verdict: Verdict::unknown("the leg to the target was lost sight of"),
-        });
+        let mut stands = self
+            .leg_stands(known)
+            .unwrap_or(Provisional { at: now, verdict: Verdict::unknown(UnknownReason::LegLost) });
         // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER,
         // however long they talk.
         if stands.verdict.outcome == Outcome::Succeeded && is_consulting(known) {
