@@ -217,6 +217,27 @@ fn a_call_that_goes_on_does_not_hold_the_verdict_on_another() {
     assert_eq!((attempt.call_id.as_deref(), attempt.outcome), (Some("a@t"), Outcome::Succeeded));
 }
 
+/// Nobody put the call on hold; a REFER tells what the leg was, or its end that there was none.
+#[test]
+fn a_leg_may_be_named_as_a_consultation_as_long_as_both_go_on() {
+    for named in [true, false] {
+        let mut world = World::called();
+        world.at(2.0).invite(B, 1, "").at(6.0).ring(B, 1, "200 OK").ack(B, 1).at(600.0);
+        assert!(world.said().0.is_empty(), "it may yet have been a consultation");
+        if named {
+            let to = "Refer-To: <sip:+15550100177@x.example?Replaces=b%40l%3Bto-tag%3Dxb%3Bfrom-tag%3Dlb>";
+            world.refer(2, to).referred(2, "603 Decline").bye(A, Side::Caller);
+            let attempt = world.finished();
+            assert_eq!((attempt.method, attempt.outcome), (Method::Refer, Outcome::ReferRefused));
+        } else {
+            world.bye(A, Side::Caller);
+            let attempt = world.only();
+            assert_eq!((attempt.method, attempt.outcome), (Method::Invite, Outcome::Succeeded));
+            assert_eq!(attempt.duration_ms, 4000);
+        }
+    }
+}
+
 #[test]
 fn a_hold_is_waited_for_and_no_longer() {
     let hold = |direction: &str| {

@@ -3,7 +3,7 @@
 
 use super::{Known, Method};
 use crate::leg::{Leg, Party};
-use crate::record::{Evidence, Outcome, Seen, Side, UnknownReason};
+use crate::record::{Dialect, Evidence, Outcome, Seen, Side, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
 use crate::transfer::verdict::{Provisional, Verdict};
@@ -27,11 +27,11 @@ impl Method for SecondLeg {
         let mut stands = self
             .leg_stands(known)
             .unwrap_or(Provisional { at: now, verdict: Verdict::unknown(UnknownReason::LegLost) });
-        // While the call is on hold, the new leg may yet turn out to be the consultation before a REFER,
-        // however long they talk.
-        if stands.verdict.outcome == Outcome::Succeeded && is_consulting(known) {
+        // As long as both go on, the new leg may yet turn out to be the consultation before a REFER, however long they
+        // talk.
+        if stands.verdict.outcome == Outcome::Succeeded && !self.replaces && may_consult(known) {
             stands.at = stands.at.max(now + timers.notify);
-            stands.verdict.early = true;
+            stands.verdict.early |= is_on_hold(known);
         }
         // Or have been nothing but a word with somebody else, if the call goes on without it.
         if let Some(over) = on_hold_throughout(known) {
@@ -133,10 +133,34 @@ fn calls_over(known: Known<'_>) -> Option<Timestamp> {
     byes?.into_iter().max()
 }
 
-fn is_consulting(known: Known<'_>) -> bool {
-    let held =
-        known.call().is_some_and(|call| !call.bye.is_set() && (call.caller.holds || call.callee.holds));
-    held && known.target_leg().is_some_and(|leg| !leg.bye.is_set())
+/// Whether a REFER may yet tell that the leg was but a consultation: both are up, and the call is on hold, or its
+/// transferor could send one.
+fn may_consult(known: Known<'_>) -> bool {
+    let up = |leg: &Leg| !leg.bye.is_set();
+    let (Some(call), Some(leg)) = (known.call().filter(|leg| up(leg)), known.target_leg()) else {
+        return false;
+    };
+    up(leg) && (is_on_hold(known) || refers(known, call, leg))
+}
+
+fn is_on_hold(known: Known<'_>) -> bool {
+    known.call().is_some_and(|call| call.caller.holds || call.callee.holds)
+}
+
+/// Whether the maker of a second leg could send the call's other end a REFER that names the leg: it is an end of both, and
+/// nothing says that it never does so (LiveKit), that the other end takes none, or that the two were brought together.
+fn refers(known: Known<'_>, call: &Leg, leg: &Leg) -> bool {
+    let dialects = call.call.dialects.and(leg.call.dialects);
+    let other = call.end(known.attempt.by.other());
+    let ends = match known.attempt.by {
+        Side::Caller => call.hosts.0 == leg.hosts.0,
+        Side::Callee => call.callee_hosts().any(|host| host == leg.hosts.0),
+    };
+    // Who takes the call off hold while the leg is up has talked enough.
+    let resumed = known.stage.state_of(call).is_some_and(|call| call.resumed.is_set());
+    ends && !resumed
+        && other.refuses_refer != Some(true)
+        && !dialects.iter().any(|shown| shown == Dialect::LiveKit)
 }
 
 /// When a call and its second leg ceased to be up both, if the call was on hold until then: nobody was bridged.
