@@ -49,6 +49,11 @@ impl Party {
         if self.is_long_number() { &self.0[self.0.len() - SUBSCRIBER..] } else { &self.0 }
     }
 
+    /// Whether it is a whole number, not an extension or a name.
+    pub(crate) fn is_number(&self) -> bool {
+        self.is_long_number()
+    }
+
     /// Whether it is written exactly so, but for case.
     pub(crate) fn is(&self, name: &str) -> bool {
         self.0.eq_ignore_ascii_case(name.as_bytes())

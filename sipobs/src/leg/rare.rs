@@ -87,6 +87,8 @@ pub(crate) struct Refer {
     pub(crate) replaces: Option<u64>,
     /// Referred-By, or From where it has none.
     pub(crate) referred_by: Option<Party>,
+    /// The host that sent it.
+    pub(crate) sender: IpAddr,
 }
 
 /// A verdict on another leg that named this call.

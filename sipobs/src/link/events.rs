@@ -187,6 +187,7 @@ impl Links {
             target: refer.target.and_then(Party::new),
             replaces,
             referred_by: refer.referred_by.and_then(Party::of_uri),
+            sender: refer.sender,
         });
         if answered_at(leg).is_some() {
             self.name(legs, id);

@@ -9,7 +9,7 @@ use super::clues::Clues;
 use super::index::{By, Index};
 use super::second::Second;
 use super::state::{answered_at, ended_at};
-use crate::leg::{Leg, LegId, Legs, Party};
+use crate::leg::{Leg, LegId, Legs, Party, Refer};
 use crate::record::{LinkMethod, Side};
 use crate::timestamp::Timestamp;
 
@@ -58,6 +58,8 @@ const HOLD: f64 = 60.0;
 const NAMED_AFTER_END: f64 = 35.0;
 /// So long after a call reached it may a B2BUA place its other half.
 const FORWARDED_WITHIN: f64 = 30.0;
+/// So long after a REFER may the transferee be sent on from its target to another.
+const SENT_ON: f64 = 60.0;
 /// Unanswered legs of one party that are looked at.
 const MOST_DIALING: usize = 32;
 
@@ -149,6 +151,12 @@ pub(super) fn candidates(
         let key = legs.hash_of(By::Target(target.tail()));
         for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
             search.by_refer(call, target);
+        }
+    }
+    for target in rare.map_or(&[][..], |rare| &rare.diverted) {
+        let key = legs.hash_of(By::Target(target.tail()));
+        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
+            search.sent_on(call, target);
         }
     }
     for (call_id, evidence) in [
@@ -263,6 +271,12 @@ fn forwards(known: Known<'_>, own: Own<'_>) -> bool {
     })
 }
 
+/// The latest REFER of a call to a target: that is the one that asked.
+fn latest_refer<'l>(leg: &'l Leg, target: &Party) -> Option<&'l Refer> {
+    let refers = leg.rare().map_or(&[][..], |rare| &rare.refers);
+    refers.iter().rev().find(|refer| refer.target.as_ref().is_some_and(|party| target.same(party)))
+}
+
 /// Whether caller and callee are one host.
 fn talks_to_itself(leg: &Leg) -> bool {
     leg.hosts.0 == leg.hosts.1 && leg.callee_hosts().count() == 1
@@ -310,25 +324,50 @@ impl<'a> Search<'a> {
     }
 
     fn by_refer(&mut self, leg: &Leg, target: &Party) {
-        // The latest REFER to there is the one that asked.
-        let fits = |party: &Option<Party>| party.as_ref().is_some_and(|party| target.same(party));
-        let refers = leg.rare().map_or(&[][..], |rare| &rare.refers);
-        let Some(refer) = refers.iter().rev().find(|refer| fits(&refer.target)) else { return };
+        let Some(refer) = latest_refer(leg, target).filter(|refer| !self.is_transferors(leg, refer)) else {
+            return;
+        };
         let age = seconds(refer.sent, self.own.leg.started);
+        let shows = self.shows(leg);
+        let at_hand = shows || self.comes_from(leg);
         let named = self.own.leg.rare().and_then(|rare| rare.referred_by.as_ref());
         let by_name = refer.referred_by.as_ref().zip(named).is_some_and(|(sender, named)| sender.same(named));
         let evidence = match by_name {
-            true if age <= REFERRED_BY => Evidence::ReferredBy,
-            // Anybody may call there; who was asked to is an end of the call, or shows one.
-            false if age <= REFER_TO && (self.comes_from(leg) || self.shows(leg)) => Evidence::ReferTo,
+            // Anybody may call there, under any name; who was asked to is an end of the call, or shows one …
+            true if age <= REFERRED_BY && at_hand => Evidence::ReferredBy,
+            // … and, where that end serves many, does not show the number of somebody else.
+            false if age <= REFER_TO && at_hand && (shows || !self.shows_a_number()) => Evidence::ReferTo,
             _ => return,
         };
         self.tie_if_recent(leg, evidence, Some(refer.cseq));
         // Of calls that are transferred to one number at once, the new leg shows whose it is.
-        let shown = if self.shows(leg) { self.known.config.weights.caller } else { 1.0 };
+        let shown = if shows { self.known.config.weights.caller } else { 1.0 };
         if let Some(candidate) = self.found.get_mut(&leg.id) {
             candidate.weight *= shown * (-age / REFER_FADES).exp();
         }
+    }
+
+    /// Ties a leg which follows one that a REFER in a call asked for: it was diverted from the target, and shows a party
+    /// of the call.
+    fn sent_on(&mut self, leg: &Leg, target: &Party) {
+        let Some(refer) = latest_refer(leg, target).filter(|refer| !self.is_transferors(leg, refer)) else {
+            return;
+        };
+        let age = seconds(refer.sent, self.own.leg.started);
+        if age <= SENT_ON && self.comes_from(leg) && self.shows(leg) {
+            self.tie_if_recent(leg, Evidence::ReferTo, Some(refer.cseq));
+        }
+    }
+
+    /// Whether the leg comes from the host that sent a REFER in the call, which asked the other end: what the transferor
+    /// dials itself, say after a refusal, nobody was asked for.
+    fn is_transferors(&self, call: &Leg, refer: &Refer) -> bool {
+        self.own.leg.hosts.0 == refer.sender && !talks_to_itself(call)
+    }
+
+    /// Whether the leg's caller is a whole number.
+    fn shows_a_number(&self) -> bool {
+        self.own.parties.callers.iter().any(Party::is_number)
     }
 
     /// Whether the leg comes from a host that the call goes through.

@@ -79,7 +79,8 @@ impl Harness {
     ) {
         self.pass(now);
         let replaces = replaces.map(str::as_bytes);
-        let clues = ReferClues { cseq, target: Some(target.as_bytes()), replaces, referred_by: None };
+        let Some(sender) = self.legs.get(id).map(|leg| leg.hosts.1) else { return };
+        let clues = ReferClues { cseq, target: Some(target.as_bytes()), replaces, referred_by: None, sender };
         self.links.refer_sent(&mut self.legs, id, now, &clues);
     }
 

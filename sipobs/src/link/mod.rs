@@ -116,6 +116,8 @@ pub(crate) struct ReferClues<'a> {
     pub(crate) replaces: Option<&'a [u8]>,
     /// URI of Referred-By, or of From where it has none.
     pub(crate) referred_by: Option<&'a [u8]>,
+    /// The host that sent it.
+    pub(crate) sender: IpAddr,
 }
 
 /// Platforms whose habits are remembered.

@@ -148,12 +148,16 @@ impl Links {
             let Some(known) = second.candidates.iter().find(|known| known.call == *call) else { continue };
             let claims = legs.get(*call).and_then(Leg::rare).map_or(&[][..], |rare| &rare.claims);
             let claims = claims.iter().filter(|claim| claim.by != leg.id && overlap(leg, claim));
+            let from = |id| legs.get(id).map(|leg| leg.hosts.0);
+            let forked = |claim: &Claim| second.is_alone() && together(leg.started, claim.from);
             let taken = |claim: &Claim| match known.refer {
-                // A REFER asks for one leg at a time.
-                Some(_) => claim.refer == known.refer,
+                // A REFER asks for one leg at a time, unless whoever was asked forks it.
+                Some(_) => {
+                    claim.refer == known.refer && !(forked(claim) && from(claim.by) == Some(leg.hosts.0))
+                }
                 // What is named is named, whatever other leg the call has: a consultation before a REFER.
                 None if known.evidence.is_direct() => false,
-                None => !(second.is_alone() && together(leg.started, claim.from)),
+                None => !forked(claim),
             };
             if claims.into_iter().any(taken) {
                 *share = 0.0;

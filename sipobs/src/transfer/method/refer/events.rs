@@ -64,6 +64,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         target: target.user.as_deref().map(str::as_bytes),
         replaces: target.replaces.as_deref(),
         referred_by: message.referred_by().or_else(|| message.from()).map(|by| by.uri),
+        sender: wire.src.ip(),
     };
     stage.links.refer_sent(&mut stage.legs, home, wire.time, &clues);
     stage.note_transferred(home, true);
