@@ -24,6 +24,20 @@ fn trunk_success() {
 }
 
 #[test]
+fn progress_after_the_targets_failure_is_of_another_leg() {
+    for (goes_on, outcome) in [(true, Outcome::Succeeded), (false, Outcome::Busy)] {
+        let mut world = World::called();
+        world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").invite(C, 1, "");
+        world.at(5.0).ring(C, 1, "486 Busy Here").ack(C, 1);
+        if goes_on {
+            world.at(6.0).notify(2, ACTIVE, "180 Ringing");
+        }
+        world.at(40.0).notify(3, ENDED, "200 OK");
+        assert_eq!(world.finished().outcome, outcome, "{goes_on}");
+    }
+}
+
+#[test]
 fn optimistic_only_without_progress_and_at_once() {
     for (frag, after, evidence) in [
         ("", 0.005, Evidence::ReportedOptimistic),

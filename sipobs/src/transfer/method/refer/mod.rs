@@ -442,6 +442,21 @@ impl Refer {
             return own;
         }
         let failed = verdict.outcome != Outcome::Succeeded;
+        let later = |told: Timestamp| failed && verdict.decided.is_some_and(|decided| told > decided);
+        match (&self.result, self.progress) {
+            // A success that is told after the leg's failure is of another leg: the transferee went on.
+            (Some(result), _) if result.status < 300 && later(result.time) => {
+                return Provisional {
+                    at: result.time + timers.grace,
+                    verdict: Verdict { evidence: Evidence::Reported, ..own.verdict },
+                };
+            }
+            // So is progress; what comes of that leg is still to be told.
+            (None, Some((_, progress))) if later(progress) && now < own.at => {
+                return Provisional { at: own.at.max(target.at), verdict: verdict.clone() };
+            }
+            _ => {}
+        }
         let at = match &self.result {
             Some(result) => target.at.max(result.time + timers.grace),
             // Another leg, or the NOTIFY that goes with this one, may follow.
