@@ -13,10 +13,13 @@
 
 use crate::dialog::is_challenge;
 use crate::leg::{COPIES, Final, Invite, Leg};
-use crate::record::{Answered, Evidence, Outcome, UnknownReason};
+use crate::record::{Answered, Evidence, Outcome, Side, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::verdict::{Provisional, Verdict};
+
+/// How soon after an answer that crossed its CANCEL a caller ends the call: as soon as it can.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Where the leg stands.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +152,9 @@ impl State {
         let early_bye = leg.bye.get().filter(|_| !leg.answered.is_set());
         let cancelled = invite.cancelled.get().or(early_bye);
         match (invite.answer(), cancelled) {
+            (Some(answer), Some(time)) if answer.status < 300 && is_taken_back(leg, answer, time) => {
+                Self::Cancelled(time, None)
+            }
             (Some(answer), _) if answer.status < 300 => Self::Answered(answer),
             (Some(answer), Some(time)) if answer.status == 487 => Self::Cancelled(time, Some(answer)),
             (Some(answer), _) if is_challenge(answer.status) => Self::Challenged(answer),
@@ -161,6 +167,12 @@ impl State {
             (None, None) => Self::Proceeding,
         }
     }
+}
+
+/// Whether an answer crossed the CANCEL: the caller ends at once what it did not want any more (RFC 3261 §9.1).
+fn is_taken_back(leg: &Leg, answer: Final, cancelled: Timestamp) -> bool {
+    let at_once = |(bye, side): (Timestamp, Side)| side == Side::Caller && bye.since(answer.time) <= AT_ONCE;
+    cancelled <= answer.time && leg.ended().is_some_and(at_once)
 }
 
 fn by(leg: &Leg, answer: Final, outcome: Outcome) -> Verdict {
