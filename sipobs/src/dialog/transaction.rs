@@ -18,6 +18,11 @@ type Transactions = SmallVec<[Transaction; 1]>;
 /// proxy shows every request twice; only after a challenge does a new branch mean a new try.
 pub(super) fn request(known: &mut Transactions, by: Side, cseq: CSeq, branch: Branch) -> bool {
     if let Some(known) = find(known, by, cseq) {
+        // Its answer was captured before it, and it is new all the same.
+        if known.branch == Branch::default() && branch != known.branch {
+            known.branch = branch;
+            return true;
+        }
         let retry = is_challenge(known.status) && known.branch != branch;
         if retry {
             (known.branch, known.status) = (branch, 0);
@@ -72,6 +77,15 @@ mod tests {
     use crate::sip::Method;
 
     const REFER: CSeq = CSeq { number: 2, method: Method::Refer };
+
+    #[test]
+    fn a_request_captured_after_its_answer_is_new_once() {
+        let mut known = Transactions::new();
+        assert!(response_or_unseen(&mut known, Side::Callee, REFER, 202));
+        assert!(request(&mut known, Side::Callee, REFER, Branch(7)));
+        assert!(!request(&mut known, Side::Callee, REFER, Branch(7)), "that is a copy");
+        assert!(!response(&mut known, Side::Callee, REFER, 202), "so is that");
+    }
 
     #[test]
     fn copies_merge_whatever_their_branch() {

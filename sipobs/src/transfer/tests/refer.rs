@@ -23,6 +23,33 @@ fn trunk_success() {
     assert_eq!(attempt.visibility.call, Seen::Both);
 }
 
+/// Two taps, or two queues of a card, may turn them around.
+#[test]
+fn an_answer_captured_before_its_refer_is_that_refers() {
+    let mut world = World::called();
+    world
+        .at(2.0)
+        .referred(2, "202 Accepted")
+        .refer(2, TARGET)
+        .notify(2, ACTIVE, "100 Trying")
+        .invite(C, 1, "");
+    world.at(5.0).ring(C, 1, "486 Busy Here").ack(C, 1).notify(3, ENDED, "486 Busy Here");
+    let attempt = world.finished();
+    assert_eq!(verdict(&attempt), (Outcome::Busy, Evidence::Confirmed, Some(486)));
+    assert_eq!(attempt.target_call_id.as_deref(), Some("c@t"));
+    assert_eq!(attempt.target.as_deref(), Some("sip:+15550100177@x.example"));
+}
+
+#[test]
+fn what_is_told_in_the_call_is_of_a_refer_that_lacks_its_tag() {
+    let mut world = World::called();
+    let line = format!("REFER {} SIP/2.0", A.caller.1);
+    world.at(2.0).tell(A, Side::Callee, Side::Callee, &line, (2, "REFER"), false, TARGET, "");
+    world.referred(2, "202 Accepted").notify(2, ACTIVE, "100 Trying");
+    world.at(8.0).notify(3, ENDED, "486 Busy Here").at(20.0).bye(A, Side::Caller);
+    assert_eq!(verdict(&world.only()), (Outcome::Busy, Evidence::Reported, Some(486)));
+}
+
 #[test]
 fn progress_after_the_targets_failure_is_of_another_leg() {
     for (goes_on, outcome) in [(true, Outcome::Succeeded), (false, Outcome::Busy)] {

@@ -44,6 +44,7 @@ struct Asked {
 pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
     let (dialog, by, number) = (event.leg, event.by, event.cseq.number);
+    let told = told_before(stage, heard);
     if is_retry(stage, heard) {
         return;
     }
@@ -75,7 +76,8 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.credentials = crate::dialog::has_credentials(message);
     (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst.ip()));
     refer.referred_by = message.referred_by().is_some();
-    refer.beside = place.call.filter(|call| *call != dialog).and_then(|_| beside(heard));
+    let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
+    refer.beside = outside.and_then(|_| beside(heard));
     let mut attempt = PendingAttempt {
         kind: if target.attended { Kind::Attended } else { Kind::Blind },
         call: place.call,
@@ -88,6 +90,12 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), dialog, place.by, wire.time)
     };
     attempt.own(dialog, by, event.cseq);
+    if let Some(call) = place.call.filter(|call| is_untagged(stage, dialog, *call)) {
+        attempt.own(call, place.by, event.cseq);
+    }
+    if let Some(told) = told {
+        take_over(&mut attempt, *told, stage.config.limits.ladder);
+    }
     let id = stage.begin(attempt);
     if let Some(other) = other {
         second_leg::events::attach_behind(stage, id, other);
@@ -96,6 +104,33 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         && let Some(other) = stage.state_or_new(other)
     {
         other.consults = Some(id);
+    }
+}
+
+/// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and its answer
+/// around. The attempt that this was taken for is the REFER's.
+fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt>> {
+    let Heard { event, .. } = heard;
+    let id = stage.open_in(event.leg).into_iter().find(|id| {
+        stage.attempts.get(id).is_some_and(|attempt| {
+            attempt.dialog == event.leg
+                && attempt.by == event.by
+                && attempt.refer().is_some_and(|refer| refer.is_unseen(event.cseq.number))
+        })
+    })?;
+    let told = stage.withdraw(id)?;
+    stage.uncount(told.call);
+    Some(told)
+}
+
+fn take_over(attempt: &mut PendingAttempt, told: PendingAttempt, most: usize) {
+    attempt.ladder.extend(told.ladder, most);
+    attempt.headers = told.headers;
+    for (leg, by, cseq) in told.owned {
+        attempt.own(leg, by, cseq);
+    }
+    if let (Machine::Refer(before), Some(refer)) = (told.machine, attempt.refer_mut()) {
+        refer.told(*before);
     }
 }
 
@@ -298,7 +333,7 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
         open.iter().filter_map(|id| {
             let attempt = stage.attempts.get(id)?;
             let refer =
-                attempt.refer().filter(|_| attempt.dialog == dialog && attempt.by_of(dialog) != by)?;
+                attempt.refer().filter(|_| is_home(stage, attempt, dialog) && attempt.by_of(dialog) != by)?;
             Some((*id, refer))
         })
     };
@@ -316,6 +351,17 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
     let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
     let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
     waiting.or(refers().next_back()).filter(fits).map(|(id, _)| id)
+}
+
+/// Whether the messages of a dialog may be about a REFER: it is in that, or under its Call-ID without its tag.
+fn is_home(stage: &Stage, attempt: &PendingAttempt, dialog: LegId) -> bool {
+    attempt.dialog == dialog || attempt.call == Some(dialog) && is_untagged(stage, attempt.dialog, dialog)
+}
+
+/// Whether a leg is what a message under a call's Call-ID was taken for as it lacked a tag.
+fn is_untagged(stage: &Stage, leg: LegId, call: LegId) -> bool {
+    let call_id = |id| stage.legs.get(id).map(Leg::call_id);
+    leg != call && call_id(leg) == call_id(call)
 }
 
 /// Outcomes told on another dialog (RFC 7614 §4): a SUBSCRIBE to the 2xx's Refer-Events-At, and the NOTIFYs

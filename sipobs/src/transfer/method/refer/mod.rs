@@ -243,6 +243,18 @@ impl Refer {
         challenged && self.refer_to == refer_to
     }
 
+    /// Whether only its answer was seen, by this number.
+    fn is_unseen(&self, number: u32) -> bool {
+        self.refer_to.is_empty() && self.numbers == [number]
+    }
+
+    /// Takes over what was told of it before it was seen.
+    fn told(&mut self, before: Self) {
+        (self.answer, self.notified, self.progress) = (before.answer, before.notified, before.progress);
+        (self.result, self.terminated, self.expires) = (before.result, before.terminated, before.expires);
+        (self.subscription, self.numbered) = (before.subscription, before.numbered);
+    }
+
     pub(in crate::transfer) fn retry(&mut self, number: u32, now: Timestamp) {
         if self.numbers.last() != Some(&number) {
             // The first names the attempt, the latest are those that may yet be answered.
