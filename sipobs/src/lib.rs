@@ -24,6 +24,7 @@ pub mod export;
 pub mod files;
 pub mod frame;
 mod hash;
+pub mod journal;
 mod leg;
 pub mod link;
 pub mod loss;

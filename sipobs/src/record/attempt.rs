@@ -181,6 +181,9 @@ pub struct Quality {
     /// Times that the capture's clock was set meanwhile, or the time of a frame lied. No outcome rests on such a time.
     #[serde(skip_serializing_if = "is_zero")]
     pub clock_steps: u64,
+    /// Times that sipobs was restarted meanwhile: what passed then was not seen.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u64,
     /// The call was up before the capture began: its INVITE was not seen.
     #[serde(serialize_with = "as_number")]
     #[cfg_attr(test, schemars(with = "u8"))]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use crate::dialog::{self, DialogKey, NoDialogKey, Taken};
+use crate::journal::{Entry, Journal};
 use crate::leg::{Doubted, EvictionReason, LegId, Lost};
 use crate::record::{Outcome, Output};
 use crate::sip::Message;
@@ -203,6 +204,7 @@ impl Transfers {
         let nothing = Lost::default();
         let (between, lost) = match loss {
             Loss::ClockStep => (None, Lost { steps: 1, ..nothing }),
+            Loss::Restart => (None, Lost { restarts: 1, ..nothing }),
             Loss::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),
             Loss::TcpGap { src, dst } => (Some((src, dst)), Lost { gaps: 1, ..nothing }),
             Loss::MissingFragment { src, dst } => (Some((src, dst)), Lost { fragments: 1, ..nothing }),
@@ -237,6 +239,11 @@ impl Transfers {
         self.stage.ring_lost
     }
 
+    /// Bytes of messages kept for a restart, and calls of which some are not: there was no room for all.
+    pub fn kept(&self) -> (usize, usize) {
+        self.stage.legs.kept()
+    }
+
     /// How full the table of calls is.
     pub fn fullness(&self) -> Fullness {
         let (bytes, limit) = self.stage.legs.bytes();
@@ -246,6 +253,45 @@ impl Transfers {
             bytes: bytes as u64,
             limit: limit as u64,
         }
+    }
+
+    /// Takes out what was heard of calls that are not over at `now`, for [`Self::resume`]. Nothing is heard after that.
+    pub(crate) fn take_journal(&mut self, now: Timestamp) -> Journal<'static> {
+        let callers = self.stage.callers.iter();
+        let callers = callers.map(|(host, called, answered)| Entry::Caller {
+            host,
+            nanos: called.as_nanos(),
+            answered,
+        });
+        Journal { until: now, entries: callers.chain(self.stage.legs.take_log()).collect() }
+    }
+
+    /// Hears again what a predecessor has heard, and comes to where it was: all that is to be said of that has been said.
+    pub(crate) fn resume(&mut self, journal: &Journal<'_>) {
+        let counted = (self.counts.clone(), self.ratio.clone(), self.stage.calls, self.stage.ring_lost);
+        for entry in &journal.entries {
+            match entry {
+                Entry::Message(kept) => {
+                    let wire = kept.as_wire();
+                    self.handle_timeout(wire.time);
+                    if let Ok(message) = Message::parse(wire.bytes) {
+                        let _ = self.message(&wire, &message);
+                    }
+                }
+                Entry::Caller { host, nanos, answered } => {
+                    let called = Timestamp::from_nanos(*nanos);
+                    self.stage.callers.called(*host, called);
+                    if *answered {
+                        self.stage.callers.answered(*host, called);
+                    }
+                }
+                Entry::Loss { between, lost } => self.stage.legs.lost(*between, *lost),
+            }
+            self.outputs.clear();
+        }
+        self.handle_timeout(journal.until);
+        self.outputs.clear();
+        (self.counts, self.ratio, self.stage.calls, self.stage.ring_lost) = counted;
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.

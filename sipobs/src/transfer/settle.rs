@@ -324,7 +324,7 @@ fn doubt(
     needs_both_directions: bool,
     cut: Option<Cut>,
 ) -> Option<&'static str> {
-    let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments > 0;
+    let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments + quality.restarts > 0;
     // Of an ambiguous leg the call, and with it what could be seen of it, is not known.
     let one_way = visibility.call != Seen::Both && needs_both_directions;
     match cut {
@@ -374,6 +374,7 @@ fn quality(known: Known<'_>) -> Quality {
         missing_fragments: lost.fragments,
         evicted_calls: lost.calls,
         clock_steps: lost.steps,
+        restarts: lost.restarts,
         midcall,
     }
 }

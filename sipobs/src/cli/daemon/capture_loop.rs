@@ -8,17 +8,20 @@ use sipobs::capture::live::{Coverage, Error, Event, Failure, Hook, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
+use sipobs::journal::Journal;
 use sipobs::record::Output;
 use sipobs::stream::Loss;
 use sipobs::timestamp::Timestamp;
+use sipobs::transfer::Fullness;
 use sipobs::transfer::ratio::RatioState;
 
+use super::handover::{Gap, Handover};
 use super::health::CaptureHealth;
 use super::queued_sink::QueuedSink;
 use super::reload::Reload;
-use super::signals::{Request, Signals};
+use super::signals::{Request, Signals, Stop};
 use super::state::State;
-use super::{now, service};
+use super::{END, now, service};
 use crate::cli::note;
 use crate::cli::spans::Spans;
 
@@ -50,6 +53,8 @@ pub(super) struct CaptureLoop {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<CaptureHealth>,
     pub(super) state: State,
+    /// Where calls that are not over are left, if they are.
+    pub(super) calls: Option<Handover>,
 }
 
 /// What is left when it is over.
@@ -68,29 +73,62 @@ pub(super) struct Ended {
 }
 
 impl CaptureLoop {
-    /// Watches until told to stop or capture fails; hands over what waits while it still watches; then detaches,
-    /// drains, and settles what is open.
+    /// Takes up what a predecessor has left, and watches until told to stop or capture fails; hands over what waits while
+    /// it still watches; then detaches, drains, and leaves what is open to a successor, or settles it.
     pub(super) fn run(mut self, signals: &Signals) -> Ended {
         self.health.captures(true);
+        self.take_up();
         let mut seen = Housekeeping::default();
-        let over = self.watch(signals, &mut seen).and_then(|()| self.hand_over(signals, &mut seen));
+        let over = self.watch(signals, &mut seen);
+        let over = over.and_then(|stop| self.hand_over(signals, stop, &mut seen));
         self.health.captures(false);
         // Where capture fails no successor waits, and nothing has been handed over yet.
-        let (failure, silence) = match over {
-            Ok(silence) => (None, silence),
-            Err(error) => (Some(error), self.config.otlp.flush),
+        let (failure, silence, stop) = match over {
+            Ok((silence, stop)) => (None, silence, stop),
+            Err(error) => (Some(error), self.config.otlp.flush, Stop::Settle),
         };
-        let failure = self.finish(&mut seen).err().or(failure);
+        let failure = self.finish(stop, &mut seen).err().or(failure);
         let last = outputs(&mut self.engine, &self.metrics, self.spans.is_some()).collect();
         self.publish();
         let Self { engine, spans, sinks, state, .. } = self;
         Ended { failure, silence, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
     }
 
-    fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<(), Error> {
+    /// Goes on with the calls that a predecessor has left, or settles them as they stood then. Frames wait meanwhile.
+    fn take_up(&mut self) {
+        let Some((calls, bytes)) = self.calls.as_ref().and_then(|calls| Some((calls, calls.take()?))) else {
+            return;
+        };
+        let journal = match Journal::read(&bytes) {
+            Ok(journal) => journal,
+            Err(error) => return calls.refuse(&error),
+        };
+        let settled = "the calls that an earlier run left are settled as they stood";
+        match Gap::between(journal.until(), self.live.time()) {
+            Gap::Short(gap) => {
+                self.engine.resume(&journal);
+                let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
+                let gap = gap.as_secs_f64();
+                note(format_args!(
+                    "{legs} calls and {attempts} transfers of the run that ended {gap:.1} s ago go on"
+                ));
+            }
+            Gap::Long(gap) => {
+                self.engine.settle(&journal);
+                note(format_args!("{settled}: it ended {} s ago", gap.as_secs()));
+            }
+            Gap::Backwards => {
+                self.engine.settle(&journal);
+                note(format_args!("{settled}: by the clock, that is yet to come"));
+            }
+        }
+        self.drain();
+    }
+
+    fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Stop, Error> {
         loop {
             match signals.next() {
-                Some(Request::Stop) => return Ok(()),
+                Some(Request::Stop(stop)) => return Ok(stop),
                 Some(Request::Reload(reload)) => self.reload(*reload),
                 None => {}
             }
@@ -101,8 +139,13 @@ impl CaptureLoop {
 
     /// Watches on while spans and records that wait are handed over, so that nothing is missed meanwhile, for as long
     /// as that may take. A second request to stop cuts it short. Gives how long to wait for the collector afterwards:
-    /// one that has not taken what waited gets no more time.
-    fn hand_over(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Duration, Error> {
+    /// one that has not taken what waited gets no more time; and how to end, as last asked for.
+    fn hand_over(
+        &mut self,
+        signals: &Signals,
+        mut stop: Stop,
+        seen: &mut Housekeeping,
+    ) -> Result<(Duration, Stop), Error> {
         service(&[NotifyState::Stopping]);
         let start = now();
         let flush = self.config.otlp.flush;
@@ -114,11 +157,16 @@ impl CaptureLoop {
         loop {
             let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
             let behind = self.sinks.iter_mut().map(QueuedSink::has_caught_up).filter(|it| !it).count();
-            let hurried = matches!(signals.next(), Some(Request::Stop));
+            let hurried = if let Some(Request::Stop(again)) = signals.next() {
+                stop = again;
+                true
+            } else {
+                false
+            };
             let took = start.elapsed();
             if hurried || (spans_taken || took >= flush) && (behind == 0 || took >= HAND_OVER) {
                 self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
-                return Ok(if spans_taken { SILENCE } else { Duration::ZERO });
+                return Ok((if spans_taken { SILENCE } else { Duration::ZERO }, stop));
             }
             let now = self.poll()?;
             self.housekeeping(now, seen);
@@ -222,13 +270,35 @@ impl CaptureLoop {
         }
     }
 
-    /// Detaches, hands over what the rings still hold, and settles all that is open as it stands.
-    fn finish(&mut self, seen: &mut Housekeeping) -> Result<(), Error> {
+    /// Detaches, hands over what the rings still hold, and leaves all that is open to a successor, or settles it as it stands.
+    fn finish(&mut self, stop: Stop, seen: &mut Housekeeping) -> Result<(), Error> {
         let Self { live, engine, .. } = self;
         let now = live.finish(&mut |event| take(engine, event))?;
         self.count_losses(now, seen);
-        self.engine.finish(now);
+        if stop == Stop::Settle || !self.leave_calls(now) {
+            self.engine.finish(now);
+        }
         Ok(())
+    }
+
+    /// Leaves the calls that are not over to a successor, if that can be.
+    fn leave_calls(&mut self, now: Timestamp) -> bool {
+        // By whose clock should a successor tell how long ago that was?
+        let Some(calls) = self.calls.as_ref().filter(|_| self.live.clock_error().abs() < STEP) else {
+            return false;
+        };
+        let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
+        let (bytes, cut) = self.engine.transfers().kept();
+        let journal = self.engine.take_journal(now);
+        let left = calls.leave(move |to| journal.write(to), END);
+        match &left {
+            Ok(()) if cut > 0 => note(format_args!(
+                "{legs} calls and {attempts} transfers are left to the next start, {cut} of them without their                  beginning: limits.memory has no room for more than these {bytes} bytes"
+            )),
+            Ok(()) => note(format_args!("{legs} calls and {attempts} transfers are left to the next start")),
+            Err(error) => note(format_args!("{error:#}; what is open is settled as it stands")),
+        }
+        left.is_ok()
     }
 
     fn drain(&mut self) {

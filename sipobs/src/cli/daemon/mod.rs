@@ -12,12 +12,14 @@ use sipobs::capture::live::{Error, Live};
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Jsonl, Look, Terminal};
+use sipobs::journal::Journal;
 use tokio::runtime::{Builder, Runtime};
 
 use super::run::{Format, Run};
 use super::spans::{Spans, WhenFull};
 use super::{Exit, Failure, note, say};
 use capture_loop::{CaptureLoop, Ended};
+use handover::Handover;
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
 use records::Records;
@@ -26,6 +28,7 @@ use signals::{Sighup, Signals};
 use state::State;
 
 mod capture_loop;
+mod handover;
 mod health;
 mod privilege;
 mod queued_sink;
@@ -75,7 +78,9 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     note(format_args!("{}", live.rings()));
 
     let config = config.clone();
-    let mut capture_loop = CaptureLoop { config, live, engine, spans, sinks, metrics, health, state };
+    let most = config.engine().transfer.limits.journal;
+    let calls = config.state.path.as_deref().map(|path| Handover::beside(path, "calls", Journal::MARK, most));
+    let mut capture_loop = CaptureLoop { config, live, engine, spans, sinks, metrics, health, state, calls };
     capture_loop.report_attach_events();
     // Every series is there in the first answer.
     capture_loop.publish();
