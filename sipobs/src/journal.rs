@@ -10,16 +10,15 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::leg::Lost;
+pub use crate::sealed::Unreadable;
+use crate::sealed::{Reader, Writer};
 use crate::stream::{TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 
 /// The version that is written; no other is read. It changes with the form of [`Entry`], not with what sipobs makes of it.
 const VERSION: u8 = 1;
-/// Of the checksum at the end.
-const SUM: usize = 32;
 
 /// Messages and losses in the order in which they were heard.
 #[derive(Debug)]
@@ -53,20 +52,6 @@ pub(crate) struct Kept<'a> {
     bytes: Cow<'a, [u8]>,
 }
 
-/// Why a journal can't be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JournalError {
-    /// It is none.
-    #[error("is no journal of calls")]
-    Another,
-    /// Another version has written it.
-    #[error("was written in another form (version {0}, not {VERSION})")]
-    Version(u8),
-    /// Some of it is missing, or is not what was written.
-    #[error("is damaged")]
-    Damaged,
-}
-
 impl<'a> Journal<'a> {
     /// How every one begins. The version follows.
     pub const MARK: &'static [u8] = b"sipobs calls\n";
@@ -76,33 +61,16 @@ impl<'a> Journal<'a> {
         self.until
     }
 
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        !self.entries.iter().any(|entry| matches!(entry, Entry::Message(_)))
-    }
-
     /// Writes it.
     ///
     /// # Errors
     ///
     /// When `to` takes no more.
-    pub fn write(&self, mut to: impl Write) -> io::Result<()> {
-        let mut sum = Sha256::new();
-        let mut add = |bytes: &[u8]| {
-            sum.update(bytes);
-            to.write_all(bytes)
-        };
-        add(Self::MARK)?;
-        add(&[VERSION])?;
-        add(&self.until.as_nanos().to_le_bytes())?;
-        let mut bytes = Vec::new();
-        for entry in &self.entries {
-            bytes = postcard::to_extend(entry, bytes).map_err(io::Error::other)?;
-            add(&bytes)?;
-            bytes.clear();
-        }
-        to.write_all(&sum.finalize())?;
-        to.flush()
+    pub fn write(&self, to: impl Write) -> io::Result<()> {
+        let mut writer = Writer::begin(to, Self::MARK, VERSION)?;
+        writer.add(&self.until.as_nanos())?;
+        self.entries.iter().try_for_each(|entry| writer.add(entry))?;
+        writer.end()
     }
 
     /// Reads what [`Self::write`] has written: all of it, or nothing.
@@ -110,24 +78,14 @@ impl<'a> Journal<'a> {
     /// # Errors
     ///
     /// When it is anything else.
-    pub fn read(bytes: &'a [u8]) -> Result<Self, JournalError> {
-        let rest = bytes.strip_prefix(Self::MARK).ok_or(JournalError::Another)?;
-        let (version, rest) = rest.split_first().ok_or(JournalError::Damaged)?;
-        if *version != VERSION {
-            return Err(JournalError::Version(*version));
-        }
-        let (rest, sum) = rest.split_last_chunk::<SUM>().ok_or(JournalError::Damaged)?;
-        if Sha256::digest(&bytes[..bytes.len() - SUM]).as_slice() != sum {
-            return Err(JournalError::Damaged);
-        }
-        let (until, mut rest) = rest.split_first_chunk::<8>().ok_or(JournalError::Damaged)?;
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
+        let mut reader = Reader::begin(bytes, Self::MARK, VERSION)?;
+        let until = Timestamp::from_nanos(reader.next()?);
         let mut entries = Vec::new();
-        while !rest.is_empty() {
-            let entry;
-            (entry, rest) = postcard::take_from_bytes(rest).map_err(|_| JournalError::Damaged)?;
-            entries.push(entry);
+        while !reader.is_over() {
+            entries.push(reader.next()?);
         }
-        Ok(Self { until: Timestamp::from_nanos(i64::from_le_bytes(*until)), entries })
+        Ok(Self { until, entries })
     }
 }
 

@@ -32,6 +32,7 @@ pub mod packet;
 mod pattern;
 pub mod privacy;
 pub mod record;
+mod sealed;
 pub mod sip;
 mod slab;
 pub mod stream;

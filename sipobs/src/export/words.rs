@@ -176,8 +176,19 @@ pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
         Seen::None if matches!(attempt.outcome, Outcome::ReferRefused | Outcome::ReferUnanswered) => {}
         Seen::None => spots.push("the leg to the target is not in this capture".to_owned()),
     }
-    let Quality { ring_lost, tcp_gaps, missing_fragments, evicted_calls, clock_steps, restarts, midcall } =
-        attempt.quality;
+    let Quality {
+        ring_lost,
+        tcp_gaps,
+        missing_fragments,
+        evicted_calls,
+        clock_steps,
+        restarts,
+        refer_unseen,
+        midcall,
+    } = attempt.quality;
+    if refer_unseen {
+        spots.push("the REFER itself is not in this capture".to_owned());
+    }
     if midcall {
         spots.push("the call was up before the capture began".to_owned());
     }

@@ -55,6 +55,7 @@ pub(super) struct CaptureLoop {
     pub(super) state: State,
     /// Where calls that are not over are left, if they are.
     pub(super) calls: Option<Handover>,
+    pub(super) left_spans: Option<Handover>,
 }
 
 /// What is left when it is over.
@@ -68,6 +69,8 @@ pub(super) struct Ended {
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
     pub(super) state: State,
+    /// Where to leave spans that nobody takes: where the calls were left, too.
+    pub(super) left_spans: Option<Handover>,
     /// What is to be kept for the next start.
     pub(super) ratio: RatioState,
 }
@@ -87,42 +90,71 @@ impl CaptureLoop {
             Ok((silence, stop)) => (None, silence, stop),
             Err(error) => (Some(error), self.config.otlp.flush, Stop::Settle),
         };
-        let failure = self.finish(stop, &mut seen).err().or(failure);
+        let (left, failure) = match self.finish(stop, &mut seen) {
+            Ok(left) => (left, failure),
+            Err(error) => (false, Some(error)),
+        };
         let last = outputs(&mut self.engine, &self.metrics, self.spans.is_some()).collect();
         self.publish();
-        let Self { engine, spans, sinks, state, .. } = self;
-        Ended { failure, silence, last, spans, sinks, state, ratio: engine.transfers().ratio_state() }
+        let Self { engine, spans, sinks, state, left_spans, .. } = self;
+        let left_spans = left_spans.filter(|_| left);
+        Ended {
+            failure,
+            silence,
+            last,
+            spans,
+            sinks,
+            state,
+            left_spans,
+            ratio: engine.transfers().ratio_state(),
+        }
     }
 
-    /// Goes on with the calls that a predecessor has left, or settles them as they stood then. Frames wait meanwhile.
+    /// Takes up what a predecessor has left. Frames wait meanwhile.
     fn take_up(&mut self) {
+        self.take_up_spans();
+        let goes_on = self.take_up_calls();
+        self.drain();
+        if let Some(spans) = self.spans.as_mut().filter(|_| !goes_on) {
+            spans.finish_calls();
+        }
+    }
+
+    fn take_up_spans(&mut self) {
+        let (Some(left), Some(spans)) = (&self.left_spans, &mut self.spans) else { return };
+        let Some(bytes) = left.take() else { return };
+        match spans.take_up(&bytes) {
+            Ok(0) => {}
+            Ok(count) => note(format_args!("{count} spans of an earlier run are to be delivered")),
+            Err(error) => left.refuse(&error),
+        }
+    }
+
+    /// Goes on with the calls that a predecessor has left, or settles them as they stood then. Gives whether they go on.
+    fn take_up_calls(&mut self) -> bool {
         let Some((calls, bytes)) = self.calls.as_ref().and_then(|calls| Some((calls, calls.take()?))) else {
-            return;
+            return false;
         };
         let journal = match Journal::read(&bytes) {
             Ok(journal) => journal,
-            Err(error) => return calls.refuse(&error),
+            Err(error) => {
+                calls.refuse(&error);
+                return false;
+            }
         };
-        let settled = "the calls that an earlier run left are settled as they stood";
-        match Gap::between(journal.until(), self.live.time()) {
-            Gap::Short(gap) => {
-                self.engine.resume(&journal);
-                let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
-                let gap = gap.as_secs_f64();
-                note(format_args!(
-                    "{legs} calls and {attempts} transfers of the run that ended {gap:.1} s ago go on"
-                ));
-            }
-            Gap::Long(gap) => {
-                self.engine.settle(&journal);
-                note(format_args!("{settled}: it ended {} s ago", gap.as_secs()));
-            }
-            Gap::Backwards => {
-                self.engine.settle(&journal);
-                note(format_args!("{settled}: by the clock, that is yet to come"));
-            }
+        let gap = Gap::between(journal.until(), self.live.time());
+        if let Gap::Short(gap) = gap {
+            self.engine.resume(&journal);
+            let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
+            let gap = gap.as_secs_f64();
+            note(format_args!(
+                "{legs} calls and {attempts} transfers of the run that ended {gap:.1} s ago go on"
+            ));
+            return true;
         }
-        self.drain();
+        self.engine.settle(&journal);
+        note(format_args!("the calls that an earlier run left are settled as they stood: {gap}"));
+        false
     }
 
     fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Stop, Error> {
@@ -271,14 +303,16 @@ impl CaptureLoop {
     }
 
     /// Detaches, hands over what the rings still hold, and leaves all that is open to a successor, or settles it as it stands.
-    fn finish(&mut self, stop: Stop, seen: &mut Housekeeping) -> Result<(), Error> {
+    /// Gives whether it was left.
+    fn finish(&mut self, stop: Stop, seen: &mut Housekeeping) -> Result<bool, Error> {
         let Self { live, engine, .. } = self;
         let now = live.finish(&mut |event| take(engine, event))?;
         self.count_losses(now, seen);
-        if stop == Stop::Settle || !self.leave_calls(now) {
+        let left = stop == Stop::Leave && self.leave_calls(now);
+        if !left {
             self.engine.finish(now);
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Leaves the calls that are not over to a successor, if that can be.

@@ -1,8 +1,10 @@
-//! What a daemon that is told to stop leaves to its successor, in files beside the state: the calls that are not over.
+//! What a daemon that is told to stop leaves to its successor, in files beside the state: the calls that are not over, and
+//! spans that nobody took.
 //! Each file is taken up once: it is gone before anything is made of it.
 //!
 //! They hold numbers in full, whatever `privacy` says: only their owner may read them, and nothing of them is ever said.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -51,6 +53,15 @@ impl Gap {
     }
 }
 
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short(gap) | Self::Long(gap) => write!(f, "it ended {} s ago", gap.as_secs()),
+            Self::Backwards => f.write_str("by the clock, its end is yet to come"),
+        }
+    }
+}
+
 impl Handover {
     /// The file of that ending beside the state's, which begins with `mark` and holds at most so many bytes.
     pub(super) fn beside(state: &Path, ending: &str, mark: &'static [u8], most: usize) -> Self {
@@ -69,7 +80,7 @@ impl Handover {
     }
 
     /// Says that what a predecessor has left is of no use.
-    pub(super) fn refuse(&self, why: &dyn std::fmt::Display) {
+    pub(super) fn refuse(&self, why: &dyn fmt::Display) {
         note(format_args!("{}: {why}; what an earlier run left there is not taken up", self.path.display()));
     }
 
