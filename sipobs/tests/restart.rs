@@ -10,6 +10,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use common::{frames, recorded};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use sha2::{Digest as _, Sha256};
 use sipobs::config::Config;
 use sipobs::engine::{self, Engine};
 use sipobs::frame::Frame;
@@ -48,6 +51,49 @@ fn two_restarts_anywhere() {
         }
     });
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Nobody but sipobs should write there; whoever does shall not bring it down.
+#[test]
+fn a_journal_that_somebody_else_wrote_does_no_harm() {
+    let case = golden().into_iter().find(|case| case.ends_with("13d_long_consultation")).unwrap();
+    let mut config = engine::Config::default();
+    config.transfer.limits.journal = 8 << 20;
+    let heard = messages(&config, &frames(&case.join("input.pcap")));
+    let mut engine = start(&config);
+    hear(&mut engine, &heard[..heard.len() * 2 / 3]);
+    let mut whole = Vec::new();
+    engine.take_journal(heard[heard.len() * 2 / 3].time()).write(&mut whole).unwrap();
+    let head = Journal::MARK.len() + 1;
+    let content = &whole[head..whole.len() - 32];
+    assert!(content.len() > 5000);
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() });
+    let read = std::cell::Cell::new(0);
+    runner
+        .run(&(changes, any::<prop::sample::Index>(), any::<bool>()), |(changes, end, cut)| {
+            let mut bytes = whole[..head].to_vec();
+            bytes.extend_from_slice(&content[..if cut { end.index(content.len()) } else { content.len() }]);
+            for (at, with) in changes {
+                if let Some(byte) = bytes[head..].get_mut(at.index(content.len())) {
+                    *byte = with;
+                }
+            }
+            let sum = Sha256::digest(&bytes);
+            bytes.extend_from_slice(&sum);
+            if let Ok(journal) = Journal::read(&bytes) {
+                read.set(read.get() + 1);
+                let mut engine = start(&config);
+                engine.resume(&journal);
+                hear(&mut engine, &heard[heard.len() * 2 / 3..]);
+                engine.finish(heard[heard.len() - 1].time());
+                start(&config).settle(&journal);
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(read.get() > 100, "only {} could be read", read.get());
 }
 
 /// From one cut to the next, in a capture of so many messages.
@@ -156,6 +202,16 @@ fn outputs(config: &engine::Config, heard: &[Heard], cuts: &[usize], restarts: b
             }
         }
         last = last.max(item.time());
+        hear(&mut engine, std::slice::from_ref(item));
+        said.extend(std::iter::from_fn(|| engine.poll_output()));
+    }
+    engine.finish(last);
+    said.extend(std::iter::from_fn(|| engine.poll_output()));
+    said
+}
+
+fn hear(engine: &mut Engine, heard: &[Heard]) {
+    for item in heard {
         match item {
             Heard::Message { time, frame, hosts: (src, dst), transport, bytes, cut } => {
                 engine.message(&WireMessage {
@@ -166,15 +222,11 @@ fn outputs(config: &engine::Config, heard: &[Heard], cuts: &[usize], restarts: b
                     transport: *transport,
                     bytes,
                     cut: *cut,
-                })
+                });
             }
             Heard::Loss(time, loss) => engine.note_loss(*time, *loss),
         }
-        said.extend(std::iter::from_fn(|| engine.poll_output()));
     }
-    engine.finish(last);
-    said.extend(std::iter::from_fn(|| engine.poll_output()));
-    said
 }
 
 /// Another engine in the place of this one.

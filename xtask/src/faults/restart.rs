@@ -32,12 +32,13 @@ pub(super) fn midtransfer(ground: &Ground) -> Result<Seen> {
     call.refer()?;
     first.wait_count("sipobs_messages_total", &[], 8)?;
     let (lines, said) = first.stop(0, END)?;
-    holds(&said, &["2 calls and 1 transfers are left to the next start"])?;
+    holds(&said, &["left to the next start: 2 calls that are not over, 1 transfers under way"])?;
     ensure!(of(&lines, "transfer").is_empty(), "the open attempt was settled: {lines:?}");
     ensure!(left(&lab).exists(), "nothing was left");
 
     let mut second = start()?;
-    holds(&second.said()?, &["2 calls and 1 transfers of the run that ended"])?;
+    second.wait_said("2 calls of the run that ended")?;
+    holds(&second.said()?, &[" s ago go on, 1 transfers under way"])?;
     ensure!(!left(&lab).exists(), "what was left is still there");
     call.rings()?;
     second.wait_count("sipobs_messages_total", &[], 2)?;

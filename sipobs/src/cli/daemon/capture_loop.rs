@@ -146,10 +146,12 @@ impl CaptureLoop {
         if let Gap::Short(gap) = gap {
             self.engine.resume(&journal);
             let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
-            let gap = gap.as_secs_f64();
-            note(format_args!(
-                "{legs} calls and {attempts} transfers of the run that ended {gap:.1} s ago go on"
-            ));
+            if legs > 0 {
+                let gap = gap.as_secs_f64();
+                note(format_args!(
+                    "{legs} calls of the run that ended {gap:.1} s ago go on, {attempts} transfers under way"
+                ));
+            }
             return true;
         }
         self.engine.settle(&journal);
@@ -326,10 +328,14 @@ impl CaptureLoop {
         let journal = self.engine.take_journal(now);
         let left = calls.leave(move |to| journal.write(to), END);
         match &left {
-            Ok(()) if cut > 0 => note(format_args!(
-                "{legs} calls and {attempts} transfers are left to the next start, {cut} of them without their                  beginning: limits.memory has no room for more than these {bytes} bytes"
+            Ok(()) if legs == 0 => {}
+            Ok(()) if cut == 0 => note(format_args!(
+                "left to the next start: {legs} calls that are not over, {attempts} transfers under way"
             )),
-            Ok(()) => note(format_args!("{legs} calls and {attempts} transfers are left to the next start")),
+            Ok(()) => note(format_args!(
+                "left to the next start: {legs} calls that are not over, {attempts} transfers under way; {cut} calls \
+                 without their beginning, as limits.memory has room for {bytes} bytes of them"
+            )),
             Err(error) => note(format_args!("{error:#}; what is open is settled as it stands")),
         }
         left.is_ok()

@@ -231,7 +231,7 @@ mod tests {
         let mut bytes = Vec::new();
         Left { spans: made.clone(), open: open.clone() }.write(&mut bytes).unwrap();
         let read = Left::read(&bytes, &spans).unwrap();
-        assert_eq!(format!("{:?}", read.spans), format!("{made:?}"));
+        assert_eq!(read.spans, made);
         assert_eq!(read.open, open);
     }
 }
