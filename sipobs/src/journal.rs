@@ -33,6 +33,10 @@ pub struct Journal<'a> {
 pub(crate) enum Entry<'a> {
     #[serde(borrow)]
     Message(Kept<'a>),
+    /// A call of which nothing has been said yet, by when it began, …
+    OpenCall { nanos: i64 },
+    /// … and an attempt. Of all others in the journal all has been said.
+    OpenAttempt { nanos: i64 },
     /// A host whose INVITEs were seen, when the last one was, and whether one was answered.
     Caller { host: IpAddr, nanos: i64, answered: bool },
     /// What is known to be missing: between two hosts, or nobody knows between whom.
@@ -93,7 +97,10 @@ impl Entry<'_> {
     /// It came at another time by another clock.
     pub(crate) fn change_time(&mut self, change: impl FnOnce(Timestamp) -> Timestamp) {
         match self {
-            Self::Message(Kept { nanos, .. }) | Self::Caller { nanos, .. } => {
+            Self::Message(Kept { nanos, .. })
+            | Self::OpenCall { nanos }
+            | Self::OpenAttempt { nanos }
+            | Self::Caller { nanos, .. } => {
                 *nanos = change(Timestamp::from_nanos(*nanos)).as_nanos();
             }
             Self::Loss { .. } => {}

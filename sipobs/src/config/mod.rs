@@ -168,11 +168,13 @@ pub struct StateConfig {
     /// The time between two writes.
     #[serde(with = "crate::duration")]
     pub every: Duration,
+    /// Whether SIGTERM leaves what is open to the next start, which finds the file; else it is settled, as without one.
+    pub handover: bool,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { path: None, every: Duration::from_secs(60) }
+        Self { path: None, every: Duration::from_secs(60), handover: true }
     }
 }
 
@@ -284,7 +286,7 @@ impl Config {
                 diagnosis: self.diagnosis.rows.clone(),
             },
         };
-        self.limits.divide(&mut engine, self.state.path.is_some());
+        self.limits.divide(&mut engine, self.state.handover && self.state.path.is_some());
         engine
     }
 

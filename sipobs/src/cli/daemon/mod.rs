@@ -81,9 +81,9 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 
     let config = config.clone();
     let most = config.engine().transfer.limits.journal;
-    let calls = config.state.path.as_deref().map(|path| Handover::beside(path, "calls", Journal::MARK, most));
-    let left_spans =
-        config.state.path.as_deref().map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
+    let beside = config.state.path.as_deref().filter(|_| config.state.handover);
+    let calls = beside.map(|path| Handover::beside(path, "calls", Journal::MARK, most));
+    let left_spans = beside.map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
     let mut capture_loop =
         CaptureLoop { config, live, engine, spans, sinks, metrics, health, state, calls, left_spans };
     capture_loop.report_attach_events();

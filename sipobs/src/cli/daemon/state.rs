@@ -240,7 +240,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn config(path: &Path) -> StateConfig {
-        StateConfig { path: Some(path.to_owned()), every: Duration::from_secs(3600) }
+        StateConfig { path: Some(path.to_owned()), every: Duration::from_secs(3600), handover: true }
     }
 
     fn state() -> RatioState {
