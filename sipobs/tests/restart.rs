@@ -25,7 +25,7 @@ use sipobs::stream::{self, Loss, Streams, TransportKind, WireMessage};
 use sipobs::timestamp::Timestamp;
 
 /// Messages that are heard over and over for the cuts of one capture.
-const MOST_HEARD: usize = 1200;
+const MOST_HEARD: usize = 400;
 
 #[test]
 fn one_restart_anywhere() {
@@ -37,7 +37,7 @@ fn one_restart_anywhere() {
         }
     });
     assert!(wrong.is_empty(), "{} of {cuts} differ:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(cuts > 2000, "only {cuts} cuts");
+    assert!(cuts > 1000, "only {cuts} cuts");
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn a_successor_of_other_rules_says_nothing_twice_and_leaves_nothing_out() {
         other.transfer.timers.ended = Duration::from_secs(1);
         other.transfer.timers.grace = Duration::from_millis(100);
         other.transfer.timers.target = Duration::from_secs(1);
-        for cut in (1..heard.len()).step_by(heard.len().div_ceil(5)) {
-            let whole = outputs(config, heard, &[], false);
+        let whole = outputs(config, heard, &[], false);
+        for cut in (1..heard.len()).step_by(heard.len().div_ceil(3)) {
             let mut said = Vec::new();
             let mut engine = start(config);
             hear(&mut engine, &heard[..cut], &mut said);
