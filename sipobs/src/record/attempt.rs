@@ -188,6 +188,13 @@ pub struct Quality {
     /// Times that the capture's clock was set meanwhile, or the time of a frame lied. No outcome rests on such a time.
     #[serde(skip_serializing_if = "is_zero")]
     pub clock_steps: u64,
+    /// Times that sipobs was restarted meanwhile: what passed then was not seen.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u64,
+    /// Its REFER was not seen: `started` is the first message that told of it, and how long it took is not known.
+    #[serde(serialize_with = "as_number", skip_serializing_if = "is_false")]
+    #[cfg_attr(test, schemars(with = "u8"))]
+    pub refer_unseen: bool,
     /// The call was up before the capture began: its INVITE was not seen.
     #[serde(serialize_with = "as_number")]
     #[cfg_attr(test, schemars(with = "u8"))]
@@ -299,6 +306,11 @@ fn is_one(copies: &u32) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn as_number<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {

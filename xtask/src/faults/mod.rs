@@ -29,6 +29,7 @@ mod peers;
 mod privilege;
 mod programs;
 mod reload;
+mod restart;
 mod secrets;
 mod subject;
 
@@ -51,6 +52,10 @@ const ROWS: &[Row] = &[
     ("ends-watching", "what comes while it ends is not missed", life::watches_to_the_end),
     ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
     ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
+    ("restarts", "two restarts in the middle of a transfer: one attempt, trace, count", restart::midtransfer),
+    ("restart-late", "what a successor comes too late for is settled once", restart::late),
+    ("restart-kill", "after kill -9 a lone NOTIFY is told for what it is", restart::killed),
+    ("restart-spans", "spans that nobody took are delivered by the next run", restart::spans),
     ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
     ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
     ("config-map", "a configuration that changes is taken up, a faulty one is not", reload::config_map),

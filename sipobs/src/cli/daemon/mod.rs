@@ -12,12 +12,14 @@ use sipobs::capture::live::{Error, Live};
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Brief, Jsonl, Look, Terminal};
+use sipobs::journal::Journal;
 use tokio::runtime::{Builder, Runtime};
 
 use super::run::{Format, Run};
-use super::spans::{Spans, WhenFull};
+use super::spans::{Left, Spans, WhenFull};
 use super::{Exit, Failure, say, warn};
 use capture_loop::{CaptureLoop, Ended};
+use handover::Handover;
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
 use records::Records;
@@ -27,6 +29,7 @@ use state::State;
 
 mod announce;
 mod capture_loop;
+mod handover;
 mod health;
 mod privilege;
 mod queued_sink;
@@ -40,6 +43,8 @@ mod webhook;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
+/// Of a file with spans. The longest queue that makes sense takes less.
+const MOST_LEFT_SPANS: usize = 256 << 20;
 
 /// Watches until a signal comes or capture fails.
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
@@ -77,7 +82,12 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     announce::start(config, &live, &engine);
 
     let config = config.clone();
-    let mut capture_loop = CaptureLoop { config, live, engine, spans, sinks, metrics, health, state };
+    let most = config.engine().transfer.limits.journal;
+    let beside = config.state.path.as_deref().filter(|_| config.state.handover);
+    let calls = beside.map(|path| Handover::beside(path, "calls", Journal::MARK, most));
+    let left_spans = beside.map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
+    let mut capture_loop =
+        CaptureLoop { config, live, engine, spans, sinks, metrics, health, state, calls, left_spans };
     capture_loop.report_attach_events();
     // Every series is there in the first answer.
     capture_loop.publish();
@@ -100,7 +110,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 /// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
 /// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, silence, last, spans, sinks, state, ratio, tally, started } =
+    let Ended { failure, silence, last, spans, sinks, state, left_spans, ratio, tally, started } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let last = &last[..];
     let (delivered, written) = thread::scope(|scope| {
@@ -110,7 +120,10 @@ fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
         let delivered = spans.map(|mut spans| {
             spans.end(silence);
             last.iter().for_each(|output| spans.output(output));
-            spans.finish()
+            match left_spans {
+                Some(to) => spans.leave(|left| to.leave(move |file| left.write(file), END)),
+                None => spans.finish(),
+            }
         });
         (delivered, writing.into_iter().map(|sink| sink.join()).collect::<Vec<_>>())
     });

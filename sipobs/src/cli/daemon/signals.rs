@@ -1,4 +1,4 @@
-//! What signals ask for. SIGINT and SIGTERM: the end. SIGHUP: the configuration is read anew ([`reload`]).
+//! What signals ask for. SIGTERM: the end, as a successor may come. SIGINT: the end, as a person wants it. SIGHUP: the configuration is read anew ([`reload`]).
 
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -13,8 +13,17 @@ use crate::cli::run::Run;
 
 /// What the capture thread is to do.
 pub(super) enum Request {
-    Stop,
+    Stop(Stop),
     Reload(Box<Reload>),
+}
+
+/// How to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// What is open is left to a successor, where there is a state.
+    Leave,
+    /// What is open is settled.
+    Settle,
 }
 
 /// What signals have asked for, in their order.
@@ -57,12 +66,18 @@ impl Signals {
         runtime.spawn(async move {
             loop {
                 let stop = tokio::select! {
-                    _ = interrupt.recv() => true,
-                    _ = terminate.recv() => true,
+                    _ = interrupt.recv() => Some(Stop::Settle),
+                    _ = terminate.recv() => Some(Stop::Leave),
                     // A terminal that was closed under us says so by the same signal.
-                    _ = hangups.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
+                    _ = hangups.recv() => {
+                        let closed = at_start.iter().zip(terminals()).any(|(was, is)| *was && !is);
+                        closed.then_some(Stop::Settle)
+                    }
                 };
-                let heard = if stop { requests.send(Request::Stop).is_ok() } else { reload.send(()).is_ok() };
+                let heard = match stop {
+                    Some(stop) => requests.send(Request::Stop(stop)).is_ok(),
+                    None => reload.send(()).is_ok(),
+                };
                 if !heard {
                     return;
                 }
@@ -77,7 +92,7 @@ impl Signals {
             Ok(request) => Some(request),
             Err(TryRecvError::Empty) => None,
             // The senders live in the runtime: gone means that the end has begun.
-            Err(TryRecvError::Disconnected) => Some(Request::Stop),
+            Err(TryRecvError::Disconnected) => Some(Request::Stop(Stop::Settle)),
         }
     }
 }

@@ -19,12 +19,15 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::OtlpConfig;
 use crate::record::Output;
+use crate::sealed::Unreadable;
 
 mod client;
 mod ids;
+mod left;
 mod queue;
 mod spans;
 
+pub use left::Left;
 pub use queue::{Counters, Drops, QueueCounts};
 
 use spans::Spans;
@@ -68,7 +71,7 @@ pub struct Otlp {
     sender: mpsc::Sender<SpanData>,
     counters: Arc<Counters>,
     end: watch::Sender<queue::End>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Vec<SpanData>>,
     runtime: Handle,
     flush: Duration,
     when_full: WhenFull,
@@ -169,26 +172,53 @@ impl Otlp {
     /// Hands over what is left, within the configured bound even if the collector is dead, and says what
     /// became of all spans. Must not be called from within the runtime.
     pub fn shutdown(mut self) -> Arc<Counters> {
+        self.finish_calls();
+        self.leave().0
+    }
+
+    /// Sends the spans of calls that have not ended: nobody knows of them any more.
+    pub fn finish_calls(&mut self) {
         let unfinished: Vec<_> = self.spans.unfinished().collect();
         for span in unfinished {
             self.queue(span);
         }
+    }
+
+    /// Takes up what an earlier run has left. Gives how many spans that is.
+    ///
+    /// # Errors
+    ///
+    /// When `bytes` are not what [`Left::write`] has written.
+    pub fn take_up(&mut self, bytes: &[u8]) -> Result<usize, Unreadable> {
+        let Left { spans, open } = Left::read(bytes, &self.spans)?;
+        let count = spans.len();
+        spans.into_iter().for_each(|span| self.queue(span));
+        open.into_iter().for_each(|(call_id, open)| self.spans.take_up(&call_id, open));
+        Ok(count)
+    }
+
+    /// Hands over what it can, as [`Self::shutdown`] does, and gives what is left for another run to take up: spans that
+    /// are counted as dropped here, and calls that have not ended.
+    pub fn leave(mut self) -> (Arc<Counters>, Left) {
+        let open = self.spans.take_open();
         self.end(self.silence);
         let Self { sender, mut task, runtime, counters, end, silence, .. } = self;
         drop(sender);
-        runtime.block_on(async {
+        let spans = runtime.block_on(async {
             let mut before = counters.handed_over();
-            while timeout(silence, &mut task).await.is_err() {
+            loop {
+                if let Ok(left) = timeout(silence, &mut task).await {
+                    return left;
+                }
                 let now = counters.handed_over();
                 if now == before {
                     end.send_replace(queue::End::At(Instant::now()));
-                    let _ = task.await;
-                    return;
+                    return task.await;
                 }
                 before = now;
             }
         });
-        counters
+        (counters, Left { spans: spans.unwrap_or_default(), open })
     }
 
     /// Queues a span, or drops and counts it.

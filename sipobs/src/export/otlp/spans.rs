@@ -12,7 +12,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ids;
 use crate::config::CallSpans;
@@ -39,12 +39,30 @@ pub(super) struct Spans {
 }
 
 /// A call that a transfer concerns: those that rest on one side's word come first, then the oldest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct OpenCall {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct OpenCall {
     two_sided: bool,
     /// When it was last heard of, and first.
+    #[serde(with = "nanos")]
     ended: Timestamp,
+    #[serde(with = "nanos")]
     started: Timestamp,
+}
+
+/// As a number: they stay within sipobs.
+mod nanos {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::timestamp::Timestamp;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(time.as_nanos())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp::from_nanos)
+    }
 }
 
 impl Spans {
@@ -61,6 +79,26 @@ impl Spans {
             Output::Call(call) => self.call(call),
             Output::Alert(alert) => vec![self.alert(alert)],
         }
+    }
+
+    /// The calls whose own span is still to come, taken out: another run will send them.
+    pub(super) fn take_open(&mut self) -> Vec<(String, OpenCall)> {
+        self.open.clear();
+        std::mem::take(&mut self.order)
+            .into_iter()
+            .map(|(open, call_id)| (call_id.to_string(), open))
+            .collect()
+    }
+
+    /// Takes up a call whose own span another run has left to be sent.
+    pub(super) fn take_up(&mut self, call_id: &str, open: OpenCall) {
+        self.close(call_id);
+        self.note_open(call_id, open);
+    }
+
+    /// A span that says nothing yet.
+    pub(super) fn empty(&self) -> SpanData {
+        self.span("", SpanId::INVALID, "", Timestamp::default(), Timestamp::default())
     }
 
     /// Spans for the calls that were still up at the end, so that transfers have a parent, and links lead somewhere.
@@ -232,6 +270,10 @@ impl Spans {
             open.two_sided |= known.two_sided;
             (open.started, open.ended) = (open.started.min(known.started), open.ended.max(known.ended));
         }
+        self.note_open(call_id, open);
+    }
+
+    fn note_open(&mut self, call_id: &str, open: OpenCall) {
         let call_id: Arc<str> = call_id.into();
         self.open.insert(Arc::clone(&call_id), open);
         self.order.insert((open, call_id));
