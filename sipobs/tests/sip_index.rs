@@ -29,7 +29,7 @@ fn naive(mut bytes: &[u8]) -> (Vec<Header>, u16, Vec<u8>) {
         match line.iter().position(|&byte| byte == b':') {
             Some(colon) => {
                 let mut name = line[..colon].to_vec();
-                while name.last().is_some_and(|&byte| b" \t\r\n".contains(&byte)) {
+                while name.last().is_some_and(|&byte| b" \t".contains(&byte)) {
                     name.pop();
                 }
                 let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(byte);

@@ -137,7 +137,16 @@ enum State<'a> {
 impl Method for Refer {
     fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional {
         let target = known.target_provisional();
-        self.with_target(target.as_ref(), self.copies_sent(known), now, known.timers())
+        let mut stands = self.with_target(target.as_ref(), self.copies_sent(known), now, known.timers());
+        let verdict = &mut stands.verdict;
+        // The same as the target's own answer would say: the dialog that Replaces names is not there (RFC 3891 §3).
+        if verdict.status == Some(481)
+            && verdict.answered == Answered::Sipfrag
+            && known.attempt.target.attended
+        {
+            verdict.outcome = Outcome::DialogGone;
+        }
+        stands
     }
 
     /// Nobody answers a REFER that was not captured.
