@@ -79,7 +79,7 @@ pub(super) fn midtransfer(ground: &Ground) -> Result<Seen> {
     )))
 }
 
-/// A successor that starts when the clock says that it was long ago; and another after that.
+/// A successor that starts more than a minute later, and another after that.
 pub(super) fn late(ground: &Ground) -> Result<Seen> {
     let lab = Ground::lab("restart-late")?;
     let peers = Peers::new(&lab)?;
@@ -87,10 +87,9 @@ pub(super) fn late(ground: &Ground) -> Result<Seen> {
     peers.call("open")?.refer()?;
     first.wait_count("sipobs_messages_total", &[], 5)?;
     first.stop(0, END)?;
-    // What was left is from a minute ago: its end stands behind its mark and version, in nanoseconds.
     pause(Duration::from_secs(62))?;
-    let second = keeping(ground, &lab).start()?;
-    holds(&second.said()?, &["the calls that an earlier run left are settled as they stood: it ended 6"])?;
+    let mut second = keeping(ground, &lab).start()?;
+    second.wait_said("the calls that an earlier run left are settled as they stood: it ended 6")?;
     let (lines, _) = second.stop(0, END)?;
     let transfers = of(&lines, "transfer");
     ensure!(transfers.len() == 1 && transfers[0]["outcome"] == "unknown", "{transfers:?}");
@@ -103,8 +102,9 @@ pub(super) fn late(ground: &Ground) -> Result<Seen> {
         [(&b"sipobs calls\n\x01damaged"[..], "is damaged"), (b"sipobs calls\n\x63", "version 99")]
     {
         fs::write(left(&lab), bytes)?;
-        let subject = keeping(ground, &lab).start()?;
-        holds(&subject.said()?, &[why, "what an earlier run left there is not taken up"])?;
+        let mut subject = keeping(ground, &lab).start()?;
+        subject.wait_said("what an earlier run left there is not taken up")?;
+        holds(&subject.said()?, &[why])?;
         subject.stop(0, END)?;
     }
     Ok(Seen::Passed("settled as unknown, once".into()))
