@@ -128,7 +128,7 @@ fn a_secret_in_a_file_of_its_own() {
 fn webhook(address: SocketAddr, more: &str) -> Webhook {
     let config = config(address, more);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    Webhook::new(&config.webhook, config.webhook.url.as_ref().unwrap(), runtime).unwrap()
+    Webhook::new(&config.webhook, config.webhook.url.as_ref().unwrap(), "node".into(), runtime).unwrap()
 }
 
 fn config(address: SocketAddr, more: &str) -> Config {
