@@ -172,7 +172,7 @@ fn tls(file: &str) -> PathBuf {
 
 fn webhook_of(config: &Config) -> Webhook {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    Webhook::new(&config.webhook, config.webhook.url.as_ref().unwrap(), runtime).unwrap()
+    Webhook::new(&config.webhook, config.webhook.url.as_ref().unwrap(), "node".into(), runtime).unwrap()
 }
 
 fn config(address: SocketAddr, more: &str) -> Config {

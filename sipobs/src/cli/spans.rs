@@ -24,6 +24,8 @@ mod enabled {
     use sipobs::record::Output;
     use tokio::runtime::{Builder, Runtime};
 
+    #[cfg(feature = "live")]
+    use crate::cli::note;
     use crate::cli::say;
 
     /// Spans on their way out.
@@ -53,9 +55,9 @@ mod enabled {
             Ok(Some(Self { otlp, url, runtime }))
         }
 
-        /// Names the trace that an attempt's spans will be in.
-        pub(crate) fn name(output: &mut Output) {
-            Otlp::name(output);
+        /// Names the trace that an output's spans will be in.
+        pub(crate) fn name(&self, output: &mut Output) {
+            self.otlp.name(output);
         }
 
         pub(crate) fn output(&mut self, output: &Output) {
@@ -212,7 +214,9 @@ mod disabled {
             }
         }
 
-        pub(crate) fn name(_output: &mut Output) {}
+        pub(crate) fn name(&self, _output: &mut Output) {
+            match *self {}
+        }
 
         pub(crate) fn output(&mut self, _output: &Output) {
             match *self {}

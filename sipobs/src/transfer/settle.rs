@@ -83,6 +83,7 @@ impl Transfers {
             status: record.status,
             fault: found.as_ref().map(|found| found.fault),
             cause: found.and_then(|found| found.diagnosis.into_iter().next()).map(|cause| cause.code),
+            trace_id: record.trace_id,
             withdrawn: false,
             parties: record.parties,
         };
@@ -264,6 +265,7 @@ pub(super) fn taking_back(known: Known<'_>, outcome: Outcome) -> Notice {
         status: None,
         fault: None,
         cause: None,
+        trace_id: None,
         withdrawn: true,
         parties: known.stage.parties(attempt),
     }

@@ -30,6 +30,7 @@ mod privilege;
 mod programs;
 mod reload;
 mod restart;
+mod rotation;
 mod secrets;
 mod subject;
 
@@ -95,6 +96,7 @@ const ROWS: &[Row] = &[
     ("config-path", "what is no file is not read, and does not hang the start", files::configuration),
     ("foreign-file", "of a file that is not ours nothing is quoted", files::foreign),
     ("closed", "the file system is closed, but for what a whole life takes", files::closed),
+    ("rotation", "logrotate rotates the records, and none is lost", rotation::rotated),
     ("log", "the log tells each change once, in JSON if asked", log::told_once),
     ("secrets", "no complaint shows a secret, and one that all can read is told", secrets::hidden),
 ];

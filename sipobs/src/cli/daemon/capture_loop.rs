@@ -98,7 +98,8 @@ impl CaptureLoop {
             Ok(left) => (left, failure),
             Err(error) => (false, Some(error)),
         };
-        let last = outputs(&mut self.engine, &self.metrics, self.spans.is_some()).collect();
+        let last =
+            std::iter::from_fn(|| output(&mut self.engine, &self.metrics, self.spans.as_ref())).collect();
         self.publish();
         let (tally, started) = (self.tally(&seen), seen.started);
         let Self { engine, spans, sinks, state, left_spans, .. } = self;
@@ -379,7 +380,7 @@ impl CaptureLoop {
 
     fn drain(&mut self) {
         let Self { engine, metrics, spans, sinks, .. } = self;
-        for output in outputs(engine, metrics, spans.is_some()) {
+        while let Some(output) = output(engine, metrics, spans.as_ref()) {
             if let Some(spans) = spans {
                 spans.output(&output);
             }
@@ -435,16 +436,14 @@ impl CaptureLoop {
     }
 }
 
-/// What the engine has to say, counted; with the names of traces where spans are exported.
-fn outputs(engine: &mut Engine, metrics: &Metrics, traced: bool) -> impl Iterator<Item = Arc<Output>> {
-    let named = move |mut output| {
-        if traced {
-            Spans::name(&mut output);
-        }
-        output
-    };
-    let outputs = std::iter::from_fn(|| engine.poll_output()).map(named);
-    outputs.inspect(|output| metrics.output(output)).map(Arc::new)
+/// The next that the engine has to say, counted; with the name of its trace where spans are exported.
+fn output(engine: &mut Engine, metrics: &Metrics, spans: Option<&Spans>) -> Option<Arc<Output>> {
+    let mut output = engine.poll_output()?;
+    if let Some(spans) = spans {
+        spans.name(&mut output);
+    }
+    metrics.output(&output);
+    Some(Arc::new(output))
 }
 
 fn take(engine: &mut Engine, event: Event<'_>) {

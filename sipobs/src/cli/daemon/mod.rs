@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
+use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Brief, Jsonl, Look, Terminal};
@@ -22,7 +23,7 @@ use capture_loop::{CaptureLoop, Ended};
 use handover::Handover;
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
-use records::Records;
+use records::{Records, RotatedJsonl};
 use reload::Files;
 use signals::{Sighup, Signals};
 use state::State;
@@ -53,6 +54,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     privilege::drop_privileges(config.capture.ring);
     // Before the file system is closed: the collector's certificates may be anywhere, and so may a file for records.
     let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
+    let rotation = records.rotation();
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
@@ -68,8 +70,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         engine.restore_ratio(ratio);
     }
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let mut sinks =
-        sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
+    let mut sinks = sinks(config, records, args.format(), args.look()).map_err(Failure::usage)?;
     sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
 
     let health = Arc::new(CaptureHealth::default());
@@ -77,7 +78,8 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         .block_on(serve(&config.metrics, Arc::clone(&metrics), Arc::clone(&health) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
-    let signals = Signals::listen(&runtime, hangups, args, files, config).map_err(Failure::usage)?;
+    let signals =
+        Signals::listen(&runtime, hangups, args, files, config, rotation).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
     announce::start(config, &live, &engine);
 
@@ -167,13 +169,15 @@ fn service(states: &[NotifyState<'_>]) {
     }
 }
 
-fn sinks(notices: bool, records: Records, format: Format, look: Look) -> anyhow::Result<Vec<QueuedSink>> {
+fn sinks(config: &Config, records: Records, format: Format, look: Look) -> anyhow::Result<Vec<QueuedSink>> {
+    let (notices, host) = (config.jsonl.notices, config.otlp.host());
+    let stdout = || Box::new(Jsonl::new(std::io::stdout(), notices).of_host(&*host));
     let mut sinks = Vec::new();
     match format {
-        Format::Jsonl => sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?),
+        Format::Jsonl => sinks.push(QueuedSink::start("print", stdout())?),
         // Two forms on one stream would be neither.
         _ if matches!(records, Records::Stdout) => {
-            sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?);
+            sinks.push(QueuedSink::start("print", stdout())?);
         }
         Format::Brief => {
             sinks.push(QueuedSink::start("print", Box::new(Brief::new(std::io::stdout())))?);
@@ -184,14 +188,11 @@ fn sinks(notices: bool, records: Records, format: Format, look: Look) -> anyhow:
         }
         Format::None => {}
     }
-    if let Records::File(file) = records {
-        sinks.push(QueuedSink::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
+    if let Records::File(file, rotation) = records {
+        let jsonl = RotatedJsonl::new(Jsonl::new(file, notices).of_host(&*host), rotation);
+        sinks.push(QueuedSink::start("jsonl", Box::new(jsonl))?);
     }
     Ok(sinks)
-}
-
-fn stdout_jsonl(notices: bool) -> Box<Jsonl<std::io::Stdout>> {
-    Box::new(Jsonl::new(std::io::stdout(), notices))
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

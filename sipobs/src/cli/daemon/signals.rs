@@ -1,4 +1,5 @@
-//! What signals ask for. SIGTERM: the end, as a successor may come. SIGINT: the end, as a person wants it. SIGHUP: the configuration is read anew ([`reload`]).
+//! What signals ask for. SIGTERM: the end, as a successor may come. SIGINT: the end, as a person wants it. SIGHUP: the
+//! configuration is read anew, and records that were rotated go on in a file of their own ([`reload`]).
 
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -8,6 +9,7 @@ use sipobs::config::Config;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::records::Rotation;
 use super::reload::{self, Files, Reload};
 use crate::cli::run::Run;
 
@@ -50,18 +52,19 @@ fn listen(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
 
 impl Signals {
     /// Listens for signals from here on, and for `hangups`; `args` say where the configuration is, of which `config` was
-    /// read from `files`.
+    /// read from `files`. `rotation` leads to the file of records.
     pub(super) fn listen(
         runtime: &Runtime,
         hangups: Sighup,
         args: &Run,
         files: Files,
         config: &Config,
+        rotation: Option<Rotation>,
     ) -> anyhow::Result<Self> {
         let mut interrupt = listen(runtime, SignalKind::interrupt())?;
         let mut terminate = listen(runtime, SignalKind::terminate())?;
         let (requests, receiver) = channel();
-        let reload = reload::start(args.clone(), files, config, requests.clone())?;
+        let reload = reload::start(args.clone(), files, config, rotation, requests.clone())?;
         let Sighup { signal: mut hangups, at_start } = hangups;
         runtime.spawn(async move {
             loop {

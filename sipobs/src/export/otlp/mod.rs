@@ -101,7 +101,7 @@ impl Otlp {
         let queue = queue::Queue::new(receiver, heard, Arc::clone(&counters), config.batch.max(1));
         let task = runtime.spawn(queue.run(client));
         Ok(Self {
-            spans: Spans::new(node(config), config.calls),
+            spans: Spans::new(config.host(), config.calls),
             sender,
             counters,
             end,
@@ -113,11 +113,9 @@ impl Otlp {
         })
     }
 
-    /// Names the trace that an attempt's spans will be in, so that every other sink can tell.
-    pub fn name(output: &mut Output) {
-        if let Output::Transfer(attempt) = output {
-            spans::name(attempt);
-        }
+    /// Names the trace that an output's spans will be in, so that every other sink can tell.
+    pub fn name(&self, output: &mut Output) {
+        spans::name(output, self.spans.calls());
     }
 
     /// Takes one output. Never waits, unless told to by [`WhenFull::Wait`]; then it must not be called from
@@ -246,24 +244,12 @@ impl Otlp {
     }
 }
 
-/// The configured name of this node, else its host name.
-fn node(config: &OtlpConfig) -> String {
-    if !config.node.is_empty() {
-        return config.node.clone();
-    }
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .or_else(|| std::env::var("HOSTNAME").ok())
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_default()
-}
-
 /// The resource that all spans belong to.
 fn resource(config: &OtlpConfig) -> BTreeMap<String, String> {
     let mut attributes = config.resource.clone();
     attributes.insert("service.name".into(), config.service_name.clone());
     attributes.entry("service.version".into()).or_insert_with(|| env!("CARGO_PKG_VERSION").into());
-    let node = node(config);
+    let node = config.host();
     if !node.is_empty() {
         attributes.entry("host.name".into()).or_insert(node);
     }
