@@ -8,6 +8,7 @@ use crate::clock::{Clock, Memory, Sight};
 use crate::dialog::{DialogKey, NoDialogKey};
 use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
 use crate::frame::Frame;
+use crate::journal::Journal;
 use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
@@ -251,6 +252,32 @@ impl Engine {
     /// Looks into VXLAN tunnels on these ports from now on.
     pub fn set_vxlan_ports(&mut self, ports: &[u16]) {
         self.packets.set_vxlan_ports(ports);
+    }
+
+    /// Takes out what was heard of calls that are not over at `now`, for a successor to [`Self::resume`] from. What waits to
+    /// be said is not in it, and nothing is to be heard after that; [`Self::finish`] may still settle all.
+    pub fn take_journal(&mut self, now: Timestamp) -> Journal<'static> {
+        self.handle_timeout(now);
+        let mut journal = self.inner.transfers.take_journal(self.clock.tick(now));
+        // A successor's clock is right from the start.
+        for entry in &mut journal.entries {
+            entry.change_time(|time| time.ahead_by(self.clock.ahead_at(time)));
+        }
+        journal.until = journal.until.ahead_by(self.clock.ahead_at(journal.until));
+        journal
+    }
+
+    /// Takes up, before any frame and after [`Self::restore_ratio`], the calls of a predecessor that ended when the journal
+    /// does. What it has said is not said again; what passed since is known to be missing.
+    pub fn resume(&mut self, journal: &Journal<'_>) {
+        self.inner.transfers.resume(journal);
+        self.note_loss(journal.until(), Loss::Restart);
+    }
+
+    /// Settles, as they stood, the calls of a predecessor that ended too long ago for them to go on; before any frame.
+    pub fn settle(&mut self, journal: &Journal<'_>) {
+        self.inner.transfers.resume(journal);
+        self.inner.transfers.finish(journal.until());
     }
 
     /// Takes up what was learned of trunks before a restart.

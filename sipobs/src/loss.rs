@@ -7,6 +7,8 @@ use std::net::IpAddr;
 pub enum Loss {
     /// The capture's clock was set, or the time of a frame lied: what passed between two frames is not known for sure.
     ClockStep,
+    /// sipobs was restarted: nobody watched for a moment, anywhere on this node.
+    Restart,
     /// Frames that the kernel's ring had no room for, anywhere on this node.
     RingLost(u64),
     /// Bytes missing in the TCP stream between these hosts.

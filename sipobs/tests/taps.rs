@@ -68,7 +68,7 @@ fn said(frames: &[Seen]) -> (Vec<Value>, u64) {
     engine.finish(frames.last().unwrap().time);
     let mut said = Vec::new();
     while let Some(output) = engine.poll_output() {
-        let mut value = serde_json::to_value(&output).unwrap();
+        let mut value = serde_json::to_value(output.line(None)).unwrap();
         for line in value.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
             line.as_object_mut().unwrap().remove("frame");
         }

@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use sha2::Sha256;
 use sipobs::capture::file::Reader;
@@ -31,6 +35,10 @@ enum Reaction {
     Close,
 }
 use Reaction::{Close, Hang, Status};
+
+/// A connection, in the clear or not.
+trait Wire: Read + Write + Send {}
+impl<T: Read + Write + Send> Wire for T {}
 
 /// A request as the server got it.
 struct Request {
@@ -63,6 +71,29 @@ fn what_fails_for_a_while_is_tried_again_with_a_fresh_signature() {
     // The connection that was closed at once carried no request.
     assert_eq!(tries.len(), 4);
     assert!(tries.iter().all(|record| *record == tries[0]));
+}
+
+#[test]
+fn over_tls_it_is_signed_and_tried_again_too() {
+    let reactions = vec![Status(503), Close, Hang, Status(200)];
+    let (address, requests) = tls_server(reactions);
+    over_tls(address, "authority.pem", "").output(&transfer()).unwrap();
+    let tries: Vec<Value> = requests.try_iter().map(|request| read(&request)).collect();
+    assert_eq!(tries.len(), 3, "one connection carried none");
+    assert!(tries.iter().all(|record| *record == tries[0]));
+}
+
+#[test]
+fn a_server_that_cannot_show_who_it_is_gets_nothing() {
+    // Of another authority; and in the clear, where TLS was asked for.
+    let (address, requests) = tls_server(vec![Status(200); 64]);
+    let (clear, in_clear) = server(TcpListener::bind("127.0.0.1:0").unwrap(), vec![Hang; 64]);
+    for (address, authority) in [(address, "stranger.pem"), (clear, "authority.pem")] {
+        let error =
+            over_tls(address, authority, "retry = \"2s\"").output(&transfer()).unwrap_err().to_string();
+        assert!(error.contains("given up after 2 s") && !error.contains("q5ecret"), "{error}");
+    }
+    assert_eq!(requests.try_iter().chain(in_clear.try_iter()).count(), 0);
 }
 
 #[test]
@@ -126,14 +157,31 @@ fn a_secret_in_a_file_of_its_own() {
 }
 
 fn webhook(address: SocketAddr, more: &str) -> Webhook {
-    let config = config(address, more);
+    webhook_of(&config(address, more))
+}
+
+/// Believes a server that one of the authorities in `tests/tls` signed.
+fn over_tls(address: SocketAddr, authority: &str, more: &str) -> Webhook {
+    let more = format!("certificate = \"{}\"\n{more}", tls(authority).display());
+    webhook_of(&config_at(&format!("https://{address}"), &more))
+}
+
+fn tls(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(file)
+}
+
+fn webhook_of(config: &Config) -> Webhook {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    Webhook::new(&config.webhook, config.webhook.url.as_ref().unwrap(), runtime).unwrap()
+    Webhook::new(&config.webhook, config.webhook.url.as_ref().unwrap(), "node".into(), runtime).unwrap()
 }
 
 fn config(address: SocketAddr, more: &str) -> Config {
+    config_at(&format!("http://{address}"), more)
+}
+
+fn config_at(server: &str, more: &str) -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let url = format!("http://{address}/hook?token=q5ecret");
+    let url = format!("{server}/hook?token=q5ecret");
     let text = format!("[webhook]\nurl = \"{url}\"\nsecret = \"{SECRET}\"\ntimeout = \"300ms\"\n{more}");
     std::fs::write(file.path(), text).unwrap();
     let (config, _) = Config::load(Some(file.path()), []).unwrap();
@@ -184,26 +232,52 @@ fn read(request: &Request) -> Value {
 
 /// A server in a thread of its own, which reacts to one connection after another.
 fn server(listener: TcpListener, reactions: Vec<Reaction>) -> (SocketAddr, Receiver<Request>) {
+    serve(listener, reactions, |stream| Box::new(stream))
+}
+
+/// The same over TLS, with the certificate in `tests/tls`.
+fn tls_server(reactions: Vec<Reaction>) -> (SocketAddr, Receiver<Request>) {
+    let chain = vec![CertificateDer::from_pem_file(tls("server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(tls("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    serve(TcpListener::bind("127.0.0.1:0").unwrap(), reactions, move |stream| {
+        Box::new(StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream))
+    })
+}
+
+fn serve(
+    listener: TcpListener,
+    reactions: Vec<Reaction>,
+    wrap: impl Fn(TcpStream) -> Box<dyn Wire> + Send + 'static,
+) -> (SocketAddr, Receiver<Request>) {
     let address = listener.local_addr().unwrap();
     let (seen, requests) = channel();
     thread::spawn(move || {
         let mut hung = Vec::new();
         for reaction in reactions {
             let Ok((stream, _)) = listener.accept() else { return };
-            hung.extend(react(stream, reaction, &seen));
+            hung.extend(react(wrap(stream), reaction, &seen));
         }
     });
     (address, requests)
 }
 
-fn react(mut stream: TcpStream, reaction: Reaction, seen: &Sender<Request>) -> Option<TcpStream> {
+/// Takes what comes over one connection, which may be nothing that it understands.
+fn react(mut stream: Box<dyn Wire>, reaction: Reaction, seen: &Sender<Request>) -> Option<Box<dyn Wire>> {
     if matches!(reaction, Close) {
         return None;
     }
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut reader = BufReader::new(&mut *stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        assert!(reader.read_line(&mut head).unwrap() > 0, "cut short: {head}");
+        // Who does not trust the server says nothing but that.
+        if reader.read_line(&mut head).is_ok_and(|read| read > 0) {
+            continue;
+        }
+        assert!(head.is_empty(), "cut short: {head}");
+        return None;
     }
     let length = head
         .lines()

@@ -54,6 +54,7 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Checks, "tcpreplay", "tcpreplay"),
     (Need::Checks, "faketime", "faketime"),
     (Need::Checks, "jq", "jq"),
+    (Need::Checks, "logrotate", "logrotate"),
     (Need::Checks, "promtool", "prometheus"),
     (Need::Checks, "prometheus-alertmanager", "prometheus-alertmanager"),
     (Need::Peers, "kamailio", "kamailio"),

@@ -176,7 +176,7 @@ impl Reading {
         while let Some(mut output) = self.engine.poll_output() {
             self.summary.count(&output);
             if let Some(spans) = &mut self.spans {
-                Spans::name(&mut output);
+                spans.name(&mut output);
                 spans.output(&output);
             }
             sink.output(&output)?;

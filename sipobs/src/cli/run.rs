@@ -22,9 +22,10 @@ const AFTER: &str = "\
 Each verdict is printed as it settles: at most 35 s after the call's BYE, as
 the NOTIFY that tells the outcome may come that late. At SIGINT and SIGTERM it
 goes on watching while spans and records that wait are handed over, then settles
-what is open as it stands, and ends; a second one cuts that short. The programs
-go with the process, also when it is killed. SIGHUP reads the configuration
-anew, and says what takes a restart; so does a file that changes.
+what is open as it stands, and ends; a second one cuts that short. Where there
+is a state, SIGTERM leaves that to the next start instead. The programs go with
+the process, also when it is killed. SIGHUP reads the configuration anew, and
+says what takes a restart; so does a file that changes.
 
 Examples:
   sudo sipobs run -i eth0

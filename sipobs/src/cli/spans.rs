@@ -1,7 +1,11 @@
 //! The OTLP sink with the runtime it needs; nothing where none is configured.
 
+#[cfg(all(feature = "live", not(feature = "otlp")))]
+pub(super) use disabled::Left;
 #[cfg(not(feature = "otlp"))]
 pub(super) use disabled::{Spans, WhenFull};
+#[cfg(all(feature = "live", feature = "otlp"))]
+pub(super) use enabled::Left;
 #[cfg(feature = "otlp")]
 pub(super) use enabled::{Spans, WhenFull};
 
@@ -13,11 +17,15 @@ mod enabled {
 
     use anyhow::Context as _;
     use sipobs::config::{Config, Endpoint};
+    #[cfg(feature = "live")]
+    pub(crate) use sipobs::export::otlp::Left;
     pub(crate) use sipobs::export::otlp::WhenFull;
     use sipobs::export::otlp::{Counters, Otlp};
     use sipobs::record::Output;
     use tokio::runtime::{Builder, Runtime};
 
+    #[cfg(feature = "live")]
+    use crate::cli::note;
     use crate::cli::say;
 
     /// Spans on their way out.
@@ -47,9 +55,9 @@ mod enabled {
             Ok(Some(Self { otlp, url, runtime }))
         }
 
-        /// Names the trace that an attempt's spans will be in.
-        pub(crate) fn name(output: &mut Output) {
-            Otlp::name(output);
+        /// Names the trace that an output's spans will be in.
+        pub(crate) fn name(&self, output: &mut Output) {
+            self.otlp.name(output);
         }
 
         pub(crate) fn output(&mut self, output: &Output) {
@@ -95,32 +103,74 @@ mod enabled {
             )
         }
 
-        /// Hands over what is left; says so if some was lost. Gives how many arrived, and how many did not.
+        /// Takes up what an earlier run has left. Gives how many spans that is.
+        #[cfg(feature = "live")]
+        pub(crate) fn take_up(&mut self, bytes: &[u8]) -> anyhow::Result<usize> {
+            Ok(self.otlp.take_up(bytes)?)
+        }
+
+        /// No call of an earlier run goes on.
+        #[cfg(feature = "live")]
+        pub(crate) fn finish_calls(&mut self) {
+            self.otlp.finish_calls();
+        }
+
+        /// Hands over what it can, and the rest to `keep`, for another run; says so if some was lost. Gives how many
+        /// arrived, and how many were lost.
+        #[cfg(feature = "live")]
+        pub(crate) fn leave(self, keep: impl FnOnce(Left) -> anyhow::Result<()>) -> (u64, u64) {
+            let (counters, left) = self.otlp.leave();
+            self.runtime.shutdown_background();
+            let spans = left.spans() as u64;
+            if left.is_empty() {
+                return report(&self.url, &counters, 0);
+            }
+            match keep(left) {
+                Ok(()) => {
+                    if spans > 0 {
+                        note(format_args!("{spans} spans are left to the next start"));
+                    }
+                    report(&self.url, &counters, spans)
+                }
+                Err(error) => {
+                    say(&error);
+                    report(&self.url, &counters, 0)
+                }
+            }
+        }
+
+        /// Hands over what is left; says so if some was lost. Gives how many arrived, and how many were lost.
         pub(crate) fn finish(self) -> (u64, u64) {
             let counters: Arc<Counters> = self.otlp.shutdown();
             // A name that nobody resolves keeps a thread of the runtime waiting for long.
             self.runtime.shutdown_background();
-            let drops = counters.drops();
-            let came_to = (counters.acknowledged(), drops.sum());
-            if drops.sum() == 0 {
-                return came_to;
-            }
-            let why = counters.last_failure();
-            let why =
-                if why.is_empty() { why } else { format!("; the last failure: {}", self.url.hide(&why)) };
-            say(&anyhow::anyhow!(
-                "{}: {} of {} spans were not delivered (queue full {}, refused {}, collector away {}, \
-                 left at the end {}){why}",
-                self.url,
-                drops.sum(),
-                counters.spans(),
-                drops.queue_full,
-                drops.rejected,
-                drops.gave_up,
-                drops.shutdown,
-            ));
-            came_to
+            report(&self.url, &counters, 0)
         }
+    }
+
+    /// Says which spans were lost; `kept` of those that were left at the end are not. Gives how many arrived, and how many
+    /// were lost.
+    fn report(url: &Endpoint, counters: &Counters, kept: u64) -> (u64, u64) {
+        let mut drops = counters.drops();
+        drops.shutdown = drops.shutdown.saturating_sub(kept);
+        let came_to = (counters.acknowledged(), drops.sum());
+        if drops.sum() == 0 {
+            return came_to;
+        }
+        let why = counters.last_failure();
+        let why = if why.is_empty() { why } else { format!("; the last failure: {}", url.hide(&why)) };
+        say(&anyhow::anyhow!(
+            "{}: {} of {} spans were not delivered (queue full {}, refused {}, collector away {}, \
+             left at the end {}){why}",
+            url,
+            drops.sum(),
+            counters.spans(),
+            drops.queue_full,
+            drops.rejected,
+            drops.gave_up,
+            drops.shutdown,
+        ));
+        came_to
     }
 }
 
@@ -131,6 +181,19 @@ mod disabled {
 
     /// This build exports no spans.
     pub(crate) enum Spans {}
+
+    /// And leaves none.
+    #[cfg(feature = "live")]
+    pub(crate) enum Left {}
+
+    #[cfg(feature = "live")]
+    impl Left {
+        pub(crate) const MARK: &'static [u8] = b"sipobs spans\n";
+
+        pub(crate) fn write(self, _to: impl std::io::Write) -> std::io::Result<()> {
+            match self {}
+        }
+    }
 
     #[derive(Clone, Copy)]
     pub(crate) enum WhenFull {
@@ -151,7 +214,9 @@ mod disabled {
             }
         }
 
-        pub(crate) fn name(_output: &mut Output) {}
+        pub(crate) fn name(&self, _output: &mut Output) {
+            match *self {}
+        }
 
         pub(crate) fn output(&mut self, _output: &Output) {
             match *self {}
@@ -180,6 +245,21 @@ mod disabled {
         #[cfg(feature = "live")]
         pub(crate) fn failure(&self) -> String {
             match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn take_up(&mut self, _bytes: &[u8]) -> anyhow::Result<usize> {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn finish_calls(&mut self) {
+            match *self {}
+        }
+
+        #[cfg(feature = "live")]
+        pub(crate) fn leave(self, _keep: impl FnOnce(Left) -> anyhow::Result<()>) -> (u64, u64) {
+            match self {}
         }
 
         pub(crate) fn finish(self) -> (u64, u64) {

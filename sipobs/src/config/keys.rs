@@ -92,7 +92,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
     ("webhook", &["url", "secret", "secret_file", "timeout", "retry", "certificate"]),
     ("metrics", &["listen", "hosts"]),
-    ("state", &["path", "every"]),
+    ("state", &["path", "every", "handover"]),
     ("diagnosis", &["path"]),
     ("reload", &["every"]),
     ("log", &["format", "level", "silence"]),

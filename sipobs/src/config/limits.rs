@@ -12,7 +12,8 @@ use crate::{engine, transfer};
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// What all tables together may take up: a number of bytes, or a text such as `256MiB`. Of its 32 parts
-    /// three are for TCP connections, one is for IP fragments, and all others but one are for calls and transfers. Unless set it
+    /// three are for TCP connections, one is for IP fragments, and all others but one are for calls and transfers: where there is a state, eight of them
+    /// for messages that a restart needs. Unless set it
     /// is 256 MiB for a daemon, and half of what the machine has free for files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
@@ -23,6 +24,9 @@ pub struct Limits {
 /// A number of bytes, at least [`Size::LEAST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(usize);
+
+/// Parts for the messages of calls, where these are kept for a restart.
+const JOURNAL: usize = 8;
 
 /// What a daemon's tables may take up unless it is set.
 const DEFAULT: Size = Size(256 << 20);
@@ -35,11 +39,13 @@ impl Default for Limits {
 
 impl Limits {
     /// Divides the memory among the tables of an engine.
-    pub(super) fn divide(self, engine: &mut engine::Config) {
+    pub(super) fn divide(self, engine: &mut engine::Config, keeps_calls: bool) {
         let part = self.memory.unwrap_or(DEFAULT).bytes() / 32;
         engine.packet.max_fragment_bytes = part;
         engine.stream.max_bytes = 3 * part;
-        engine.transfer.limits = transfer::Limits { bytes: 27 * part, ladder: self.ladder };
+        let journal = if keeps_calls { JOURNAL * part } else { 0 };
+        engine.transfer.limits =
+            transfer::Limits { bytes: 27 * part - journal, ladder: self.ladder, journal };
     }
 }
 
@@ -150,11 +156,16 @@ mod tests {
     fn the_tables_share_it() {
         let mut engine = engine::Config::default();
         let defaults = engine.clone();
-        Limits::default().divide(&mut engine);
+        Limits::default().divide(&mut engine, false);
         let of = |engine: &engine::Config| {
-            engine.packet.max_fragment_bytes + engine.stream.max_bytes + engine.transfer.limits.bytes
+            let transfer::Limits { bytes, journal, .. } = engine.transfer.limits;
+            engine.packet.max_fragment_bytes + engine.stream.max_bytes + bytes + journal
         };
         assert!(of(&engine) <= DEFAULT.bytes());
+        let all = of(&engine);
+        Limits::default().divide(&mut engine, true);
+        assert!(engine.transfer.limits.journal > 0 && of(&engine) == all);
+        Limits::default().divide(&mut engine, false);
         assert_eq!(engine, defaults, "an engine without a configuration has the same limits");
     }
 }

@@ -162,21 +162,25 @@ impl Default for ReloadConfig {
     }
 }
 
-/// What the daemon keeps across restarts: each trunk's REFER ratio, which takes days to learn.
+/// What the daemon keeps across restarts: each trunk's REFER ratio, which takes days to learn, and, in files beside it,
+/// the calls that are not over and the spans that are not delivered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StateConfig {
-    /// The file. Without one, every start learns anew.
+    /// The file. Without one, every start learns anew, and every end settles what is open. The files beside it hold
+    /// numbers in full, whatever `privacy` says, for their owner alone; they are there from an end to the next start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// The time between two writes.
     #[serde(with = "crate::duration")]
     pub every: Duration,
+    /// Whether SIGTERM leaves what is open to the next start, which finds the file; else it is settled, as without one.
+    pub handover: bool,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { path: None, every: Duration::from_secs(60) }
+        Self { path: None, every: Duration::from_secs(60), handover: true }
     }
 }
 
@@ -289,7 +293,7 @@ impl Config {
                 diagnosis: self.diagnosis.rows.clone(),
             },
         };
-        self.limits.divide(&mut engine);
+        self.limits.divide(&mut engine, self.state.handover && self.state.path.is_some());
         engine
     }
 

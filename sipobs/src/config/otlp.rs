@@ -119,6 +119,18 @@ impl Default for OtlpConfig {
 }
 
 impl OtlpConfig {
+    /// The configured name of this node, else its host name; empty where it has none.
+    pub fn host(&self) -> String {
+        if !self.node.is_empty() {
+            return self.node.clone();
+        }
+        std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .ok()
+            .or_else(|| std::env::var("HOSTNAME").ok())
+            .map(|name| name.trim().to_owned())
+            .unwrap_or_default()
+    }
+
     /// Where spans go, `None` if nowhere.
     pub fn traces_url(&self) -> Option<Endpoint> {
         if self.disabled {

@@ -93,6 +93,10 @@ pub(crate) fn take(
             None => return Taken::Nothing,
         },
     };
+    // A vouched one was noted when it came.
+    if !vouched {
+        legs.note(id, wire, message);
+    }
     let trust = if vouched { Trust::Full } else { trust::of(legs, id, wire, message, key, found.as_ref()) };
     match trust {
         Trust::Full => {}

@@ -1,12 +1,13 @@
 //! One JSON object a line: the output contract's own form.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use super::{Sink, Summary};
-use crate::record::Output;
+use crate::record::{Line, Output};
 
 /// Bytes that may wait for a flush.
 const BUFFER: usize = 64 * 1024;
@@ -23,6 +24,7 @@ pub struct Jsonl<W: Write> {
     /// How many bytes of the buffer are such a rest.
     rest: usize,
     notices: bool,
+    host: Option<Arc<str>>,
 }
 
 impl<W: Write> Jsonl<W> {
@@ -31,7 +33,23 @@ impl<W: Write> Jsonl<W> {
 
     /// Writes to `out`; early notices only if `notices`.
     pub fn new(out: W, notices: bool) -> Self {
-        Self { out, buffer: Vec::with_capacity(BUFFER), rest: 0, notices }
+        Self { out, buffer: Vec::with_capacity(BUFFER), rest: 0, notices, host: None }
+    }
+
+    /// Names the host that captures in every line.
+    #[must_use]
+    pub fn of_host(mut self, host: impl Into<Arc<str>>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
+    /// Writes to `out` from now on. What is not written yet goes there; but what is left of a line that was begun goes to
+    /// where that was begun, or is given up.
+    pub fn reopen(&mut self, out: W) {
+        let _ = self.write();
+        self.buffer.drain(..self.rest);
+        self.rest = 0;
+        self.out = out;
     }
 
     fn line(&mut self, record: &impl Serialize) -> io::Result<()> {
@@ -89,12 +107,16 @@ impl<W: Write> Sink for Jsonl<W> {
     fn output(&mut self, output: &Output) -> io::Result<()> {
         match output {
             Output::Notice(_) if !self.notices => Ok(()),
-            _ => self.line(output),
+            _ => {
+                let host = self.host.clone();
+                self.line(&output.line(host.as_deref()))
+            }
         }
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        self.line(summary)
+        let host = self.host.clone();
+        self.line(&Line::new("summary", host.as_deref(), summary))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -134,7 +156,7 @@ mod tests {
     fn a_line_a_record_with_its_kind_first() {
         let text = lines(false, &[Output::Transfer(Box::new(samples::busy())), samples::notice()]);
         assert_eq!(text.lines().count(), 1, "a notice is not printed unless asked for");
-        assert!(text.starts_with(r#"{"kind":"transfer","call_id":"#), "{text}");
+        assert!(text.starts_with(r#"{"kind":"transfer","schema":1,"host":null,"call_id":"#), "{text}");
         assert!(text.starts_with(Jsonl::<Vec<u8>>::BEGINNING), "{text}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["outcome"], "busy");
@@ -156,8 +178,8 @@ mod tests {
         drop(sink);
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
-            "{\"kind\":\"summary\",\"packets\":0,\"messages\":0,\"calls\":0,\"transfers\":{},\
-             \"not_understood\":{},\"lost\":{},\"files\":[]}\n"
+            "{\"kind\":\"summary\",\"schema\":1,\"host\":null,\"packets\":0,\"messages\":0,\"calls\":0,\"transfers\":{},\
+             \"not_understood\":{},\"lost\":{},\"evicted_since\":null,\"files\":[]}\n"
         );
     }
 

@@ -197,6 +197,7 @@ pub(super) fn notice() -> Output {
         status: Some(486),
         fault: Some(Fault::Nobody),
         cause: Some("busy".into()),
+        trace_id: None,
         withdrawn: false,
         parties: Parties::default(),
     }))
@@ -213,6 +214,7 @@ pub(super) fn call() -> Output {
         status: Some(200),
         trunk: "twilio".into(),
         transfers: 0,
+        trace_id: None,
         refer_absent: ReferAbsent::Fact { invite_unknown: false },
         in_transfer: false,
         seen: Seen::Both,
@@ -232,6 +234,7 @@ pub(super) fn alert() -> Output {
                   be transferred."
                 .into(),
         verdict: Some(RatioVerdict::AttemptsVanished),
+        trace_id: None,
         call_id: None,
         parties: Parties::default(),
     }))

@@ -8,12 +8,33 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::{ReadFile, Summary, golden, samples};
-use crate::record::Output;
+use crate::record::{Alert, Attempt, Call, Line, Notice, Output, SCHEMA};
 
 /// What every line is.
 fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let lines = [generator.subschema_for::<Output>(), generator.subschema_for::<Summary>()];
+    let lines = [
+        ("transfer", generator.subschema_for::<Attempt>()),
+        ("notice", generator.subschema_for::<Notice>()),
+        ("call", generator.subschema_for::<Call>()),
+        ("alert", generator.subschema_for::<Alert>()),
+        ("summary", generator.subschema_for::<Summary>()),
+    ];
+    let lines = lines.map(|(kind, record)| {
+        json!({
+            "type": "object",
+            "properties": {
+                "kind": { "const": kind },
+                "schema": { "const": SCHEMA, "description": "Grows when the meaning of a field changes." },
+                "host": {
+                    "type": ["string", "null"],
+                    "description": "Where it was captured; null where a file was read."
+                },
+            },
+            "required": ["kind", "schema", "host"],
+            "allOf": [record],
+        })
+    });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sipobs",
@@ -54,12 +75,12 @@ fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
             check(&name, &record);
         }
         for output in golden::outputs(&case) {
-            check(&name, &serde_json::to_value(output).unwrap());
+            check(&name, &serde_json::to_value(output.line(Some("node"))).unwrap());
         }
     }
-    check("an alert", &serde_json::to_value(samples::alert()).unwrap());
+    check("an alert", &serde_json::to_value(samples::alert().line(None)).unwrap());
     let summary = Summary { files: vec![ReadFile::default()], ..Summary::default() };
-    check("a summary", &serde_json::to_value(summary).unwrap());
+    check("a summary", &serde_json::to_value(Line::new("summary", None, &summary)).unwrap());
     let found: Vec<&str> = kinds.keys().map(String::as_str).collect();
     assert_eq!(found, ["alert", "call", "notice", "summary", "transfer"], "{kinds:?}");
 }
@@ -67,13 +88,14 @@ fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
 #[test]
 fn the_schema_refuses_what_is_none() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
-    let good = serde_json::to_value(Output::Transfer(Box::new(samples::busy()))).unwrap();
+    let good = serde_json::to_value(Output::Transfer(Box::new(samples::busy())).line(None)).unwrap();
     holds(&validator, "a transfer", &good);
     for (field, value) in [
         ("outcome", json!("engaged")),
         ("kind", json!("transfers")),
         ("started", json!(17)),
         ("id", Value::Null),
+        ("schema", json!(0)),
         ("quality", json!({})),
         ("messages", json!([{ "t_ms": 0 }])),
     ] {

@@ -12,7 +12,6 @@ use crate::timestamp::Timestamp;
 /// Totals of one run.
 #[derive(Clone, Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "kind", rename = "summary")]
 pub struct Summary {
     /// Frames read.
     pub packets: u64,
@@ -28,7 +27,6 @@ pub struct Summary {
     pub lost: BTreeMap<&'static str, u64>,
     /// When the first call was let go of for want of memory although it was up: from then on a transfer may be missing, or
     /// told without its call.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub evicted_since: Option<Timestamp>,
     /// What each file held, in the order of the command line.
     pub files: Vec<ReadFile>,

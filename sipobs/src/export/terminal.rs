@@ -98,11 +98,14 @@ pub(super) fn facts(attempt: &Attempt) -> String {
         crate::record::Kind::Blind => ", blind",
         crate::record::Kind::Attended => ", attended",
     };
+    let took = match attempt.quality.refer_unseen {
+        true => "its REFER was not captured".to_owned(),
+        false => format!("took {}", words::seconds(attempt.duration_ms)),
+    };
     format!(
-        "{} · {}{kind} · took {} · {}",
+        "{} · {}{kind} · {took} · {}",
         moment(&attempt.started.to_string()),
         words::method(attempt.method),
-        words::seconds(attempt.duration_ms),
         words::evidence(attempt),
     )
 }

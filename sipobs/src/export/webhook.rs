@@ -63,18 +63,25 @@ pub enum WebhookError {
 #[derive(Debug)]
 pub struct Webhook {
     sender: Arc<Sender>,
+    /// Where it captures.
+    host: String,
     /// There until the end.
     runtime: Option<Runtime>,
 }
 
 impl Webhook {
-    /// Sends to `url` by `runtime`, whose threads do all that concerns the network.
+    /// Sends to `url` what is found on `host`, by `runtime`, whose threads do all that concerns the network.
     ///
     /// # Errors
     ///
     /// When the configuration can't be used. A server that is not there is no error: it may come.
-    pub fn new(config: &WebhookConfig, url: &Endpoint, runtime: Runtime) -> Result<Self, WebhookError> {
-        Ok(Self { sender: Arc::new(Sender::new(config, url)?), runtime: Some(runtime) })
+    pub fn new(
+        config: &WebhookConfig,
+        url: &Endpoint,
+        host: String,
+        runtime: Runtime,
+    ) -> Result<Self, WebhookError> {
+        Ok(Self { sender: Arc::new(Sender::new(config, url)?), host, runtime: Some(runtime) })
     }
 
     /// Looks for what can't be used.
@@ -101,7 +108,7 @@ impl Sink for Webhook {
         if !Self::wants(output) {
             return Ok(());
         }
-        let body = serde_json::to_vec(output)?;
+        let body = serde_json::to_vec(&output.line(Some(&self.host)))?;
         let sender = Arc::clone(&self.sender);
         // Not in this thread, which may have no right to resolve a name.
         let Some(runtime) = &self.runtime else { return Ok(()) };

@@ -175,8 +175,19 @@ pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
         Seen::None if matches!(attempt.outcome, Outcome::ReferRefused | Outcome::ReferUnanswered) => {}
         Seen::None => spots.push("the leg to the target is not in this capture".to_owned()),
     }
-    let Quality { ring_lost, tcp_gaps, missing_fragments, evicted_calls, clock_steps, midcall } =
-        attempt.quality;
+    let Quality {
+        ring_lost,
+        tcp_gaps,
+        missing_fragments,
+        evicted_calls,
+        clock_steps,
+        restarts,
+        refer_unseen,
+        midcall,
+    } = attempt.quality;
+    if refer_unseen {
+        spots.push("the REFER itself is not in this capture".to_owned());
+    }
     if midcall {
         spots.push("the call was up before the capture began".to_owned());
     }
@@ -185,6 +196,7 @@ pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
         (tcp_gaps, "gaps in its TCP streams"),
         (missing_fragments, "datagrams short of fragments"),
         (evicted_calls, "calls between its hosts let go of for want of memory"),
+        (restarts, "times that nobody watched, as sipobs was restarted"),
         (clock_steps, "leaps of the capture's clock, which no outcome rests on"),
     ] {
         if count > 0 {

@@ -13,11 +13,15 @@ use smallvec::SmallVec;
 
 use crate::eviction::{Entry, Ledger, Reason};
 use crate::hash::Keyed;
+use crate::journal::Entry as Heard;
 use crate::record::Side;
+use crate::sip::Message;
 use crate::slab::{Slab, Slot};
+use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
 mod id;
+mod log;
 mod pairs;
 mod party;
 mod path;
@@ -28,6 +32,7 @@ mod texts;
 mod when;
 
 pub(crate) use id::{AttemptId, LegId};
+use log::Logs;
 pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
 pub(crate) use party::Party;
@@ -87,6 +92,8 @@ pub(crate) struct Legs {
     parties: Remembered,
     /// One leg too many under its Call-ID.
     surplus: Option<LegId>,
+    /// Their messages, where these are kept.
+    logs: Option<Box<Logs>>,
 }
 
 /// A leg that begins.
@@ -139,8 +146,9 @@ enum Class {
 }
 
 impl Legs {
-    /// For legs of so many bytes in all, with what later stages hold for them.
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// For legs of so many bytes in all, with what later stages hold for them; and for so many bytes of their messages,
+    /// none of which are kept where that is 0.
+    pub(crate) fn new(bytes: usize, journal: usize) -> Self {
         Self {
             slab: Slab::default(),
             by_call_id: HashTable::new(),
@@ -151,6 +159,7 @@ impl Legs {
             gone: Remembered::new(MOST_GONE),
             parties: Remembered::new(MOST_PARTIES),
             surplus: None,
+            logs: (journal > 0).then(|| Box::new(Logs::new(journal))),
         }
     }
 
@@ -362,6 +371,9 @@ impl Legs {
     pub(crate) fn remove(&mut self, id: LegId) -> Option<Leg> {
         self.get(id)?;
         let leg = self.slab.remove(id.slot()?)?;
+        if let Some(logs) = &mut self.logs {
+            logs.forget(id);
+        }
         if let Some(ledger) = leg.ledger {
             self.ledger.leave(ledger);
         }
@@ -404,7 +416,40 @@ impl Legs {
 
     /// So much was lost: between two hosts, or nobody knows between whom.
     pub(crate) fn lost(&mut self, between: Option<(IpAddr, IpAddr)>, lost: Lost) {
-        self.pairs.lost(between.map(|(a, b)| record::in_order(a, b)), lost);
+        let between = between.map(|(a, b)| record::in_order(a, b));
+        self.pairs.lost(between, lost);
+        if let Some(logs) = &mut self.logs {
+            logs.lost(between, lost);
+        }
+    }
+
+    /// Keeps a message of a leg, where messages are kept.
+    pub(crate) fn note(&mut self, id: LegId, wire: &WireMessage<'_>, message: &Message<'_>) {
+        let Self { slab, logs, .. } = self;
+        let (Some(logs), Some(leg)) = (logs, id.slot().and_then(|slot| slab.get(slot))) else { return };
+        let Call { transferring, transferred, is_leg, .. } = leg.call;
+        logs.note(id, transferring || transferred || is_leg, wire, message);
+    }
+
+    /// Two legs have taken part in a transfer: what is known of the one comes of the other's messages, too.
+    pub(crate) fn relate(&mut self, one: LegId, other: LegId) {
+        if let Some(logs) = &mut self.logs
+            && one != other
+        {
+            logs.relate(one, other);
+        }
+    }
+
+    /// Takes out the messages that are kept, with what was lost meanwhile: all in the order in which it was heard.
+    pub(crate) fn take_log(&mut self) -> Vec<Heard<'static>> {
+        self.logs.as_mut().map(|logs| logs.take()).unwrap_or_default()
+    }
+
+    /// Bytes of messages that are kept, and legs of which one is missing.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let Some(logs) = &self.logs else { return (0, self.len()) };
+        let whole = |leg: &&Leg| logs.since(leg.id) == Some(leg.started);
+        (logs.bytes(), self.slab.iter().filter(|leg| !whole(leg)).count())
     }
 
     /// How much has been lost so far: to ask later what came [`Self::lost_since`].

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// Two hosts, the lesser first.
 pub(crate) type Pair = (IpAddr, IpAddr);
 
@@ -32,7 +34,7 @@ struct Known {
 }
 
 /// What is lost. A leg notes how much had been lost when it began ([`Pairs::mark`]) and asks later what came since.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lost {
     /// Frames lost in the kernel's ring.
     pub(crate) ring: u64,
@@ -44,6 +46,8 @@ pub(crate) struct Lost {
     pub(crate) calls: u64,
     /// Times that the clock was found to lie.
     pub(crate) steps: u64,
+    /// Times that nobody watched, as sipobs was restarted.
+    pub(crate) restarts: u64,
 }
 
 /// Losses by when they came. Of many, early ones count as if they had come later: rather doubt too much.
@@ -147,13 +151,14 @@ impl Log {
 
 impl Lost {
     /// Both together.
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
             ring: self.ring.saturating_add(other.ring),
             gaps: self.gaps.saturating_add(other.gaps),
             fragments: self.fragments.saturating_add(other.fragments),
             calls: self.calls.saturating_add(other.calls),
             steps: self.steps.saturating_add(other.steps),
+            restarts: self.restarts.saturating_add(other.restarts),
         }
     }
 }
@@ -162,7 +167,7 @@ impl Lost {
 mod tests {
     use super::*;
 
-    const GAP: Lost = Lost { ring: 0, gaps: 1, fragments: 0, calls: 0, steps: 0 };
+    const GAP: Lost = Lost { ring: 0, gaps: 1, fragments: 0, calls: 0, steps: 0, restarts: 0 };
 
     fn pair(a: u32, b: u32) -> Pair {
         (IpAddr::from(a.to_be_bytes()), IpAddr::from(b.to_be_bytes()))
@@ -180,7 +185,7 @@ mod tests {
         pairs.lost(Some(pair(7, 8)), GAP);
         pairs.lost(None, Lost { ring: 7, ..Lost::default() });
         let lost = pairs.since(mark, [pair(1, 2), pair(1, 2)].into_iter());
-        assert_eq!(lost, Lost { ring: 7, gaps: 1, fragments: 0, calls: 0, steps: 0 });
+        assert_eq!(lost, Lost { ring: 7, gaps: 1, ..Lost::default() });
         assert_eq!(pairs.since(mark, [pair(1, 2), pair(1, 3)].into_iter()).fragments, 2);
         assert_eq!(pairs.since(pairs.mark(), [pair(1, 2)].into_iter()), Lost::default());
     }

@@ -32,7 +32,7 @@ pub(super) struct Harness {
 impl Harness {
     pub(super) fn new(config: LinkConfig) -> Self {
         Self {
-            legs: Legs::new(256 << 20),
+            legs: Legs::new(256 << 20, 0),
             links: Links::new(config, Duration::from_secs(35)),
             timers: Timers::default(),
             known: BTreeMap::new(),

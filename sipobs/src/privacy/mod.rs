@@ -117,6 +117,8 @@ impl Privacy {
             Output::Notice(notice) => {
                 let known = Known::of(&notice.parties, &[]);
                 self.call_id(&mut notice.call_id, &known);
+                // A trace is found by all of its digits or not at all.
+                notice.trace_id.take_if(|trace| self.key(trace, &known) != **trace);
                 notice.parties.clear();
             }
             Output::Transfer(attempt) => self.attempt(attempt),

@@ -467,6 +467,7 @@ fn counts_in_alerts_are_no_numbers() {
         numbers: BTreeMap::new(),
         message: message.clone(),
         verdict: None,
+        trace_id: None,
         call_id: None,
         parties: Parties::default(),
     }));
@@ -485,6 +486,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         status: None,
         trunk: "other".into(),
         transfers: 0,
+        trace_id: None,
         refer_absent: ReferAbsent::No,
         in_transfer: false,
         seen: Seen::Both,

@@ -23,11 +23,11 @@ pub struct Alert {
     /// One sentence for a person.
     pub message: String,
     /// For [`AlertKind::ReferRatio`]: what took the REFERs' place.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<RatioVerdict>,
     /// The call that raised it, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
+    /// The trace that its span is in, where spans are exported.
+    pub trace_id: Option<String>,
     /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
     /// a Call-ID are somebody's number.
     #[serde(skip)]

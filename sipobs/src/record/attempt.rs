@@ -46,43 +46,30 @@ pub struct Attempt {
     /// Who would have to change something, as the likeliest cause has it.
     pub fault: Fault,
     /// Why the outcome is `unknown`, in one word.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_reason: Option<UnknownReason>,
     /// The same in a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_because: Option<String>,
     /// The deciding SIP status: of the target leg if seen, else the sipfrag, else the REFER's own answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Its reason phrase.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// CSeq number of the REFER (of its last authenticated try).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub refer_cseq: Option<u32>,
     /// Call-ID of the leg to the target, where it was seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub target_call_id: Option<String>,
     /// How that leg was tied to this call.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
     /// From the last authenticated INVITE of the target leg to its first 18x, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ringing_ms: Option<i64>,
     /// From the last authenticated INVITE of the target leg to its final answer, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_ms: Option<i64>,
     /// Ids that a provider's support asks for, by header: the call's, and what other legs have beside them.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub provider_ids: BTreeMap<String, String>,
     /// Those of the leg to the target alone.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub target_provider_ids: BTreeMap<String, String>,
     /// The trace that its span is in, where spans are exported; and that of an application, where it joins one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
     /// The trace that the wire named.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub wire_trace: Option<Box<WireTrace>>,
     /// Candidate causes, likeliest first.
     pub diagnosis: Vec<Diagnosis>,
@@ -118,7 +105,6 @@ pub struct WireTrace {
     /// 32 hexadecimal digits.
     pub trace_id: String,
     /// The span that the message was sent by: 16 hexadecimal digits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub span_id: Option<String>,
     /// Whether its sender records it, as far as that says.
     pub sampled: bool,
@@ -135,7 +121,6 @@ pub struct Link {
     /// 0 to 1, calibrated: of links given at p, at least p are right.
     pub confidence: f64,
     /// Call-IDs it could belong to, when `method` is `ambiguous`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
 }
 
@@ -155,10 +140,8 @@ pub struct Diagnosis {
     pub fault: Fault,
     /// Where the table has it from: a section of an RFC, a provider's page, a public thread. A user's table need not
     /// say.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Nobody has published it: a rule of thumb, and never the first where anything else can be said.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub heuristic: bool,
 }
 
@@ -183,11 +166,15 @@ pub struct Quality {
     /// Datagrams between its hosts that missed fragments.
     pub missing_fragments: u64,
     /// Calls between its hosts that were let go of for want of memory meanwhile.
-    #[serde(skip_serializing_if = "is_zero")]
     pub evicted_calls: u64,
     /// Times that the capture's clock was set meanwhile, or the time of a frame lied. No outcome rests on such a time.
-    #[serde(skip_serializing_if = "is_zero")]
     pub clock_steps: u64,
+    /// Times that sipobs was restarted meanwhile: what passed then was not seen.
+    pub restarts: u64,
+    /// Its REFER was not seen: `started` is the first message that told of it, and how long it took is not known.
+    #[serde(serialize_with = "as_number")]
+    #[cfg_attr(test, schemars(with = "u8"))]
+    pub refer_unseen: bool,
     /// The call was up before the capture began: its INVITE was not seen.
     #[serde(serialize_with = "as_number")]
     #[cfg_attr(test, schemars(with = "u8"))]
@@ -209,10 +196,8 @@ pub struct LadderLine {
     /// Number of the frame that completed it.
     pub frame: u64,
     /// How many times it was sent, this one included; retransmissions have no lines of their own.
-    #[serde(skip_serializing_if = "is_one")]
     pub copies: u32,
     /// Nothing vouches for it: it comes from a host outside the call, or lacks its tags. No verdict rests on it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub doubted: bool,
     /// When it was captured.
     #[serde(skip)]
@@ -265,16 +250,14 @@ pub struct Notice {
     /// A message has decided it; else it is what silence would lead to.
     pub decided: bool,
     /// The deciding status.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Whose fault it is, and the likeliest cause in one word, where a message has decided it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
     /// See `fault`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// The trace that the attempt's span will be in, where spans are exported.
+    pub trace_id: Option<String>,
     /// It was none: a consultation, or nothing at all. Takes back what was said, and no record follows.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
     /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
     /// a Call-ID are somebody's number.
@@ -289,16 +272,6 @@ impl Notice {
             matches!(self.outcome, Outcome::Unknown | Outcome::NotifyTimeout | Outcome::ReferUnanswered);
         self.decided || !is_silence
     }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
-fn is_one(copies: &u32) -> bool {
-    *copies == 1
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 fn as_number<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use strum::{IntoStaticStr, VariantNames};
 
 use super::{AbsentSignal, Parties, Seen, Side};
@@ -28,6 +28,8 @@ pub struct Call {
     pub trunk: Arc<str>,
     /// How many transfer attempts it held.
     pub transfers: u32,
+    /// The trace that its span is in, where it has one.
+    pub trace_id: Option<String>,
     /// Whether a REFER might have been expected and did not come.
     #[serde(flatten)]
     pub refer_absent: ReferAbsent,
@@ -44,9 +46,7 @@ pub struct Call {
 }
 
 /// The REFER-absent BYE, in levels. Only a fact; alerts are [`super::Alert`]s.
-#[derive(Clone, Debug, PartialEq, Serialize, IntoStaticStr, VariantNames)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "refer_absent", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum ReferAbsent {
     /// There was a transfer attempt, or the call is not one that the question fits.
@@ -65,6 +65,48 @@ pub enum ReferAbsent {
     },
     /// A second-leg INVITE on a trunk that used, or is expected, to be transferred by REFER.
     MethodSwitched,
+}
+
+/// The fields of [`ReferAbsent`]: always all of them.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ReferAbsentFields<'a> {
+    /// The level.
+    #[cfg_attr(test, schemars(schema_with = "levels"))]
+    refer_absent: &'static str,
+    /// Of `fact`: a second leg could not have been seen from here.
+    invite_unknown: Option<bool>,
+    /// Of `suspected`: the signals' sum; 3 or more.
+    score: Option<f64>,
+    /// Of `suspected`: each with its weight.
+    signals: Option<&'a [Signal]>,
+}
+
+impl Serialize for ReferAbsent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (invite_unknown, score, signals) = match self {
+            Self::No | Self::MethodSwitched => (None, None, None),
+            Self::Fact { invite_unknown } => (Some(*invite_unknown), None, None),
+            Self::Suspected { score, signals } => (None, Some(*score), Some(&signals[..])),
+        };
+        ReferAbsentFields { refer_absent: self.into(), invite_unknown, score, signals }.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for ReferAbsent {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ReferAbsent".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        ReferAbsentFields::json_schema(generator)
+    }
+}
+
+#[cfg(test)]
+fn levels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "enum": ReferAbsent::VARIANTS })
 }
 
 /// One signal of a suspected missing REFER.

@@ -8,6 +8,8 @@ use super::{
 /// Fields of the records, and what they say. `docs/output.md` has them in their place.
 pub const FIELDS: &[(&str, &str)] = &[
     ("kind", "what the line is: transfer, notice, call, alert or summary"),
+    ("schema", "a number that grows when the meaning of a field changes"),
+    ("host", "where it was captured; null where a file was read"),
     ("id", "the attempt's name: the same in its notices, its final record and on its span"),
     ("decided", "of a notice: a message has decided it; else it is what silence would lead to"),
     ("call_id", "Call-ID of the dialog that was to be transferred; null where it can't be told"),

@@ -4,14 +4,13 @@
 //! numbers and users as seen on the wire until [`crate::privacy`] masks them, once, on the way out of the
 //! engine.
 
-use serde::Serialize;
-
 use crate::timestamp::Timestamp;
 
 mod alert;
 mod attempt;
 mod call;
 mod glossary;
+mod line;
 mod parties;
 mod vocabulary;
 
@@ -19,6 +18,7 @@ pub use alert::Alert;
 pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality, Visibility, WireTrace};
 pub use call::{Call, ReferAbsent, Signal};
 pub use glossary::{FIELDS, words as glossary};
+pub use line::{Line, OutputLine, SCHEMA};
 pub use parties::Parties;
 pub use vocabulary::{
     AbsentSignal, AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, LinkMethod,
@@ -26,9 +26,7 @@ pub use vocabulary::{
 };
 
 /// Anything the engine tells the outside.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// An attempt is under way; its verdict is not final yet. Never printed unless asked for.
     Notice(Box<Notice>),

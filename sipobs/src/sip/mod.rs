@@ -7,6 +7,7 @@
 mod address;
 mod body;
 mod defect;
+mod essence;
 mod event;
 mod index;
 mod message;

@@ -134,6 +134,26 @@ impl Audio {
     }
 }
 
+/// Adds to `to` the lines of a description that are read, without all others: their order tells what they are about.
+pub(super) fn essence(body: &[u8], to: &mut Vec<u8>) {
+    for line in lines(body).map(trim).take(MAX_LINES).filter(|line| is_read(line)) {
+        to.extend_from_slice(line);
+        to.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Whether a line is looked at. Of the streams behind the first with audio nothing is; yet which that is, the lines before
+/// it tell.
+fn is_read(line: &[u8]) -> bool {
+    match line {
+        [b'v' | b'o' | b's' | b'c' | b'm', b'=', ..] => true,
+        [b'a', b'=', value @ ..] => {
+            matches!(value, b"sendrecv" | b"sendonly" | b"recvonly" | b"inactive")
+        }
+        _ => false,
+    }
+}
+
 /// The lines of a description, without their LF.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(body);

@@ -94,6 +94,7 @@ fn record(
         status: leg.invite.as_ref().and_then(|invite| Some(invite.answer()?.status)),
         trunk: trunk.clone(),
         transfers: u32::from(leg.call.transfers),
+        trace_id: None,
         refer_absent: refer_absent(stage, rules, absent, ratio, leg),
         in_transfer: leg.call.transfers > 0 || leg.call.transferred || leg.call.is_leg,
         seen: leg.visible(),

@@ -52,6 +52,11 @@ impl Callers {
         self.hosts.contains_key(&host)
     }
 
+    /// All of them: host, when it last called, and whether that was ever answered.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, Timestamp, bool)> {
+        self.hosts.iter().map(|(host, caller)| (*host, caller.called, caller.answered))
+    }
+
     /// How many had to go.
     pub(super) const fn evicted(&self) -> u64 {
         self.evicted

@@ -84,6 +84,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Most lines of one ladder.
     pub ladder: usize,
+    /// Bytes that the messages of calls may take up which are kept for a restart; 0 to keep none.
+    pub journal: usize,
 }
 
 /// Why settings can't be used.
@@ -120,7 +122,7 @@ impl Default for Timers {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 216 << 20, ladder: 96 }
+        Self { bytes: 216 << 20, ladder: 96, journal: 0 }
     }
 }
 

@@ -3,11 +3,12 @@
 //! `dispatch` brings every event to the attempts it concerns; each `method` has a folder of its own; `settle` gives
 //! verdicts, and `call_record` the records of ended calls. What they all work on is the `stage`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
 use crate::dialog::{self, DialogKey, Taken};
+use crate::journal::{Entry, Journal};
 use crate::leg::{Doubted, EvictionReason, LegId, Lost};
 use crate::record::{Outcome, Output};
 use crate::sip::Message;
@@ -44,6 +45,7 @@ use method::{refer, second_leg};
 use ratio::{Ratio, RatioState};
 use settle::Cut;
 use stage::{Heard, Stage};
+use state::PendingAttempt;
 
 /// The stage: dialogs, attempts, links, verdicts.
 #[derive(Debug)]
@@ -61,6 +63,23 @@ pub struct Transfers {
 pub struct Rules {
     trunks: Trunks,
     diagnoses: Diagnoses,
+}
+
+/// What a predecessor had said nothing of yet, by when it began.
+#[derive(Debug, Default)]
+struct Open {
+    calls: BTreeSet<Timestamp>,
+    attempts: BTreeSet<Timestamp>,
+}
+
+impl Open {
+    fn holds(&self, output: &Output) -> bool {
+        match output {
+            Output::Transfer(attempt) => self.attempts.contains(&attempt.started),
+            Output::Call(call) => self.calls.contains(&call.started),
+            Output::Notice(_) | Output::Alert(_) => false,
+        }
+    }
 }
 
 /// What has been found so far.
@@ -197,6 +216,7 @@ impl Transfers {
         let nothing = Lost::default();
         let (between, lost) = match loss {
             Loss::ClockStep => (None, Lost { steps: 1, ..nothing }),
+            Loss::Restart => (None, Lost { restarts: 1, ..nothing }),
             Loss::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),
             Loss::TcpGap { src, dst } => (Some((src, dst)), Lost { gaps: 1, ..nothing }),
             Loss::MissingFragment { src, dst } => (Some((src, dst)), Lost { fragments: 1, ..nothing }),
@@ -231,6 +251,11 @@ impl Transfers {
         self.stage.ring_lost
     }
 
+    /// Bytes of messages kept for a restart, and calls of which some are not: there was no room for all.
+    pub fn kept(&self) -> (usize, usize) {
+        self.stage.legs.kept()
+    }
+
     /// How full the table of calls is.
     pub fn fullness(&self) -> Fullness {
         let (bytes, limit) = self.stage.legs.bytes();
@@ -239,6 +264,69 @@ impl Transfers {
             attempts: self.stage.attempts.len() as u64,
             bytes: bytes as u64,
             limit: limit as u64,
+        }
+    }
+
+    /// Takes out what was heard of calls that are not over at `now`, for [`Self::resume`]. Nothing is heard after that.
+    pub(crate) fn take_journal(&mut self, now: Timestamp) -> Journal<'static> {
+        let Stage { legs, attempts, callers, .. } = &mut self.stage;
+        let calls = legs.by_age().into_iter().filter_map(|leg| legs.get(leg)).filter(|leg| !leg.retired);
+        let mut entries: Vec<_> =
+            calls.map(|leg| Entry::OpenCall { nanos: leg.started.as_nanos() }).collect();
+        entries.extend(attempts.values().map(|it| Entry::OpenAttempt { nanos: it.started.as_nanos() }));
+        entries.extend(callers.iter().map(|(host, called, answered)| Entry::Caller {
+            host,
+            nanos: called.as_nanos(),
+            answered,
+        }));
+        entries.extend(legs.take_log());
+        Journal { until: now, entries }
+    }
+
+    /// Hears again what a predecessor has heard, and comes to where it was. What that has said is not said again, also if
+    /// this one, by other rules, comes to say it sooner or later.
+    pub(crate) fn resume(&mut self, journal: &Journal<'_>) {
+        let counted = (self.counts.clone(), self.ratio.clone(), self.stage.calls, self.stage.ring_lost);
+        let (mut open, mut untold) = (Open::default(), VecDeque::new());
+        for entry in &journal.entries {
+            self.hear_again(entry, &mut open);
+            untold.extend(self.outputs.drain(..).filter(|output| open.holds(output)));
+        }
+        self.handle_timeout(journal.until);
+        untold.extend(self.outputs.drain(..).filter(|output| open.holds(output)));
+        self.outputs = untold;
+        let told = |attempt: &PendingAttempt| !open.attempts.contains(&attempt.started);
+        let attempts = self.stage.attempts.iter().filter(|(_, attempt)| told(attempt));
+        for id in attempts.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.stage.close(id);
+        }
+        for leg in self.stage.legs.iter_mut().filter(|leg| !open.calls.contains(&leg.started)) {
+            leg.call.leftover = true;
+        }
+        (self.counts, self.ratio, self.stage.calls, self.stage.ring_lost) = counted;
+    }
+
+    fn hear_again(&mut self, entry: &Entry<'_>, open: &mut Open) {
+        match entry {
+            Entry::OpenCall { nanos } => drop(open.calls.insert(Timestamp::from_nanos(*nanos))),
+            Entry::OpenAttempt { nanos } => drop(open.attempts.insert(Timestamp::from_nanos(*nanos))),
+            Entry::Caller { host, nanos, answered } => {
+                let called = Timestamp::from_nanos(*nanos);
+                self.stage.callers.called(*host, called);
+                if *answered {
+                    self.stage.callers.answered(*host, called);
+                }
+            }
+            Entry::Message(kept) => {
+                let wire = kept.as_wire();
+                self.handle_timeout(wire.time);
+                if let Ok(message) = Message::parse(wire.bytes)
+                    && let Ok(key) = DialogKey::of(&message)
+                {
+                    self.message(&wire, &message, &key);
+                }
+            }
+            Entry::Loss { between, lost } => self.stage.legs.lost(*between, *lost),
         }
     }
 

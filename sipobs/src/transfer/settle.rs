@@ -83,6 +83,7 @@ impl Transfers {
             status: record.status,
             fault: found.as_ref().map(|found| found.fault),
             cause: found.and_then(|found| found.diagnosis.into_iter().next()).map(|cause| cause.code),
+            trace_id: record.trace_id,
             withdrawn: false,
             parties: record.parties,
         };
@@ -214,7 +215,7 @@ impl Transfers {
             cancel_reasons: target_state.map_or(&[], |state| &state.cancel_reasons),
             bye_reasons: call_state.map_or(&[], |state| &state.bye_reasons),
             target_bye_reasons: target_state.map_or(&[], |state| &state.bye_reasons),
-            decided_ms: verdict.decided.map(|_| record.duration_ms),
+            decided_ms: verdict.decided.filter(|_| !is_refer_unseen(attempt)).map(|_| record.duration_ms),
             answered_ms: up.map(|(bye, answered)| bye.millis_since(answered)),
             target_bye: target.and_then(Leg::ended).map(|(_, side)| side),
             target: attempt.target.uri.as_deref(),
@@ -264,6 +265,7 @@ pub(super) fn taking_back(known: Known<'_>, outcome: Outcome) -> Notice {
         status: None,
         fault: None,
         cause: None,
+        trace_id: None,
         withdrawn: true,
         parties: known.stage.parties(attempt),
     }
@@ -336,7 +338,7 @@ fn doubt(
     needs_both_directions: bool,
     cut: Option<Cut>,
 ) -> Option<UnknownReason> {
-    let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments > 0;
+    let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments + quality.restarts > 0;
     // Of an ambiguous leg the call, and with it what could be seen of it, is not known.
     let one_way = visibility.call != Seen::Both && needs_both_directions;
     match cut {
@@ -382,8 +384,15 @@ fn quality(known: Known<'_>) -> Quality {
         missing_fragments: lost.fragments,
         evicted_calls: lost.calls,
         clock_steps: lost.steps,
+        restarts: lost.restarts,
+        refer_unseen: is_refer_unseen(known.attempt),
         midcall,
     }
+}
+
+/// Whether its REFER was not captured: what came of it tells of it.
+fn is_refer_unseen(attempt: &PendingAttempt) -> bool {
+    attempt.refer().is_some_and(|refer| refer.sender.is_none())
 }
 
 fn visibility(known: Known<'_>) -> Visibility {

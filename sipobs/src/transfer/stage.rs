@@ -82,7 +82,7 @@ pub(super) struct Heard<'e> {
 impl Stage {
     pub(super) fn new(config: Config) -> Self {
         Self {
-            legs: Legs::new(config.limits.bytes),
+            legs: Legs::new(config.limits.bytes, config.limits.journal),
             links: Links::new(config.link.clone(), config.timers.after_bye),
             timers: Timers::default(),
             attempts: BTreeMap::new(),
@@ -190,6 +190,11 @@ impl Stage {
             self.note_transferring(leg);
             self.charge(leg);
         }
+        let home = attempt.call.unwrap_or(attempt.dialog);
+        attempt
+            .all_legs()
+            .chain(attempt.candidates.iter().copied())
+            .for_each(|leg| self.legs.relate(leg, home));
         self.elsewhere.forget(id);
         Some(attempt)
     }

@@ -29,6 +29,8 @@ mod peers;
 mod privilege;
 mod programs;
 mod reload;
+mod restart;
+mod rotation;
 mod secrets;
 mod subject;
 
@@ -51,6 +53,10 @@ const ROWS: &[Row] = &[
     ("ends-watching", "what comes while it ends is not missed", life::watches_to_the_end),
     ("kill", "kill -9 leaves nothing, a restart one program each way", life::killed_and_restarted),
     ("kill-midcall", "a call that began before the restart is marked so", life::killed_midcall),
+    ("restarts", "two restarts in the middle of a transfer: one attempt, trace, count", restart::midtransfer),
+    ("restart-late", "what a successor comes too late for is settled once", restart::late),
+    ("restart-kill", "after kill -9 a lone NOTIFY is told for what it is", restart::killed),
+    ("restart-spans", "spans that nobody took are delivered by the next run", restart::spans),
     ("attach", "attaching and detaching cost no packet", life::attached_and_detached),
     ("reload", "SIGHUP takes up another configuration while a call is up", reload::reloaded),
     ("config-map", "a configuration that changes is taken up, a faulty one is not", reload::config_map),
@@ -90,6 +96,7 @@ const ROWS: &[Row] = &[
     ("config-path", "what is no file is not read, and does not hang the start", files::configuration),
     ("foreign-file", "of a file that is not ours nothing is quoted", files::foreign),
     ("closed", "the file system is closed, but for what a whole life takes", files::closed),
+    ("rotation", "logrotate rotates the records, and none is lost", rotation::rotated),
     ("log", "the log tells each change once, in JSON if asked", log::told_once),
     ("secrets", "no complaint shows a secret, and one that all can read is told", secrets::hidden),
 ];

@@ -81,15 +81,24 @@ impl Call<'_> {
         self.answer(Side::Trunk, 202, "Accepted", "REFER", 101)
     }
 
+    /// The trunk reports that the target's phone rings.
+    pub(crate) fn rings(&self) -> Result<()> {
+        self.notify(1, "active;expires=60", "SIP/2.0 180 Ringing\r\n")
+    }
+
     /// The trunk reports that the target answered, and the agent hangs up.
     pub(crate) fn transferred(&self) -> Result<()> {
-        self.request(Side::Trunk, "NOTIFY", 2, |sip| {
-            sip.header("Event", "refer")
-                .header("Subscription-State", "terminated;reason=noresource")
-                .body("message/sipfrag;version=2.0", "SIP/2.0 200 OK\r\n")
-        })?;
-        self.answer(Side::Agent, 200, "OK", "NOTIFY", 2)?;
+        self.notify(2, "terminated;reason=noresource", "SIP/2.0 200 OK\r\n")?;
         self.hang_up()
+    }
+
+    fn notify(&self, cseq: u32, state: &str, sipfrag: &str) -> Result<()> {
+        self.request(Side::Trunk, "NOTIFY", cseq, |sip| {
+            sip.header("Event", "refer")
+                .header("Subscription-State", state)
+                .body("message/sipfrag;version=2.0", sipfrag.to_owned())
+        })?;
+        self.answer(Side::Agent, 200, "OK", "NOTIFY", cseq)
     }
 
     /// The agent ends the call.

@@ -30,6 +30,10 @@ calls = {{ .calls | quote }}
 {{- end -}}
 [state]
 path = "/var/lib/sipobs/state.json"
+{{- if not .Values.state.hostPath }}
+# It goes with the pod, and nobody would find what is left there.
+handover = false
+{{- end }}
 {{- with .Values.config }}
 
 {{ . | trim }}

@@ -334,6 +334,11 @@ impl Live {
         self.clock.error()
     }
 
+    /// The time that a frame would have which came now.
+    pub fn time(&self) -> Timestamp {
+        self.clock.wall(monotonic())
+    }
+
     /// Follows a step of the wall clock. Call it while the engine has nothing open.
     pub fn adopt_wall_clock(&mut self) {
         self.clock.adopt();

@@ -8,19 +8,22 @@ use sipobs::capture::live::{AttachEvent, Coverage, Error, Event, Failure, Hook, 
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
+use sipobs::journal::Journal;
 use sipobs::record::Output;
 use sipobs::stream::Loss;
 use sipobs::timestamp::Timestamp;
+use sipobs::transfer::Fullness;
 use sipobs::transfer::ratio::RatioState;
 
 use super::announce::Tally;
+use super::handover::{Gap, Handover};
 use super::health::CaptureHealth;
 use super::queued_sink::QueuedSink;
 use super::reload::Reload;
-use super::signals::{Request, Signals};
+use super::signals::{Request, Signals, Stop};
 use super::state::State;
 use super::transitions::{Collector, Delivery, Heard, News, Silence, seen_instead};
-use super::{now, service};
+use super::{END, now, service};
 use crate::cli::spans::Spans;
 use crate::cli::{note, warn};
 
@@ -52,6 +55,9 @@ pub(super) struct CaptureLoop {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<CaptureHealth>,
     pub(super) state: State,
+    /// Where calls that are not over are left, if they are.
+    pub(super) calls: Option<Handover>,
+    pub(super) left_spans: Option<Handover>,
 }
 
 /// What is left when it is over.
@@ -65,6 +71,8 @@ pub(super) struct Ended {
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
     pub(super) state: State,
+    /// Where to leave spans that nobody takes: where the calls were left, too.
+    pub(super) left_spans: Option<Handover>,
     /// What is to be kept for the next start.
     pub(super) ratio: RatioState,
     pub(super) tally: Tally,
@@ -72,31 +80,87 @@ pub(super) struct Ended {
 }
 
 impl CaptureLoop {
-    /// Watches until told to stop or capture fails; hands over what waits while it still watches; then detaches,
-    /// drains, and settles what is open.
+    /// Takes up what a predecessor has left, and watches until told to stop or capture fails; hands over what waits while
+    /// it still watches; then detaches, drains, and leaves what is open to a successor, or settles it.
     pub(super) fn run(mut self, signals: &Signals) -> Ended {
         self.health.captures(true);
+        self.take_up();
         let mut seen = Housekeeping::new(&self.config);
-        let over = self.watch(signals, &mut seen).and_then(|()| self.hand_over(signals, &mut seen));
+        let over = self.watch(signals, &mut seen);
+        let over = over.and_then(|stop| self.hand_over(signals, stop, &mut seen));
         self.health.captures(false);
         // Where capture fails no successor waits, and nothing has been handed over yet.
-        let (failure, silence) = match over {
-            Ok(silence) => (None, silence),
-            Err(error) => (Some(error), self.config.otlp.flush),
+        let (failure, silence, stop) = match over {
+            Ok((silence, stop)) => (None, silence, stop),
+            Err(error) => (Some(error), self.config.otlp.flush, Stop::Settle),
         };
-        let failure = self.finish(&mut seen).err().or(failure);
-        let last = outputs(&mut self.engine, &self.metrics, self.spans.is_some()).collect();
+        let (left, failure) = match self.finish(stop, &mut seen) {
+            Ok(left) => (left, failure),
+            Err(error) => (false, Some(error)),
+        };
+        let last =
+            std::iter::from_fn(|| output(&mut self.engine, &self.metrics, self.spans.as_ref())).collect();
         self.publish();
         let (tally, started) = (self.tally(&seen), seen.started);
-        let Self { engine, spans, sinks, state, .. } = self;
+        let Self { engine, spans, sinks, state, left_spans, .. } = self;
+        let left_spans = left_spans.filter(|_| left);
         let ratio = engine.transfers().ratio_state();
-        Ended { failure, silence, last, spans, sinks, state, ratio, tally, started }
+        Ended { failure, silence, last, spans, sinks, state, left_spans, ratio, tally, started }
     }
 
-    fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<(), Error> {
+    /// Takes up what a predecessor has left. Frames wait meanwhile.
+    fn take_up(&mut self) {
+        self.take_up_spans();
+        let goes_on = self.take_up_calls();
+        self.drain();
+        if let Some(spans) = self.spans.as_mut().filter(|_| !goes_on) {
+            spans.finish_calls();
+        }
+    }
+
+    fn take_up_spans(&mut self) {
+        let (Some(left), Some(spans)) = (&self.left_spans, &mut self.spans) else { return };
+        let Some(bytes) = left.take() else { return };
+        match spans.take_up(&bytes) {
+            Ok(0) => {}
+            Ok(count) => note(format_args!("{count} spans of an earlier run are to be delivered")),
+            Err(error) => left.refuse(&error),
+        }
+    }
+
+    /// Goes on with the calls that a predecessor has left, or settles them as they stood then. Gives whether they go on.
+    fn take_up_calls(&mut self) -> bool {
+        let Some((calls, bytes)) = self.calls.as_ref().and_then(|calls| Some((calls, calls.take()?))) else {
+            return false;
+        };
+        let journal = match Journal::read(&bytes) {
+            Ok(journal) => journal,
+            Err(error) => {
+                calls.refuse(&error);
+                return false;
+            }
+        };
+        let gap = Gap::between(journal.until(), self.live.time());
+        if let Gap::Short(gap) = gap {
+            self.engine.resume(&journal);
+            let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
+            if legs > 0 {
+                let gap = gap.as_secs_f64();
+                note(format_args!(
+                    "{legs} calls of the run that ended {gap:.1} s ago go on, {attempts} transfers under way"
+                ));
+            }
+            return true;
+        }
+        self.engine.settle(&journal);
+        note(format_args!("the calls that an earlier run left are settled as they stood: {gap}"));
+        false
+    }
+
+    fn watch(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Stop, Error> {
         loop {
             match signals.next() {
-                Some(Request::Stop) => return Ok(()),
+                Some(Request::Stop(stop)) => return Ok(stop),
                 Some(Request::Reload(reload)) => self.reload(*reload),
                 None => {}
             }
@@ -107,8 +171,13 @@ impl CaptureLoop {
 
     /// Watches on while spans and records that wait are handed over, so that nothing is missed meanwhile, for as long
     /// as that may take. A second request to stop cuts it short. Gives how long to wait for the collector afterwards:
-    /// one that has not taken what waited gets no more time.
-    fn hand_over(&mut self, signals: &Signals, seen: &mut Housekeeping) -> Result<Duration, Error> {
+    /// one that has not taken what waited gets no more time; and how to end, as last asked for.
+    fn hand_over(
+        &mut self,
+        signals: &Signals,
+        mut stop: Stop,
+        seen: &mut Housekeeping,
+    ) -> Result<(Duration, Stop), Error> {
         service(&[NotifyState::Stopping]);
         let start = now();
         let flush = self.config.otlp.flush;
@@ -121,11 +190,16 @@ impl CaptureLoop {
         loop {
             let spans_taken = self.spans.as_ref().is_none_or(|spans| spans.waiting().1 >= goal);
             let sinks_done = self.sinks.iter().all(QueuedSink::has_handed_over);
-            let hurried = matches!(signals.next(), Some(Request::Stop));
+            let hurried = if let Some(Request::Stop(again)) = signals.next() {
+                stop = again;
+                true
+            } else {
+                false
+            };
             let took = start.elapsed();
             if hurried || (spans_taken || took >= flush) && (sinks_done || took >= HAND_OVER) {
                 self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
-                return Ok(if spans_taken { SILENCE } else { Duration::ZERO });
+                return Ok((if spans_taken { SILENCE } else { Duration::ZERO }, stop));
             }
             let now = self.poll()?;
             self.housekeeping(now, seen);
@@ -267,18 +341,46 @@ impl CaptureLoop {
         }
     }
 
-    /// Detaches, hands over what the rings still hold, and settles all that is open as it stands.
-    fn finish(&mut self, seen: &mut Housekeeping) -> Result<(), Error> {
+    /// Detaches, hands over what the rings still hold, and leaves all that is open to a successor, or settles it as it stands.
+    /// Gives whether it was left.
+    fn finish(&mut self, stop: Stop, seen: &mut Housekeeping) -> Result<bool, Error> {
         let Self { live, engine, .. } = self;
         let now = live.finish(&mut |event| take(engine, event))?;
         self.count_losses(now, seen);
-        self.engine.finish(now);
-        Ok(())
+        let left = stop == Stop::Leave && self.leave_calls(now);
+        if !left {
+            self.engine.finish(now);
+        }
+        Ok(left)
+    }
+
+    /// Leaves the calls that are not over to a successor, if that can be.
+    fn leave_calls(&mut self, now: Timestamp) -> bool {
+        // By whose clock should a successor tell how long ago that was?
+        let Some(calls) = self.calls.as_ref().filter(|_| self.live.clock_error().abs() < STEP) else {
+            return false;
+        };
+        let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
+        let (bytes, cut) = self.engine.transfers().kept();
+        let journal = self.engine.take_journal(now);
+        let left = calls.leave(move |to| journal.write(to), END);
+        match &left {
+            Ok(()) if legs == 0 => {}
+            Ok(()) if cut == 0 => note(format_args!(
+                "left to the next start: {legs} calls that are not over, {attempts} transfers under way"
+            )),
+            Ok(()) => note(format_args!(
+                "left to the next start: {legs} calls that are not over, {attempts} transfers under way; {cut} calls \
+                 without their beginning, as limits.memory has room for {bytes} bytes of them"
+            )),
+            Err(error) => note(format_args!("{error:#}; what is open is settled as it stands")),
+        }
+        left.is_ok()
     }
 
     fn drain(&mut self) {
         let Self { engine, metrics, spans, sinks, .. } = self;
-        for output in outputs(engine, metrics, spans.is_some()) {
+        while let Some(output) = output(engine, metrics, spans.as_ref()) {
             if let Some(spans) = spans {
                 spans.output(&output);
             }
@@ -334,16 +436,14 @@ impl CaptureLoop {
     }
 }
 
-/// What the engine has to say, counted; with the names of traces where spans are exported.
-fn outputs(engine: &mut Engine, metrics: &Metrics, traced: bool) -> impl Iterator<Item = Arc<Output>> {
-    let named = move |mut output| {
-        if traced {
-            Spans::name(&mut output);
-        }
-        output
-    };
-    let outputs = std::iter::from_fn(|| engine.poll_output()).map(named);
-    outputs.inspect(|output| metrics.output(output)).map(Arc::new)
+/// The next that the engine has to say, counted; with the name of its trace where spans are exported.
+fn output(engine: &mut Engine, metrics: &Metrics, spans: Option<&Spans>) -> Option<Arc<Output>> {
+    let mut output = engine.poll_output()?;
+    if let Some(spans) = spans {
+        spans.name(&mut output);
+    }
+    metrics.output(&output);
+    Some(Arc::new(output))
 }
 
 fn take(engine: &mut Engine, event: Event<'_>) {

@@ -9,24 +9,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
+use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Metrics, serve};
 use sipobs::export::{Brief, Jsonl, Look, Terminal};
+use sipobs::journal::Journal;
 use tokio::runtime::{Builder, Runtime};
 
 use super::run::{Format, Run};
-use super::spans::{Spans, WhenFull};
+use super::spans::{Left, Spans, WhenFull};
 use super::{Exit, Failure, say, warn};
 use capture_loop::{CaptureLoop, Ended};
+use handover::Handover;
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
-use records::Records;
+use records::{Records, RotatedJsonl};
 use reload::Files;
 use signals::{Sighup, Signals};
 use state::State;
 
 mod announce;
 mod capture_loop;
+mod handover;
 mod health;
 mod privilege;
 mod queued_sink;
@@ -40,6 +44,8 @@ mod webhook;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
+/// Of a file with spans. The longest queue that makes sense takes less.
+const MOST_LEFT_SPANS: usize = 256 << 20;
 
 /// Watches until a signal comes or capture fails.
 pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
@@ -48,6 +54,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     privilege::drop_privileges(config.capture.ring);
     // Before the file system is closed: the collector's certificates may be anywhere, and so may a file for records.
     let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
+    let rotation = records.rotation();
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
@@ -63,8 +70,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         engine.restore_ratio(ratio);
     }
     let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
-    let mut sinks =
-        sinks(config.jsonl.notices, records, args.format(), args.look()).map_err(Failure::usage)?;
+    let mut sinks = sinks(config, records, args.format(), args.look()).map_err(Failure::usage)?;
     sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
 
     let health = Arc::new(CaptureHealth::default());
@@ -72,12 +78,18 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         .block_on(serve(&config.metrics, Arc::clone(&metrics), Arc::clone(&health) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
-    let signals = Signals::listen(&runtime, hangups, args, files, config).map_err(Failure::usage)?;
+    let signals =
+        Signals::listen(&runtime, hangups, args, files, config, rotation).map_err(Failure::usage)?;
     let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
     announce::start(config, &live, &engine);
 
     let config = config.clone();
-    let mut capture_loop = CaptureLoop { config, live, engine, spans, sinks, metrics, health, state };
+    let most = config.engine().transfer.limits.journal;
+    let beside = config.state.path.as_deref().filter(|_| config.state.handover);
+    let calls = beside.map(|path| Handover::beside(path, "calls", Journal::MARK, most));
+    let left_spans = beside.map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
+    let mut capture_loop =
+        CaptureLoop { config, live, engine, spans, sinks, metrics, health, state, calls, left_spans };
     capture_loop.report_attach_events();
     // Every series is there in the first answer.
     capture_loop.publish();
@@ -100,7 +112,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 /// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
 /// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, silence, last, spans, sinks, state, ratio, tally, started } =
+    let Ended { failure, silence, last, spans, sinks, state, left_spans, ratio, tally, started } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let last = &last[..];
     let (delivered, written) = thread::scope(|scope| {
@@ -110,7 +122,10 @@ fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
         let delivered = spans.map(|mut spans| {
             spans.end(silence);
             last.iter().for_each(|output| spans.output(output));
-            spans.finish()
+            match left_spans {
+                Some(to) => spans.leave(|left| to.leave(move |file| left.write(file), END)),
+                None => spans.finish(),
+            }
         });
         (delivered, writing.into_iter().map(|sink| sink.join()).collect::<Vec<_>>())
     });
@@ -154,13 +169,15 @@ fn service(states: &[NotifyState<'_>]) {
     }
 }
 
-fn sinks(notices: bool, records: Records, format: Format, look: Look) -> anyhow::Result<Vec<QueuedSink>> {
+fn sinks(config: &Config, records: Records, format: Format, look: Look) -> anyhow::Result<Vec<QueuedSink>> {
+    let (notices, host) = (config.jsonl.notices, config.otlp.host());
+    let stdout = || Box::new(Jsonl::new(std::io::stdout(), notices).of_host(&*host));
     let mut sinks = Vec::new();
     match format {
-        Format::Jsonl => sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?),
+        Format::Jsonl => sinks.push(QueuedSink::start("print", stdout())?),
         // Two forms on one stream would be neither.
         _ if matches!(records, Records::Stdout) => {
-            sinks.push(QueuedSink::start("print", stdout_jsonl(notices))?);
+            sinks.push(QueuedSink::start("print", stdout())?);
         }
         Format::Brief => {
             sinks.push(QueuedSink::start("print", Box::new(Brief::new(std::io::stdout())))?);
@@ -171,14 +188,11 @@ fn sinks(notices: bool, records: Records, format: Format, look: Look) -> anyhow:
         }
         Format::None => {}
     }
-    if let Records::File(file) = records {
-        sinks.push(QueuedSink::start("jsonl", Box::new(Jsonl::new(file, notices)))?);
+    if let Records::File(file, rotation) = records {
+        let jsonl = RotatedJsonl::new(Jsonl::new(file, notices).of_host(&*host), rotation);
+        sinks.push(QueuedSink::start("jsonl", Box::new(jsonl))?);
     }
     Ok(sinks)
-}
-
-fn stdout_jsonl(notices: bool) -> Box<Jsonl<std::io::Stdout>> {
-    Box::new(Jsonl::new(std::io::stdout(), notices))
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

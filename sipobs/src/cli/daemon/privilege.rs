@@ -103,7 +103,8 @@ fn drop_capabilities(ring: RingChoice) -> Result<(), caps::errors::CapsError> {
 }
 
 /// Landlock (Linux 5.13), for this thread and those that it starts from here on: no file is opened but [`SYSTEM`]'s and
-/// those of the configuration `file`, the causes, the webhook's secret and the state. Files that are open stay so.
+/// those of the configuration `file`, the causes, the webhook's secret, the state and the records. Files that are open stay
+/// so.
 pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     let read = [file, config.diagnosis.path.as_deref(), config.webhook.secret_file.as_deref()];
     let read = read.into_iter().flatten().flat_map(read_again);
@@ -119,7 +120,12 @@ pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
         | AccessFs::MakeReg
         | AccessFs::RemoveFile
         | AccessFs::Truncate;
+    // Where others keep theirs, a file that was rotated is not opened anew.
+    let records = config.jsonl.path.as_deref().filter(|path| path.is_file()).map(folder);
+    let records = records.filter(|folder| !is_shared(folder));
+    let append = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::MakeReg;
     let rules = read.map(|path| (path, reading())).chain(state.map(|folder| (folder, write)));
+    let rules = rules.chain(records.map(|folder| (folder, append)));
     match restrict_to(rules) {
         Ok(RulesetStatus::NotEnforced) => {
             warn(format_args!("the file system stays open: this kernel has no Landlock"));
@@ -222,13 +228,14 @@ mod tests {
     #[test]
     fn what_is_not_named_is_out_of_reach() {
         let dir = tempfile::tempdir().unwrap();
-        let [conf, state, other] = ["conf", "state", "other"].map(|name| dir.path().join(name));
-        for folder in [&conf, &state, &other] {
+        let [conf, state, logs, other] = ["conf", "state", "logs", "other"].map(|name| dir.path().join(name));
+        for folder in [&conf, &state, &logs, &other] {
             fs::create_dir(folder).unwrap();
             fs::write(folder.join("file"), "").unwrap();
         }
         let mut config = Config::default();
         config.state.path = Some(state.join("state.json"));
+        config.jsonl.path = Some(logs.join("file"));
         config.otlp.endpoint = Some(sipobs::config::Endpoint::new("http://collector:4317"));
         let (file, threads) = (conf.join("sipobs.toml"), (restrict_exporter(&config), config.clone()));
         let (exporter, config) = threads;
@@ -239,6 +246,7 @@ mod tests {
                 restrict_filesystem(&config, Some(&file));
                 fs::write(state.join("state.json.new"), "x").unwrap();
                 fs::rename(state.join("state.json.new"), state.join("state.json")).unwrap();
+                File::create_new(logs.join("once it was rotated")).unwrap();
                 File::open("/sys/devices/system/cpu/online").unwrap();
                 File::open(conf.join("file")).unwrap();
                 if probe {
@@ -248,6 +256,7 @@ mod tests {
                     assert!(denied(File::open(other.join("file"))));
                     assert!(denied(File::create(conf.join("file"))), "it is only read");
                     assert!(fs::create_dir(state.join("folder")).is_err(), "files, and nothing else");
+                    assert!(fs::remove_file(logs.join("file")).is_err(), "records are not ours to remove");
                 }
             });
             scope.spawn(|| {

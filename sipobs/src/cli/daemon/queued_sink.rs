@@ -233,6 +233,7 @@ mod tests {
             status: Some(486),
             fault: Some(Fault::Nobody),
             cause: Some("busy".into()),
+            trace_id: None,
             withdrawn: false,
             parties: Parties::NONE,
         })))
@@ -246,6 +247,7 @@ mod tests {
             numbers: std::collections::BTreeMap::new(),
             message: String::new(),
             verdict: None,
+            trace_id: None,
             call_id: None,
             parties: Parties::NONE,
         })))

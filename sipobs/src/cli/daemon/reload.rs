@@ -15,6 +15,7 @@ use sipobs::config::{Change, Config, ConfigError};
 use sipobs::files;
 use sipobs::transfer::Rules;
 
+use super::records::Rotation;
 use super::service;
 use super::signals::Request;
 use crate::cli::run::Run;
@@ -34,12 +35,13 @@ pub(super) fn start(
     args: Run,
     mut files: Files,
     config: &Config,
+    rotation: Option<Rotation>,
     requests: Sender<Request>,
 ) -> anyhow::Result<Sender<()>> {
     let (sender, wanted) = channel();
     files.follow(config);
     let every = interval(config);
-    let reloader = Reloader { args, files, every, requests };
+    let reloader = Reloader { args, files, every, rotation, requests };
     let run = move || reloader.run(&wanted);
     thread::Builder::new().name("reload".into()).spawn(run).context("cannot listen for SIGHUP")?;
     Ok(sender)
@@ -50,6 +52,7 @@ struct Reloader {
     files: Files,
     /// Between two looks at the files; none where nobody wants them looked at.
     every: Option<Duration>,
+    rotation: Option<Rotation>,
     requests: Sender<Request>,
 }
 
@@ -61,6 +64,9 @@ impl Reloader {
             }
             // Those that came meanwhile want no more than this.
             while wanted.try_recv().is_ok() {}
+            if asked {
+                self.look_at_records();
+            }
             let now = NotifyState::monotonic_usec_now();
             service(&[Some(NotifyState::Reloading), now.ok()].into_iter().flatten().collect::<Vec<_>>());
             match self.reload() {
@@ -73,6 +79,15 @@ impl Reloader {
                 }
             }
             service(&[NotifyState::Ready]);
+        }
+    }
+
+    fn look_at_records(&self) {
+        let Some(rotation) = &self.rotation else { return };
+        match rotation.look() {
+            Ok(true) => note(format_args!("records go on in a new {}", rotation.path().display())),
+            Ok(false) => {}
+            Err(error) => warn(format_args!("records go on where they went: {error:#}")),
         }
     }
 

@@ -1,4 +1,5 @@
-//! What signals ask for. SIGINT and SIGTERM: the end. SIGHUP: the configuration is read anew ([`reload`]).
+//! What signals ask for. SIGTERM: the end, as a successor may come. SIGINT: the end, as a person wants it. SIGHUP: the
+//! configuration is read anew, and records that were rotated go on in a file of their own ([`reload`]).
 
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -8,13 +9,23 @@ use sipobs::config::Config;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::records::Rotation;
 use super::reload::{self, Files, Reload};
 use crate::cli::run::Run;
 
 /// What the capture thread is to do.
 pub(super) enum Request {
-    Stop,
+    Stop(Stop),
     Reload(Box<Reload>),
+}
+
+/// How to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// What is open is left to a successor, where there is a state.
+    Leave,
+    /// What is open is settled.
+    Settle,
 }
 
 /// What signals have asked for, in their order.
@@ -41,28 +52,35 @@ fn listen(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
 
 impl Signals {
     /// Listens for signals from here on, and for `hangups`; `args` say where the configuration is, of which `config` was
-    /// read from `files`.
+    /// read from `files`. `rotation` leads to the file of records.
     pub(super) fn listen(
         runtime: &Runtime,
         hangups: Sighup,
         args: &Run,
         files: Files,
         config: &Config,
+        rotation: Option<Rotation>,
     ) -> anyhow::Result<Self> {
         let mut interrupt = listen(runtime, SignalKind::interrupt())?;
         let mut terminate = listen(runtime, SignalKind::terminate())?;
         let (requests, receiver) = channel();
-        let reload = reload::start(args.clone(), files, config, requests.clone())?;
+        let reload = reload::start(args.clone(), files, config, rotation, requests.clone())?;
         let Sighup { signal: mut hangups, at_start } = hangups;
         runtime.spawn(async move {
             loop {
                 let stop = tokio::select! {
-                    _ = interrupt.recv() => true,
-                    _ = terminate.recv() => true,
+                    _ = interrupt.recv() => Some(Stop::Settle),
+                    _ = terminate.recv() => Some(Stop::Leave),
                     // A terminal that was closed under us says so by the same signal.
-                    _ = hangups.recv() => at_start.iter().zip(terminals()).any(|(was, is)| *was && !is),
+                    _ = hangups.recv() => {
+                        let closed = at_start.iter().zip(terminals()).any(|(was, is)| *was && !is);
+                        closed.then_some(Stop::Settle)
+                    }
                 };
-                let heard = if stop { requests.send(Request::Stop).is_ok() } else { reload.send(()).is_ok() };
+                let heard = match stop {
+                    Some(stop) => requests.send(Request::Stop(stop)).is_ok(),
+                    None => reload.send(()).is_ok(),
+                };
                 if !heard {
                     return;
                 }
@@ -77,7 +95,7 @@ impl Signals {
             Ok(request) => Some(request),
             Err(TryRecvError::Empty) => None,
             // The senders live in the runtime: gone means that the end has begun.
-            Err(TryRecvError::Disconnected) => Some(Request::Stop),
+            Err(TryRecvError::Disconnected) => Some(Request::Stop(Stop::Settle)),
         }
     }
 }

@@ -161,7 +161,7 @@ fn restore(path: &Path) -> anyhow::Result<Option<RatioState>> {
              /var/lib/sipobs/state.json"
         )
     };
-    let Some(file) = ours(path).with_context(refused)? else { return Ok(None) };
+    let Some(file) = ours(path, MARK).with_context(refused)? else { return Ok(None) };
     if file.metadata().is_ok_and(|it| it.len() == 0) {
         return Ok(None);
     }
@@ -170,16 +170,15 @@ fn restore(path: &Path) -> anyhow::Result<Option<RatioState>> {
         Err(error) => error,
     };
     let aside = with_ending(path, "unreadable");
-    let moved = replace(path, &aside);
+    let moved = replace(path, &aside, MARK);
     moved
         .with_context(|| format!("state.path: {shown}: {error:#}; cannot be renamed {}", aside.display()))?;
     warn(format_args!("state.path: {shown}: {error:#}; set aside as {}, learning anew", aside.display()));
     Ok(None)
 }
 
-fn parse(mut file: File) -> anyhow::Result<RatioState> {
+fn parse(file: File) -> anyhow::Result<RatioState> {
     let mut text = String::new();
-    file.rewind()?;
     file.take(MOST_BYTES).read_to_string(&mut text).context("cannot be read")?;
     let Content { ratio, .. } = serde_json::from_str(&text).context("is damaged")?;
     anyhow::ensure!(ratio.is_current(), "was written by another version");
@@ -189,18 +188,18 @@ fn parse(mut file: File) -> anyhow::Result<RatioState> {
 fn write(path: &Path, state: RatioState) -> io::Result<()> {
     let new = with_ending(path, "new");
     // A run that was killed may have left one.
-    if ours(&new)?.is_some() {
+    if ours(&new, MARK)?.is_some() {
         fs::remove_file(&new)?;
     }
     let mut file = File::create_new(&new)?;
     file.write_all(&serde_json::to_vec(&Content { sipobs: Is::State, ratio: state })?)?;
     file.sync_all()?;
-    replace(&new, path)
+    replace(&new, path, MARK)
 }
 
 /// Gives the file `from` the name `to`, unless that is taken by something that is not ours.
-fn replace(from: &Path, to: &Path) -> io::Result<()> {
-    ours(to)?;
+pub(super) fn replace(from: &Path, to: &Path, mark: &[u8]) -> io::Result<()> {
+    ours(to, mark)?;
     fs::rename(from, to)
 }
 
@@ -208,23 +207,24 @@ fn replace(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// When it is anything but an empty file or one that sipobs has written. A link is not followed.
-fn ours(path: &Path) -> io::Result<Option<File>> {
+/// When it is anything but an empty file or one that sipobs has written, which begins with `mark`. A link is not followed.
+pub(super) fn ours(path: &Path, mark: &[u8]) -> io::Result<Option<File>> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         found => Kind::of(&found?).check(&[Kind::Regular])?,
     }
     let mut beginning = Vec::new();
     let file = files::open(path, File::options().read(true), Links::Refuse, &[Kind::Regular])?;
-    (&file).take(MARK.len() as u64).read_to_end(&mut beginning)?;
-    if !MARK.starts_with(&beginning) {
+    (&file).take(mark.len() as u64).read_to_end(&mut beginning)?;
+    if !mark.starts_with(&beginning) {
         return Err(io::Error::other("was not written by sipobs"));
     }
+    (&file).rewind()?;
     Ok(Some(file))
 }
 
 /// Its name with `.ending` behind it.
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
     name.push(ending);
@@ -240,7 +240,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn config(path: &Path) -> StateConfig {
-        StateConfig { path: Some(path.to_owned()), every: Duration::from_secs(3600) }
+        StateConfig { path: Some(path.to_owned()), every: Duration::from_secs(3600), handover: true }
     }
 
     fn state() -> RatioState {

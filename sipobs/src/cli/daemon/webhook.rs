@@ -27,7 +27,7 @@ mod enabled {
             .enable_all()
             .build()
             .context("cannot start the webhook")?;
-        Ok(Some(Webhook::new(&config.webhook, url, runtime)?))
+        Ok(Some(Webhook::new(&config.webhook, url, config.otlp.host(), runtime)?))
     }
 
     /// Behind a queue, for the outputs that are sent.

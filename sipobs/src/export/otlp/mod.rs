@@ -19,12 +19,15 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::OtlpConfig;
 use crate::record::Output;
+use crate::sealed::Unreadable;
 
 mod client;
 mod ids;
+mod left;
 mod queue;
 mod spans;
 
+pub use left::Left;
 pub use queue::{Counters, Drops, QueueCounts};
 
 use spans::Spans;
@@ -68,7 +71,7 @@ pub struct Otlp {
     sender: mpsc::Sender<SpanData>,
     counters: Arc<Counters>,
     end: watch::Sender<queue::End>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Vec<SpanData>>,
     runtime: Handle,
     flush: Duration,
     when_full: WhenFull,
@@ -98,7 +101,7 @@ impl Otlp {
         let queue = queue::Queue::new(receiver, heard, Arc::clone(&counters), config.batch.max(1));
         let task = runtime.spawn(queue.run(client));
         Ok(Self {
-            spans: Spans::new(node(config), config.calls),
+            spans: Spans::new(config.host(), config.calls),
             sender,
             counters,
             end,
@@ -110,11 +113,9 @@ impl Otlp {
         })
     }
 
-    /// Names the trace that an attempt's spans will be in, so that every other sink can tell.
-    pub fn name(output: &mut Output) {
-        if let Output::Transfer(attempt) = output {
-            spans::name(attempt);
-        }
+    /// Names the trace that an output's spans will be in, so that every other sink can tell.
+    pub fn name(&self, output: &mut Output) {
+        spans::name(output, self.spans.calls());
     }
 
     /// Takes one output. Never waits, unless told to by [`WhenFull::Wait`]; then it must not be called from
@@ -169,26 +170,53 @@ impl Otlp {
     /// Hands over what is left, within the configured bound even if the collector is dead, and says what
     /// became of all spans. Must not be called from within the runtime.
     pub fn shutdown(mut self) -> Arc<Counters> {
+        self.finish_calls();
+        self.leave().0
+    }
+
+    /// Sends the spans of calls that have not ended: nobody knows of them any more.
+    pub fn finish_calls(&mut self) {
         let unfinished: Vec<_> = self.spans.unfinished().collect();
         for span in unfinished {
             self.queue(span);
         }
+    }
+
+    /// Takes up what an earlier run has left. Gives how many spans that is.
+    ///
+    /// # Errors
+    ///
+    /// When `bytes` are not what [`Left::write`] has written.
+    pub fn take_up(&mut self, bytes: &[u8]) -> Result<usize, Unreadable> {
+        let Left { spans, open } = Left::read(bytes, &self.spans)?;
+        let count = spans.len();
+        spans.into_iter().for_each(|span| self.queue(span));
+        open.into_iter().for_each(|(call_id, open)| self.spans.take_up(&call_id, open));
+        Ok(count)
+    }
+
+    /// Hands over what it can, as [`Self::shutdown`] does, and gives what is left for another run to take up: spans that
+    /// are counted as dropped here, and calls that have not ended.
+    pub fn leave(mut self) -> (Arc<Counters>, Left) {
+        let open = self.spans.take_open();
         self.end(self.silence);
         let Self { sender, mut task, runtime, counters, end, silence, .. } = self;
         drop(sender);
-        runtime.block_on(async {
+        let spans = runtime.block_on(async {
             let mut before = counters.handed_over();
-            while timeout(silence, &mut task).await.is_err() {
+            loop {
+                if let Ok(left) = timeout(silence, &mut task).await {
+                    return left;
+                }
                 let now = counters.handed_over();
                 if now == before {
                     end.send_replace(queue::End::At(Instant::now()));
-                    let _ = task.await;
-                    return;
+                    return task.await;
                 }
                 before = now;
             }
         });
-        counters
+        (counters, Left { spans: spans.unwrap_or_default(), open })
     }
 
     /// Queues a span, or drops and counts it.
@@ -216,24 +244,12 @@ impl Otlp {
     }
 }
 
-/// The configured name of this node, else its host name.
-fn node(config: &OtlpConfig) -> String {
-    if !config.node.is_empty() {
-        return config.node.clone();
-    }
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .or_else(|| std::env::var("HOSTNAME").ok())
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_default()
-}
-
 /// The resource that all spans belong to.
 fn resource(config: &OtlpConfig) -> BTreeMap<String, String> {
     let mut attributes = config.resource.clone();
     attributes.insert("service.name".into(), config.service_name.clone());
     attributes.entry("service.version".into()).or_insert_with(|| env!("CARGO_PKG_VERSION").into());
-    let node = node(config);
+    let node = config.host();
     if !node.is_empty() {
         attributes.entry("host.name".into()).or_insert(node);
     }

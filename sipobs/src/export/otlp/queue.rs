@@ -215,8 +215,9 @@ impl Queue {
         Self { receiver, end, counters, batch }
     }
 
-    /// Delivers until the sender is gone and the queue empty, or the end, once set, has come.
-    pub(super) async fn run(mut self, to: impl Deliver) {
+    /// Delivers until the sender is gone and the queue empty, or the end, once set, has come. Gives the spans that are left
+    /// then, which are counted as dropped.
+    pub(super) async fn run(mut self, to: impl Deliver) -> Vec<SpanData> {
         let mut batch = Vec::with_capacity(self.batch);
         let mut over = over(self.end.clone());
         while self.receiver.recv_many(&mut batch, self.batch).await > 0 {
@@ -227,17 +228,17 @@ impl Queue {
                 () = deliver(&to, &batch, &self.counters, &mut self.end) => batch.clear(),
                 () = &mut over => {
                     self.receiver.close();
-                    let mut left = batch.len();
                     // Also those that are being put in at this moment.
-                    while self.receiver.recv().await.is_some() {
+                    while let Some(span) = self.receiver.recv().await {
                         self.counters.taken_up(1);
-                        left += 1;
+                        batch.push(span);
                     }
-                    self.counters.dropped(Reason::Shutdown, left);
-                    return;
+                    self.counters.dropped(Reason::Shutdown, batch.len());
+                    return batch;
                 }
             }
         }
+        Vec::new()
     }
 }
 

@@ -12,7 +12,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ids;
 use crate::config::CallSpans;
@@ -39,18 +39,40 @@ pub(super) struct Spans {
 }
 
 /// A call that a transfer concerns: those that rest on one side's word come first, then the oldest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct OpenCall {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct OpenCall {
     two_sided: bool,
     /// When it was last heard of, and first.
+    #[serde(with = "nanos")]
     ended: Timestamp,
+    #[serde(with = "nanos")]
     started: Timestamp,
+}
+
+/// As a number: they stay within sipobs.
+mod nanos {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::timestamp::Timestamp;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(time.as_nanos())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp::from_nanos)
+    }
 }
 
 impl Spans {
     pub(super) fn new(node: String, calls: CallSpans) -> Self {
         let scope = InstrumentationScope::builder("sipobs").with_version(env!("CARGO_PKG_VERSION")).build();
         Self { node, calls, scope, open: BTreeMap::new(), order: BTreeSet::new() }
+    }
+
+    pub(super) const fn calls(&self) -> CallSpans {
+        self.calls
     }
 
     /// The spans of one output.
@@ -61,6 +83,26 @@ impl Spans {
             Output::Call(call) => self.call(call),
             Output::Alert(alert) => vec![self.alert(alert)],
         }
+    }
+
+    /// The calls whose own span is still to come, taken out: another run will send them.
+    pub(super) fn take_open(&mut self) -> Vec<(String, OpenCall)> {
+        self.open.clear();
+        std::mem::take(&mut self.order)
+            .into_iter()
+            .map(|(open, call_id)| (call_id.to_string(), open))
+            .collect()
+    }
+
+    /// Takes up a call whose own span another run has left to be sent.
+    pub(super) fn take_up(&mut self, call_id: &str, open: OpenCall) {
+        self.close(call_id);
+        self.note_open(call_id, open);
+    }
+
+    /// A span that says nothing yet.
+    pub(super) fn empty(&self) -> SpanData {
+        self.span("", SpanId::INVALID, "", Timestamp::default(), Timestamp::default())
     }
 
     /// Spans for the calls that were still up at the end, so that transfers have a parent, and links lead somewhere.
@@ -83,7 +125,7 @@ impl Spans {
         }
         let mut span = self.span(&call.call_id, SpanId::INVALID, "sip.call", call.started, call.ended);
         span.span_context = self.context_of(&call.call_id);
-        span.attributes = attributes("sip.call", call, &["started", "ended"]);
+        span.attributes = attributes("sip.call", call, &["started", "ended", "trace_id"]);
         span.attributes.push(KeyValue::new("sip.call_id", call.call_id.clone()));
         if let Some(status) = call.status {
             span.attributes.push(KeyValue::new("sip.response.status_code", i64::from(status)));
@@ -214,7 +256,7 @@ impl Spans {
         let mut span = self.span(anchor, parent, "sip.alert", alert.time, alert.time);
         let which = format!("{:?} {}", alert.alert, alert.time);
         span.span_context = context(ids::trace(anchor), ids::span(&self.node, anchor, "alert", &which));
-        span.attributes = attributes("sip.alert", alert, &["time"]);
+        span.attributes = attributes("sip.alert", alert, &["time", "trace_id"]);
         let mut event = span.attributes.clone();
         event.retain(|a| a.key.as_str() == "sip.alert.message");
         span.events.events = vec![Event::new(alert.alert.as_str(), moment(alert.time), event, 0)];
@@ -232,6 +274,10 @@ impl Spans {
             open.two_sided |= known.two_sided;
             (open.started, open.ended) = (open.started.min(known.started), open.ended.max(known.ended));
         }
+        self.note_open(call_id, open);
+    }
+
+    fn note_open(&mut self, call_id: &str, open: OpenCall) {
         let call_id: Arc<str> = call_id.into();
         self.open.insert(Arc::clone(&call_id), open);
         self.order.insert((open, call_id));
@@ -286,10 +332,22 @@ impl Spans {
     }
 }
 
-/// Names the trace of an attempt, where it joins no other.
-pub(super) fn name(attempt: &mut Attempt) {
-    if attempt.trace_id.is_none() {
-        attempt.trace_id = Some(ids::trace(anchor(attempt)).to_string());
+/// Names the trace that the spans of an output are in, where it joins no other, and where such a call has a span.
+pub(super) fn name(output: &mut Output, calls: CallSpans) {
+    let of = |anchor: &str| ids::trace(anchor).to_string();
+    match output {
+        Output::Transfer(attempt) => {
+            let own = of(anchor(attempt));
+            attempt.trace_id.get_or_insert(own);
+        }
+        Output::Notice(notice) if notice.trace_id.is_none() && !notice.withdrawn => {
+            notice.trace_id = notice.call_id.as_deref().map(of);
+        }
+        Output::Notice(_) => {}
+        Output::Call(call) => call.trace_id = calls.include(call).then(|| of(&call.call_id)),
+        Output::Alert(alert) => {
+            alert.trace_id = Some(of(alert.call_id.as_deref().unwrap_or(&alert.trunk)));
+        }
     }
 }
 
@@ -477,6 +535,8 @@ fn flatten(name: String, value: serde_json::Value, found: &mut Vec<KeyValue>) {
 fn text(value: serde_json::Value) -> StringValue {
     match value {
         serde_json::Value::String(text) => text.into(),
+        // In its place, so that the lists of one record belong together.
+        serde_json::Value::Null => "".into(),
         other => other.to_string().into(),
     }
 }
@@ -534,6 +594,32 @@ mod tests {
             spans.of(&Output::Transfer(Box::new(samples::busy())));
             assert_eq!(spans.unfinished().count(), of_transfer, "{calls:?}");
         }
+    }
+
+    /// Whoever reads a line finds its span, and no line names a trace where there is none.
+    #[test]
+    fn lines_name_the_traces_of_their_spans() {
+        for calls in [CallSpans::None, CallSpans::Transferred, CallSpans::All] {
+            let mut spans = Spans::new("node".into(), calls);
+            for mut output in [
+                Output::Transfer(Box::new(samples::busy())),
+                transferred(),
+                samples::call(),
+                samples::alert(),
+            ] {
+                name(&mut output, calls);
+                let line = serde_json::to_value(output.line(None)).unwrap();
+                let span = spans.of(&output).first().map(|span| span.span_context.trace_id().to_string());
+                assert_eq!(line["trace_id"].as_str(), span.as_deref(), "{calls:?}: {line}");
+            }
+        }
+        let mut notice = samples::notice();
+        name(&mut notice, CallSpans::default());
+        let line = serde_json::to_value(notice.line(None)).unwrap();
+        assert_eq!(
+            line["trace_id"].as_str().unwrap(),
+            ids::trace(line["call_id"].as_str().unwrap()).to_string()
+        );
     }
 
     #[test]
@@ -689,11 +775,13 @@ mod tests {
             };
             let mut attempt = Attempt { wire_trace: Some(Box::new(wire)), ..samples::busy() };
             attempt.trace_id = joins.then(|| TRACE.into());
-            name(&mut attempt);
+            let mut output = Output::Transfer(Box::new(attempt));
+            name(&mut output, CallSpans::default());
+            let Output::Transfer(attempt) = output else { panic!("an attempt") };
             let id = attempt.trace_id.clone().unwrap();
             let mut spans = spans();
             let call = spans.context_of(attempt.call_id.as_deref().unwrap());
-            let made = spans.of(&Output::Transfer(Box::new(attempt)));
+            let made = spans.of(&Output::Transfer(attempt));
             assert!(made.iter().all(|span| span.span_context.trace_id().to_string() == id), "one trace");
             assert!(made[1..].iter().all(|span| span.parent_span_id == made[0].span_context.span_id()));
             (made.into_iter().next().unwrap(), call)

@@ -378,6 +378,7 @@ fn crossed(now: Timestamp, trunk: &str, baseline: Baseline, run: Run, needed: u6
         message,
         verdict: Some(verdict),
         call_id: None,
+        trace_id: None,
         parties: Parties::default(),
     }
 }
@@ -406,6 +407,7 @@ fn switched(now: Timestamp, call: &RatioCall<'_>, baseline: Option<Baseline>) ->
         ),
         verdict: None,
         call_id: Some(call.call_id.to_owned()),
+        trace_id: None,
         parties: call.parties.clone(),
     }
 }
@@ -423,6 +425,7 @@ fn vanished(now: Timestamp, trunk: &str, run: Run) -> Alert {
         ),
         verdict: None,
         call_id: None,
+        trace_id: None,
         parties: Parties::default(),
     }
 }

@@ -384,12 +384,14 @@ pub(in crate::transfer) fn told_elsewhere(
                 let tag = message.from().and_then(|from| from.tag()).unwrap_or_default().to_vec();
                 let asked = Asked { hosts: (wire.src.ip(), wire.dst.ip()), tag };
                 stage.elsewhere.expect(call_id, attempt, Some(asked));
+                note(stage, attempt, wire, message);
             }
             false
         }
         Some(sip::Method::Notify) => {
             let Some(Told { attempt: id, asked }) = stage.elsewhere.0.get(call_id) else { return false };
             let (id, asked) = (*id, asked.clone());
+            note(stage, id, wire, message);
             let counts = asked.is_none_or(|asked| is_answer_to(stage, id, &asked, wire, message));
             let most = stage.config.limits.ladder;
             let Some(attempt) = stage.attempts.get_mut(&id) else { return true };
@@ -406,6 +408,13 @@ pub(in crate::transfer) fn told_elsewhere(
             true
         }
         _ => false,
+    }
+}
+
+/// Keeps a message with those of an attempt's dialog.
+fn note(stage: &mut Stage, id: AttemptId, wire: &WireMessage<'_>, message: &Message<'_>) {
+    if let Some(attempt) = stage.attempts.get(&id) {
+        stage.legs.note(attempt.dialog, wire, message);
     }
 }
 
