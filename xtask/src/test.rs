@@ -149,7 +149,7 @@ fn unit() -> Result<Verdict> {
     test.args(["test", "--locked", "--workspace", "--features", "sipobs/live"]);
     test.env("PATH", setup::search_path()).current_dir(root());
     if rustix::process::geteuid().is_root() {
-        test.env("SIPOBS_REQUIRE_LIVE", "1");
+        test.env("SIPOBS_TEST_LIVE", "1");
     }
     run_command(&mut test, CARGO_LIMIT)?;
     Ok(Verdict::Passed)

@@ -1,5 +1,5 @@
 //! The real programs in the real kernel. Needs root; without it every test says that it was skipped, unless
-//! SIPOBS_REQUIRE_LIVE is set.
+//! SIPOBS_TEST_LIVE is set.
 #![cfg(all(feature = "live", target_os = "linux"))]
 #![allow(unsafe_code, reason = "the system's interfaces are C's")]
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
@@ -23,8 +23,8 @@ fn may_run(test: &str) -> bool {
     let root = unsafe { libc::geteuid() } == 0;
     if !root {
         assert!(
-            std::env::var_os("SIPOBS_REQUIRE_LIVE").is_none(),
-            "{test}: SIPOBS_REQUIRE_LIVE is set, but this is not root"
+            std::env::var_os("SIPOBS_TEST_LIVE").is_none(),
+            "{test}: SIPOBS_TEST_LIVE is set, but this is not root"
         );
         println!("{test}: SKIPPED: loading eBPF programs needs root");
     }

@@ -15,7 +15,7 @@ use super::{Config, Error, RingChoice, RingKind, attach, maps, probe, rings_need
 fn programs_load_with_and_without_perfmon() {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
-        assert!(std::env::var_os("SIPOBS_REQUIRE_LIVE").is_none(), "this is not root");
+        assert!(std::env::var_os("SIPOBS_TEST_LIVE").is_none(), "this is not root");
         println!("SKIPPED: loading eBPF programs needs root");
         return;
     }
