@@ -83,7 +83,6 @@ impl CaptureLoop {
     /// Takes up what a predecessor has left, and watches until told to stop or capture fails; hands over what waits while
     /// it still watches; then detaches, drains, and leaves what is open to a successor, or settles it.
     pub(super) fn run(mut self, signals: &Signals) -> Ended {
-        self.health.captures(true);
         self.take_up();
         let mut seen = Housekeeping::new(&self.config);
         let over = self.watch(signals, &mut seen);

@@ -93,6 +93,8 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     capture_loop.report_attach_events();
     // Every series is there in the first answer.
     capture_loop.publish();
+    // Attached it is, and the rings hold what comes: nobody who hears of "ready" is told otherwise.
+    capture_loop.health.captures(true);
     runtime.spawn(server);
     announce::ready(&capture_loop.live);
     service(&[NotifyState::Ready]);
