@@ -22,7 +22,7 @@ use super::queued_sink::QueuedSink;
 use super::reload::Reload;
 use super::signals::{Request, Signals, Stop};
 use super::state::State;
-use super::transitions::{Collector, Delivery, Heard, News, Silence, seen_instead};
+use super::transitions::{BETWEEN, Collector, Delivery, Every, Heard, News, Silence, seen_instead};
 use super::{END, now, service};
 use crate::cli::spans::Spans;
 use crate::cli::{note, warn};
@@ -217,7 +217,7 @@ impl CaptureLoop {
     /// What is to be seen to between waits.
     fn housekeeping(&mut self, now: Timestamp, seen: &mut Housekeeping) {
         self.health.beat();
-        if seen.losses_due() {
+        if seen.looks.is_due(super::now()) {
             self.count_losses(now, seen);
             self.follow_clock(seen);
             self.tell_of_collector(seen);
@@ -257,7 +257,7 @@ impl CaptureLoop {
         }
         seen.lost = lost;
         self.engine.note_loss(now, Loss::RingLost(new));
-        if seen.complaints.is_due() {
+        if seen.complaints.is_due(super::now()) {
             warn(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
             ));
@@ -480,8 +480,8 @@ struct Housekeeping {
     /// Frames lost as of the last look.
     lost: u64,
     stepped: bool,
-    looked: Option<Instant>,
-    complaints: Complaints,
+    looks: Every,
+    complaints: Every,
     collector: Collector,
     silence: Silence,
 }
@@ -493,34 +493,10 @@ impl Housekeeping {
             started,
             lost: 0,
             stepped: false,
-            looked: None,
-            complaints: Complaints::default(),
+            looks: Every::new(LOSSES),
+            complaints: Every::new(BETWEEN),
             collector: Collector::default(),
             silence: Silence::new(started, config.log.silence),
         }
-    }
-
-    fn losses_due(&mut self) -> bool {
-        let now = now();
-        let due = self.looked.is_none_or(|looked| now.duration_since(looked) >= LOSSES);
-        if due {
-            self.looked = Some(now);
-        }
-        due
-    }
-}
-
-/// One complaint a minute: a flood must not become a flood of lines.
-#[derive(Default)]
-struct Complaints(Option<Instant>);
-
-impl Complaints {
-    fn is_due(&mut self) -> bool {
-        let now = now();
-        let due = self.0.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(60));
-        if due {
-            self.0 = Some(now);
-        }
-        due
     }
 }

@@ -5,9 +5,8 @@
 //! They hold numbers in full, whatever `privacy` says: only their owner may read them, and nothing of them is ever said.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sipobs::timestamp::Timestamp;
 
-use super::state::{ours, replace, with_ending};
+use super::state::{make, ours, replace, with_ending};
 use crate::cli::note;
 
 /// A successor that starts later than this does not go on with the calls: too much of them has passed.
@@ -126,11 +125,7 @@ fn write_new(
     mark: &'static [u8],
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    // A run that was killed may have left one.
-    if ours(path, mark)?.is_some() {
-        fs::remove_file(path)?;
-    }
-    let mut file = BufWriter::new(File::options().write(true).create_new(true).mode(0o600).open(path)?);
+    let mut file = BufWriter::new(make(path, mark, 0o600)?);
     write(&mut file)?;
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -187,14 +188,18 @@ fn parse(file: File) -> anyhow::Result<RatioState> {
 
 fn write(path: &Path, state: RatioState) -> io::Result<()> {
     let new = with_ending(path, "new");
-    // A run that was killed may have left one.
-    if ours(&new, MARK)?.is_some() {
-        fs::remove_file(&new)?;
-    }
-    let mut file = File::create_new(&new)?;
+    let mut file = make(&new, MARK, 0o666)?;
     file.write_all(&serde_json::to_vec(&Content { sipobs: Is::State, ratio: state })?)?;
     file.sync_all()?;
     replace(&new, path, MARK)
+}
+
+/// Makes a new file of this name and mode, which is to begin with `mark`. A run that was killed may have left one.
+pub(super) fn make(path: &Path, mark: &[u8], mode: u32) -> io::Result<File> {
+    if ours(path, mark)?.is_some() {
+        fs::remove_file(path)?;
+    }
+    File::options().write(true).create_new(true).mode(mode).open(path)
 }
 
 /// Gives the file `from` the name `to`, unless that is taken by something that is not ours.

@@ -4,17 +4,40 @@ use std::time::{Duration, Instant};
 
 use sipobs::capture::live::{Counters, Hook};
 
-/// The time between two words about a collector that goes away again and again.
-const BETWEEN: Duration = Duration::from_secs(60);
+/// The time between two words about one thing, such as a collector that goes away again and again: a flood must not become a
+/// flood of lines.
+pub(super) const BETWEEN: Duration = Duration::from_secs(60);
+
+/// What is done now and then, and not more often.
+#[derive(Debug)]
+pub(super) struct Every {
+    period: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    pub(super) const fn new(period: Duration) -> Self {
+        Self { period, last: None }
+    }
+
+    /// Whether it is time again; then it counts as done.
+    pub(super) fn is_due(&mut self, at: Instant) -> bool {
+        let due = self.last.is_none_or(|last| at.duration_since(last) >= self.period);
+        if due {
+            self.last = Some(at);
+        }
+        due
+    }
+}
 
 /// Whether the collector takes spans.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Collector {
     /// As of the last look.
     failed: u64,
     /// Since when it is known to be away: spans delivered and lost until then.
     away: Option<(u64, u64)>,
-    told: Option<Instant>,
+    told: Every,
 }
 
 /// What became of requests and spans so far.
@@ -34,15 +57,20 @@ pub(super) enum News {
     Back { delivered: u64, lost: u64 },
 }
 
+impl Default for Collector {
+    fn default() -> Self {
+        Self { failed: 0, away: None, told: Every::new(BETWEEN) }
+    }
+}
+
 impl Collector {
     /// Has a look. Away and back are told in turn, and away not again within a minute.
     pub(super) fn look(&mut self, at: Instant, now: Delivery) -> Option<News> {
         let Delivery { failed_requests, delivered, lost } = now;
         let fails = failed_requests > std::mem::replace(&mut self.failed, failed_requests);
         match self.away {
-            None if fails && self.told.is_none_or(|told| at.duration_since(told) >= BETWEEN) => {
+            None if fails && self.told.is_due(at) => {
                 self.away = Some((delivered, lost));
-                self.told = Some(at);
                 Some(News::Away)
             }
             Some((before, lost_before)) if !fails && delivered > before => {

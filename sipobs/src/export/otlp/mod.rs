@@ -21,11 +21,13 @@ use crate::config::OtlpConfig;
 use crate::record::Output;
 use crate::sealed::Unreadable;
 
+mod attributes;
 mod client;
 mod ids;
 mod left;
 mod queue;
 mod spans;
+mod transactions;
 
 pub use left::Left;
 pub use queue::{Counters, Drops, QueueCounts};

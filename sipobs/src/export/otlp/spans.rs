@@ -10,15 +10,16 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{
     Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use serde::{Deserialize, Serialize};
 
+use super::attributes::attributes;
 use super::ids;
+use super::transactions::{Transaction, event, transactions};
 use crate::config::CallSpans;
 use crate::export::words::{self, Tone};
-use crate::record::{Alert, Attempt, Call, Fault, LadderLine, LegRole, Output, WireTrace};
-use crate::sip::Method;
+use crate::record::{Alert, Attempt, Call, Fault, LegRole, Output, WireTrace};
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
@@ -381,74 +382,6 @@ fn is_incident(attempt: &Attempt) -> bool {
     }
 }
 
-/// A transaction as the ladder shows it (RFC 3261 §17). ACK and CANCEL go with their INVITE.
-struct Transaction<'a> {
-    leg: LegRole,
-    method: Method,
-    number: u32,
-    /// Its request was seen.
-    opened: bool,
-    client: std::net::IpAddr,
-    lines: Vec<&'a LadderLine>,
-}
-
-fn transactions(lines: &[LadderLine]) -> Vec<Transaction<'_>> {
-    let mut found: Vec<Transaction<'_>> = vec![];
-    for line in lines {
-        let method = match line.cseq.method {
-            Method::Ack | Method::Cancel => Method::Invite,
-            method => method,
-        };
-        let request = !line.line.starts_with("SIP/2.0 ");
-        // Each side of a dialog counts its own CSeq, so the number alone does not tell.
-        let client = if request { line.from.ip() } else { line.to.ip() };
-        let same = |t: &&mut Transaction<'_>| {
-            t.leg == line.leg && t.method == method && t.number == line.cseq.number && t.client == client
-        };
-        match found.iter_mut().rev().find(same) {
-            Some(transaction) => transaction.lines.push(line),
-            None => found.push(Transaction {
-                leg: line.leg,
-                method,
-                number: line.cseq.number,
-                opened: request,
-                client,
-                lines: vec![line],
-            }),
-        }
-    }
-    found
-}
-
-/// The event of one message, and its status and reason if it is an answer.
-fn event(line: &LadderLine) -> (Event, Option<(u16, &str)>) {
-    let mut attributes = vec![
-        KeyValue::new("sip.start_line", line.line.clone()),
-        KeyValue::new("sip.transfer.frame", i64::try_from(line.frame).unwrap_or(i64::MAX)),
-        KeyValue::new("network.local.address", line.from.ip().to_string()),
-        KeyValue::new("network.local.port", i64::from(line.from.port())),
-        KeyValue::new("network.peer.address", line.to.ip().to_string()),
-        KeyValue::new("network.peer.port", i64::from(line.to.port())),
-    ];
-    let answer = line.line.strip_prefix("SIP/2.0 ").and_then(|rest| {
-        let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
-        Some((code.parse::<u16>().ok()?, reason))
-    });
-    let label = match answer {
-        Some((code, reason)) => {
-            attributes.push(KeyValue::new("sip.response.status_code", i64::from(code)));
-            attributes.push(KeyValue::new("sip.response.reason", reason.to_owned()));
-            format!("{code} {reason}").trim_end().to_owned()
-        }
-        None => {
-            let method = line.line.split(' ').next().unwrap_or("");
-            attributes.push(KeyValue::new("sip.request.method", method.to_owned()));
-            words::start_line(&line.line).0.split(' ').next().unwrap_or("").trim_end_matches(':').to_owned()
-        }
-    };
-    (Event::new(label, moment(line.time), attributes, 0), answer)
-}
-
 /// A parent's id: none where there is no parent.
 fn span_id(parent: Option<&SpanContext>) -> SpanId {
     parent.map_or(SpanId::INVALID, SpanContext::span_id)
@@ -464,7 +397,7 @@ fn context(trace: TraceId, span: SpanId) -> SpanContext {
     SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
 }
 
-fn moment(time: Timestamp) -> SystemTime {
+pub(super) fn moment(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(0))
 }
 
@@ -483,66 +416,10 @@ const fn leg(leg: LegRole) -> &'static str {
     }
 }
 
-/// Every field of a record under `prefix`, so that the attributes are the output contract's to the letter.
-/// Objects become dotted names; a list of objects becomes one list for each of their fields.
-fn attributes(prefix: &str, record: &impl Serialize, but: &[&str]) -> Vec<KeyValue> {
-    let mut found = vec![];
-    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(record) {
-        for (name, value) in fields {
-            // `call_id` has its own, common name.
-            if name != "call_id" && !but.contains(&name.as_str()) {
-                flatten(format!("{prefix}.{name}"), value, &mut found);
-            }
-        }
-    }
-    found
-}
-
-fn flatten(name: String, value: serde_json::Value, found: &mut Vec<KeyValue>) {
-    use serde_json::Value as Json;
-    match value {
-        Json::Null => {}
-        Json::Bool(flag) => found.push(KeyValue::new(name, flag)),
-        Json::Number(number) => match number.as_i64() {
-            Some(whole) => found.push(KeyValue::new(name, whole)),
-            None => found.push(KeyValue::new(name, number.as_f64().unwrap_or(f64::NAN))),
-        },
-        Json::String(text) => found.push(KeyValue::new(name, text)),
-        Json::Object(fields) => {
-            for (field, value) in fields {
-                flatten(format!("{name}.{field}"), value, found);
-            }
-        }
-        Json::Array(items) => {
-            let mut lists: BTreeMap<String, Vec<StringValue>> = BTreeMap::new();
-            for item in items {
-                match item {
-                    Json::Object(fields) => {
-                        for (field, value) in fields {
-                            lists.entry(format!("{name}.{field}")).or_default().push(text(value));
-                        }
-                    }
-                    other => lists.entry(name.clone()).or_default().push(text(other)),
-                }
-            }
-            found.extend(
-                lists.into_iter().map(|(name, list)| KeyValue::new(name, Value::Array(Array::String(list)))),
-            );
-        }
-    }
-}
-
-fn text(value: serde_json::Value) -> StringValue {
-    match value {
-        serde_json::Value::String(text) => text.into(),
-        // In its place, so that the lists of one record belong together.
-        serde_json::Value::Null => "".into(),
-        other => other.to_string().into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use opentelemetry::{Array, Value};
+
     use super::*;
     use crate::export::{golden, samples};
 
