@@ -305,7 +305,7 @@ fn replaces_fit(known: Known<'_>) -> Option<ReplacesFit> {
 
 /// Whether the REFER was sent to a host that the call's INVITE was not seen at: a Contact of its own.
 fn went_elsewhere(attempt: &PendingAttempt, call: &Leg) -> bool {
-    let sent_to = attempt.refer().and_then(|refer| refer.sent_to);
+    let sent_to = attempt.refer().and_then(|refer| refer.sent_to).map(|to| to.ip());
     let known = |host| host == call.hosts.0 || call.callee_hosts().any(|known| known == host);
     call.origin == Origin::Invite && sent_to.is_some_and(|host| !known(host))
 }

@@ -16,7 +16,7 @@
 //! | accepted | expiry, else 180 s without news | `notify_timeout` |
 //! | accepted, then BYE | 35 s after the BYE | `unknown` |
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
@@ -59,8 +59,10 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) answered_by: Option<AnsweredBy>,
     /// The host that sent it.
     pub(in crate::transfer) sender: Option<IpAddr>,
-    /// The host that its latest try was sent to.
-    pub(in crate::transfer) sent_to: Option<IpAddr>,
+    /// Where its latest try was sent to.
+    pub(in crate::transfer) sent_to: Option<SocketAddr>,
+    /// The answer came from that host, but from another port: one from the right port may follow, and counts then.
+    pub(in crate::transfer) astray: bool,
     /// It has a Referred-By (RFC 3892).
     pub(in crate::transfer) referred_by: bool,
     /// The highest status that a NOTIFY of its subscription was answered with.
@@ -76,6 +78,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) progress: Option<(u16, Timestamp)>,
     /// The first sipfrag ≥ 200.
     pub(in crate::transfer) result: Option<Answer>,
+    /// The same, from a host that is not on the call's path: it counts where nobody on that path tells.
+    pub(in crate::transfer) hearsay: Option<Box<Answer>>,
     /// Subscription-State: terminated.
     pub(in crate::transfer) terminated: Option<(Timestamp, String)>,
     /// When the subscription runs out.
@@ -216,6 +220,7 @@ impl Refer {
             answered_by: None,
             sender: None,
             sent_to: None,
+            astray: false,
             referred_by: false,
             notify_answer: None,
             wants_no_subscription: false,
@@ -224,6 +229,7 @@ impl Refer {
             numbered: false,
             progress: None,
             result: None,
+            hearsay: None,
             terminated: None,
             expires: None,
             bye: None,
@@ -294,6 +300,13 @@ impl Refer {
             self.terminated.get_or_insert((now, reason));
         } else if news.expires.is_some() {
             self.expires = news.expires;
+        }
+    }
+
+    /// The same, from outside the call's path.
+    pub(in crate::transfer) fn heard_outside(&mut self, now: Timestamp, news: Notified) {
+        if let Some((status @ 200.., reason)) = news.status {
+            self.hearsay.get_or_insert_with(|| Box::new(Answer { status, reason, time: now }));
         }
     }
 
@@ -380,22 +393,14 @@ impl Refer {
                     ..refused(answer)
                 },
             ),
-            State::Refused(answer) => at(answer.time, refused(answer)),
+            State::Refused(answer) => {
+                let last = if self.astray { self.tried + timers.transaction } else { answer.time };
+                at(last.max(answer.time), refused(answer))
+            }
             State::Final(result) => {
-                let optimistic = self.is_optimistic(result, timers);
-                let evidence = if optimistic { Evidence::ReportedOptimistic } else { Evidence::Reported };
-                let wait = if optimistic { timers.target } else { timers.grace };
-                let outcome = match self.bye {
-                    // Who was to be transferred left, and the target's leg was taken down with it.
-                    Some((bye, false))
-                        if result.status == 487 && bye.since(result.time) <= timers.abandoned =>
-                    {
-                        Outcome::Abandoned
-                    }
-                    _ => Outcome::of_status(result.status),
-                };
-                let verdict = Verdict::seen(outcome, evidence, result.time);
-                at(result.time + wait, verdict.status(result.status, &result.reason, Answered::Sipfrag))
+                let verdict = self.told_by(result, timers);
+                let optimistic = verdict.evidence == Evidence::ReportedOptimistic;
+                at(result.time + if optimistic { timers.target } else { timers.grace }, verdict)
             }
             State::Terminated(time, reason) => {
                 let said = (!reason.is_empty()).then(|| reason.to_owned());
@@ -431,6 +436,21 @@ impl Refer {
         }
     }
 
+    /// What a final sipfrag says.
+    fn told_by(&self, result: &Answer, timers: &Timers) -> Verdict {
+        let optimistic = self.is_optimistic(result, timers);
+        let evidence = if optimistic { Evidence::ReportedOptimistic } else { Evidence::Reported };
+        let outcome = match self.bye {
+            // Who was to be transferred left, and the target's leg was taken down with it.
+            Some((bye, false)) if result.status == 487 && bye.since(result.time) <= timers.abandoned => {
+                Outcome::Abandoned
+            }
+            _ => Outcome::of_status(result.status),
+        };
+        let verdict = Verdict::seen(outcome, evidence, result.time);
+        verdict.status(result.status, &result.reason, Answered::Sipfrag)
+    }
+
     /// The verdict as it stands at `now`, the target's leg considered: what is seen of it overrides what is
     /// told of it.
     fn with_target(
@@ -440,7 +460,7 @@ impl Refer {
         now: Timestamp,
         timers: &Timers,
     ) -> Provisional {
-        let own = self.evaluate_own(copies, timers);
+        let own = self.with_hearsay(self.evaluate_own(copies, timers), timers);
         let (Some(target), false) = (target, self.is_past_help(timers)) else { return own };
         let verdict = &target.verdict;
         let open = verdict.decided.is_none() && now < target.at;
@@ -476,6 +496,14 @@ impl Refer {
             None => target.at + timers.grace,
         };
         Provisional { at, verdict: verdict.clone() }
+    }
+
+    /// What a host outside the call's path told counts once nobody on that path tells any more.
+    fn with_hearsay(&self, own: Provisional, timers: &Timers) -> Provisional {
+        let told = self.hearsay.as_deref().filter(|_| !self.is_past_help(timers) && self.result.is_none());
+        let Some(told) = told else { return own };
+        let verdict = Verdict { silence: true, early: self.bye.is_none(), ..self.told_by(told, timers) };
+        Provisional { at: own.at.max(told.time + timers.grace), verdict }
     }
 
     /// No target leg can change the verdict.
