@@ -105,6 +105,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     {
         other.consults = Some(id);
     }
+    again::drop_passed_on(stage, dialog);
 }
 
 /// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and its answer
@@ -260,6 +261,7 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
             subscribe(refer, id, message, &mut stage.elsewhere);
         }
     }
+    again::drop_passed_on(stage, event.leg);
 }
 
 /// Whether an answer is from the host that was asked, but from another port. Over TCP nobody else speaks for it.

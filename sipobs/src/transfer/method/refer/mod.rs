@@ -17,6 +17,7 @@
 //! | accepted, then BYE | 35 s after the BYE | `unknown` |
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
@@ -89,6 +90,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) superseded: Option<Timestamp>,
     /// It came outside its call's dialog, under another Call-ID.
     pub(in crate::transfer) beside: Option<Beside>,
+    /// It may be another's REFER, passed on: whose answer tells then, and comes next.
+    pub(in crate::transfer) perhaps_passed_on: bool,
     /// Copies of it under other Call-IDs.
     pub(in crate::transfer) more_copies: u32,
 }
@@ -235,6 +238,7 @@ impl Refer {
             bye: None,
             superseded: None,
             beside: None,
+            perhaps_passed_on: false,
             more_copies: 0,
         }
     }
@@ -395,7 +399,8 @@ impl Refer {
             ),
             State::Refused(answer) => {
                 let last = if self.astray { self.tried + timers.transaction } else { answer.time };
-                at(last.max(answer.time), refused(answer))
+                let wait = if self.perhaps_passed_on { timers.grace } else { Duration::ZERO };
+                at(last.max(answer.time + wait), refused(answer))
             }
             State::Final(result) => {
                 let verdict = self.told_by(result, timers);
