@@ -171,7 +171,7 @@ impl Transfers {
     /// Takes one SIP message, of the dialog that `key` names.
     pub(crate) fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>, key: &DialogKey<'_>) {
         self.make_room(wire.time);
-        if refer::events::told_elsewhere(&mut self.stage, wire, message) {
+        if refer::told_elsewhere(&mut self.stage, wire, message) {
             self.review_due(wire.time);
             return;
         }
