@@ -170,7 +170,7 @@ impl Engine {
             self.timed(&frame);
             // Behind what the frame began: that rests on its time, too.
             if ready.lied {
-                self.inner.transfers.note_loss(frame.time, Loss::ClockStep);
+                self.inner.transfers.note_loss(Loss::ClockStep);
             }
             self.clock.done_with(ready);
         }
@@ -180,7 +180,7 @@ impl Engine {
     fn timed(&mut self, frame: &Frame<'_>) {
         self.fire(frame.time);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.push(frame, &mut |item| forward(streams, inner, frame.time, &item));
+        self.packets.push(frame, &mut |item| forward(streams, inner, &item));
     }
 
     /// Takes one SIP message that some other tool already framed. Its time is taken at its word.
@@ -190,8 +190,8 @@ impl Engine {
     }
 
     /// Takes note of evidence lost before it reached the engine.
-    pub fn note_loss(&mut self, now: Timestamp, loss: Loss) {
-        self.inner.transfers.note_loss(now, loss);
+    pub fn note_loss(&mut self, loss: Loss) {
+        self.inner.transfers.note_loss(loss);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -212,8 +212,8 @@ impl Engine {
 
     fn fire(&mut self, now: Timestamp) {
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.handle_timeout(now, &mut |item| forward(streams, inner, now, &item));
-        self.streams.handle_timeout(now, &mut |item| inner.stream_item(now, &item));
+        self.packets.handle_timeout(now, &mut |item| forward(streams, inner, &item));
+        self.streams.handle_timeout(now, &mut |item| inner.stream_item(&item));
         self.inner.transfers.handle_timeout(now);
     }
 
@@ -223,8 +223,8 @@ impl Engine {
         let now = self.clock.end(now);
         self.fire(now);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.finish(&mut |item| forward(streams, inner, now, &item));
-        self.streams.finish(now, &mut |item| inner.stream_item(now, &item));
+        self.packets.finish(&mut |item| forward(streams, inner, &item));
+        self.streams.finish(now, &mut |item| inner.stream_item(&item));
         self.inner.transfers.finish(now);
     }
 
@@ -271,7 +271,7 @@ impl Engine {
     /// does. What it has said is not said again; what passed since is known to be missing.
     pub fn resume(&mut self, journal: &Journal<'_>) {
         self.inner.transfers.resume(journal);
-        self.note_loss(journal.until(), Loss::Restart);
+        self.note_loss(Loss::Restart);
     }
 
     /// Settles, as they stood, the calls of a predecessor that ended too long ago for them to go on; before any frame.
@@ -385,11 +385,11 @@ fn without_zeros(mut counts: BTreeMap<&'static str, u64>) -> BTreeMap<&'static s
 }
 
 impl Inner {
-    fn stream_item(&mut self, now: Timestamp, item: &stream::Item<'_>) {
+    fn stream_item(&mut self, item: &stream::Item<'_>) {
         match item {
             stream::Item::Message(wire, Some(message)) => self.understand(wire, Ok(message)),
             stream::Item::Message(wire, None) => self.message(wire),
-            stream::Item::Loss(loss) => self.transfers.note_loss(now, *loss),
+            stream::Item::Loss(loss) => self.transfers.note_loss(*loss),
         }
     }
 
@@ -413,14 +413,14 @@ impl Inner {
     }
 }
 
-fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
+fn forward(streams: &mut Streams, inner: &mut Inner, item: &packet::Item<'_>) {
     match item {
         packet::Item::Packet(packet) => {
             if let Transport::Udp { .. } = packet.transport {
                 inner.memory.packet(packet);
             }
-            streams.push(packet, &mut |item| inner.stream_item(now, &item));
+            streams.push(packet, &mut |item| inner.stream_item(&item));
         }
-        packet::Item::Loss(loss) => inner.transfers.note_loss(now, *loss),
+        packet::Item::Loss(loss) => inner.transfers.note_loss(*loss),
     }
 }

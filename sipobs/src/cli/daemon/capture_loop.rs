@@ -256,7 +256,7 @@ impl CaptureLoop {
             return;
         }
         seen.lost = lost;
-        self.engine.note_loss(now, Loss::RingLost(new));
+        self.engine.note_loss(Loss::RingLost(new));
         if seen.complaints.is_due(super::now()) {
             warn(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
