@@ -41,7 +41,7 @@ struct Asked {
 
 /// Outcomes told on another dialog (RFC 7614 §4): a SUBSCRIBE to the 2xx's Refer-Events-At, and the NOTIFYs
 /// that answer it, under a Call-ID of their own. Whether the message was one.
-pub(in crate::transfer) fn told_elsewhere(
+pub(in crate::transfer) fn take(
     stage: &mut Stage,
     wire: &WireMessage<'_>,
     message: &Message<'_>,

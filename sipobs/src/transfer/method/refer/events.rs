@@ -1,6 +1,7 @@
 //! REFER and its NOTIFYs, brought to the machine of their attempt.
 
-use super::{Beside, Elsewhere, Notified, Refer, Subscription, again, unseen};
+use super::elsewhere::Elsewhere;
+use super::{Beside, Notified, Refer, Subscription, again, unseen};
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
@@ -8,12 +9,13 @@ use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
 use crate::stream::{TransportKind, WireMessage};
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
-use crate::transfer::method::{Machine, second_leg};
+use crate::transfer::method::{Machine, consultation, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::PendingAttempt;
 
 /// Attempts looked at for the one that a message without a name for it is about.
 pub(in crate::transfer) const RECENT: usize = 64;
+
 /// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
 pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
     if heard.event.cseq.method != sip::Method::Invite || heard.message.status().is_some_and(|status| status < 200)
@@ -47,7 +49,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     }
     let Some(place) = place else { return };
     let home = place.call.unwrap_or(dialog);
-    let (other, consultation) = second_leg::events::consultation(stage, home, &target);
+    let (other, consultation) = consultation::of_attended(stage, home, &target);
     let clues = ReferClues {
         cseq: number,
         target: target.user.as_deref().map(str::as_bytes),
@@ -87,7 +89,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     }
     let id = stage.begin(attempt);
     if let Some(other) = other {
-        second_leg::events::attach_behind(stage, id, other);
+        target_leg::attach_behind(stage, id, other);
     }
     if let Some(other) = other.filter(|other| *other != home)
         && let Some(other) = stage.state_or_new(other)
@@ -315,7 +317,7 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
 /// Of a REFER that was not captured the target's leg may have begun before anything told of it.
 fn find_leg(stage: &mut Stage, id: AttemptId) {
     if let Some(leg) = unseen::leg_of(stage, id) {
-        second_leg::events::attach_referred(stage, id, leg);
+        target_leg::attach_referred(stage, id, leg);
     }
 }
 
