@@ -224,11 +224,18 @@ impl Refer {
         copies(leg, by, cseq).saturating_add(self.more_copies)
     }
 
-    /// Whether a host that takes part in no call sent it, in a dialog that nobody knows, to one that does, which did not
-    /// take it: scanners try that.
+    /// Whether a host that takes part in no call sent it, in a dialog that nobody knows, to one that does, which does not
+    /// know that either (RFC 3261 §12.2.2): scanners try that. What is refused otherwise may be of a call whose INVITE was
+    /// lost, unless it is in none.
     fn is_strangers(&self, known: Known<'_>) -> bool {
-        let taken = self.accepted().is_some() || self.result.is_some() || self.hearsay.is_some();
-        let unknown = known.dialog().is_some_and(|leg| leg.origin != Origin::Invite && !leg.originated);
+        let status = self.answer.as_ref().map(|answer| answer.status);
+        let told = self.notified.is_some() || self.hearsay.is_some();
+        let taken = told || status.is_some_and(|status| status < 300);
+        let unknown = known.dialog().is_some_and(|leg| match leg.origin {
+            Origin::Invite => false,
+            Origin::Midcall => !leg.originated && matches!(status, None | Some(481)),
+            Origin::Refer => !leg.originated,
+        });
         let is_party = |host| known.stage.legs.is_party(host);
         unknown
             && !taken
