@@ -12,8 +12,8 @@ use crate::journal::Journal;
 use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
-use crate::sip::{Message, ParseError};
-use crate::stream::{self, Loss, Streams, WireMessage};
+use crate::sip::{Event, Message, Method, Name, ParseError, Sipfrag};
+use crate::stream::{self, Loss, Streams, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
 use crate::transfer::{self, ConfigError, Evicted, Fullness, Rules, Transfers};
@@ -140,6 +140,11 @@ impl Engine {
             calls: self.inner.transfers.fullness(),
             ring_lost: self.inner.transfers.ring_lost(),
         }
+    }
+
+    /// How many messages were cut off so far, by the capture or by a gap.
+    pub fn messages_cut(&self) -> u64 {
+        self.streams.counters().messages_cut
     }
 
     /// Takes one frame. One whose time leaps waits for those behind it, which tell whether the clock lies.
@@ -402,6 +407,10 @@ impl Inner {
         let named = message.map_err(|error| error.as_str()).and_then(|message| {
             DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
         });
+        if wire.cut && is_cut_off(wire, named.as_ref().ok().map(|(message, _)| *message)) {
+            let (src, dst) = (wire.src.ip(), wire.dst.ip());
+            self.transfers.note_loss(Loss::MessageCut { src, dst });
+        }
         match named {
             Ok((message, key)) => {
                 self.understood += 1;
@@ -411,6 +420,16 @@ impl Inner {
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,
         }
     }
+}
+
+/// Whether the capture cut a message off before it says what it is about, or, being a NOTIFY, what came of a transfer. What
+/// a TCP stream lacks is a gap in it.
+fn is_cut_off(wire: &WireMessage<'_>, message: Option<&Message<'_>>) -> bool {
+    let tells = |message: &Message<'_>| {
+        let refers = message.header(Name::Event).and_then(Event::parse).is_none_or(|event| event.is_refer());
+        message.method() != Some(Method::Notify) || !refers || Sipfrag::of(message).is_ok()
+    };
+    wire.transport == TransportKind::Udp && !message.is_some_and(tells)
 }
 
 fn forward(streams: &mut Streams, inner: &mut Inner, item: &packet::Item<'_>) {

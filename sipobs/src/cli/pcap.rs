@@ -10,6 +10,7 @@ use sipobs::capture::file::{Fault, FileError, Progress, Reader};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine};
 use sipobs::export::{Jsonl, ReadFile, Sink, Summary, Terminal};
+use sipobs::frame::Frame;
 use sipobs::timestamp::Timestamp;
 
 use super::spans::{Spans, WhenFull};
@@ -128,25 +129,39 @@ impl Reading {
             }
         };
         let before = self.engine.counters();
-        let stopped = self.frames(&mut reader, sink).map_err(Stop::Output)?;
+        let mut cut = CutFrames::default();
+        let stopped = self.frames(&mut reader, &mut cut, sink).map_err(Stop::Output)?;
         self.engine.end_file();
         let after = self.engine.counters();
 
         let messages = after.messages - before.messages;
         let file = ReadFile { messages, unread: unread(&reader, &before, &after), ..held(&reader) };
-        let opaque = opaque(&file).map(|fault| FileError { file: file.name.clone(), fault });
-        self.note(file, stopped.into_iter().chain(opaque));
+        let cut_off = |counters: &Counters| (counters.stream.messages_cut, counters.stream.incomplete);
+        let ((whole, parts), (whole_before, parts_before)) = (cut_off(&after), cut_off(&before));
+        // Of a message within a TCP stream that lacks its end nothing is left.
+        let lost = parts - parts_before;
+        let cut = cut.fault(whole - whole_before + lost, messages + lost);
+        let faults = opaque(&file).into_iter().chain(cut);
+        let errors: Vec<_> = faults.map(|fault| FileError { file: file.name.clone(), fault }).collect();
+        self.note(file, stopped.into_iter().chain(errors));
         Ok(())
     }
 
     /// Gives every frame to the engine; what ended it before the end of the file.
-    fn frames(&mut self, reader: &mut Reader, sink: &mut dyn Sink) -> io::Result<Option<FileError>> {
+    fn frames(
+        &mut self,
+        reader: &mut Reader,
+        cut: &mut CutFrames,
+        sink: &mut dyn Sink,
+    ) -> io::Result<Option<FileError>> {
         let result = loop {
             match reader.next() {
                 Ok(Some(frame)) => {
                     self.summary.packets += 1;
                     self.last = frame.time;
+                    let before = self.engine.messages_cut();
                     self.engine.frame(&frame);
+                    cut.note(&frame, self.engine.messages_cut() > before);
                     if let Err(error) = self.drain(sink) {
                         break Err(error);
                     }
@@ -194,6 +209,30 @@ impl Reading {
         self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()
+    }
+}
+
+/// The frames of a file that the capture cut off.
+#[derive(Default)]
+struct CutFrames {
+    longest: usize,
+    /// The first of them, and the first that was seen to hold a message.
+    first: Option<u64>,
+    first_message: Option<u64>,
+}
+
+impl CutFrames {
+    fn note(&mut self, frame: &Frame<'_>, holds_message: bool) {
+        if frame.wire_len as usize > frame.bytes.len() {
+            self.longest = self.longest.max(frame.bytes.len());
+            self.first = self.first.or(Some(frame.number));
+            self.first_message = self.first_message.or(holds_message.then_some(frame.number));
+        }
+    }
+
+    fn fault(&self, messages: u64, of: u64) -> Option<Fault> {
+        let first = self.first_message.or(self.first).filter(|_| messages > 0)?;
+        Some(Fault::Cut { messages, of, longest: self.longest, first })
     }
 }
 

@@ -212,7 +212,12 @@ impl Legs {
         leg.originated
             || leg.callee.heard
             || leg.invite.as_ref().is_none_or(heard)
-            || self.parties.holds(self.hash_of(leg.hosts.0))
+            || self.is_party(leg.hosts.0)
+    }
+
+    /// Whether a host takes part in calls that were seen from both sides.
+    pub(crate) fn is_party(&self, host: IpAddr) -> bool {
+        self.parties.holds(self.hash_of(host))
     }
 
     /// A leg was seen from both sides: the hosts that it goes between take part in calls.

@@ -159,6 +159,8 @@ words! {
     pub enum UnknownReason in "snake_case" {
         /// Messages are missing from the capture, and the outcome may be among them.
         MessagesMissing,
+        /// A message was cut off when it was captured (snap length), and the outcome may be in what is missing of it.
+        MessageCut,
         /// The capture ended before the outcome was told.
         CaptureEnded,
         /// Its call was let go of for want of memory before the outcome was told.

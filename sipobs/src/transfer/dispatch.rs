@@ -125,6 +125,7 @@ fn learn(stage: &mut Stage, heard: Heard<'_>) {
     }
     stage.identity.learn(leg, heard);
     identity::learn_livekit(stage, heard);
+    refer::events::note_focus(stage, heard, sender);
     if event.kind != DialogEventKind::Invited {
         stage.links.heard(&mut stage.legs, event.leg, message);
     }

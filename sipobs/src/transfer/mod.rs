@@ -130,6 +130,7 @@ impl Transfers {
             Loss::Restart => (None, Lost { restarts: 1, ..nothing }),
             Loss::RingLost(frames) => (None, Lost { ring: frames, ..nothing }),
             Loss::TcpGap { src, dst } => (Some((src, dst)), Lost { gaps: 1, ..nothing }),
+            Loss::MessageCut { src, dst } => (Some((src, dst)), Lost { cut: 1, ..nothing }),
             Loss::MissingFragment { src, dst } => (Some((src, dst)), Lost { fragments: 1, ..nothing }),
         };
         self.stage.ring_lost = self.stage.ring_lost.saturating_add(lost.ring);

@@ -44,6 +44,8 @@ pub(super) struct CallState {
     pub(super) held: When,
     pub(super) resumed: When,
     pub(super) bye_line: Option<LadderLine>,
+    /// Who says that it is a conference's focus (RFC 4579 §5.2).
+    pub(super) focus: Option<Side>,
 }
 
 /// What a REFER under another Call-ID is of an attempt.

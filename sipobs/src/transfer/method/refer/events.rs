@@ -15,6 +15,21 @@ use crate::transfer::method::{Machine, consultation, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::PendingAttempt;
 
+/// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
+pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
+    if heard.event.cseq.method != sip::Method::Invite
+        || heard.message.status().is_some_and(|status| status < 200)
+    {
+        return;
+    }
+    let is_focus = |contact| memchr::memmem::find(contact, b";isfocus").is_some();
+    if heard.message.headers(Name::Contact).any(is_focus)
+        && let Some(state) = stage.state_or_new(heard.event.leg)
+    {
+        state.focus = Some(sender);
+    }
+}
+
 /// A REFER, or its retry with credentials.
 pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
@@ -51,6 +66,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.credentials = crate::dialog::has_credentials(message);
     (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst));
     refer.referred_by = message.referred_by().is_some();
+    refer.to_focus = stage.state(dialog).is_some_and(|state| state.focus == Some(by.other()));
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
     refer.beside = outside.and_then(|_| beside(heard));
     let mut attempt = PendingAttempt {

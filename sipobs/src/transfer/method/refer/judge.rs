@@ -54,7 +54,7 @@ impl Refer {
     }
 
     /// The verdict as it stands, from this dialog alone.
-    fn evaluate_own(&self, copies: u32, timers: &Timers) -> Provisional {
+    fn evaluate_own(&self, copies: u32, now: Timestamp, timers: &Timers) -> Provisional {
         let at = |at, verdict| Provisional { at, verdict };
         match self.state(timers) {
             State::Superseded(time) => {
@@ -97,8 +97,15 @@ impl Refer {
                 let news = [self.notified, self.progress.map(|(_, time)| time)];
                 let latest = news.into_iter().flatten().fold(accepted, Timestamp::max);
                 let quiet = latest + timers.notify;
-                let end = self.expires.map_or(quiet, |expires| expires.min(quiet));
-                at(end, self.with_answer(Verdict::silence(Outcome::NotifyTimeout)))
+                let silence = Verdict::silence(Outcome::NotifyTimeout);
+                match self.expires.filter(|expires| *expires < quiet) {
+                    // Who is a little late tells all the same.
+                    Some(expires) => {
+                        let verdict = Verdict { decided: Some(expires), early: now < expires, ..silence };
+                        at(quiet.min(expires + timers.after_bye), self.with_answer(verdict))
+                    }
+                    None => at(quiet, self.with_answer(silence)),
+                }
             }
             State::Bye(time, transferor) => {
                 let because = match (transferor, self.progress) {
@@ -162,7 +169,7 @@ impl Refer {
         now: Timestamp,
         timers: &Timers,
     ) -> Provisional {
-        let own = self.with_hearsay(self.evaluate_own(copies, timers), timers);
+        let own = self.with_hearsay(self.evaluate_own(copies, now, timers), timers);
         let (Some(target), false) = (target, self.is_past_help(timers)) else { return own };
         let verdict = &target.verdict;
         let open = verdict.decided.is_none() && now < target.at;
