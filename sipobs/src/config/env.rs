@@ -4,7 +4,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::renamed::with_new_name;
-use super::{Config, ConfigError, Warning, keys, otlp};
+use super::{Config, ConfigError, Warning, bounds, keys, otlp};
 use crate::toml_error::without_content;
 
 /// `config`, which `file` gave, with `variables` over it.
@@ -55,7 +55,10 @@ fn first_that_fits(readings: Vec<Result<Table, String>>) -> Result<(Config, Tabl
         let file = file?;
         let config = Config::deserialize(file.clone())
             .map_err(|error| with_new_name(without_content(error.message())))?;
-        Ok((config, file))
+        match bounds::fault(&config) {
+            Some(fault) => Err(fault.message),
+            None => Ok((config, file)),
+        }
     });
     let first = results.next().unwrap_or_else(|| Err(String::new()));
     first.or_else(|error| results.find_map(Result::ok).ok_or(error))

@@ -3,7 +3,7 @@
 use super::renamed;
 
 /// Every section, and its keys.
-const KEYS: &[(&str, &[&str])] = &[
+pub(super) const KEYS: &[(&str, &[&str])] = &[
     (
         "capture",
         &[

@@ -28,12 +28,15 @@ use crate::transfer::{self, Timers};
 use crate::trunk::TrunkConfig;
 
 mod address;
+mod bounds;
 mod change;
 mod env;
 mod keys;
 mod limits;
 mod log;
 mod otlp;
+#[cfg(test)]
+mod reference;
 mod renamed;
 mod secret;
 mod webhook;
@@ -241,6 +244,10 @@ impl Config {
                 // Read once as it stands, so that an error points into the file; then as a table to lay the
                 // environment over.
                 let config: Self = toml_error::read(&text).map_err(wrong)?;
+                if let Some(bounds::Fault { field, message }) = bounds::fault(&config) {
+                    let (line, column) = toml_error::place(&text, &field);
+                    return Err(wrong(TomlError { line, column, field, message }));
+                }
                 warnings.extend(config.secrets().filter_map(|field| Warning::of(path, &metadata, field)));
                 (config, toml_error::read(&text).map_err(wrong)?)
             }
@@ -333,6 +340,10 @@ impl Config {
             _ => Ok(()),
         }
     }
+
+    /// Every setting with its meaning and its default, as a file to begin one's own with; what has no default is there
+    /// with an example, behind a `#`.
+    pub const COMMENTED: &str = include_str!("commented.toml");
 
     /// As TOML, secrets hidden.
     ///
@@ -554,6 +565,73 @@ mod tests {
         assert!(text.contains(".toml:4:8: trunk[1].name: "), "{text}");
     }
 
+    /// What the types take and nobody can mean; zero and endless numbers are tested key by key in `reference`.
+    #[test]
+    fn nonsense_is_refused_where_it_stands() {
+        for (text, said) in [
+            (
+                "[capture]\nports = [5060, 0]\n",
+                ".toml:2:16: capture.ports[1]: invalid value: integer, expected a port from 1 to 65535",
+            ),
+            (
+                "[capture]\nports = \"0-5\"\n",
+                ".toml:2:9: capture.ports: invalid value: string, expected a port from 1 to 65535",
+            ),
+            (
+                "[stream]\nports = 0\n",
+                ".toml:2:9: stream.ports: invalid value: integer, expected a port from 1 to 65535",
+            ),
+            ("[capture]\nvxlan_ports = [1, 2, 3]\n", "2:15: capture.vxlan_ports: must be at most 2 entries"),
+            (
+                "[capture]\ndrop_methods = [\"INVITE\"]\n",
+                "2:16: capture.drop_methods: must be any of OPTIONS, REGISTER, PUBLISH",
+            ),
+            (
+                "[capture]\nring_bytes = 2147483648\n",
+                "2:14: capture.ring_bytes: must be from 1 to 1073741824",
+            ),
+            (
+                "[metrics]\nlisten = \"127.0.0.1:0\"\n",
+                "2:10: metrics.listen: must be an address with a port from 1",
+            ),
+            ("[ratio]\nwindow = \"32days\"\n", "2:10: ratio.window: must be whole days, from 1 to 31"),
+            ("[ratio]\nwindow = \"36h\"\n", "2:10: ratio.window: must be whole days, from 1 to 31"),
+            ("[ratio]\nchance = -0.1\n", "2:10: ratio.chance: must be from 0 to 1"),
+            ("[link]\nlink_at = 1.5\n", "2:11: link.link_at: must be from 0 to 1"),
+            ("[link]\nsettle = \"8s\"\n", "2:10: link.settle: must be more than 0 and less than 8s"),
+            ("link.weights.hold = -1.0\n", "1:21: link.weights.hold: must be more than 0"),
+            (
+                "[[link.headers]]\nname = \"A\"\n[[link.headers]]\nname = \"B\"\nweight = nan\n",
+                "5:10: link.headers[1].weight: must be more than 0",
+            ),
+            (
+                "[[link.headers]]\nname = \"A\"\n[[link.headers]]\nname = \"B\"\nweight = inf\n",
+                "5:10: link.headers[1].weight: must be more than 0",
+            ),
+            ("[otlp]\nservice_name = \"\"\n", "2:16: otlp.service_name: is empty"),
+            ("[state]\npath = \"\"\n", "2:8: state.path: is empty"),
+            ("[capture]\nexclude = [\"lo\", \"\"]\n", "2:18: capture.exclude[1]: is empty"),
+            ("[[trunk]]\nname = \"\"\nhost = [\"*\"]\n", "2:8: trunk[0].name: is empty"),
+            (
+                "[[trunk]]\nname = \"a\"\nhost = \"*\"\n[[trunk]]\nname = \"a\"\nhost = [\"*\"]\n",
+                "4:1: trunk[1]: the same as an entry before it",
+            ),
+        ] {
+            let error = complaint(text, &[]);
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        for (name, value, said) in [
+            ("SIPOBS_OTLP__QUEUE", "0", "must be more than 0"),
+            ("SIPOBS_TIMERS__IDLE", "0s", "must be more than 0"),
+            ("SIPOBS_LINK__LINK_AT", "nan", "must be from 0 to 1"),
+            ("SIPOBS_JSONL__PATH", "", "is empty"),
+        ] {
+            assert_eq!(complaint("", &[(name, value)]), format!("environment variable {name}: {said}"));
+        }
+        let two_ways = "[[trunk]]\nname = \"a\"\nhost = \"*\"\n[[trunk]]\nname = \"a\"\nheader = \"X-A\"\n";
+        load(two_ways, &[("SIPOBS_OTLP__NODE", "")]).unwrap().check().unwrap();
+    }
+
     #[test]
     fn causes_of_ones_own_are_read_from_their_file() {
         let dir = tempfile::tempdir().unwrap();
@@ -648,7 +726,9 @@ mod tests {
         assert_eq!((config.trunk[0].header.len(), &*config.trunk[0].user_agent[0]), (1, "A, B*"));
         let text = complaint("", &[("SIPOBS_CAPTURE__PORTS", "5060,sip")]);
         assert!(
-            text.contains("SIPOBS_CAPTURE__PORTS: invalid value: string, expected a port, or a range"),
+            text.contains(
+                "SIPOBS_CAPTURE__PORTS: invalid value: string, expected a port from 1 to 65535, or a range"
+            ),
             "{text}"
         );
     }

@@ -87,6 +87,12 @@ pub(crate) fn configurations(sipobs: &Path, installations: &[kubernetes::Install
         let path = root().join("deploy").join(path);
         output(Command::new(sipobs).arg("config").arg("--config").arg(&path))?;
     }
+    fs::write(&written, output(Command::new(sipobs).args(["config", "--commented"]))?)?;
+    let commented = output(Command::new(sipobs).arg("config").arg("--config").arg(&written))?;
+    ensure!(
+        commented == output(Command::new(sipobs).arg("config"))?,
+        "`sipobs config --commented` is not the defaults"
+    );
     Ok(())
 }
 
