@@ -91,7 +91,10 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("webhook", &["url", "secret", "secret_file", "timeout", "retry", "certificate"]),
-    ("metrics", &["listen", "hosts"]),
+    (
+        "metrics",
+        &["listen", "hosts", "token", "token_file", "certificate", "key", "client_authority", "insecure"],
+    ),
     ("state", &["path", "every", "handover"]),
     ("diagnosis", &["path"]),
     ("reload", &["every"]),

@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::fs::Metadata;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +33,7 @@ mod env;
 mod keys;
 mod limits;
 mod log;
+mod metrics;
 mod otlp;
 #[cfg(test)]
 mod reference;
@@ -45,6 +45,7 @@ pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
+pub use metrics::MetricsConfig;
 pub use otlp::{CallSpans, Endpoint, OtlpConfig, Protocol};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
@@ -117,24 +118,6 @@ pub struct JsonlConfig {
     pub path: Option<PathBuf>,
     /// Whether early notices are written too.
     pub notices: bool,
-}
-
-/// The daemon's HTTP server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MetricsConfig {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served: an IP address and a port.
-    #[serde(deserialize_with = "address::deserialize")]
-    pub listen: SocketAddr,
-    /// Names of this host that requests by loopback may be for, beside `localhost` and loopback addresses: a proxy's.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::list::parted")]
-    pub hosts: Vec<String>,
-}
-
-impl Default for MetricsConfig {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), hosts: Vec::new() }
-    }
 }
 
 /// Causes of your own, put before those that sipobs knows.
@@ -263,9 +246,17 @@ impl Config {
             warnings.extend(Warning::of(path, &metadata, "webhook.secret_file"));
             config.webhook.read = Some(Secret::new(text.trim()));
         }
+        if let Some(path) = &config.metrics.token_file {
+            let (text, metadata) = read(path)?;
+            warnings.extend(Warning::of(path, &metadata, "metrics.token_file"));
+            config.metrics.read = Some(Secret::new(text.trim()));
+        }
         // One that is missing is told where it is used.
-        let key = config.otlp.client_key.as_deref().and_then(|key| Some((key, key.metadata().ok()?)));
-        warnings.extend(key.and_then(|(path, metadata)| Warning::of(path, &metadata, "otlp.client_key")));
+        let keys = [("otlp.client_key", &config.otlp.client_key), ("metrics.key", &config.metrics.key)];
+        warnings.extend(keys.into_iter().filter_map(|(field, key)| {
+            let path = key.as_deref()?;
+            Warning::of(path, &path.metadata().ok()?, field)
+        }));
         Ok((config, warnings))
     }
 
@@ -279,6 +270,7 @@ impl Config {
             ("otlp.traces_endpoint", hides(&self.otlp.traces_endpoint)),
             ("webhook.secret", self.webhook.secret.is_some()),
             ("webhook.url", hides(&self.webhook.url)),
+            ("metrics.token", self.metrics.token.is_some()),
         ];
         fields.into_iter().filter_map(|(field, is_there)| is_there.then_some(field))
     }
@@ -330,7 +322,7 @@ impl Config {
                 _ => together(&error),
             }
         })?;
-        if let Some(fault) = self.webhook.fault() {
+        if let Some(fault) = self.webhook.fault().or_else(|| self.metrics.fault()) {
             return Err(ConfigError::Together(fault));
         }
         match self.otlp.traces_url() {
@@ -433,6 +425,7 @@ mod tests {
             ("[webhook]\nurl = \"me:q5ecret@c\"", "webhook.url: ***@c: does not begin with http"),
             ("[webhook]\nurl = \"https://c\"", "needs webhook.secret"),
             ("[webhook]\nurl = \"https://c\"\nsecret = \"q5ecret\"", "of at least 16 bytes"),
+            ("[metrics]\nlisten = \"0.0.0.0:9464\"", "metrics.listen: other hosts can reach 0.0.0.0:9464"),
             ("[identity]\nheaders = [\"X-A\", \"authorization\"]", "identity.headers: Authorization"),
             (
                 "[otlp]\nendpoint = \"me:q5ecret@c:4317\"",

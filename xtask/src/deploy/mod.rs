@@ -107,6 +107,7 @@ fn environment(variables: &Value, host: &str) -> Result<Vec<(String, String)>> {
             Some(other) => anyhow::bail!("{name}: what {other} gives is not known"),
             None if variable["valueFrom"]["secretKeyRef"].is_object() => match name {
                 "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer%20secret".to_owned(),
+                "SIPOBS_METRICS__TOKEN" => "0123456789abcdef".to_owned(),
                 _ => "https://collector.example:4317".to_owned(),
             },
             None => variable["value"].as_str().with_context(|| name.to_owned())?.to_owned(),

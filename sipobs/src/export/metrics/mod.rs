@@ -18,7 +18,7 @@ mod plain;
 mod serve;
 mod snapshot;
 
-pub use serve::{Health, ServeError, serve};
+pub use serve::{Access, AccessError, Health, ServeError, serve};
 pub use snapshot::{Attached, HookCounts, SinkCounts, Snapshot, SpanCounts};
 
 type Labels = Vec<(&'static str, String)>;
