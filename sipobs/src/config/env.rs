@@ -38,6 +38,9 @@ pub(super) fn over(
             // A key of digits looks like a number.
             [value_of(&value), Value::String(value)].map(|value| set(file.clone(), &path, value)).to_vec()
         } else if name.starts_with("OTEL_") {
+            if otlp::is_no_boolean(&name, &value) {
+                unknown.push(Warning::NoBoolean { name: name.clone() });
+            }
             vec![standard(file.clone(), &name, &value)]
         } else {
             continue;

@@ -76,6 +76,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "endpoint",
             "traces_endpoint",
             "protocol",
+            "compression",
             "calls",
             "timeout",
             "queue",

@@ -46,7 +46,7 @@ pub use change::Change;
 pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
-pub use otlp::{CallSpans, Endpoint, OtlpConfig, Protocol};
+pub use otlp::{CallSpans, Compression, Endpoint, OtlpConfig, Protocol};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
 
@@ -326,7 +326,7 @@ impl Config {
             return Err(ConfigError::Together(fault));
         }
         match self.otlp.traces_url() {
-            Some(url) if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) => {
+            Some(url) if !otlp::is_http(url.expose()) => {
                 Err(together(&format_args!("otlp.endpoint: {url}: does not begin with http:// or https://")))
             }
             _ => Ok(()),
@@ -373,6 +373,12 @@ pub enum Warning {
         name: String,
         /// The one that was probably meant.
         near: Option<String>,
+    },
+    /// A variable takes `true` or `false`, and holds neither.
+    #[error("environment variable {name}: neither true nor false: taken for false")]
+    NoBoolean {
+        /// The variable.
+        name: String,
     },
 }
 
@@ -762,10 +768,104 @@ mod tests {
         assert!(!otlp.resource.contains_key("service.name"));
     }
 
+    /// Each variable that the specification names for traces, alone and for all signals.
+    #[test]
+    fn every_standard_variable_sets_its_key() {
+        for (name, value, key, set) in [
+            ("PROTOCOL", "http/protobuf", "protocol", "\"http/protobuf\""),
+            ("COMPRESSION", "gzip", "compression", "\"gzip\""),
+            ("TIMEOUT", "2500", "timeout", "\"2s 500ms\""),
+            ("CERTIFICATE", "/ca.pem", "certificate", "\"/ca.pem\""),
+            ("CLIENT_CERTIFICATE", "/me.pem", "client_certificate", "\"/me.pem\""),
+            ("CLIENT_KEY", "/me.key", "client_key", "\"/me.key\""),
+            ("HEADERS", "a=1", "headers", "{ a = \"(hidden)\" }"),
+        ] {
+            let shown = |variables: &[(&str, &str)]| {
+                let otlp = load("", variables).unwrap().otlp;
+                toml::Table::try_from(&otlp).unwrap().get(key).map(ToString::to_string)
+            };
+            let all = format!("OTEL_EXPORTER_OTLP_{name}");
+            let traces = format!("OTEL_EXPORTER_OTLP_TRACES_{name}");
+            for variable in [&all, &traces] {
+                assert_eq!(shown(&[(variable, value)]).as_deref(), Some(set), "{variable}");
+                assert_eq!(shown(&[(variable, "")]), shown(&[]), "{variable} is empty, and so unset");
+            }
+            let ours = format!("SIPOBS_OTLP__{}", key.to_uppercase());
+            let other = match key {
+                "protocol" => "grpc",
+                "compression" => "none",
+                "timeout" => "7s",
+                _ => "/other",
+            };
+            if key != "headers" {
+                let over = shown(&[(&all, value), (&traces, value), (&ours, other)]);
+                assert_eq!(over, Some(format!("\"{other}\"")), "{ours} wins");
+            }
+        }
+        for (first, second) in [("", "TRACES_"), ("TRACES_", "")] {
+            let [one, two] = [first, second].map(|it| format!("OTEL_EXPORTER_OTLP_{it}TIMEOUT"));
+            let millis = |it: &str| if it.is_empty() { "1000" } else { "2000" };
+            let otlp = load("", &[(&one, millis(first)), (&two, millis(second))]).unwrap().otlp;
+            assert_eq!(otlp.timeout, Duration::from_secs(2), "that for traces wins, whatever their order");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_for_traces_is_taken_as_it_stands() {
+        let url = |variables: &[(&str, &str)]| load("", variables).unwrap().otlp.traces_url().unwrap();
+        let (http, all) = (("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), "OTEL_EXPORTER_OTLP_ENDPOINT");
+        assert_eq!(url(&[http, (all, "http://c:4318/x")]).expose(), "http://c:4318/x/v1/traces");
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/own");
+        assert_eq!(url(&[http, traces, (all, "http://c:4318")]).expose(), "https://t/own");
+        assert_eq!(url(&[traces]).expose(), "https://t/own");
+    }
+
+    #[test]
+    fn a_standard_variable_that_makes_no_sense_is_named() {
+        for (name, value, said) in [
+            ("ENDPOINT", "collector:4317", "does not begin with http:// or https://"),
+            ("TRACES_ENDPOINT", "me:q5ecret@c", "does not begin with http:// or https://"),
+            ("PROTOCOL", "http/json", "unknown value, expected `grpc` or `http/protobuf`"),
+            ("COMPRESSION", "zstd", "unknown value, expected `none` or `gzip`"),
+            ("TIMEOUT", "10s", "must be a whole number of milliseconds, more than 0"),
+            ("TRACES_TIMEOUT", "0", "must be a whole number of milliseconds, more than 0"),
+            ("TIMEOUT", "-1", "must be a whole number of milliseconds, more than 0"),
+            ("HEADERS", "q5ecret", "an entry has no `=`"),
+        ] {
+            let name = format!("OTEL_EXPORTER_OTLP_{name}");
+            assert_eq!(complaint("", &[(&name, value)]), format!("environment variable {name}: {said}"));
+        }
+        let error = complaint("", &[("OTEL_RESOURCE_ATTRIBUTES", "a")]);
+        assert_eq!(error, "environment variable OTEL_RESOURCE_ATTRIBUTES: an entry has no `=`");
+    }
+
+    #[test]
+    fn the_services_name_is_the_nearest_one() {
+        let name = |text: &str, variables: &[(&str, &str)]| load(text, variables).unwrap().otlp.service_name;
+        let file = "[otlp]\nservice_name = \"file\"";
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=attributes");
+        assert_eq!(name("", &[]), "sipobs");
+        assert_eq!(name(file, &[]), "file");
+        assert_eq!(name(file, &[attributes]), "attributes");
+        assert_eq!(name(file, &[("OTEL_SERVICE_NAME", "variable"), attributes]), "variable");
+        assert_eq!(name(file, &[attributes, ("OTEL_SERVICE_NAME", "")]), "attributes");
+        let ours = ("SIPOBS_OTLP__SERVICE_NAME", "ours");
+        assert_eq!(name(file, &[ours, ("OTEL_SERVICE_NAME", "variable"), attributes]), "ours");
+    }
+
     #[test]
     fn otel_can_be_switched_off() {
-        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"), ("OTEL_SDK_DISABLED", "true")];
-        assert_eq!(load("", &variables).unwrap().otlp.traces_url(), None);
+        for (value, is_off, warnings) in
+            [("true", true, 0), ("TRUE", true, 0), ("false", false, 0), ("", false, 0), ("1", false, 1)]
+        {
+            let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"), ("OTEL_SDK_DISABLED", value)];
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let (config, said) = Config::load(None, variables).unwrap();
+            assert_eq!((config.otlp.traces_url().is_none(), said.len()), (is_off, warnings), "{value}");
+            assert!(
+                said.iter().all(|it| it.to_string().contains("OTEL_SDK_DISABLED: neither true nor false"))
+            );
+        }
         assert!(
             complaint("", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")])
                 .contains("OTEL_EXPORTER_OTLP_PROTOCOL")

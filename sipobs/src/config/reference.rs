@@ -50,6 +50,12 @@ is `SIPOBS_`, the section, `__`, the key: `SIPOBS_CAPTURE__PORTS=5060,5080-5090`
 - **list**: in brackets, or one text with commas between the entries.
 - **secret**: a text in quotes that no output shows.
 
+The variables that OpenTelemetry names for traces set `[otlp]`, and those of sipobs win over them: `OTEL_EXPORTER_OTLP_ENDPOINT`
+(over HTTP `/v1/traces` is added), `_HEADERS`, `_TIMEOUT` (milliseconds), `_PROTOCOL`, `_COMPRESSION`, `_CERTIFICATE`,
+`_CLIENT_CERTIFICATE`, `_CLIENT_KEY`; the same for traces alone (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, taken as it stands, and so on),
+which win; `OTEL_SERVICE_NAME` over the `service.name` of `OTEL_RESOURCE_ATTRIBUTES`; `OTEL_SDK_DISABLED`; and
+`OTEL_TRACES_EXPORTER`, of which only `none` has a meaning.
+
 A change is taken up **while running** within some seconds, or at SIGHUP; or it takes a **restart**, and the log names the
 key. What flags and the environment set wins over a changed file, too.
 ";

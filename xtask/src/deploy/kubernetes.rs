@@ -239,7 +239,10 @@ fn of_its_release() -> Result<()> {
     ] {
         let object = objects.iter().find(|it| it["kind"] == kind).with_context(|| format!("no {kind}"))?;
         let labels = object.pointer(selector).with_context(|| format!("{kind}: no {selector}"))?;
-        ensure!(labels["app.kubernetes.io/instance"] == "edge", "{kind}: {selector} is not the release's: {labels}");
+        ensure!(
+            labels["app.kubernetes.io/instance"] == "edge",
+            "{kind}: {selector} is not the release's: {labels}"
+        );
     }
     Ok(())
 }
@@ -251,12 +254,18 @@ fn versions(installations: &[Installation]) -> Result<()> {
     for field in ["version", "appVersion"] {
         ensure!(chart[field] == version, "the chart's {field} is {}, not {version}", chart[field]);
     }
-    for (name, repository) in
-        [("the manifest", "sipobs"), ("the chart", "sipobs"), ("kustomize, everything", "registry.example/sipobs")]
-    {
-        let installation = installations.iter().find(|it| it.name == name).context("a way to install is missing")?;
+    for (name, repository) in [
+        ("the manifest", "sipobs"),
+        ("the chart", "sipobs"),
+        ("kustomize, everything", "registry.example/sipobs"),
+    ] {
+        let installation =
+            installations.iter().find(|it| it.name == name).context("a way to install is missing")?;
         let image = &installation.pod()?["containers"][0]["image"];
-        ensure!(*image == format!("{repository}:{version}"), "{name}: the image is {image}, not of {version}");
+        ensure!(
+            *image == format!("{repository}:{version}"),
+            "{name}: the image is {image}, not of {version}"
+        );
     }
     Ok(())
 }

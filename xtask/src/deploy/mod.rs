@@ -14,6 +14,7 @@ use crate::children::output;
 use crate::{root, setup};
 
 pub(crate) mod dashboards;
+pub(crate) mod documents;
 pub(crate) mod generate;
 pub(crate) mod kubernetes;
 pub(crate) mod monitoring;

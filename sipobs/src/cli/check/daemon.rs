@@ -284,6 +284,55 @@ mod tests {
         assert!(error.contains("takes longer than 50ms"), "{error}");
     }
 
+    #[cfg(feature = "daemon")]
+    #[test]
+    fn by_tls_the_daemon_is_known_by_its_certificate() {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let file = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let server =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let server = server.unwrap().with_no_client_auth().with_single_cert(
+            vec![CertificateDer::from_pem_file(file("server.pem")).unwrap()],
+            PrivateKeyDer::from_pem_file(file("server.key")).unwrap(),
+        );
+        let server = std::sync::Arc::new(server.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in [
+                format!("HTTP/1.0 200 OK\r\n\r\n{METRICS}"),
+                "HTTP/1.0 200 OK\r\n\r\nok\n".into(),
+                String::new(),
+            ] {
+                let connection = rustls::ServerConnection::new(server.clone()).unwrap();
+                let mut stream = rustls::StreamOwned::new(connection, listener.accept().unwrap().0);
+                let mut request = [0; 1024];
+                let bytes = stream.read(&mut request).unwrap_or(0);
+                asked.push(String::from_utf8_lossy(&request[..bytes]).into_owned());
+                let _ = stream.write_all(answer.as_bytes());
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+            asked
+        });
+        let with = |certificate: &str| -> MetricsConfig {
+            let text =
+                format!("token = \"0123456789abcdef\"\ncertificate = {:?}\nkey = \"k\"", file(certificate));
+            toml::from_str(&text).unwrap()
+        };
+        let (_, unwell) = ask(&[address], &with("server.pem")).unwrap();
+        assert_eq!(unwell, None);
+        let error = format!("{:#}", ask(&[address], &with("stranger.pem")).unwrap_err());
+        assert!(error.contains("another certificate than metrics.certificate"), "{error}");
+        let asked = serving.join().unwrap();
+        assert!(asked[0].contains("Authorization: Bearer 0123456789abcdef\r\n"), "{asked:?}");
+        assert!(!asked[1].contains("Authorization"), "/healthz takes none: {asked:?}");
+        assert_eq!(asked[2], "", "nothing is said to another");
+    }
+
     #[test]
     fn nobody_there_is_told() {
         // Where nobody listens any more, and nobody else can: what was accepted there holds the port.

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::discard::DiscardClass;
 use crate::engine;
+use crate::timestamp::Timestamp;
 use crate::transfer;
 
 /// All stages' counters at one moment.
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub ring_memory: u64,
     /// Seconds by which the wall clock has been stepped since frames are timed.
     pub clock_error: f64,
+    /// When the last SIP message was seen.
+    pub last_message: Option<Timestamp>,
     /// The engine's.
     pub engine: Option<engine::Counters>,
     /// Spans' way to the collector.
@@ -139,6 +142,11 @@ impl Collector for Collected {
         let snapshot = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut out = Encoder(encoder);
         capture(&snapshot, &mut out)?;
+        out.gauge(
+            "last_message_timestamp_seconds",
+            "When the last SIP message was seen, in seconds since 1970; 0 before the first",
+            [(vec![], snapshot.last_message.map_or(0.0, seconds))],
+        )?;
         if let Some(counters) = &snapshot.engine {
             stages(counters, &mut out)?;
         }
@@ -157,6 +165,12 @@ impl Collector for Collected {
             [(vec![], snapshot.housekeeping_failures)],
         )
     }
+}
+
+/// Seconds since 1970.
+#[allow(clippy::cast_precision_loss, reason = "to the microsecond, for a gauge")]
+pub(super) fn seconds(time: Timestamp) -> f64 {
+    time.as_nanos() as f64 / 1e9
 }
 
 type LabelPairs<'a> = Vec<(&'static str, &'a str)>;
@@ -220,14 +234,14 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
     let by_cpu: Vec<_> = snapshot.lost_by_cpu.iter().map(|(cpu, lost)| (cpu.to_string(), lost)).collect();
     out.counter(
         "capture_cpu_frames_lost",
-        "The same by CPU",
+        "Frames that matched and had no way to us, by the CPU that saw them",
         by_cpu.iter().flat_map(|(cpu, lost)| {
             lost.iter().map(move |&(reason, n)| (vec![("cpu", cpu.as_str()), ("reason", reason)], n))
         }),
     )?;
     out.counter(
         "capture_ring_frames_lost",
-        "Those of them that perf rings told of: no more than found the ring full",
+        "Lost frames that perf rings told of: no more than found the ring full",
         snapshot.lost_told.map(|frames| (vec![], frames)),
     )?;
     out.counter("capture_frames_read", "Frames read from the rings", [(vec![], snapshot.frames)])?;
@@ -285,7 +299,7 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         .map(|reason| (vec![("reason", reason)], counters.unparsed.get(reason).copied().unwrap_or(0)));
     out.counter(
         "messages_unparsed",
-        "The others: no start line, or not the headers that name a dialog",
+        "Messages that belong to no dialog that could be named: no start line, or not the headers that name one",
         unparsed,
     )?;
     accounts(&counters.balance(), out)?;
