@@ -5,7 +5,7 @@ use std::fmt;
 
 use memchr::{memchr, memchr2};
 
-use super::text::{Params, number, percent_decode, trim};
+use super::text::{Params, number, percent_decode, token_len, trim};
 
 /// A URI's scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +179,9 @@ fn scheme(scheme: &[u8]) -> Option<Scheme> {
 
 /// `host [":" port]`, white space around each; IPv6 hosts lose their brackets.
 pub(super) fn host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    if let Some(plain) = plain_host_port(text) {
+        return Some(plain);
+    }
     let text = trim(text);
     let (host, rest) = match text.strip_prefix(b"[") {
         Some(inner) => {
@@ -198,6 +201,17 @@ pub(super) fn host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
     };
     let host = trim(host);
     (!host.is_empty() && memchr2(b'<', b'>', host).is_none()).then_some((host, port))
+}
+
+/// A name or IPv4 address, and perhaps a port behind it, with nothing around them: as nearly all are written.
+fn plain_host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    let (host, rest) = text.split_at(token_len(text));
+    match rest {
+        _ if host.is_empty() => None,
+        [] => Some((host, None)),
+        [b':', port @ ..] => Some((host, Some(number(port)?))),
+        _ => None,
+    }
 }
 
 /// What stands before and after the byte at `at`.

@@ -5,7 +5,6 @@ use super::{Known, Machine, Method};
 use crate::record::{Answered, LegRole, Method as Word, UnknownReason};
 use crate::sip::{Name, NameAddr};
 use crate::timestamp::Timestamp;
-use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::stage::{Heard, Stage};
@@ -89,6 +88,4 @@ impl Method for Handover {
         };
         Provisional { at: self.bye + known.timers().after_bye, verdict }
     }
-
-    fn tell<'a>(&'a self, _known: Known<'a>, _facts: &mut Facts<'a>) {}
 }

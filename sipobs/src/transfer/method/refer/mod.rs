@@ -20,19 +20,20 @@ use std::net::IpAddr;
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
-use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome, UnknownReason};
+use crate::leg::{Leg, Origin};
+use crate::record::{self, Answered, AnsweredBy, Evidence, LegRole, Outcome, UnknownReason};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::Answer;
+use crate::transfer::state::PendingAttempt;
 use crate::transfer::verdict::{Provisional, Unknown, Verdict};
 
 mod again;
+pub(in crate::transfer) mod elsewhere;
 pub(in crate::transfer) mod events;
 pub(in crate::transfer) mod unseen;
-
-pub(in crate::transfer) use events::Elsewhere;
 
 /// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
 const COPIES: u32 = 11;
@@ -154,7 +155,7 @@ impl Method for Refer {
         true
     }
 
-    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+    fn tell<'a>(&'a self, known: Known<'a>, now: Timestamp, facts: &mut Facts<'a>) {
         facts.heard = self.answer.is_some() || self.notified.is_some();
         if facts.answer_ms.is_none() {
             let answer = self.result.as_ref().or(self.answer.as_ref());
@@ -174,8 +175,23 @@ impl Method for Refer {
         if facts.answer == Answered::Refer {
             facts.answered_by = self.answered_by;
         }
-        let told = self.result.as_ref().zip(self.bye);
-        facts.bye_after_notify_ms = told.map(|(result, (bye, _))| bye.millis_since(result.time));
+        facts.went_elsewhere = known.call().is_some_and(|call| self.went_elsewhere(call));
+        // Where there was no BYE, none came until now.
+        let bye = self.bye.map_or(now, |(bye, _)| bye);
+        facts.bye_after_notify_ms = self.result.as_ref().map(|result| bye.millis_since(result.time));
+    }
+
+    /// One that its receiver answers by a BYE with the number is found to be another method only then.
+    fn begun_as(&self, _attempt: &PendingAttempt) -> record::Method {
+        record::Method::Refer
+    }
+
+    fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
+    fn is_unseen(&self) -> bool {
+        self.sender.is_none()
     }
 
     /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
@@ -193,6 +209,12 @@ impl Method for Refer {
 }
 
 impl Refer {
+    /// Whether it was sent to a host that the call's INVITE was not seen at: a Contact of its own.
+    fn went_elsewhere(&self, call: &Leg) -> bool {
+        let known = |host| host == call.hosts.0 || call.callee_hosts().any(|known| known == host);
+        call.origin == Origin::Invite && self.sent_to.is_some_and(|host| !known(host))
+    }
+
     /// How many copies of its latest try one hop has sent: they come without an event of their own.
     fn copies_sent(&self, known: Known<'_>) -> u32 {
         let Some((cseq, leg)) = self.cseq().zip(known.dialog()) else { return 1 };

@@ -12,7 +12,7 @@ pub(in crate::transfer) mod events;
 pub(in crate::transfer) mod invite;
 
 /// How soon a B2BUA dials on.
-const ONWARD: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const ONWARD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What is known of it beside its leg.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,7 @@ impl Method for SecondLeg {
         known.attempt.call.map_or(Seen::None, |call| known.seen(call))
     }
 
-    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+    fn tell<'a>(&'a self, known: Known<'a>, _now: Timestamp, facts: &mut Facts<'a>) {
         let invite = known.target_leg().and_then(|leg| leg.invite.as_ref());
         facts.heard = invite.is_some_and(|invite| invite.heard);
     }
