@@ -26,7 +26,7 @@ fn tls(file: &str) -> PathBuf {
 
 /// A server that takes who shows a certificate of the authority's. Gives the beginning of what each one says, or
 /// nothing for whom it does not take.
-fn server() -> (SocketAddr, Receiver<Vec<u8>>) {
+fn server(alpn: &'static [u8]) -> (SocketAddr, Receiver<Vec<u8>>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(tls("authority.pem")).unwrap()).unwrap();
@@ -40,7 +40,7 @@ fn server() -> (SocketAddr, Receiver<Vec<u8>>) {
             PrivateKeyDer::from_pem_file(tls("server.key")).unwrap(),
         )
         .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,7 +77,8 @@ fn config(address: SocketAddr, variables: &[(&str, String)]) -> Config {
 
 /// What the server hears first of a transfer that is exported so.
 fn heard(variables: &[(&str, String)]) -> Vec<u8> {
-    let (address, heard) = server();
+    let is_http = variables.iter().any(|(_, value)| value == "http/protobuf");
+    let (address, heard) = server(if is_http { b"http/1.1" } else { b"h2" });
     let config = config(address, variables);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let url = config.otlp.traces_url().unwrap();
@@ -97,15 +98,13 @@ fn heard(variables: &[(&str, String)]) -> Vec<u8> {
 }
 
 fn ours() -> Vec<(&'static str, String)> {
-    [("CERTIFICATE", "authority.pem"), ("CLIENT_CERTIFICATE", "client.pem"), ("CLIENT_KEY", "client.key")]
-        .into_iter()
-        .zip([
-            "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-        ])
-        .map(|((_, file), name)| (name, tls(file).display().to_string()))
-        .collect()
+    [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "authority.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "client.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "client.key"),
+    ]
+    .map(|(name, file)| (name, tls(file).display().to_string()))
+    .to_vec()
 }
 
 #[test]

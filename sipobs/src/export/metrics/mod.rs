@@ -81,7 +81,7 @@ impl Metrics {
         let attempts = family("transfer_attempts", "Settled transfer attempts");
         let faults = family("transfer_faults", "Settled transfer attempts by whose fault the outcome is");
         let ended = family("calls_ended", "Ended calls, and whether a REFER was absent");
-        let alerts = family("alerts", "Alerts raised");
+        let alerts = family("alerts", "Alerts that the daemon has raised itself");
         let mut times = |name: &str, help: &str, buckets: Buckets| {
             let family = Times::new_with_constructor(buckets);
             registry.register(name, help, family.clone());

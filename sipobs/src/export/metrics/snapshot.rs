@@ -364,11 +364,11 @@ fn accounts(balance: &engine::Balance, out: &mut Encoder<'_>) -> fmt::Result {
 }
 
 fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {
-    out.counter("otlp_spans", "Spans made", [(vec![], spans.made)])?;
-    out.counter("otlp_spans_acknowledged", "Spans the collector has", [(vec![], spans.acknowledged)])?;
+    out.counter("otlp_spans", "Spans made for the collector", [(vec![], spans.made)])?;
+    out.counter("otlp_spans_acknowledged", "Spans that the collector has taken", [(vec![], spans.acknowledged)])?;
     out.counter(
         "otlp_spans_dropped",
-        "Spans dropped",
+        "Spans that the collector never got, by the reason",
         spans.dropped.iter().map(|&(reason, n)| (vec![("reason", reason)], n)),
     )?;
     #[allow(clippy::cast_precision_loss, reason = "no more than the queue holds")]
@@ -384,7 +384,7 @@ fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {
 fn written(sinks: &[SinkCounts], out: &mut Encoder<'_>) -> fmt::Result {
     let each = |count: fn(&SinkCounts) -> u64| sinks.iter().map(move |s| (vec![("sink", s.sink)], count(s)));
     out.counter("outputs", "Records that a sink was given", each(|s| s.taken))?;
-    out.counter("outputs_written", "Records written", each(|s| s.written))?;
+    out.counter("outputs_written", "Records that a sink has written", each(|s| s.written))?;
     out.counter(
         "outputs_dropped",
         "Records that a sink was too slow to take, or failed at",
