@@ -229,7 +229,11 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
             of(h).iter().map(move |&(reason, n)| (vec![("hook", h.hook), ("reason", reason)], n))
         })
     };
-    out.counter("capture_frames_passed", "Frames that are none of ours", reasons(|h| &h.passed))?;
+    out.counter(
+        "capture_frames_passed",
+        "Frames that the kernel programs left alone, by the reason",
+        reasons(|h| &h.passed),
+    )?;
     out.counter("capture_frames_lost", "Frames that matched and had no way to us", reasons(|h| &h.lost))?;
     let by_cpu: Vec<_> = snapshot.lost_by_cpu.iter().map(|(cpu, lost)| (cpu.to_string(), lost)).collect();
     out.counter(
@@ -245,7 +249,11 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
         snapshot.lost_told.map(|frames| (vec![], frames)),
     )?;
     out.counter("capture_frames_read", "Frames read from the rings", [(vec![], snapshot.frames)])?;
-    out.counter("capture_frames_damaged", "Records that could not be read", [(vec![], snapshot.damaged)])?;
+    out.counter(
+        "capture_frames_damaged",
+        "Records in the rings that could not be read",
+        [(vec![], snapshot.damaged)],
+    )?;
     #[allow(clippy::cast_precision_loss, reason = "no more than the rings hold")]
     out.gauge(
         "capture_frames_in_ring",
@@ -323,10 +331,14 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
     };
     out.counter(
         "not_understood",
-        "What could not be read",
+        "What of frames and messages could not be read, by the reason",
         named("reason", counters.not_understood_with_zeros()),
     )?;
-    out.counter("evidence_lost", "What is known to be missing", named("where", counters.lost_with_zeros()))
+    out.counter(
+        "evidence_lost",
+        "What is known to be missing from the evidence, by where it went",
+        named("where", counters.lost_with_zeros()),
+    )
 }
 
 /// How full the table of calls is, which the memory is for.
@@ -336,7 +348,7 @@ fn fullness(calls: &transfer::Fullness, out: &mut Encoder<'_>) -> fmt::Result {
     out.gauge("calls_known", "Legs known, those included that ended a moment ago", of(calls.legs))?;
     out.gauge("attempts_open", "Transfer attempts under way", of(calls.attempts))?;
     out.gauge("calls_memory_bytes", "Bytes that legs and attempts take up", of(calls.bytes))?;
-    out.gauge("calls_memory_limit_bytes", "Bytes that they may take up", of(calls.limit))
+    out.gauge("calls_memory_limit_bytes", "Bytes that legs and attempts may take up", of(calls.limit))
 }
 
 /// Where every frame the engine took has ended: `frames read = the sum of fates`, at any moment.
@@ -365,7 +377,11 @@ fn accounts(balance: &engine::Balance, out: &mut Encoder<'_>) -> fmt::Result {
 
 fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {
     out.counter("otlp_spans", "Spans made for the collector", [(vec![], spans.made)])?;
-    out.counter("otlp_spans_acknowledged", "Spans that the collector has taken", [(vec![], spans.acknowledged)])?;
+    out.counter(
+        "otlp_spans_acknowledged",
+        "Spans that the collector has taken",
+        [(vec![], spans.acknowledged)],
+    )?;
     out.counter(
         "otlp_spans_dropped",
         "Spans that the collector never got, by the reason",
