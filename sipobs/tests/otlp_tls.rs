@@ -1,12 +1,14 @@
 //! Spans over TLS to a server that asks for a certificate, by both protocols.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -146,7 +148,6 @@ fn without_one_nothing_gets_through() {
 #[test]
 fn files_that_are_none_are_named_at_the_start() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let begun = Instant::now();
     for (name, value, said) in [
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem", "otlp.certificate: /nowhere/ca.pem: "),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere/me.key", "otlp.client_key: /nowhere/me.key: "),
@@ -161,5 +162,4 @@ fn files_that_are_none_are_named_at_the_start() {
     let error =
         Otlp::start(&config.otlp, "https://127.0.0.1:9", WhenFull::Drop, runtime.handle()).unwrap_err();
     assert_eq!(error.to_string(), "otlp.client_certificate: is needed with otlp.client_key");
-    assert!(begun.elapsed() < PATIENCE);
 }
