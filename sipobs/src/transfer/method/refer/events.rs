@@ -6,7 +6,7 @@ use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
 use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
-use crate::stream::WireMessage;
+use crate::stream::{TransportKind, WireMessage};
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::method::{Machine, consultation, target_leg};
@@ -50,7 +50,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.wants_no_subscription =
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
-    (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst.ip()));
+    (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst));
     refer.referred_by = message.referred_by().is_some();
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
     refer.beside = outside.and_then(|_| beside(heard));
@@ -81,6 +81,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     {
         other.consults = Some(id);
     }
+    again::drop_passed_on(stage, dialog);
 }
 
 /// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and its answer
@@ -91,7 +92,7 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
         stage.attempts.get(id).is_some_and(|attempt| {
             attempt.dialog == event.leg
                 && attempt.by == event.by
-                && attempt.refer().is_some_and(|refer| refer.is_unseen(event.cseq.number))
+                && attempt.refer().is_some_and(|refer| refer.is_only_answered(event.cseq.number))
         })
     })?;
     let told = stage.withdraw(id)?;
@@ -224,12 +225,25 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
         if refer.numbers.last() != Some(&event.cseq.number) {
             continue;
         }
+        let astray = is_astray(refer, wire);
+        // Of two answers the first counts, if it is from where the REFER went.
+        if refer.answer.is_some() && (astray || !refer.astray) {
+            continue;
+        }
+        refer.astray = astray;
         refer.answered(Answer::of(wire, message, status));
         refer.answered_by = refer.sender.map(|asked| facts::answered_by(wire, message, asked, &[]));
         if (200..300).contains(&status) {
             subscribe(refer, id, message, &mut stage.elsewhere);
         }
     }
+    again::drop_passed_on(stage, event.leg);
+}
+
+/// Whether an answer is from the host that was asked, but from another port. Over TCP nobody else speaks for it.
+fn is_astray(refer: &Refer, wire: &WireMessage<'_>) -> bool {
+    wire.transport == TransportKind::Udp
+        && refer.sent_to.is_some_and(|asked| asked.ip() == wire.src.ip() && asked.port() != wire.src.port())
 }
 
 /// An answer to a REFER that was sent again under another Call-ID.
@@ -255,7 +269,7 @@ fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere:
     if let Some(at) = message.values(Name::ReferEventsAt).next() {
         refer.subscription = Subscription::Elsewhere;
         let uri = sip::NameAddr::parse(at).map_or(at, |address| address.uri);
-        elsewhere.expect(uri, id, None);
+        elsewhere.ask_at(uri, id);
     } else if message.header(Name::ReferSub).is_some_and(refused) || refer.wants_no_subscription {
         refer.subscription = Subscription::None;
     }
@@ -275,7 +289,10 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let Some(refer) = attempt.refer_mut() else { return };
     refer.numbered |= number.is_some();
     let first = refer.result.is_none();
-    refer.notified(wire.time, notified);
+    match event.outside {
+        true => refer.heard_outside(wire.time, notified),
+        false => refer.notified(wire.time, notified),
+    }
     if is_final && first {
         attempt.headers = facts::told(message);
     }
