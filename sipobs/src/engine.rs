@@ -107,6 +107,7 @@ struct Inner {
     messages: u64,
     understood: u64,
     unparsed: BTreeMap<&'static str, u64>,
+    last_message: Option<Timestamp>,
 }
 
 impl Engine {
@@ -242,6 +243,11 @@ impl Engine {
         }
         self.privacy.output(&mut output);
         Some(output)
+    }
+
+    /// When the last SIP message was seen, if there was one.
+    pub fn last_message(&self) -> Option<Timestamp> {
+        self.inner.last_message
     }
 
     /// The transfer stage, for its counts and for what it keeps across restarts.
@@ -404,6 +410,7 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
+        self.last_message = self.last_message.max(Some(wire.time));
         let named = message.map_err(|error| error.as_str()).and_then(|message| {
             DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
         });
