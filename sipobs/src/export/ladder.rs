@@ -307,7 +307,7 @@ mod tests {
     fn no_line_is_broader_than_the_terminal() {
         for attempt in [samples::busy(), samples::second_leg()] {
             for width in [60, 80, 120, 200] {
-                let text = draw(Look { width, colour: false }, &attempt.messages);
+                let text = draw(Look { width, ..Look::default() }, &attempt.messages);
                 let broadest = text.lines().map(|l| l.width()).max().unwrap();
                 assert!(broadest <= width, "{broadest} > {width}:\n{text}");
             }
@@ -318,14 +318,14 @@ mod tests {
     fn answers_tell_what_they_answer_and_requests_how_often_they_were_sent() {
         let mut lines = samples::busy().messages;
         lines[0].copies = 11;
-        let text = draw(Look { width: 80, colour: false }, &lines);
+        let text = draw(Look::default(), &lines);
         assert!(text.contains(" REFER ×11 ─"), "{text}");
         assert!(text.contains(" 200 success (NOTIFY) ─"), "{text}");
     }
 
     #[test]
     fn too_narrow_a_terminal_gets_a_list() {
-        let text = draw(Look { width: 30, colour: false }, &samples::busy().messages);
+        let text = draw(Look { width: 30, ..Look::default() }, &samples::busy().messages);
         assert!(text.contains("10.78.0.2:5060 → 10.78.0.1:5060  REFER"), "{text}");
     }
 }

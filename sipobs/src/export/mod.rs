@@ -31,8 +31,9 @@ mod words;
 pub use brief::Brief;
 pub use jsonl::Jsonl;
 pub use style::{Look, clean};
-pub use summary::{ReadFile, Summary};
+pub use summary::{ReadFile, Shown, Summary};
 pub use terminal::Terminal;
+pub use words::has_failed;
 
 /// Where outputs are written, one after another.
 pub trait Sink {

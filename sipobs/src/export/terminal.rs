@@ -13,19 +13,30 @@ use crate::record::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, 
 /// Calls without any transfer that are shown one by one; the others are only counted.
 const MOST_FACTS: u32 = 10;
 
+/// Notes on files that overlap; the others are only counted.
+const MOST_NOTES: usize = 8;
+
 /// Writes outputs for a person.
 #[derive(Debug)]
 pub struct Terminal<W: Write> {
     out: W,
     look: Look,
     ladders: bool,
+    asked: bool,
     facts: u32,
 }
 
 impl<W: Write> Terminal<W> {
     /// Writes to `out`; with `ladders`, successful attempts show theirs too.
     pub fn new(out: W, look: Look, ladders: bool) -> Self {
-        Self { out, look, ladders, facts: 0 }
+        Self { out, look, ladders, asked: false, facts: 0 }
+    }
+
+    /// Shows every call that it is given: somebody asked for these.
+    #[must_use]
+    pub fn asked(mut self, asked: bool) -> Self {
+        self.asked = asked;
+        self
     }
 }
 
@@ -37,7 +48,13 @@ impl<W: Write> Sink for Terminal<W> {
             Output::Call(call) => {
                 let fact = matches!(call.refer_absent, ReferAbsent::Fact { .. });
                 self.facts += u32::from(fact);
-                if call.refer_absent == ReferAbsent::No || (fact && self.facts > MOST_FACTS) {
+                let is_ordinary = match call.refer_absent {
+                    // What a transfer did to a call is told with the transfer, unless all is to be seen.
+                    ReferAbsent::No => !self.asked || (call.in_transfer && !self.ladders),
+                    ReferAbsent::Fact { .. } => !self.asked && self.facts > MOST_FACTS,
+                    ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => false,
+                };
+                if is_ordinary {
                     return Ok(());
                 }
                 ended_call(self.look, call)
@@ -69,7 +86,7 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
     look.paragraph(&mut out, style.bold(), 2, &words::headline(attempt));
     about(look, attempt, &mut out);
 
-    let failed = matches!(words::tone(attempt.outcome), Tone::Bad | Tone::Doubt);
+    let failed = words::has_failed(attempt.outcome);
     if failed || ladders {
         out.push('\n');
         out.push_str(&ladder::draw(look, &attempt.messages));
@@ -91,7 +108,7 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
 }
 
 /// When, how, how fast, and on what evidence.
-pub(super) fn facts(attempt: &Attempt) -> String {
+pub(super) fn facts(look: Look, attempt: &Attempt) -> String {
     let kind = match attempt.kind {
         // Nobody is consulted before a redirection.
         _ if attempt.method == Method::Redirect => "",
@@ -104,7 +121,7 @@ pub(super) fn facts(attempt: &Attempt) -> String {
     };
     format!(
         "{} · {}{kind} · {took} · {}",
-        moment(&attempt.started.to_string()),
+        look.moment(attempt.started),
         words::method(attempt.method),
         words::evidence(attempt),
     )
@@ -112,8 +129,11 @@ pub(super) fn facts(attempt: &Attempt) -> String {
 
 /// The facts, and in which call.
 fn about(look: Look, attempt: &Attempt, out: &mut String) {
+    let seq = attempt.seq.map(|seq| format!("#{seq} · ")).unwrap_or_default();
     out.push_str("  ");
-    look.paragraph(out, DIM, 2, &facts(attempt));
+    look.paragraph(out, PLAIN, 2, &format!("{seq}{} · {}", attempt.id, words::who(attempt)));
+    out.push_str("  ");
+    look.paragraph(out, DIM, 2, &facts(look, attempt));
 
     let mut call = match &attempt.call_id {
         Some(call_id) => format!("call (a) {}", clean(call_id)),
@@ -155,7 +175,7 @@ fn ended_call(look: Look, call: &Call) -> String {
     };
     let lasted = words::seconds(call.ended.millis_since(call.answered.unwrap_or(call.started)));
     let (mark, style, said) = match &call.refer_absent {
-        ReferAbsent::No => return out,
+        ReferAbsent::No => ("·", PLAIN, ordinary(call, &lasted, by)),
         ReferAbsent::Fact { invite_unknown } => {
             let unseen = if *invite_unknown { " that could be seen from here" } else { "" };
             ("·", PLAIN, format!("No transfer{unseen} in a call of {lasted}, ended by {by}"))
@@ -183,11 +203,19 @@ fn ended_call(look: Look, call: &Call) -> String {
     look.paint(&mut out, style, mark);
     out.push(' ');
     look.paragraph(&mut out, style, 2, &said);
-    let facts = format!("{} · call {}", moment(&call.ended.to_string()), clean(&call.call_id));
+    let facts = format!("{} · call {}", look.moment(call.ended), clean(&call.call_id));
     out.push_str("  ");
     look.paragraph(&mut out, DIM, 2, &facts);
     out.push('\n');
     out
+}
+
+fn ordinary(call: &Call, lasted: &str, by: &str) -> String {
+    match (call.answered, call.status) {
+        (Some(_), _) => format!("A call of {lasted}, ended by {by}"),
+        (None, Some(status)) => format!("A call that was not answered ({status})"),
+        (None, None) => "A call that was not answered".to_owned(),
+    }
 }
 
 fn raised(look: Look, alert: &Alert) -> String {
@@ -197,12 +225,8 @@ fn raised(look: Look, alert: &Alert) -> String {
     let numbers: Vec<_> =
         alert.numbers.iter().map(|(name, n)| format!("{} {n}", name.replace('_', " "))).collect();
     out.push_str("   ");
-    let facts = format!(
-        "{} · trunk {} · {}",
-        moment(&alert.time.to_string()),
-        clean(&alert.trunk),
-        numbers.join(", ")
-    );
+    let facts =
+        format!("{} · trunk {} · {}", look.moment(alert.time), clean(&alert.trunk), numbers.join(", "));
     look.paragraph(&mut out, DIM, 3, &facts);
     out.push('\n');
     out
@@ -231,6 +255,11 @@ fn totals(look: Look, summary: &Summary) -> String {
         if let Some(error) = &file.error {
             look.paragraph(&mut out, BAD, 0, &clean(&format!("Not all of {} was read: {error}.", file.name)));
         }
+    }
+    look_at_files(look, summary, &mut out);
+    if let Some(shown) = &summary.shown {
+        let said = format!("Shown: {} of {}.", grouped(shown.transfers), counted(attempts, "transfer"));
+        look.paragraph(&mut out, BOLD, 0, &said);
     }
     if summary.refer_absent > 0 {
         let said = format!(
@@ -262,6 +291,29 @@ fn totals(look: Look, summary: &Summary) -> String {
         look.paragraph(&mut out, BAD, 0, &said);
     }
     out
+}
+
+/// Files that are no pieces of one capture one behind the other.
+fn look_at_files(look: Look, summary: &Summary, out: &mut String) {
+    let mut notes: Vec<String> = Vec::new();
+    for file in &summary.files {
+        if let Some(same) = &file.same_as {
+            notes.push(format!("{} is {same} again, and was read once.", file.name));
+        }
+        if let (Some(other), Some(ms)) = (&file.overlaps, file.overlap_ms) {
+            notes.push(format!(
+                "{} begins before {other} ends: they overlap by {} and were read side by side.",
+                file.name,
+                words::seconds(ms)
+            ));
+        }
+    }
+    for note in notes.iter().take(MOST_NOTES) {
+        look.paragraph(out, PLAIN, 0, &clean(note));
+    }
+    if let Some(more) = notes.len().checked_sub(MOST_NOTES).filter(|more| *more > 0) {
+        look.paragraph(out, PLAIN, 0, &format!("So do {more} more files."));
+    }
 }
 
 /// Outcomes down, methods across; only those that occurred.
@@ -298,12 +350,6 @@ fn table(look: Look, summary: &Summary, out: &mut String) {
 
 fn counted(n: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
-}
-
-/// RFC 3339 as a person reads it: no `T`, no `Z`, milliseconds.
-fn moment(rfc3339: &str) -> String {
-    let (date, time) = rfc3339.split_once('T').unwrap_or((rfc3339, ""));
-    format!("{date} {}", time.get(..12).unwrap_or(time))
 }
 
 #[cfg(test)]

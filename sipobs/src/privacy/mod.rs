@@ -232,6 +232,22 @@ impl Privacy {
     }
 }
 
+/// The digits of a user that is a number, however it is written; `None` where it is none.
+pub fn dialled(user: &str) -> Option<String> {
+    let mut rest = user.split(';').next().unwrap_or(user);
+    let mut digits = String::new();
+    while let Some((c, len)) = normalize::plain(rest) {
+        rest = &rest[len..];
+        match c {
+            '0'..='9' => digits.push(c),
+            '+' if digits.is_empty() => {}
+            c if normalize::is_separator(c) => {}
+            _ => return None,
+        }
+    }
+    Some(digits).filter(|digits| !digits.is_empty())
+}
+
 /// Puts what `masked` makes of it in place of `text`, if that is something else.
 fn replace(text: &mut String, masked: impl FnOnce(&str) -> Cow<'_, str>) {
     let masked = match masked(text) {

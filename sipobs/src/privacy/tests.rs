@@ -490,6 +490,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         refer_absent: ReferAbsent::No,
         in_transfer: false,
         seen: Seen::Both,
+        hosts: [[10, 78, 0, 1].into(), [10, 78, 0, 2].into()],
         parties: self::parties(parties),
     }))
 }
@@ -503,6 +504,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         to: ([10, 0, 0, 2], 5060).into(),
         line,
         frame: 1,
+        file: None,
         copies: 1,
         doubted: false,
         time: Timestamp::default(),
@@ -511,6 +513,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
     };
     Output::Transfer(Box::new(Attempt {
         id: String::new(),
+        seq: None,
         call_id: Some(format!("{number}-{user}@10.0.0.1")),
         method: Method::Refer,
         kind: Kind::Blind,

@@ -90,6 +90,7 @@ pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, le
         to: wire.dst,
         line: text,
         frame: wire.frame,
+        file: None,
         copies: 1,
         doubted: false,
         time: wire.time,

@@ -146,6 +146,7 @@ impl Transfers {
         let trace = identity::trace(known);
         Attempt {
             id: id_of(known),
+            seq: None,
             call_id: attempt.call_id.clone(),
             method: attempt.method,
             kind: attempt.kind,

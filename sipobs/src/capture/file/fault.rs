@@ -68,6 +68,15 @@ pub enum Fault {
         /// What it says.
         value: u64,
     },
+    /// Somebody asked for the end ([`super::Stop`]).
+    #[error("interrupted before its end")]
+    Interrupted,
+    /// Too many others have frames of the same time.
+    #[error("more than {most} files overlap in time, and it was left out")]
+    Beside {
+        /// How many are read side by side.
+        most: usize,
+    },
     /// It holds frames that sipobs cannot read; the others were read.
     #[error("{frames} of {of} frames could not be read ({what})")]
     Unread {
@@ -94,7 +103,12 @@ impl Fault {
             Self::Unread { .. } => {
                 format!(": {export} takes out the SIP that Wireshark finds in them, for sipobs to read")
             }
-            Self::Open(_) | Self::Read { .. } | Self::Truncated { .. } | Self::Value { .. } => String::new(),
+            Self::Beside { .. } => ": `mergecap -w OUT.pcapng FILE…` makes one of several".to_owned(),
+            Self::Interrupted
+            | Self::Open(_)
+            | Self::Read { .. }
+            | Self::Truncated { .. }
+            | Self::Value { .. } => String::new(),
         }
     }
 }

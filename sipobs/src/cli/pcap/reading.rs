@@ -1,0 +1,242 @@
+//! Files in, verdicts out: the engine between a capture and a sink.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
+use sipobs::discard::DiscardReason;
+use sipobs::engine::{Counters, Engine, Tally};
+use sipobs::export::{ReadFile, Shown, Sink, Summary};
+use sipobs::record::Output;
+use sipobs::timestamp::Timestamp;
+
+use super::find::Find;
+use crate::cli::say;
+use crate::cli::spans::Spans;
+
+/// Reads a capture.
+pub(super) struct Reading<'a> {
+    engine: Engine,
+    find: &'a Find,
+    pub(super) spans: Option<Spans>,
+    pub(super) summary: Summary,
+    progress: Show,
+    /// The files' names by their index.
+    names: Vec<Arc<str>>,
+    ends: Vec<End>,
+    /// Attempts so far.
+    attempts: u64,
+    first: Option<Timestamp>,
+    last: Timestamp,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(engine: Engine, spans: Option<Spans>, find: &'a Find, min_call: Duration) -> Self {
+        let shown = find.is_asked().then(Shown::default);
+        Self {
+            engine,
+            find,
+            spans,
+            summary: Summary { min_call, shown, ..Summary::default() },
+            progress: Show::new(),
+            names: Vec::new(),
+            ends: Vec::new(),
+            attempts: 0,
+            first: None,
+            last: Timestamp::default(),
+        }
+    }
+
+    /// Reads all of a capture, however damaged some files are, and writes down what each held.
+    pub(super) fn read(&mut self, capture: &mut Capture, sink: &mut dyn Sink) -> io::Result<()> {
+        self.names = capture.names().map(Arc::from).collect();
+        self.engine.expect_files(self.names.len());
+        let result = self.frames(capture, sink);
+        self.progress.clear();
+        // Frames may wait for those behind them; nothing comes behind these.
+        self.engine.end_file();
+        self.summary.files = self.files(capture);
+        result
+    }
+
+    fn frames(&mut self, capture: &mut Capture, sink: &mut dyn Sink) -> io::Result<()> {
+        while let Some(next) = capture.next() {
+            let end = match next {
+                Next::Frame(frame) => {
+                    self.summary.packets += 1;
+                    self.first.get_or_insert(frame.time);
+                    self.last = frame.time;
+                    self.engine.frame(&frame);
+                    None
+                }
+                Next::End(end) => Some(end),
+            };
+            if end.as_ref().is_some_and(|end| end.is_alone) {
+                self.engine.end_file();
+            }
+            self.drain(sink)?;
+            if let Some(end) = end {
+                self.ended(end);
+            }
+            if self.summary.packets.is_multiple_of(8192) {
+                self.progress.at(capture.progress());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says at once what ended a file too early.
+    fn ended(&mut self, end: End) {
+        if let Some(error) = &end.error {
+            self.progress.clear();
+            say_of(error);
+        }
+        self.ends.push(end);
+    }
+
+    /// What each file held, in the order of the command line; and says which of it stays closed.
+    fn files(&mut self, capture: &Capture) -> Vec<ReadFile> {
+        let mut files: Vec<(usize, ReadFile)> = Vec::new();
+        for end in self.ends.drain(..) {
+            let mut file = held(&end, self.engine.tally_of(end.file));
+            let opaque = opaque(&file).map(|fault| FileError { file: file.name.clone(), fault });
+            opaque.iter().for_each(say_of);
+            let faults: Vec<_> =
+                end.error.iter().chain(&opaque).map(|error| error.fault.to_string()).collect();
+            file.error = Some(faults.join("; ")).filter(|_| !faults.is_empty());
+            files.push((end.named, file));
+        }
+        for (named, name, same) in capture.repeated() {
+            let file = ReadFile { name: name.clone(), same_as: Some(same.clone()), ..ReadFile::default() };
+            files.push((*named, file));
+        }
+        for overlap in capture.overlaps() {
+            if let Some((_, file)) = files.iter_mut().find(|(_, file)| file.name == overlap.second) {
+                file.overlap_ms = i64::try_from(overlap.by.as_millis()).ok();
+                file.overlaps = Some(overlap.first);
+            }
+        }
+        files.sort_by_key(|(named, _)| *named);
+        files.into_iter().map(|(_, file)| file).collect()
+    }
+
+    fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        while let Some((mut output, unmasked)) = self.engine.poll_output_seen(|output| self.find.look(output))
+        {
+            self.summary.count(&output);
+            if let Output::Transfer(attempt) = &mut output {
+                self.attempts += 1;
+                attempt.seq = Some(self.attempts);
+                attempt.name_files(&self.names);
+            }
+            if let Some(spans) = &mut self.spans {
+                spans.name(&mut output);
+                spans.output(&output);
+            }
+            if self.find.shows(&output, &unmasked, self.first.unwrap_or_default()) {
+                if let Some(shown) = &mut self.summary.shown {
+                    shown.count(&output);
+                }
+                sink.output(&output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The capture is over: settles what is open and tells what it came to.
+    pub(super) fn end(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        self.engine.finish(self.last);
+        self.drain(sink)?;
+        let counters = self.engine.counters();
+        self.summary.messages = counters.messages;
+        self.summary.not_understood = not_understood(&counters, &self.summary.files);
+        self.summary.lost = counters.lost();
+        self.summary.evicted_since = counters.calls_evicted.since;
+        sink.summary(&self.summary)?;
+        sink.flush()
+    }
+}
+
+fn say_of(error: &FileError) {
+    say(&anyhow::anyhow!("{error}"));
+}
+
+/// What a file held: as its reader saw it, and as the engine did.
+fn held(end: &End, tally: Tally) -> ReadFile {
+    let contents = &end.contents;
+    ReadFile {
+        name: end.name.clone(),
+        first: contents.first,
+        last: contents.last,
+        frames: contents.frames,
+        messages: tally.messages,
+        link_types: contents.link_types.iter().map(|(link, frames)| (link.to_string(), *frames)).collect(),
+        unread: unread(end, tally),
+        ..ReadFile::default()
+    }
+}
+
+/// A file's frames that stay closed; those of link types that the file itself names are told apart.
+fn unread(end: &End, tally: Tally) -> BTreeMap<String, u64> {
+    let reasons = Tally::OPAQUE.into_iter().zip(tally.opaque);
+    let mut unread: BTreeMap<_, _> =
+        reasons.map(|(reason, frames)| (reason.as_str().to_owned(), frames)).collect();
+    for (link, frames) in end.contents.unread() {
+        unread
+            .entry(DiscardReason::LinkType.as_str().to_owned())
+            .and_modify(|others| *others = others.saturating_sub(frames));
+        unread.insert(link.to_string(), frames);
+    }
+    unread.retain(|_, frames| *frames > 0);
+    unread
+}
+
+fn opaque(file: &ReadFile) -> Option<Fault> {
+    let frames = file.unread.values().sum();
+    let what: Vec<_> =
+        file.unread.iter().map(|(why, frames)| format!("{frames} {}", why.replace('_', " "))).collect();
+    (frames > 0).then(|| Fault::Unread { frames, of: file.frames, what: what.join(", ") })
+}
+
+/// What the engine counted, with link types told apart.
+fn not_understood(counters: &Counters, files: &[ReadFile]) -> BTreeMap<Cow<'static, str>, u64> {
+    let mut reasons: BTreeMap<Cow<'static, str>, _> =
+        counters.not_understood().into_iter().map(|(reason, count)| (reason.into(), count)).collect();
+    for reason in Tally::OPAQUE {
+        reasons.remove(reason.as_str());
+    }
+    for (why, frames) in files.iter().flat_map(|file| &file.unread) {
+        *reasons.entry(why.clone().into()).or_default() += frames;
+    }
+    reasons
+}
+
+/// How far reading has come, on standard error, for files that take long and only for a person.
+struct Show {
+    wanted: bool,
+    shown: bool,
+}
+
+/// Files below this are read before anyone could look.
+const LONG_FILE: u64 = 64 << 20;
+
+impl Show {
+    fn new() -> Self {
+        Self { wanted: io::stderr().is_terminal() && !io::stdout().is_terminal(), shown: false }
+    }
+
+    fn at(&mut self, progress: Progress) {
+        let Some(total) = progress.total.filter(|&total| self.wanted && total >= LONG_FILE) else { return };
+        self.shown = true;
+        let _ = write!(io::stderr(), "\r{:3} % of {} MB", progress.read * 100 / total, total >> 20);
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
