@@ -95,6 +95,8 @@ struct Transaction {
     answered: bool,
     /// That asked for credentials.
     challenged: bool,
+    /// It is over: answered, and an INVITE's answer acknowledged.
+    done: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -177,8 +179,11 @@ impl Memory {
 
     /// A message came.
     pub(crate) fn message(&mut self, message: &Message<'_>, dialog: &DialogKey<'_>, time: Timestamp) {
-        if self.retired || is_repeated(dialog.cseq.method) || message.method() == Some(Method::Ack) {
+        if self.retired || is_repeated(dialog.cseq.method) {
             return;
+        }
+        if message.method() == Some(Method::Ack) {
+            return self.acknowledged(message, dialog);
         }
         let key = self.key(message, dialog, dialog.cseq.number);
         let branch = dialog.branch;
@@ -187,7 +192,15 @@ impl Memory {
         let is_final = message.status().is_some_and(|status| status >= 200);
         let answered = is_final || known.is_some_and(|known| known.answered);
         let challenged = message.status().map_or(known.is_some_and(|known| known.challenged), is_challenge);
-        *slot = Some(Transaction { key, branch, seen: time, answered, challenged });
+        let done = known.is_some_and(|known| known.done) || is_final && dialog.cseq.method != Method::Invite;
+        *slot = Some(Transaction { key, branch, seen: time, answered, challenged, done });
+    }
+
+    fn acknowledged(&mut self, message: &Message<'_>, dialog: &DialogKey<'_>) {
+        let key = self.key(message, dialog, dialog.cseq.number);
+        if let Some(known) = self.transactions[place(key, TRANSACTIONS)].as_mut() {
+            known.done |= known.key == key && known.answered;
+        }
     }
 
     /// A packet came that is no SIP.
@@ -206,6 +219,10 @@ impl Memory {
         let Some(known) = self.transaction(message, dialog) else {
             return self.takes_up(message, dialog, look);
         };
+        // What is over may come once more, from wherever it was stuck.
+        if known.done {
+            return false;
+        }
         let age = look.last.since(known.seen);
         let rings = matches!(dialog.cseq.method, Method::Invite | Method::Cancel) && !known.answered;
         match message.method() {

@@ -111,6 +111,10 @@ fn fit(leg: &Leg, key: &DialogKey<'_>, tags: Tags) -> Option<(Side, Fit)> {
         Some(tag) if from == Some(tag) => Some((Side::Caller, of_callee(leg, key, to))),
         Some(tag) if to == Some(tag) => Some((Side::Callee, of_callee(leg, key, from))),
         Some(_) if forgetful => Some((Side::Callee, Fit::Half)),
+        // Some notify under a tag of their own, as a fork would (RFC 6665 §4.4.1).
+        Some(_) if key.cseq.method == Method::Notify && to.is_some() && to == leg.callee.tag => {
+            Some((Side::Caller, Fit::Half))
+        }
         Some(_) if from.is_some() => None,
         Some(_) => Some((Side::Caller, Fit::Half)),
         None if is_callee(leg, from, key.from.uri) => Some((Side::Callee, Fit::Open)),

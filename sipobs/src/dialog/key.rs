@@ -24,13 +24,13 @@ pub(crate) struct DialogKey<'a> {
 impl<'a> DialogKey<'a> {
     /// Reads it; or says what keeps `message` out of every dialog.
     pub(crate) fn of(message: &Message<'a>) -> Result<Self, NoDialogKey> {
-        let lacks = |name| message.header(name).is_none_or(<[u8]>::is_empty);
-        if [Name::CSeq, Name::From, Name::To].into_iter().any(lacks) {
-            return Err(NoDialogKey::Missing);
-        }
-        let call_id = message.call_id().ok_or(NoDialogKey::Missing)?;
+        let header =
+            |name| message.header(name).filter(|value| !value.is_empty()).ok_or(NoDialogKey::Missing);
+        let (from, to, call_id) = (header(Name::From)?, header(Name::To)?, header(Name::CallId)?);
+        header(Name::CSeq)?;
         let cseq = message.cseq().ok_or(NoDialogKey::CSeq)?;
-        let (Some(from), Some(to)) = (message.from(), message.to()) else { return Err(NoDialogKey::Address) };
+        let address = |value| NameAddr::parse(value).ok_or(NoDialogKey::Address);
+        let (from, to) = (address(from)?, address(to)?);
         if call_id.len() > LONGEST_ID {
             return Err(NoDialogKey::CallIdTooLong);
         }

@@ -34,6 +34,8 @@ pub(crate) struct DialogEvent {
     pub(crate) kind: DialogEventKind,
     /// The leg is new.
     pub(crate) begins: bool,
+    /// A host sent it that is not on the leg's path, and who was asked agreed to it.
+    pub(crate) outside: bool,
 }
 
 /// What can happen to a leg.
@@ -106,7 +108,10 @@ pub(crate) fn take(
         }
         Trust::None => return Taken::Doubted { leg: id, beside: id },
     }
-    if message.is_request() {
+    let outside = vouched && legs.get(id).is_some_and(|leg| !trust::comes_from_path(legs, leg, wire));
+    // A call moves by what names a Contact for it, and not by news.
+    let may_move = !(outside && cseq.method == Method::Notify);
+    if message.is_request() && may_move {
         legs.extend_path(id, [wire.src.ip(), wire.dst.ip()]);
     }
     let new_path = legs.travelled(id, wire.src.ip(), wire.dst.ip());
@@ -118,10 +123,10 @@ pub(crate) fn take(
     let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
     let Some(kind) = leg.take(wire, message, key, by, to_tag, new_path) else { return Taken::Nothing };
     leg.seen = wire.time;
-    if begins || trust::names_path(cseq.method, message.status()) {
+    if begins || may_move && trust::names_path(cseq.method, message.status()) {
         trust::learn_path(legs, id, message);
     }
-    Taken::Event(DialogEvent { leg: id, by, cseq, kind, begins })
+    Taken::Event(DialogEvent { leg: id, by, cseq, kind, begins, outside })
 }
 
 /// Begins the leg of a message that no leg claims, if the message can begin one.

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::leg::{Branch, Leg, Transaction};
 use crate::record::Side;
-use crate::sip::CSeq;
+use crate::sip::{CSeq, Method};
 
 /// Older transactions of a leg are forgotten: their last copies are long gone (64·T1 = 32 s).
 const KEPT: usize = 24;
@@ -41,6 +41,11 @@ pub(super) fn request(known: &mut Transactions, by: Side, cseq: CSeq, branch: Br
 pub(super) fn response(known: &mut Transactions, by: Side, cseq: CSeq, status: u16) -> bool {
     match find(known, by, cseq) {
         Some(known) if known.status < 200 && known.status < status => {
+            known.status = status;
+            true
+        }
+        // Of a REFER's two final answers one may be no answer at all; which one, its attempt knows.
+        Some(known) if cseq.method == Method::Refer && status >= 200 && known.status != status => {
             known.status = status;
             true
         }
@@ -105,6 +110,7 @@ mod tests {
         assert!(response(&mut known, Side::Caller, REFER, 100));
         assert!(response(&mut known, Side::Caller, REFER, 202));
         assert!(!response(&mut known, Side::Caller, REFER, 202));
+        assert!(response(&mut known, Side::Caller, REFER, 500), "another says something else");
         assert!(!response(&mut known, Side::Caller, REFER, 500));
     }
 

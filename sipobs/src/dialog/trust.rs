@@ -58,7 +58,7 @@ pub(super) fn of(
 
 /// Whether a host on the leg's own path sent a message. That this very host did, nobody elsewhere can pretend: it may have
 /// more addresses than the path names.
-fn comes_from_path(legs: &Legs, leg: &Leg, wire: &WireMessage<'_>) -> bool {
+pub(super) fn comes_from_path(legs: &Legs, leg: &Leg, wire: &WireMessage<'_>) -> bool {
     wire.originated || legs.goes_through(leg, wire.src.ip())
 }
 

@@ -74,7 +74,7 @@ impl<W: Write> Sink for Terminal<W> {
 }
 
 fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
-    let (mark, style) = match words::tone(attempt.outcome) {
+    let (mark, style) = match words::tone(attempt) {
         Tone::Good => ("✓", GOOD),
         Tone::Bad => ("✗", BAD),
         Tone::Doubt => ("?", DOUBT),
@@ -86,7 +86,7 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
     look.paragraph(&mut out, style.bold(), 2, &words::headline(attempt));
     about(look, attempt, &mut out);
 
-    let failed = words::has_failed(attempt.outcome);
+    let failed = words::has_failed(attempt);
     if failed || ladders {
         out.push('\n');
         out.push_str(&ladder::draw(look, &attempt.messages));
@@ -331,7 +331,7 @@ fn table(look: Look, summary: &Summary, out: &mut String) {
     look.paint(out, DIM, &"─".repeat(head.width()));
     out.push('\n');
     for &outcome in summary.transfers.keys() {
-        let style = match words::tone(outcome) {
+        let style = match words::tone_of(outcome) {
             Tone::Good => GOOD,
             Tone::Bad => BAD,
             Tone::Doubt => DOUBT,

@@ -14,7 +14,19 @@ pub(super) enum Tone {
     Neutral,
 }
 
-pub(super) const fn tone(outcome: Outcome) -> Tone {
+/// Nobody may be told of a success that may be no transfer.
+pub(super) fn tone(attempt: &Attempt) -> Tone {
+    match tone_of(attempt.outcome) {
+        Tone::Good if is_ambiguous(attempt) => Tone::Doubt,
+        tone => tone,
+    }
+}
+
+fn is_ambiguous(attempt: &Attempt) -> bool {
+    attempt.link.as_ref().is_some_and(|link| link.method == LinkMethod::Ambiguous)
+}
+
+pub(super) const fn tone_of(outcome: Outcome) -> Tone {
     match outcome {
         Outcome::Succeeded => Tone::Good,
         Outcome::Superseded | Outcome::Redirected => Tone::Neutral,
@@ -34,9 +46,9 @@ pub(super) const fn tone(outcome: Outcome) -> Tone {
     }
 }
 
-/// Whether an attempt with this outcome failed, or nobody knows.
-pub const fn has_failed(outcome: Outcome) -> bool {
-    matches!(tone(outcome), Tone::Bad | Tone::Doubt)
+/// Whether an attempt failed, or nobody knows.
+pub fn has_failed(attempt: &Attempt) -> bool {
+    matches!(tone(attempt), Tone::Bad | Tone::Doubt)
 }
 
 /// The verdict in one sentence.
@@ -47,11 +59,14 @@ pub(super) fn headline(attempt: &Attempt) -> String {
     let answer = answer(attempt);
     let failed = |why: &str| format!("Transfer to {target} failed: {why}{answer}");
     match attempt.outcome {
-        Outcome::Succeeded => match attempt.answer_ms {
-            Some(0) => format!("Transferred to {target}{answer}, answered at once"),
-            Some(ms) => format!("Transferred to {target}{answer}, answered after {}", seconds(ms)),
-            None => format!("Transferred to {target}{answer}"),
-        },
+        Outcome::Succeeded => {
+            let done = if is_ambiguous(attempt) { "Perhaps transferred" } else { "Transferred" };
+            match attempt.answer_ms {
+                Some(0) => format!("{done} to {target}{answer}, answered at once"),
+                Some(ms) => format!("{done} to {target}{answer}, answered after {}", seconds(ms)),
+                None => format!("{done} to {target}{answer}"),
+            }
+        }
         Outcome::Busy => failed("busy"),
         Outcome::NoAnswer => failed("nobody answered"),
         Outcome::Declined => failed("declined"),
@@ -139,7 +154,9 @@ pub(super) const fn evidence(attempt: &Attempt) -> &'static str {
         Evidence::Confirmed => "confirmed on the wire",
         Evidence::Reported => "as the transferee reported",
         Evidence::ReportedOptimistic => "reported so fast that it may mean nothing",
-        Evidence::Inferred if matches!(tone(attempt.outcome), Tone::Doubt) => "no message tells the outcome",
+        Evidence::Inferred if matches!(tone_of(attempt.outcome), Tone::Doubt) => {
+            "no message tells the outcome"
+        }
         Evidence::Inferred => "inferred: no message says so itself",
     }
 }

@@ -280,6 +280,20 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// The one that takes this one back: the attempt turned out to be none. Its time is still to come.
+    pub(crate) fn taken_back(self) -> Self {
+        Self {
+            evidence: Evidence::Inferred,
+            decided: true,
+            status: None,
+            fault: None,
+            cause: None,
+            trace_id: None,
+            withdrawn: true,
+            ..self
+        }
+    }
+
     /// Whether it says more than what silence would lead to, as every attempt's first notice does.
     pub const fn is_of_news(&self) -> bool {
         let is_silence =

@@ -170,6 +170,21 @@ impl<'a> Params<'a> {
         self.get_plain_first(name).or_else(|| self.get_any(name))
     }
 
+    /// Whether each parameter that both have has the same value in both, in any case, and those called as `telling` are in
+    /// both or in neither.
+    pub(super) fn agree(self, other: Self, telling: &[&str]) -> bool {
+        let name = |param: &'a [u8]| {
+            let end = memchr(b'=', param).unwrap_or(param.len());
+            std::str::from_utf8(trim(&param[..end])).ok()
+        };
+        let agrees = |name: &str| match (self.get(name), other.get(name)) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            (None, None) => true,
+            _ => !telling.contains(&name),
+        };
+        telling.iter().all(|name| agrees(name)) && self.each().filter_map(name).all(agrees)
+    }
+
     /// If the first parameter is called so and its value is a token or empty: mostly it is the one that is asked
     /// for (`;tag=`, `;branch=`), and need not be looked through for marks.
     fn get_plain_first(self, name: &str) -> Option<&'a [u8]> {

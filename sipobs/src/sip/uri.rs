@@ -5,7 +5,7 @@ use std::fmt;
 
 use memchr::{memchr, memchr2};
 
-use super::text::{Params, number, percent_decode, trim};
+use super::text::{Params, number, percent_decode, token_len, trim};
 
 /// A URI's scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,16 @@ impl<'a> Uri<'a> {
     /// The telephone number in it, to compare with others; `None` if its user is no number.
     pub fn number(&self) -> Option<Number> {
         Number::parse(&self.user_part()?)
+    }
+
+    /// Whether both name the same place, as RFC 3261 §19.1.4 has it: parameters in any order, and those that only one has
+    /// tell nothing, but for a few. Unlike there, so does a port that only one has: many write the default one out.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && self.user.map(percent_decode) == other.user.map(percent_decode)
+            && self.host.eq_ignore_ascii_case(other.host)
+            && self.port.zip(other.port).is_none_or(|(one, other)| one == other)
+            && self.params.agree(other.params, &["user", "ttl", "method", "maddr"])
     }
 
     /// The URI's header fields as written: what follows its `?`.
@@ -179,6 +189,9 @@ fn scheme(scheme: &[u8]) -> Option<Scheme> {
 
 /// `host [":" port]`, white space around each; IPv6 hosts lose their brackets.
 pub(super) fn host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    if let Some(plain) = plain_host_port(text) {
+        return Some(plain);
+    }
     let text = trim(text);
     let (host, rest) = match text.strip_prefix(b"[") {
         Some(inner) => {
@@ -198,6 +211,17 @@ pub(super) fn host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
     };
     let host = trim(host);
     (!host.is_empty() && memchr2(b'<', b'>', host).is_none()).then_some((host, port))
+}
+
+/// A name or IPv4 address, and perhaps a port behind it, with nothing around them: as nearly all are written.
+fn plain_host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    let (host, rest) = text.split_at(token_len(text));
+    match rest {
+        _ if host.is_empty() => None,
+        [] => Some((host, None)),
+        [b':', port @ ..] => Some((host, Some(number(port)?))),
+        _ => None,
+    }
 }
 
 /// What stands before and after the byte at `at`.
@@ -257,6 +281,27 @@ mod tests {
         assert_eq!(parsed.params.get("phone-context"), Some(&b"example.com"[..]));
         assert_eq!(parsed.number(), Number::parse(b"15550100100"));
         assert!(parsed.number().unwrap().is_global());
+    }
+
+    /// The examples of RFC 3261 §19.1.4, and ports.
+    #[test]
+    fn the_same_place() {
+        for (one, other, same) in [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtlanTa.CoM;Transport=tcp", true),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5", true),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;newparam=5", true),
+            ("sip:a@h;gr=x;transport=udp", "sip:a@h;transport=udp;gr=x", true),
+            ("sip:a@h:5060", "sip:a@h", true),
+            ("sip:a@h:5060", "sip:a@h:5070", false),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off", false),
+            ("SIP:ALICE@AtLanTa.CoM", "sip:alice@AtLanTa.CoM", false),
+            ("sip:a@h;method=BYE", "sip:a@h", false),
+            ("sips:a@h", "sip:a@h", false),
+            ("sip:a@h", "sip:a@g", false),
+        ] {
+            assert_eq!(uri(one).is_same(&uri(other)), same, "{one} {other}");
+            assert_eq!(uri(other).is_same(&uri(one)), same, "{other} {one}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::text::{Params, number, trim, unquote};
+use super::text::{Params, number, trim, unquote, word};
 use super::uri::host_port;
 
 /// One Via value.
@@ -20,13 +20,7 @@ pub struct Via<'a> {
 impl<'a> Via<'a> {
     /// One value; white space may stand around every part.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        // sent-protocol: name "/" version "/" transport LWS sent-by.
-        let name = memchr(b'/', value)?;
-        let version = name + 1 + memchr(b'/', &value[name + 1..])?;
-        if !trim(&value[..name]).eq_ignore_ascii_case(b"SIP") {
-            return None;
-        }
-        let (transport, rest) = super::text::word(&value[version + 1..]);
+        let (transport, rest) = word(after_version(value)?);
         let semicolon = memchr(b';', rest).unwrap_or(rest.len());
         let (host, port) = host_port(&rest[..semicolon])?;
         Some(Self { transport, host, port, params: Params::new(&rest[semicolon..]) })
@@ -55,6 +49,16 @@ impl<'a> Via<'a> {
     pub fn params(&self) -> Params<'a> {
         self.params
     }
+}
+
+/// What follows `SIP/2.0/`: the transport (sent-protocol is name "/" version "/" transport).
+fn after_version(value: &[u8]) -> Option<&[u8]> {
+    if let Some(rest) = value.strip_prefix(b"SIP/2.0/") {
+        return Some(rest);
+    }
+    let name = memchr(b'/', value)?;
+    let version = name + 1 + memchr(b'/', &value[name + 1..])?;
+    trim(&value[..name]).eq_ignore_ascii_case(b"SIP").then(|| &value[version + 1..])
 }
 
 #[cfg(test)]

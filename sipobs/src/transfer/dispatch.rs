@@ -8,7 +8,8 @@ use super::{dialect, facts, identity, ladder};
 use crate::dialog::{DialogEventKind, is_challenge};
 use crate::leg::{Leg, LegId, Origin};
 use crate::record::LegRole;
-use crate::sip::{Method, Name, Q850};
+use crate::sip::{Message, Method, Name, Q850};
+use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 use crate::trunk::{TrunkId, Trunks};
 
@@ -39,6 +40,11 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
     }
     stage.draw(heard);
     review_leg(stage, leg);
+}
+
+/// Takes a message that is about an attempt, and in no dialog of its call. Whether it was one.
+pub(super) fn take_outside(stage: &mut Stage, wire: &WireMessage<'_>, message: &Message<'_>) -> bool {
+    refer::elsewhere::take(stage, wire, message)
 }
 
 /// A request other than the initial INVITE.

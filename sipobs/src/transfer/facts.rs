@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::dialect;
 use crate::leg::cut;
 use crate::record::AnsweredBy;
-use crate::sip::{self, Message, Name, Replaces, TargetDialog, Uri};
+use crate::sip::{self, Message, Name, ReasonHeader, Replaces, Scheme, TargetDialog, Uri};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 use crate::trunk::{TrunkFacts, TrunkId, Trunks};
@@ -219,22 +219,29 @@ pub(super) fn allow_lacks_refer(message: &Message<'_>) -> Option<bool> {
     Some(!lines.any(named))
 }
 
-/// The number a BYE's Reason hands over (REFER-to-BYE, seen on Oracle SBCs): a URI in it, or the number that
-/// is `wanted`.
-pub(super) fn handed_over(message: &Message<'_>, wanted: Option<&str>) -> Option<String> {
-    message.headers(Name::Reason).take(VALUES).find_map(|value| {
-        let number = wanted.and_then(|user| sip::Number::parse(user.as_bytes()));
-        if let Some(number) = number.filter(|number| number.digits().len() >= 5) {
-            let digits = number.digits().as_bytes();
-            if memchr::memmem::find(value, digits).is_some() {
-                return Some(number.digits().to_owned());
-            }
-        }
-        let at = [&b"tel:"[..], b"sip:", b"sips:"].into_iter().find_map(|scheme| {
-            value.windows(scheme.len()).position(|part| part.eq_ignore_ascii_case(scheme))
-        })?;
-        let uri = value[at..].split(|byte| b"\"<> ;,".contains(byte)).next()?;
-        user(uri).map(|_| cut(uri))
+/// Whether a BYE's Reason has the number that a REFER asked for (REFER-to-BYE, seen on Oracle SBCs).
+pub(super) fn hands_over(message: &Message<'_>, wanted: &str) -> bool {
+    let number = sip::Number::parse(wanted.as_bytes()).filter(|number| number.digits().len() >= 5);
+    let has = |digits: &str| {
+        let mut values = message.headers(Name::Reason).take(VALUES);
+        values.any(|value| memchr::memmem::find(value, digits.as_bytes()).is_some())
+    };
+    number.is_some_and(|number| has(number.digits()))
+}
+
+/// The URI that a BYE's Reason hands the call over to: all that SIP has to say there. One within a sentence tells who hung
+/// up, or why.
+pub(super) fn handed_over<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    message.headers(Name::Reason).take(VALUES).flat_map(ReasonHeader::all).find_map(|reason| {
+        let text = reason.text.filter(|_| reason.protocol.eq_ignore_ascii_case(b"SIP"))?.trim_ascii();
+        let text = match text.split_first_chunk::<8>() {
+            Some((word, rest)) if word.eq_ignore_ascii_case(b"Contact:") => rest.trim_ascii(),
+            _ => text,
+        };
+        let uri = text.strip_prefix(b"<").and_then(|uri| uri.strip_suffix(b">")).unwrap_or(text);
+        let alone = !uri.iter().any(|byte| b"\"<> ,".contains(byte));
+        let calls = Uri::parse(uri).is_some_and(|uri| uri.scheme != Scheme::Other);
+        (alone && calls && user(uri).is_some()).then_some(uri)
     })
 }
 

@@ -1,26 +1,26 @@
 //! Dialog events → transfer attempts, judged.
 //!
 //! `dispatch` brings every event to the attempts it concerns; each `method` has a folder of its own; `settle` gives
-//! verdicts, and `call_record` the records of ended calls. What they all work on is the `stage`.
+//! verdicts, with `causes` for why and `attempt_record` for what is said; `call_record` has the records of ended calls.
+//! What they all work on is the `stage`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-use serde::Serialize;
+use std::collections::VecDeque;
 
 use crate::dialog::{self, DialogKey, Taken};
-use crate::journal::{Entry, Journal};
-use crate::leg::{Doubted, EvictionReason, LegId, Lost};
-use crate::record::{Outcome, Output};
+use crate::leg::{Doubted, LegId, Lost};
+use crate::record::Output;
 use crate::sip::Message;
 use crate::stream::{Loss, WireMessage};
 use crate::timers::Deadline;
 use crate::timestamp::Timestamp;
-use crate::trunk::Trunks;
 
 pub mod absent;
+mod attempt_record;
 mod call_record;
 mod callers;
+mod causes;
 mod config;
+mod counts;
 pub mod diagnosis;
 mod dialect;
 mod dispatch;
@@ -30,6 +30,8 @@ mod ladder;
 mod method;
 pub mod ratio;
 mod recent;
+mod restart;
+mod rules;
 mod settle;
 mod stage;
 mod state;
@@ -38,14 +40,14 @@ mod tests;
 mod verdict;
 
 pub use config::{Config, ConfigError, Limits, Timers};
+pub use counts::{Counts, Evicted, Fullness};
+pub use rules::Rules;
 
 use absent::Absent;
-use diagnosis::Diagnoses;
-use method::{refer, second_leg};
+use method::second_leg;
 use ratio::{Ratio, RatioState};
 use settle::Cut;
 use stage::{Heard, Stage};
-use state::PendingAttempt;
 
 /// The stage: dialogs, attempts, links, verdicts.
 #[derive(Debug)]
@@ -56,99 +58,6 @@ pub struct Transfers {
     ratio: Ratio,
     outputs: VecDeque<Output>,
     counts: Counts,
-}
-
-/// What may change while calls are up: who is which trunk, and what the likely causes are.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    trunks: Trunks,
-    diagnoses: Diagnoses,
-}
-
-/// What a predecessor had said nothing of yet, by when it began.
-#[derive(Debug, Default)]
-struct Open {
-    calls: BTreeSet<Timestamp>,
-    attempts: BTreeSet<Timestamp>,
-}
-
-impl Open {
-    fn holds(&self, output: &Output) -> bool {
-        match output {
-            Output::Transfer(attempt) => self.attempts.contains(&attempt.started),
-            Output::Call(call) => self.calls.contains(&call.started),
-            Output::Notice(_) | Output::Alert(_) => false,
-        }
-    }
-}
-
-/// What has been found so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Calls seen: initial INVITEs with what became of them, and calls older than the capture.
-    pub calls: u64,
-    /// Settled attempts by outcome.
-    pub transfers: BTreeMap<Outcome, u64>,
-    /// Calls dropped before their end.
-    pub evicted: Evicted,
-}
-
-/// Calls dropped before their end, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Evicted {
-    /// There was no room for more.
-    pub room: u64,
-    /// Their host, or pair of hosts, had more than its share.
-    pub host_share: u64,
-    /// Too many calls had one Call-ID.
-    pub call_id: u64,
-    /// Those of them that were up, as both sides said: a verdict may rest on them.
-    pub answered: u64,
-    /// When the first of these went.
-    pub since: Option<Timestamp>,
-}
-
-/// How full the table of calls is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Fullness {
-    /// Legs known now.
-    pub legs: u64,
-    /// Attempts under way now.
-    pub attempts: u64,
-    /// Bytes that they take up, about.
-    pub bytes: u64,
-    /// Bytes that they may take up.
-    pub limit: u64,
-}
-
-impl Evicted {
-    /// All of them.
-    pub const fn sum(&self) -> u64 {
-        self.room + self.host_share + self.call_id
-    }
-
-    fn add(&mut self, why: EvictionReason) {
-        *match why {
-            EvictionReason::Room => &mut self.room,
-            EvictionReason::Share => &mut self.host_share,
-            EvictionReason::CallId => &mut self.call_id,
-        } += 1;
-    }
-}
-
-impl Rules {
-    /// Those of `config`, checked.
-    ///
-    /// # Errors
-    ///
-    /// When a trunk, the diagnosis table or the list of headers makes no sense.
-    pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        config.identity.check()?;
-        Ok(Self {
-            trunks: Trunks::new(&config.trunk)?,
-            diagnoses: Diagnoses::new(config.diagnosis.as_deref())?,
-        })
-    }
 }
 
 impl Transfers {
@@ -171,7 +80,7 @@ impl Transfers {
     /// Takes one SIP message, of the dialog that `key` names.
     pub(crate) fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>, key: &DialogKey<'_>) {
         self.make_room(wire.time);
-        if refer::events::told_elsewhere(&mut self.stage, wire, message) {
+        if dispatch::take_outside(&mut self.stage, wire, message) {
             self.review_due(wire.time);
             return;
         }
@@ -264,69 +173,6 @@ impl Transfers {
             attempts: self.stage.attempts.len() as u64,
             bytes: bytes as u64,
             limit: limit as u64,
-        }
-    }
-
-    /// Takes out what was heard of calls that are not over at `now`, for [`Self::resume`]. Nothing is heard after that.
-    pub(crate) fn take_journal(&mut self, now: Timestamp) -> Journal<'static> {
-        let Stage { legs, attempts, callers, .. } = &mut self.stage;
-        let calls = legs.by_age().into_iter().filter_map(|leg| legs.get(leg)).filter(|leg| !leg.retired);
-        let mut entries: Vec<_> =
-            calls.map(|leg| Entry::OpenCall { nanos: leg.started.as_nanos() }).collect();
-        entries.extend(attempts.values().map(|it| Entry::OpenAttempt { nanos: it.started.as_nanos() }));
-        entries.extend(callers.iter().map(|(host, called, answered)| Entry::Caller {
-            host,
-            nanos: called.as_nanos(),
-            answered,
-        }));
-        entries.extend(legs.take_log());
-        Journal { until: now, entries }
-    }
-
-    /// Hears again what a predecessor has heard, and comes to where it was. What that has said is not said again, also if
-    /// this one, by other rules, comes to say it sooner or later.
-    pub(crate) fn resume(&mut self, journal: &Journal<'_>) {
-        let counted = (self.counts.clone(), self.ratio.clone(), self.stage.calls, self.stage.ring_lost);
-        let (mut open, mut untold) = (Open::default(), VecDeque::new());
-        for entry in &journal.entries {
-            self.hear_again(entry, &mut open);
-            untold.extend(self.outputs.drain(..).filter(|output| open.holds(output)));
-        }
-        self.handle_timeout(journal.until);
-        untold.extend(self.outputs.drain(..).filter(|output| open.holds(output)));
-        self.outputs = untold;
-        let told = |attempt: &PendingAttempt| !open.attempts.contains(&attempt.started);
-        let attempts = self.stage.attempts.iter().filter(|(_, attempt)| told(attempt));
-        for id in attempts.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.stage.close(id);
-        }
-        for leg in self.stage.legs.iter_mut().filter(|leg| !open.calls.contains(&leg.started)) {
-            leg.call.leftover = true;
-        }
-        (self.counts, self.ratio, self.stage.calls, self.stage.ring_lost) = counted;
-    }
-
-    fn hear_again(&mut self, entry: &Entry<'_>, open: &mut Open) {
-        match entry {
-            Entry::OpenCall { nanos } => drop(open.calls.insert(Timestamp::from_nanos(*nanos))),
-            Entry::OpenAttempt { nanos } => drop(open.attempts.insert(Timestamp::from_nanos(*nanos))),
-            Entry::Caller { host, nanos, answered } => {
-                let called = Timestamp::from_nanos(*nanos);
-                self.stage.callers.called(*host, called);
-                if *answered {
-                    self.stage.callers.answered(*host, called);
-                }
-            }
-            Entry::Message(kept) => {
-                let wire = kept.as_wire();
-                self.handle_timeout(wire.time);
-                if let Ok(message) = Message::parse(wire.bytes)
-                    && let Ok(key) = DialogKey::of(&message)
-                {
-                    self.message(&wire, &message, &key);
-                }
-            }
-            Entry::Loss { between, lost } => self.stage.legs.lost(*between, *lost),
         }
     }
 

@@ -8,10 +8,8 @@ use super::callers::Callers;
 use super::config::Config;
 use super::identity;
 use super::ladder::{Ladder, show};
-use super::method::Known;
-use super::method::refer::Elsewhere;
+use super::method::refer::elsewhere::Elsewhere;
 use super::recent::Recent;
-use super::settle;
 use super::state::{CallState, PendingAttempt, Watched};
 use crate::dialog::{DialogEvent, DialogKey};
 use crate::leg::{AttemptId, Leg, LegId, Legs, Lost, Remembered, When};
@@ -168,13 +166,9 @@ impl Stage {
 
     /// Lets go of an attempt that turned out to be none. If a notice told of it, another will take that back.
     pub(super) fn withdraw(&mut self, id: AttemptId) -> Option<Box<PendingAttempt>> {
-        if let Some(attempt) = self.attempts.get(&id)
-            && let Some((outcome, _)) = attempt.noticed
-        {
-            let notice = settle::taking_back(Known { attempt, stage: self }, outcome);
-            self.withdrawn.push(notice);
-        }
-        self.close(id)
+        let mut attempt = self.close(id)?;
+        self.withdrawn.extend(attempt.noticed.take().map(|notice| notice.taken_back()));
+        Some(attempt)
     }
 
     /// Lets go of an attempt.

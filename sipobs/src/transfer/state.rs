@@ -7,7 +7,7 @@ use super::facts::{Headers, Target};
 use super::ladder::Ladder;
 use super::method::Machine;
 use crate::leg::{AttemptId, LegId, Tag, When};
-use crate::record::{AnsweredBy, Kind, LadderLine, Link, Method, Outcome, Side};
+use crate::record::{AnsweredBy, Kind, LadderLine, Link, Method, Notice, Side};
 use crate::sip::{CSeq, TraceContext};
 use crate::timestamp::Timestamp;
 
@@ -108,8 +108,8 @@ pub(super) struct PendingAttempt {
     /// How much was known to be lost when it began.
     pub(super) mark: u64,
     pub(super) due: When,
-    /// What the last notice said, and whether a message had decided it.
-    pub(super) noticed: Option<(Outcome, bool)>,
+    /// The last notice of it.
+    pub(super) noticed: Option<Box<Notice>>,
 }
 
 impl CallState {

@@ -121,7 +121,7 @@ impl Find {
         };
         (self.outcome.is_empty() || self.outcome.contains(&attempt.outcome))
             && (self.fault.is_empty() || self.fault.contains(&attempt.fault))
-            && (!self.failed || has_failed(attempt.outcome))
+            && (!self.failed || has_failed(attempt))
     }
 }
 

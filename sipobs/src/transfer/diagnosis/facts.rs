@@ -77,6 +77,8 @@ pub struct Facts<'a> {
     pub target_seen: bool,
     /// Its Call-ID had been used for an INVITE that failed.
     pub tried_before: bool,
+    /// Nobody can tell which call the leg belongs to, if it does to one.
+    pub ambiguous: bool,
     /// The REFER got a 2xx.
     pub accepted: bool,
     /// The last sipfrag's status.
@@ -134,6 +136,7 @@ impl<'a> Facts<'a> {
             went_elsewhere: false,
             target_seen: false,
             tried_before: false,
+            ambiguous: false,
             accepted: false,
             sipfrag: None,
             no_subscription: false,

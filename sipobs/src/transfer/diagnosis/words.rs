@@ -276,7 +276,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::Outcome;
+    use crate::record::Outcome;
 
     #[test]
     fn optional_parts_go_with_what_they_name() {

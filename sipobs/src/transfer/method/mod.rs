@@ -1,5 +1,6 @@
 //! The ways to transfer a call, a folder each: its machine as a table beside the RFC, its handlers, how an attempt is
-//! evaluated, and what it tells of other legs.
+//! evaluated, and what it tells of other legs. What several of them do with other legs has files of its own: `target_leg`,
+//! `consultation`.
 //!
 //! A new method is a folder here, a variant of [`Machine`] with its line in [`Machine::as_method`], and a word in
 //! [`crate::record::Method`].
@@ -10,14 +11,16 @@ use super::stage::Stage;
 use super::state::PendingAttempt;
 use super::verdict::Provisional;
 use crate::leg::Leg;
-use crate::record::{Answered, LegRole, Seen};
+use crate::record::{self, Answered, LegRole, Seen};
 use crate::sip::CSeq;
 use crate::timestamp::Timestamp;
 
+mod consultation;
 pub(super) mod handover;
 pub(super) mod redirect;
 pub(super) mod refer;
 pub(super) mod second_leg;
+mod target_leg;
 
 /// What the method of an attempt knows of it.
 #[derive(Debug)]
@@ -67,7 +70,22 @@ pub(super) trait Method {
     }
 
     /// Adds what the table of likely causes may ask for.
-    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>);
+    fn tell<'a>(&'a self, _known: Known<'a>, _now: Timestamp, _facts: &mut Facts<'a>) {}
+
+    /// The method that it was taken for when it began: its id is of that.
+    fn begun_as(&self, attempt: &PendingAttempt) -> record::Method {
+        attempt.method
+    }
+
+    /// CSeq numbers of the request that carries it, from its first try to its last.
+    fn numbers(&self) -> &[u32] {
+        &[]
+    }
+
+    /// Whether that request was not captured: what came of it tells of it.
+    fn is_unseen(&self) -> bool {
+        false
+    }
 
     /// Requests that were sent more than once.
     fn copies(&self, _known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {

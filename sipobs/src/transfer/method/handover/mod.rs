@@ -2,10 +2,10 @@
 //! Oracle SBCs).
 
 use super::{Known, Machine, Method};
-use crate::record::{Answered, LegRole, Method as Word, UnknownReason};
+use crate::leg::{LegId, Party};
+use crate::record::{Answered, LegRole, Method as Word, Side, UnknownReason};
 use crate::sip::{Name, NameAddr};
 use crate::timestamp::Timestamp;
-use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::stage::{Heard, Stage};
@@ -32,16 +32,31 @@ pub(in crate::transfer) fn on_bye(stage: &mut Stage, heard: Heard<'_>) {
         };
         // The REFER's own number comes back in the BYE: it was turned into this BYE.
         let ended = attempt.refer().is_some_and(|refer| refer.terminated.is_some() || refer.result.is_some());
-        if ended && facts::handed_over(message, attempt.target.user.as_deref()).is_some() {
+        let hands_over = || {
+            let wanted = attempt.target.user.as_deref();
+            wanted.is_some_and(|wanted| facts::hands_over(message, wanted))
+                || facts::handed_over(message).is_some()
+        };
+        if ended && hands_over() {
             attempt.method = Word::ReferBye;
             return;
         }
     }
     if open.is_empty()
-        && let Some(target) = facts::handed_over(message, None)
+        && let Some(target) = facts::handed_over(message)
+        && !is_party(stage, heard.event.leg, target)
     {
-        begin(stage, heard, Word::ReferBye, target.as_bytes());
+        begin(stage, heard, Word::ReferBye, target);
     }
+}
+
+/// Whether a URI is that of a party of the call: nobody is handed over to whom he talks to.
+fn is_party(stage: &Stage, leg: LegId, uri: &[u8]) -> bool {
+    let named = Party::of_uri(uri);
+    let Some((leg, named)) = stage.legs.get(leg).zip(named) else { return false };
+    [Side::Caller, Side::Callee]
+        .into_iter()
+        .any(|side| Party::of_uri(leg.uri(side)).is_some_and(|party| party.same(&named)))
 }
 
 /// The answer to a BYE.
@@ -89,6 +104,4 @@ impl Method for Handover {
         };
         Provisional { at: self.bye + known.timers().after_bye, verdict }
     }
-
-    fn tell<'a>(&'a self, _known: Known<'a>, _facts: &mut Facts<'a>) {}
 }

@@ -3,7 +3,8 @@
 use smallvec::SmallVec;
 
 use super::refer::events::RECENT;
-use super::second_leg::{self, invite};
+use super::second_leg::invite;
+use super::target_leg;
 use super::{Known, Machine, Method};
 use crate::leg::{Leg, LegId, Party};
 use crate::record::{Answered, Evidence, Method as Word, Outcome, Side};
@@ -57,9 +58,9 @@ pub(in crate::transfer) fn is_followed_by(stage: &mut Stage, new: LegId) -> bool
         state.followed_by = Some(new);
         state.serves
     });
-    second_leg::events::follow(stage, id, new);
+    target_leg::follow(stage, id, new);
     if let Some(served) = serves {
-        second_leg::events::follow(stage, served, new);
+        target_leg::follow(stage, served, new);
     }
     true
 }
@@ -130,7 +131,7 @@ impl Method for Redirect {
         &known.attempt.headers
     }
 
-    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+    fn tell<'a>(&'a self, known: Known<'a>, _now: Timestamp, facts: &mut Facts<'a>) {
         facts.redirects_back = leads_back(known);
     }
 

@@ -23,6 +23,52 @@ pub(super) fn is_known(stage: &mut Stage, heard: Heard<'_>, target: &Target, cal
     true
 }
 
+/// Drops the attempt that is another's REFER passed on, where only now both calls are known to be up, or where the capture
+/// has the two in the wrong order.
+pub(super) fn drop_passed_on(stage: &mut Stage, leg: LegId) {
+    let twice = stage.open_in(leg).into_iter().find_map(|id| {
+        let attempt = stage.attempts.get(&id).filter(|attempt| attempt.dialog == leg)?;
+        let mut recent = stage.attempts.iter().rev().take(RECENT);
+        recent.find_map(|(other_id, other)| match () {
+            () if passes_on(attempt, other) => Some((id, *other_id)),
+            () if passes_on(other, attempt) => Some((*other_id, id)),
+            () => None,
+        })
+    });
+    let Some((asked, passed_on)) = twice else { return };
+    if ![asked, passed_on]
+        .iter()
+        .all(|id| stage.attempts.get(id).is_some_and(|attempt| is_real(stage, attempt)))
+    {
+        let attempt = stage.attempts.get_mut(&passed_on);
+        return attempt
+            .and_then(|attempt| attempt.refer_mut())
+            .into_iter()
+            .for_each(|refer| refer.perhaps_passed_on = true);
+    }
+    let Some(passed_on) = stage.withdraw(passed_on) else { return };
+    stage.uncount(passed_on.call);
+    join(stage, passed_on.dialog, PartOf { attempt: asked, copy: false });
+}
+
+/// Whether who was asked by one attempt's REFER asks the same of somebody else by the other's.
+fn passes_on(asked: &PendingAttempt, passed_on: &PendingAttempt) -> bool {
+    let (Some(first), Some(second)) = (asked.refer(), passed_on.refer()) else { return false };
+    let apart = asked.started.since(passed_on.started).max(passed_on.started.since(asked.started));
+    asked.dialog != passed_on.dialog
+        && apart <= PASSED_ON
+        && asked.target.user.is_some()
+        && asked.target.user == passed_on.target.user
+        && first.sent_to.map(|to| to.ip()).is_some_and(|to| second.sender == Some(to))
+        && second.sent_to.map(|to| to.ip()) != first.sender
+}
+
+/// Whether both sides were heard in an attempt's dialog.
+fn is_real(stage: &Stage, attempt: &PendingAttempt) -> bool {
+    let dialog = stage.legs.get(attempt.dialog);
+    dialog.is_some_and(|dialog| dialog.two_hosts || dialog.is_confirmed_by_both())
+}
+
 /// The attempt that NOTIFYs of a leg tell of although their Call-ID is another's: theirs that was passed on there, or
 /// the one between the same two tags.
 pub(super) fn told_of(stage: &Stage, heard: Heard<'_>) -> Option<AttemptId> {

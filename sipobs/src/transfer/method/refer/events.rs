@@ -1,44 +1,20 @@
 //! REFER and its NOTIFYs, brought to the machine of their attempt.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-
+use super::elsewhere::Elsewhere;
 use super::{Beside, Notified, Refer, Subscription, again, unseen};
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
 use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
-use crate::stream::WireMessage;
+use crate::stream::{TransportKind, WireMessage};
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
-use crate::transfer::method::{Machine, second_leg};
+use crate::transfer::method::{Machine, consultation, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::PendingAttempt;
 
 /// Attempts looked at for the one that a message without a name for it is about.
 pub(in crate::transfer) const RECENT: usize = 64;
-/// Outcomes told on other dialogs that are waited for.
-const MOST_ELSEWHERE: usize = 1024;
-
-/// Where outcomes are told that are told on dialogs of their own (RFC 7614): the URI to ask at, then the Call-ID that
-/// asked there.
-#[derive(Debug, Default)]
-pub(in crate::transfer) struct Elsewhere(HashMap<Vec<u8>, Told>);
-
-/// What is told somewhere else.
-#[derive(Debug)]
-struct Told {
-    attempt: AttemptId,
-    /// Who asked, and whom; `None` for a URI.
-    asked: Option<Asked>,
-}
-
-/// The SUBSCRIBE that began a dialog.
-#[derive(Clone, Debug)]
-struct Asked {
-    hosts: (IpAddr, IpAddr),
-    tag: Vec<u8>,
-}
 
 /// A REFER, or its retry with credentials.
 pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
@@ -59,7 +35,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     }
     let Some(place) = place else { return };
     let home = place.call.unwrap_or(dialog);
-    let (other, consultation) = second_leg::events::consultation(stage, home, &target);
+    let (other, consultation) = consultation::of_attended(stage, home, &target);
     let clues = ReferClues {
         cseq: number,
         target: target.user.as_deref().map(str::as_bytes),
@@ -74,7 +50,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.wants_no_subscription =
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
-    (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst.ip()));
+    (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst));
     refer.referred_by = message.referred_by().is_some();
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
     refer.beside = outside.and_then(|_| beside(heard));
@@ -98,13 +74,14 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     }
     let id = stage.begin(attempt);
     if let Some(other) = other {
-        second_leg::events::attach_behind(stage, id, other);
+        target_leg::attach_behind(stage, id, other);
     }
     if let Some(other) = other.filter(|other| *other != home)
         && let Some(other) = stage.state_or_new(other)
     {
         other.consults = Some(id);
     }
+    again::drop_passed_on(stage, dialog);
 }
 
 /// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and its answer
@@ -115,7 +92,7 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
         stage.attempts.get(id).is_some_and(|attempt| {
             attempt.dialog == event.leg
                 && attempt.by == event.by
-                && attempt.refer().is_some_and(|refer| refer.is_unseen(event.cseq.number))
+                && attempt.refer().is_some_and(|refer| refer.is_only_answered(event.cseq.number))
         })
     })?;
     let told = stage.withdraw(id)?;
@@ -248,12 +225,25 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
         if refer.numbers.last() != Some(&event.cseq.number) {
             continue;
         }
+        let astray = is_astray(refer, wire);
+        // Of two answers the first counts, if it is from where the REFER went.
+        if refer.answer.is_some() && (astray || !refer.astray) {
+            continue;
+        }
+        refer.astray = astray;
         refer.answered(Answer::of(wire, message, status));
         refer.answered_by = refer.sender.map(|asked| facts::answered_by(wire, message, asked, &[]));
         if (200..300).contains(&status) {
             subscribe(refer, id, message, &mut stage.elsewhere);
         }
     }
+    again::drop_passed_on(stage, event.leg);
+}
+
+/// Whether an answer is from the host that was asked, but from another port. Over TCP nobody else speaks for it.
+fn is_astray(refer: &Refer, wire: &WireMessage<'_>) -> bool {
+    wire.transport == TransportKind::Udp
+        && refer.sent_to.is_some_and(|asked| asked.ip() == wire.src.ip() && asked.port() != wire.src.port())
 }
 
 /// An answer to a REFER that was sent again under another Call-ID.
@@ -279,7 +269,7 @@ fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere:
     if let Some(at) = message.values(Name::ReferEventsAt).next() {
         refer.subscription = Subscription::Elsewhere;
         let uri = sip::NameAddr::parse(at).map_or(at, |address| address.uri);
-        elsewhere.expect(uri, id, None);
+        elsewhere.ask_at(uri, id);
     } else if message.header(Name::ReferSub).is_some_and(refused) || refer.wants_no_subscription {
         refer.subscription = Subscription::None;
     }
@@ -299,7 +289,10 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let Some(refer) = attempt.refer_mut() else { return };
     refer.numbered |= number.is_some();
     let first = refer.result.is_none();
-    refer.notified(wire.time, notified);
+    match event.outside {
+        true => refer.heard_outside(wire.time, notified),
+        false => refer.notified(wire.time, notified),
+    }
     if is_final && first {
         attempt.headers = facts::told(message);
     }
@@ -309,7 +302,7 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
 /// Of a REFER that was not captured the target's leg may have begun before anything told of it.
 fn find_leg(stage: &mut Stage, id: AttemptId) {
     if let Some(leg) = unseen::leg_of(stage, id) {
-        second_leg::events::attach_referred(stage, id, leg);
+        target_leg::attach_referred(stage, id, leg);
     }
 }
 
@@ -364,81 +357,7 @@ fn is_untagged(stage: &Stage, leg: LegId, call: LegId) -> bool {
     leg != call && call_id(leg) == call_id(call)
 }
 
-/// Outcomes told on another dialog (RFC 7614 §4): a SUBSCRIBE to the 2xx's Refer-Events-At, and the NOTIFYs
-/// that answer it, under a Call-ID of their own. Whether the message was one.
-pub(in crate::transfer) fn told_elsewhere(
-    stage: &mut Stage,
-    wire: &WireMessage<'_>,
-    message: &Message<'_>,
-) -> bool {
-    if stage.elsewhere.0.is_empty() || !message.is_request() {
-        return false;
-    }
-    let (Some(call_id), Some(cseq)) = (message.call_id(), message.cseq()) else { return false };
-    match message.method() {
-        Some(sip::Method::Subscribe) => {
-            let uri = message.request_uri().unwrap_or_default();
-            let told = stage.elsewhere.0.get(uri).map(|told| told.attempt);
-            // Who has no part in the call does not ask for its outcome, and gets no dialog by that.
-            if let Some(attempt) = told.filter(|id| takes_part(stage, *id, wire.src.ip())) {
-                let tag = message.from().and_then(|from| from.tag()).unwrap_or_default().to_vec();
-                let asked = Asked { hosts: (wire.src.ip(), wire.dst.ip()), tag };
-                stage.elsewhere.expect(call_id, attempt, Some(asked));
-                note(stage, attempt, wire, message);
-            }
-            false
-        }
-        Some(sip::Method::Notify) => {
-            let Some(Told { attempt: id, asked }) = stage.elsewhere.0.get(call_id) else { return false };
-            let (id, asked) = (*id, asked.clone());
-            note(stage, id, wire, message);
-            let counts = asked.is_none_or(|asked| is_answer_to(stage, id, &asked, wire, message));
-            let most = stage.config.limits.ladder;
-            let Some(attempt) = stage.attempts.get_mut(&id) else { return true };
-            let line = show(wire, message, cseq, LegRole::Call);
-            if !counts {
-                attempt.ladder.push_doubted(line, most);
-                return true;
-            }
-            attempt.ladder.push(line, most);
-            if let Some(refer) = attempt.refer_mut() {
-                refer.notified(wire.time, notified(wire, message));
-            }
-            stage.review(id);
-            true
-        }
-        _ => false,
-    }
-}
-
-/// Keeps a message with those of an attempt's dialog.
-fn note(stage: &mut Stage, id: AttemptId, wire: &WireMessage<'_>, message: &Message<'_>) {
-    if let Some(attempt) = stage.attempts.get(&id) {
-        stage.legs.note(attempt.dialog, wire, message);
-    }
-}
-
-/// Whether a host is on the path of an attempt's dialog.
-fn takes_part(stage: &Stage, id: AttemptId, host: IpAddr) -> bool {
-    let dialog = stage.attempts.get(&id).and_then(|attempt| stage.legs.get(attempt.dialog));
-    dialog.is_some_and(|dialog| stage.legs.goes_through(dialog, host))
-}
-
-/// Whether a NOTIFY comes from whom a SUBSCRIBE went to, or by the call's own path, and is for who sent that.
-fn is_answer_to(
-    stage: &Stage,
-    id: AttemptId,
-    asked: &Asked,
-    wire: &WireMessage<'_>,
-    message: &Message<'_>,
-) -> bool {
-    let (src, dst) = (wire.src.ip(), wire.dst.ip());
-    let by_path = || [src, dst].into_iter().all(|host| takes_part(stage, id, host));
-    let to = message.to().and_then(|to| to.tag()).unwrap_or_default();
-    to == asked.tag && ((dst, src) == asked.hosts || by_path())
-}
-
-fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
+pub(super) fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
     let state = message.header(Name::SubscriptionState).and_then(SubscriptionState::parse);
     Notified {
         status: Sipfrag::of(message).ok().map(|frag| (frag.status, cut(frag.reason))),
@@ -449,19 +368,5 @@ fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
         expires: state
             .and_then(|state| state.expires)
             .map(|seconds| wire.time + std::time::Duration::from_secs(u64::from(seconds))),
-    }
-}
-
-impl Elsewhere {
-    /// What is told under this URI or Call-ID is that attempt's.
-    fn expect(&mut self, under: &[u8], attempt: AttemptId, asked: Option<Asked>) {
-        if self.0.len() < MOST_ELSEWHERE {
-            self.0.entry(under.to_vec()).or_insert(Told { attempt, asked });
-        }
-    }
-
-    /// An attempt is gone.
-    pub(in crate::transfer) fn forget(&mut self, id: AttemptId) {
-        self.0.retain(|_, told| told.attempt != id);
     }
 }

@@ -16,23 +16,24 @@
 //! | accepted | expiry, else 180 s without news | `notify_timeout` |
 //! | accepted, then BYE | 35 s after the BYE | `unknown` |
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Known, Method};
 use crate::dialog::{copies, is_challenge};
-use crate::record::{Answered, AnsweredBy, Evidence, LegRole, Outcome, UnknownReason};
+use crate::leg::{Leg, Origin};
+use crate::record::{self, Answered, AnsweredBy, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
-use crate::transfer::config::Timers;
 use crate::transfer::diagnosis::Facts;
 use crate::transfer::facts::Answer;
-use crate::transfer::verdict::{Provisional, Unknown, Verdict};
+use crate::transfer::state::PendingAttempt;
+use crate::transfer::verdict::Provisional;
 
 mod again;
+pub(in crate::transfer) mod elsewhere;
 pub(in crate::transfer) mod events;
+mod judge;
 pub(in crate::transfer) mod unseen;
-
-pub(in crate::transfer) use events::Elsewhere;
 
 /// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
 const COPIES: u32 = 11;
@@ -59,8 +60,10 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) answered_by: Option<AnsweredBy>,
     /// The host that sent it.
     pub(in crate::transfer) sender: Option<IpAddr>,
-    /// The host that its latest try was sent to.
-    pub(in crate::transfer) sent_to: Option<IpAddr>,
+    /// Where its latest try was sent to.
+    pub(in crate::transfer) sent_to: Option<SocketAddr>,
+    /// The answer came from that host, but from another port: one from the right port may follow, and counts then.
+    pub(in crate::transfer) astray: bool,
     /// It has a Referred-By (RFC 3892).
     pub(in crate::transfer) referred_by: bool,
     /// The highest status that a NOTIFY of its subscription was answered with.
@@ -76,6 +79,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) progress: Option<(u16, Timestamp)>,
     /// The first sipfrag ≥ 200.
     pub(in crate::transfer) result: Option<Answer>,
+    /// The same, from a host that is not on the call's path: it counts where nobody on that path tells.
+    pub(in crate::transfer) hearsay: Option<Box<Answer>>,
     /// Subscription-State: terminated.
     pub(in crate::transfer) terminated: Option<(Timestamp, String)>,
     /// When the subscription runs out.
@@ -85,6 +90,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) superseded: Option<Timestamp>,
     /// It came outside its call's dialog, under another Call-ID.
     pub(in crate::transfer) beside: Option<Beside>,
+    /// It may be another's REFER, passed on: whose answer tells then, and comes next.
+    pub(in crate::transfer) perhaps_passed_on: bool,
     /// Copies of it under other Call-IDs.
     pub(in crate::transfer) more_copies: u32,
 }
@@ -119,21 +126,6 @@ pub(in crate::transfer) struct Notified {
     pub(in crate::transfer) expires: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum State<'a> {
-    Superseded(Timestamp),
-    Sent,
-    /// BYE before a final answer.
-    Left(Timestamp),
-    Challenged(&'a Answer),
-    Refused(&'a Answer),
-    Final(&'a Answer),
-    Terminated(Timestamp, &'a str),
-    Unsubscribed(Timestamp),
-    Accepted(Timestamp),
-    Bye(Timestamp, bool),
-}
-
 impl Method for Refer {
     fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional {
         let target = known.target_provisional();
@@ -154,7 +146,7 @@ impl Method for Refer {
         true
     }
 
-    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+    fn tell<'a>(&'a self, known: Known<'a>, now: Timestamp, facts: &mut Facts<'a>) {
         facts.heard = self.answer.is_some() || self.notified.is_some();
         if facts.answer_ms.is_none() {
             let answer = self.result.as_ref().or(self.answer.as_ref());
@@ -174,8 +166,23 @@ impl Method for Refer {
         if facts.answer == Answered::Refer {
             facts.answered_by = self.answered_by;
         }
-        let told = self.result.as_ref().zip(self.bye);
-        facts.bye_after_notify_ms = told.map(|(result, (bye, _))| bye.millis_since(result.time));
+        facts.went_elsewhere = known.call().is_some_and(|call| self.went_elsewhere(call));
+        // Where there was no BYE, none came until now.
+        let bye = self.bye.map_or(now, |(bye, _)| bye);
+        facts.bye_after_notify_ms = self.result.as_ref().map(|result| bye.millis_since(result.time));
+    }
+
+    /// One that its receiver answers by a BYE with the number is found to be another method only then.
+    fn begun_as(&self, _attempt: &PendingAttempt) -> record::Method {
+        record::Method::Refer
+    }
+
+    fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
+    fn is_unseen(&self) -> bool {
+        self.sender.is_none()
     }
 
     /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
@@ -193,6 +200,12 @@ impl Method for Refer {
 }
 
 impl Refer {
+    /// Whether it was sent to a host that the call's INVITE was not seen at: a Contact of its own.
+    fn went_elsewhere(&self, call: &Leg) -> bool {
+        let known = |host| host == call.hosts.0 || call.callee_hosts().any(|known| known == host);
+        call.origin == Origin::Invite && self.sent_to.is_some_and(|to| !known(to.ip()))
+    }
+
     /// How many copies of its latest try one hop has sent: they come without an event of their own.
     fn copies_sent(&self, known: Known<'_>) -> u32 {
         let Some((cseq, leg)) = self.cseq().zip(known.dialog()) else { return 1 };
@@ -216,6 +229,7 @@ impl Refer {
             answered_by: None,
             sender: None,
             sent_to: None,
+            astray: false,
             referred_by: false,
             notify_answer: None,
             wants_no_subscription: false,
@@ -224,11 +238,13 @@ impl Refer {
             numbered: false,
             progress: None,
             result: None,
+            hearsay: None,
             terminated: None,
             expires: None,
             bye: None,
             superseded: None,
             beside: None,
+            perhaps_passed_on: false,
             more_copies: 0,
         }
     }
@@ -244,7 +260,7 @@ impl Refer {
     }
 
     /// Whether only its answer was seen, by this number.
-    fn is_unseen(&self, number: u32) -> bool {
+    fn is_only_answered(&self, number: u32) -> bool {
         self.refer_to.is_empty() && self.numbers == [number]
     }
 
@@ -297,6 +313,13 @@ impl Refer {
         }
     }
 
+    /// The same, from outside the call's path.
+    pub(in crate::transfer) fn heard_outside(&mut self, now: Timestamp, news: Notified) {
+        if let Some((status @ 200.., reason)) = news.status {
+            self.hearsay.get_or_insert_with(|| Box::new(Answer { status, reason, time: now }));
+        }
+    }
+
     /// Got a 2xx, or a NOTIFY, which may come before it (RFC 3515 §2.4.4).
     pub(in crate::transfer) fn accepted(&self) -> Option<Timestamp> {
         match &self.answer {
@@ -311,203 +334,4 @@ impl Refer {
         let refused = self.answer.as_ref().is_some_and(|answer| answer.status >= 300);
         self.result.is_none() && !refused && self.terminated.is_none()
     }
-
-    fn state(&self, timers: &Timers) -> State<'_> {
-        let bye = self.bye;
-        if let Some(time) = self.superseded {
-            return State::Superseded(time);
-        }
-        if let Some(answer) = self.answer.as_ref().filter(|answer| answer.status >= 300) {
-            let challenged = is_challenge(answer.status);
-            return if challenged { State::Challenged(answer) } else { State::Refused(answer) };
-        }
-        if let Some(result) = &self.result {
-            return State::Final(result);
-        }
-        let Some(accepted) = self.accepted() else {
-            // Who leaves after the REFER has timed out leaves because of it.
-            let left = bye.filter(|(time, _)| *time < self.tried + timers.transaction);
-            return left.map_or(State::Sent, |(time, _)| State::Left(time));
-        };
-        match (&self.terminated, self.subscription, bye) {
-            (Some((time, reason)), _, _) => State::Terminated(*time, reason),
-            (_, Subscription::None | Subscription::Elsewhere, _) if self.notified.is_none() => {
-                State::Unsubscribed(accepted)
-            }
-            (_, _, Some((time, transferor))) => State::Bye(time, transferor),
-            _ => State::Accepted(accepted),
-        }
-    }
-
-    /// The verdict as it stands, from this dialog alone.
-    fn evaluate_own(&self, copies: u32, timers: &Timers) -> Provisional {
-        let at = |at, verdict| Provisional { at, verdict };
-        match self.state(timers) {
-            State::Superseded(time) => {
-                at(time, self.with_answer(Verdict::seen(Outcome::Superseded, Evidence::Inferred, time)))
-            }
-            State::Sent => at(
-                self.tried + timers.transaction + timers.grace,
-                Verdict {
-                    decided: Some(self.tried + timers.transaction),
-                    early: copies < COPIES,
-                    // Who sends it eleven times has got no answer, whatever of that was captured.
-                    silence: copies < COPIES,
-                    answered: Answered::Refer,
-                    ..Verdict::silence(Outcome::ReferUnanswered)
-                },
-            ),
-            State::Left(bye) => {
-                // Copies show that nobody had answered it, whoever left then and why.
-                let unanswered = copies >= SILENT;
-                let outcome = if unanswered { Outcome::ReferUnanswered } else { Outcome::Abandoned };
-                at(
-                    bye + timers.after_bye,
-                    Verdict {
-                        decided: Some(bye),
-                        early: false,
-                        answered: Answered::Refer,
-                        silence: copies < COPIES,
-                        ..Verdict::silence(outcome)
-                    },
-                )
-            }
-            State::Challenged(answer) => at(
-                self.bye.map_or(answer.time + timers.transaction, |(bye, _)| bye),
-                Verdict {
-                    silence: true,
-                    early: self.bye.is_none() && self.challenges < 2,
-                    ..refused(answer)
-                },
-            ),
-            State::Refused(answer) => at(answer.time, refused(answer)),
-            State::Final(result) => {
-                let optimistic = self.is_optimistic(result, timers);
-                let evidence = if optimistic { Evidence::ReportedOptimistic } else { Evidence::Reported };
-                let wait = if optimistic { timers.target } else { timers.grace };
-                let outcome = match self.bye {
-                    // Who was to be transferred left, and the target's leg was taken down with it.
-                    Some((bye, false))
-                        if result.status == 487 && bye.since(result.time) <= timers.abandoned =>
-                    {
-                        Outcome::Abandoned
-                    }
-                    _ => Outcome::of_status(result.status),
-                };
-                let verdict = Verdict::seen(outcome, evidence, result.time);
-                at(result.time + wait, verdict.status(result.status, &result.reason, Answered::Sipfrag))
-            }
-            State::Terminated(time, reason) => {
-                let said = (!reason.is_empty()).then(|| reason.to_owned());
-                let because = Unknown { reason: UnknownReason::SubscriptionEnded, said };
-                let verdict = Verdict { decided: Some(time), early: false, ..Verdict::unknown(because) };
-                at(time + timers.after_bye, self.with_answer(verdict))
-            }
-            State::Unsubscribed(accepted) => {
-                let because = match self.subscription {
-                    Subscription::Elsewhere => UnknownReason::ToldElsewhere,
-                    Subscription::Implicit | Subscription::None => UnknownReason::NoSubscription,
-                };
-                let verdict = Verdict { decided: Some(accepted), early: false, ..Verdict::unknown(because) };
-                at(accepted + timers.target, self.with_answer(verdict))
-            }
-            State::Accepted(accepted) => {
-                let news = [self.notified, self.progress.map(|(_, time)| time)];
-                let latest = news.into_iter().flatten().fold(accepted, Timestamp::max);
-                let quiet = latest + timers.notify;
-                let end = self.expires.map_or(quiet, |expires| expires.min(quiet));
-                at(end, self.with_answer(Verdict::silence(Outcome::NotifyTimeout)))
-            }
-            State::Bye(time, transferor) => {
-                let because = match (transferor, self.progress) {
-                    (true, _) => UnknownReason::TransferorLeft,
-                    (false, Some((180.., _))) => UnknownReason::TransfereeLeftRinging,
-                    (false, _) => UnknownReason::TransfereeLeft,
-                };
-                // Where the transferor left, the late NOTIFY may come in what was not captured any more.
-                let verdict = Verdict { decided: Some(time), early: transferor, ..Verdict::unknown(because) };
-                at(time + timers.after_bye, self.with_answer(verdict))
-            }
-        }
-    }
-
-    /// The verdict as it stands at `now`, the target's leg considered: what is seen of it overrides what is
-    /// told of it.
-    fn with_target(
-        &self,
-        target: Option<&Provisional>,
-        copies: u32,
-        now: Timestamp,
-        timers: &Timers,
-    ) -> Provisional {
-        let own = self.evaluate_own(copies, timers);
-        let (Some(target), false) = (target, self.is_past_help(timers)) else { return own };
-        let verdict = &target.verdict;
-        let open = verdict.decided.is_none() && now < target.at;
-        if open {
-            // The leg will tell; but an attempt does not outlive its longest timers for it.
-            let longest = self.tried + timers.notify + timers.after_bye;
-            return Provisional { at: own.at.max(target.at).min(own.at.max(longest)), verdict: own.verdict };
-        }
-        // What is only inferred of the leg does not outdo what is told of it.
-        if verdict.status.is_none() && self.result.is_some() {
-            return own;
-        }
-        let failed = verdict.outcome != Outcome::Succeeded;
-        let later = |told: Timestamp| failed && verdict.decided.is_some_and(|decided| told > decided);
-        match (&self.result, self.progress) {
-            // A success that is told after the leg's failure is of another leg: the transferee went on.
-            (Some(result), _) if result.status < 300 && later(result.time) => {
-                return Provisional {
-                    at: result.time + timers.grace,
-                    verdict: Verdict { evidence: Evidence::Reported, ..own.verdict },
-                };
-            }
-            // So is progress; what comes of that leg is still to be told.
-            (None, Some((_, progress))) if later(progress) && now < own.at => {
-                return Provisional { at: own.at.max(target.at), verdict: verdict.clone() };
-            }
-            _ => {}
-        }
-        let at = match &self.result {
-            Some(result) => target.at.max(result.time + timers.grace),
-            // Another leg, or the NOTIFY that goes with this one, may follow.
-            None if failed => target.at + timers.target,
-            None => target.at + timers.grace,
-        };
-        Provisional { at, verdict: verdict.clone() }
-    }
-
-    /// No target leg can change the verdict.
-    fn is_past_help(&self, timers: &Timers) -> bool {
-        matches!(self.state(timers), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
-    }
-
-    fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
-        // How long after a REFER that was not seen, and after what, can't be told.
-        if self.refer_to.is_empty() {
-            return false;
-        }
-        let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);
-        // The first NOTIFY is sent at once (RFC 3515 §2.4.4), and its 100 tells nothing of the target.
-        let rang = self.progress.is_some_and(|(status, _)| status > 100);
-        result.status < 300 && !rang && result.time.since(accepted) < timers.optimistic
-    }
-
-    /// The REFER's own answer is the only status there is.
-    fn with_answer(&self, verdict: Verdict) -> Verdict {
-        match &self.answer {
-            Some(answer) => verdict.status(answer.status, &answer.reason, Answered::Refer),
-            None => Verdict { answered: Answered::Refer, ..verdict },
-        }
-    }
-}
-
-fn refused(answer: &Answer) -> Verdict {
-    let outcome = Outcome::of_refusal(answer.status);
-    Verdict::seen(outcome, Evidence::Confirmed, answer.time).status(
-        answer.status,
-        &answer.reason,
-        Answered::Refer,
-    )
 }

@@ -1,31 +1,25 @@
 //! Whose leg a leg is: the linker is asked until it knows.
 
-use super::{ONWARD, SecondLeg};
+use super::SecondLeg;
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, Leg, LegId, Origin};
 use crate::link::{Decision, Links};
-use crate::record::{Kind, LegRole, Link, LinkMethod, Method, Side};
+use crate::record::{Kind, LegRole, Link, Method, Side};
 use crate::sip::{Join, Message, Name, Replaces};
 use crate::timestamp::Timestamp;
-use crate::transfer::facts::{self, Target};
-use crate::transfer::ladder::Ladder;
-use crate::transfer::method::{Machine, refer};
+use crate::transfer::facts::Target;
+use crate::transfer::method::{Machine, consultation, refer, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::{Named, PendingAttempt, Watched};
 
 /// The least step of a clock, so that asking again makes progress.
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
-/// How sure it is that a leg was asked for by whom its Referred-By names, at the host that tells of the transfer.
-const REFERRED: f64 = 0.95;
-/// The same of the leg behind a consultation that rings, by its moment alone.
-const BEHIND: f64 = 0.8;
-
 /// Watches a leg that has just begun, if it could belong to a transfer.
 pub(in crate::transfer) fn on_invite(stage: &mut Stage, heard: Heard<'_>) {
     let leg = heard.event.leg;
     if let Some(id) = stage.legs.get(leg).and_then(|leg| refer::unseen::named_by(stage, leg)) {
-        return attach_referred(stage, id, leg);
+        return target_leg::attach_referred(stage, id, leg);
     }
     let named = named(stage, heard.message);
     let could_be = stage.legs.get(leg).is_some_and(Links::could_be_second_leg);
@@ -64,7 +58,7 @@ pub(in crate::transfer) fn note_vouched(stage: &mut Stage, leg: LegId) {
     };
     watched.vouched = true;
     if let Some(named) = watched.named.clone() {
-        consulted_before(stage, &named);
+        consultation::consulted_before(stage, &named);
     }
 }
 
@@ -114,90 +108,6 @@ pub(in crate::transfer) fn force(stage: &mut Stage, leg: LegId, now: Timestamp) 
     decided(stage, leg, decision);
 }
 
-/// An attended transfer names two calls of its transferor: neither was a second leg of the other, but the
-/// consultation. The other of the two, and the consultation's ladder so far.
-pub(in crate::transfer) fn consultation(
-    stage: &mut Stage,
-    home: LegId,
-    target: &Target,
-) -> (Option<LegId>, Ladder) {
-    if !target.attended {
-        return Default::default();
-    }
-    // A peer may name the very dialog that its REFER is in.
-    let named = target.replaces.as_ref().and_then(|named| stage.legs.named(named, [None, None]));
-    let named = named.filter(|named| *named != home);
-    // Behind a B2BUA that hides dialogs from one another Replaces names a call that was never seen. Then the
-    // transferor's leg to the same target was the consultation, or its only other call.
-    let other = named.or_else(|| consulted(stage, home, target)).or_else(|| only_other_call(stage, home));
-    let Some(other) = other else { return Default::default() };
-    // Of the two the consultation is the later one; the other is the call that is transferred.
-    if let Some(leg) = stage.legs.get_mut(home.max(other)) {
-        leg.call.is_leg = true;
-    }
-    stage.note_transferred(home.min(other), true);
-    let ladder = withdraw(stage, home, other).or_else(|| withdraw(stage, other, home));
-    (Some(other), ladder.map(|ladder| ladder.into_leg(LegRole::Consultation)).unwrap_or_default())
-}
-
-/// A leg takes another over: what was up beside that, or what it was beside, was a consultation.
-fn consulted_before(stage: &mut Stage, named: &Named) {
-    let Some(replaced) = stage.legs.named(&named.call_id, [None, None]).filter(|_| !named.join) else {
-        return;
-    };
-    let open = stage.open_in(replaced);
-    let open = open.iter().filter_map(|id| stage.attempts.get(id));
-    let beside = open.filter(|attempt| attempt.second_leg().is_some_and(|second| !second.replaces));
-    let mut pairs: Vec<_> = beside.map(|attempt| (attempt.dialog, replaced)).collect();
-    let serves = stage.state(replaced).and_then(|state| state.serves);
-    let served = serves.and_then(|id| stage.attempts.get(&id)?.call);
-    pairs.extend(served.map(|call| (replaced, call)));
-    for (leg, call) in pairs {
-        withdraw(stage, leg, call);
-    }
-}
-
-/// Takes back that `leg` is, or may be, a second leg of `call`. Its ladder so far.
-fn withdraw(stage: &mut Stage, leg: LegId, call: LegId) -> Option<Ladder> {
-    if let Some(ladder) = stage.take_ladder(leg) {
-        return Some(ladder);
-    }
-    let id = stage.state(leg)?.serves?;
-    let attempt = stage.attempts.get(&id)?;
-    if attempt.second_leg().is_none() || attempt.call.is_some_and(|of| of != call) {
-        return None;
-    }
-    stage.uncount(Some(call));
-    stage.withdraw(id).map(|attempt| attempt.ladder)
-}
-
-/// The transferor's latest leg to the target that may still turn out to be a consultation.
-fn consulted(stage: &Stage, home: LegId, target: &Target) -> Option<LegId> {
-    let wanted = target.user.as_deref()?;
-    let undecided = stage.links.possible_seconds_of(&stage.legs, home);
-    let open = stage.open_in(home);
-    let open = open.iter().filter_map(|id| stage.attempts.get(id));
-    let served = open.filter(|attempt| attempt.second_leg().is_some()).map(|attempt| attempt.dialog);
-    let calls = |leg: &LegId| {
-        let known = stage.legs.get(*leg).filter(|leg| stage.legs.vouches_for(leg));
-        let called = known.and_then(|leg| facts::user(leg.request()));
-        called.is_some_and(|called| crate::link::same_party(&called, wanted))
-    };
-    undecided.into_iter().chain(served).filter(calls).max()
-}
-
-/// The one leg that the transferor of a call holds beside it, as far as that is known.
-fn only_other_call(stage: &Stage, home: LegId) -> Option<LegId> {
-    let open = stage.open_in(home);
-    let open = open.iter().filter_map(|id| stage.attempts.get(id));
-    let served = open.filter(|attempt| attempt.second_leg().is_some()).map(|attempt| attempt.dialog);
-    let undecided = stage.links.possible_seconds_of(&stage.legs, home);
-    let up = |leg: &LegId| stage.legs.get(*leg).is_some_and(|leg| leg.is_confirmed() && !leg.bye.is_set());
-    let mut others = served.chain(undecided).filter(up);
-    let only = others.next()?;
-    others.all(|other| other == only).then_some(only)
-}
-
 /// The failure of a leg that no final answer tells.
 #[derive(Clone, Copy)]
 struct SilentFailure {
@@ -238,20 +148,20 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
     match decision {
         Decision::Linked { call, refer: Some(number), link } => {
             if let Some(id) = refer_attempt(stage, call, number) {
-                attach(stage, id, leg, link, watched.ladder);
+                target_leg::attach(stage, id, leg, link, watched.ladder);
             }
         }
         Decision::Linked { link, .. } if let Some(id) = unseen_refer(stage, leg, &watched) => {
             if let Some(attempt) = stage.attempts.get_mut(&id) {
                 attempt.kind = Kind::Attended;
             }
-            attach(stage, id, leg, link, watched.ladder);
+            target_leg::attach(stage, id, leg, link, watched.ladder);
         }
         Decision::Linked { call, link, .. }
             if watched.named.is_none()
                 && let Some(id) = refer::unseen::of_call(stage, call, leg) =>
         {
-            attach(stage, id, leg, link, watched.ladder);
+            target_leg::attach(stage, id, leg, link, watched.ladder);
         }
         Decision::Linked { call, refer: None, link } => begin(stage, leg, Some(call), Some(link), watched),
         // Nothing of its own: an attempt by REFER, whichever, tells of it.
@@ -284,72 +194,6 @@ fn refer_attempt(stage: &Stage, call: LegId, number: u32) -> Option<AttemptId> {
 fn unseen_refer(stage: &Stage, leg: LegId, watched: &Watched) -> Option<AttemptId> {
     watched.named.as_ref().filter(|named| !named.join)?;
     refer::unseen::of_maker(stage, stage.legs.get(leg)?)
-}
-
-/// Gives an attempt by a REFER that was not captured the leg whose Referred-By names its transferor.
-pub(in crate::transfer) fn attach_referred(stage: &mut Stage, id: AttemptId, leg: LegId) {
-    let ladder = stage.take_ladder(leg).unwrap_or_default();
-    let link = Link { method: LinkMethod::ReferredBy, confidence: REFERRED, candidates: Vec::new() };
-    attach(stage, id, leg, link, ladder);
-}
-
-/// Where the consultation still rings, through a B2BUA, the leg behind it is the target's: nobody dials another.
-pub(in crate::transfer) fn attach_behind(stage: &mut Stage, id: AttemptId, consultation: LegId) {
-    let Some(leg) = behind(stage, consultation) else { return };
-    let ladder = stage.take_ladder(leg).unwrap_or_default();
-    attach(
-        stage,
-        id,
-        leg,
-        Link { method: LinkMethod::Replaces, confidence: BEHIND, candidates: Vec::new() },
-        ladder,
-    );
-}
-
-/// The one leg that rings, and that the receiver of a ringing consultation began as that came.
-fn behind(stage: &Stage, consultation: LegId) -> Option<LegId> {
-    let rings = |leg: &Leg| {
-        leg.invite.as_ref().is_some_and(|invite| invite.answer().is_none()) && !leg.is_confirmed()
-    };
-    let front = stage.legs.get(consultation).filter(|leg| rings(leg))?;
-    let legs = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
-    let mut behind = legs.filter(|leg| {
-        leg.id > consultation
-            && leg.hosts.0 == front.hosts.1
-            && leg.started.since(front.started) <= ONWARD
-            && rings(leg)
-            && stage.state_of(leg).is_none_or(|state| state.serves.is_none())
-    });
-    let only = behind.next()?;
-    behind.next().is_none().then_some(only.id)
-}
-
-/// Gives an attempt its target leg.
-fn attach(stage: &mut Stage, id: AttemptId, leg: LegId, link: Link, ladder: Ladder) {
-    let most = stage.config.limits.ladder;
-    let request = stage.legs.get(leg).map(|leg| leg.request().to_vec()).unwrap_or_default();
-    let followed_by = stage.state(leg).and_then(|state| state.followed_by);
-    let Some(attempt) = stage.attempts.get_mut(&id) else { return };
-    refer::unseen::learn_target(attempt, &request);
-    attempt.legs.push(leg);
-    attempt.link = Some(link);
-    attempt.ladder.extend(ladder.into_leg(LegRole::Target), most);
-    stage.serve(leg, id);
-    if let Some(next) = followed_by {
-        follow(stage, id, next);
-    }
-    stage.review(id);
-}
-
-/// The target's leg was redirected, and goes on under another Call-ID.
-pub(in crate::transfer) fn follow(stage: &mut Stage, id: AttemptId, next: LegId) {
-    if let Some(attempt) = stage.attempts.get_mut(&id)
-        && !attempt.legs.contains(&next)
-    {
-        attempt.legs.push(next);
-        stage.serve(next, id);
-        stage.review(id);
-    }
 }
 
 /// A second leg is an attempt of its own.
@@ -396,7 +240,7 @@ fn begin(stage: &mut Stage, leg: LegId, call: Option<LegId>, link: Option<Link>,
     }
     stage.serve(leg, id);
     if let Some(next) = stage.state(leg).and_then(|state| state.followed_by) {
-        follow(stage, id, next);
+        target_leg::follow(stage, id, next);
     }
     for candidate in candidates {
         if let Some(candidate) = stage.legs.get_mut(candidate) {

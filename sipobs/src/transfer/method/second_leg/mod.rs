@@ -3,7 +3,7 @@
 
 use super::{Known, Method};
 use crate::leg::{Leg, Party};
-use crate::record::{Dialect, Evidence, Outcome, Seen, Side, UnknownReason};
+use crate::record::{Dialect, Evidence, LinkMethod, Outcome, Seen, Side, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
 use crate::transfer::verdict::{Provisional, Verdict};
@@ -12,7 +12,7 @@ pub(in crate::transfer) mod events;
 pub(in crate::transfer) mod invite;
 
 /// How soon a B2BUA dials on.
-const ONWARD: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const ONWARD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What is known of it beside its leg.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +48,10 @@ impl Method for SecondLeg {
         known.attempt.call.map_or(Seen::None, |call| known.seen(call))
     }
 
-    fn tell<'a>(&'a self, known: Known<'a>, facts: &mut Facts<'a>) {
+    fn tell<'a>(&'a self, known: Known<'a>, _now: Timestamp, facts: &mut Facts<'a>) {
         let invite = known.target_leg().and_then(|leg| leg.invite.as_ref());
         facts.heard = invite.is_some_and(|invite| invite.heard);
+        facts.ambiguous = is_ambiguous(known);
     }
 
     /// A call and a leg that outlived one another, on hold as long as both were up: somebody was consulted, and nobody
@@ -80,10 +81,14 @@ impl SecondLeg {
         let context = invite::Context { hung_up, bridge: !self.replaces, replaces: self.replaces };
         let stands = invite::evaluate(leg, context, known.timers())?;
         let cancelled = leg.invite.as_ref().is_some_and(|invite| invite.cancelled.is_set());
-        if stands.verdict.outcome != Outcome::NoAnswer || !cancelled || known.attempt.candidates.is_empty() {
+        if !is_ambiguous(known) {
             return Some(stands);
         }
-        let outcome = if left_just_before(known, leg) { Outcome::Abandoned } else { Outcome::NoAnswer };
+        let outcome = match stands.verdict.outcome {
+            Outcome::NoAnswer if cancelled && left_just_before(known, leg) => Outcome::Abandoned,
+            outcome => outcome,
+        };
+        // What became of the leg was seen, but not that a call was transferred by it.
         let verdict = Verdict { outcome, evidence: Evidence::Inferred, ..stands.verdict };
         Some(Provisional { verdict, ..stands })
     }
@@ -176,6 +181,11 @@ fn on_hold_throughout(known: Known<'_>) -> Option<Timestamp> {
 fn ends(known: Known<'_>) -> Option<[Option<Timestamp>; 2]> {
     let leg = known.target_leg().filter(|leg| leg.answered.is_set())?;
     Some([leg.bye.get(), known.call()?.bye.get()])
+}
+
+/// Whether nobody can tell whose leg it is.
+fn is_ambiguous(known: Known<'_>) -> bool {
+    known.attempt.link.as_ref().is_some_and(|link| link.method == LinkMethod::Ambiguous)
 }
 
 /// Whether one of the calls that a leg could belong to had ended just before it was cancelled, and no ring

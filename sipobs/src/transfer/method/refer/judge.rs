@@ -1,0 +1,242 @@
+//! Where what is known leaves a REFER, what that means if nothing more comes, and when that is certain.
+
+use std::time::Duration;
+
+use super::{COPIES, Refer, SILENT, Subscription};
+use crate::dialog::is_challenge;
+use crate::record::{Answered, Evidence, Outcome, UnknownReason};
+use crate::timestamp::Timestamp;
+use crate::transfer::config::Timers;
+use crate::transfer::facts::Answer;
+use crate::transfer::verdict::{Provisional, Unknown, Verdict};
+
+#[derive(Clone, Copy, Debug)]
+enum State<'a> {
+    Superseded(Timestamp),
+    Sent,
+    /// BYE before a final answer.
+    Left(Timestamp),
+    Challenged(&'a Answer),
+    Refused(&'a Answer),
+    Final(&'a Answer),
+    Terminated(Timestamp, &'a str),
+    Unsubscribed(Timestamp),
+    Accepted(Timestamp),
+    Bye(Timestamp, bool),
+}
+
+impl Refer {
+    fn state(&self, timers: &Timers) -> State<'_> {
+        let bye = self.bye;
+        if let Some(time) = self.superseded {
+            return State::Superseded(time);
+        }
+        if let Some(answer) = self.answer.as_ref().filter(|answer| answer.status >= 300) {
+            let challenged = is_challenge(answer.status);
+            return if challenged { State::Challenged(answer) } else { State::Refused(answer) };
+        }
+        if let Some(result) = &self.result {
+            return State::Final(result);
+        }
+        let Some(accepted) = self.accepted() else {
+            // Who leaves after the REFER has timed out leaves because of it.
+            let left = bye.filter(|(time, _)| *time < self.tried + timers.transaction);
+            return left.map_or(State::Sent, |(time, _)| State::Left(time));
+        };
+        match (&self.terminated, self.subscription, bye) {
+            (Some((time, reason)), _, _) => State::Terminated(*time, reason),
+            (_, Subscription::None | Subscription::Elsewhere, _) if self.notified.is_none() => {
+                State::Unsubscribed(accepted)
+            }
+            (_, _, Some((time, transferor))) => State::Bye(time, transferor),
+            _ => State::Accepted(accepted),
+        }
+    }
+
+    /// The verdict as it stands, from this dialog alone.
+    fn evaluate_own(&self, copies: u32, timers: &Timers) -> Provisional {
+        let at = |at, verdict| Provisional { at, verdict };
+        match self.state(timers) {
+            State::Superseded(time) => {
+                at(time, self.with_answer(Verdict::seen(Outcome::Superseded, Evidence::Inferred, time)))
+            }
+            State::Sent => self.unanswered(None, copies, timers),
+            State::Left(bye) => self.unanswered(Some(bye), copies, timers),
+            State::Challenged(answer) => at(
+                self.bye.map_or(answer.time + timers.transaction, |(bye, _)| bye),
+                Verdict {
+                    silence: true,
+                    early: self.bye.is_none() && self.challenges < 2,
+                    ..refused(answer)
+                },
+            ),
+            State::Refused(answer) => {
+                let last = if self.astray { self.tried + timers.transaction } else { answer.time };
+                let wait = if self.perhaps_passed_on { timers.grace } else { Duration::ZERO };
+                at(last.max(answer.time + wait), refused(answer))
+            }
+            State::Final(result) => {
+                let verdict = self.told_by(result, timers);
+                let optimistic = verdict.evidence == Evidence::ReportedOptimistic;
+                at(result.time + if optimistic { timers.target } else { timers.grace }, verdict)
+            }
+            State::Terminated(time, reason) => {
+                let said = (!reason.is_empty()).then(|| reason.to_owned());
+                let because = Unknown { reason: UnknownReason::SubscriptionEnded, said };
+                at(time + timers.after_bye, self.untold(time, because))
+            }
+            State::Unsubscribed(accepted) => {
+                let because = match self.subscription {
+                    Subscription::Elsewhere => UnknownReason::ToldElsewhere,
+                    Subscription::Implicit | Subscription::None => UnknownReason::NoSubscription,
+                };
+                at(accepted + timers.target, self.untold(accepted, because))
+            }
+            State::Accepted(accepted) => {
+                let news = [self.notified, self.progress.map(|(_, time)| time)];
+                let latest = news.into_iter().flatten().fold(accepted, Timestamp::max);
+                let quiet = latest + timers.notify;
+                let end = self.expires.map_or(quiet, |expires| expires.min(quiet));
+                at(end, self.with_answer(Verdict::silence(Outcome::NotifyTimeout)))
+            }
+            State::Bye(time, transferor) => {
+                let because = match (transferor, self.progress) {
+                    (true, _) => UnknownReason::TransferorLeft,
+                    (false, Some((180.., _))) => UnknownReason::TransfereeLeftRinging,
+                    (false, _) => UnknownReason::TransfereeLeft,
+                };
+                // Where the transferor left, the late NOTIFY may come in what was not captured any more.
+                at(time + timers.after_bye, Verdict { early: transferor, ..self.untold(time, because) })
+            }
+        }
+    }
+
+    /// Nobody answered it until it timed out, or until the call ended.
+    fn unanswered(&self, bye: Option<Timestamp>, copies: u32, timers: &Timers) -> Provisional {
+        // Who sends it eleven times has got no answer, whatever of that was captured.
+        let silence = copies < COPIES;
+        let timeout = self.tried + timers.transaction;
+        let (at, decided, early, outcome) = match bye {
+            None => (timeout + timers.grace, timeout, silence, Outcome::ReferUnanswered),
+            // Copies show that nobody had answered it, whoever left then and why.
+            Some(bye) if copies >= SILENT => (bye + timers.after_bye, bye, false, Outcome::ReferUnanswered),
+            Some(bye) => (bye + timers.after_bye, bye, false, Outcome::Abandoned),
+        };
+        let verdict = Verdict {
+            decided: Some(decided),
+            early,
+            silence,
+            answered: Answered::Refer,
+            ..Verdict::silence(outcome)
+        };
+        Provisional { at, verdict }
+    }
+
+    /// Nobody told its outcome.
+    fn untold(&self, decided: Timestamp, because: impl Into<Unknown>) -> Verdict {
+        self.with_answer(Verdict { decided: Some(decided), early: false, ..Verdict::unknown(because) })
+    }
+
+    /// What a final sipfrag says.
+    fn told_by(&self, result: &Answer, timers: &Timers) -> Verdict {
+        let optimistic = self.is_optimistic(result, timers);
+        let evidence = if optimistic { Evidence::ReportedOptimistic } else { Evidence::Reported };
+        let outcome = match self.bye {
+            // Who was to be transferred left, and the target's leg was taken down with it.
+            Some((bye, false)) if result.status == 487 && bye.since(result.time) <= timers.abandoned => {
+                Outcome::Abandoned
+            }
+            _ => Outcome::of_status(result.status),
+        };
+        let verdict = Verdict::seen(outcome, evidence, result.time);
+        verdict.status(result.status, &result.reason, Answered::Sipfrag)
+    }
+
+    /// The verdict as it stands at `now`, the target's leg considered: what is seen of it overrides what is
+    /// told of it.
+    pub(super) fn with_target(
+        &self,
+        target: Option<&Provisional>,
+        copies: u32,
+        now: Timestamp,
+        timers: &Timers,
+    ) -> Provisional {
+        let own = self.with_hearsay(self.evaluate_own(copies, timers), timers);
+        let (Some(target), false) = (target, self.is_past_help(timers)) else { return own };
+        let verdict = &target.verdict;
+        let open = verdict.decided.is_none() && now < target.at;
+        if open {
+            // The leg will tell; but an attempt does not outlive its longest timers for it.
+            let longest = self.tried + timers.notify + timers.after_bye;
+            return Provisional { at: own.at.max(target.at).min(own.at.max(longest)), verdict: own.verdict };
+        }
+        // What is only inferred of the leg does not outdo what is told of it.
+        if verdict.status.is_none() && self.result.is_some() {
+            return own;
+        }
+        let failed = verdict.outcome != Outcome::Succeeded;
+        let later = |told: Timestamp| failed && verdict.decided.is_some_and(|decided| told > decided);
+        match (&self.result, self.progress) {
+            // A success that is told after the leg's failure is of another leg: the transferee went on.
+            (Some(result), _) if result.status < 300 && later(result.time) => {
+                return Provisional {
+                    at: result.time + timers.grace,
+                    verdict: Verdict { evidence: Evidence::Reported, ..own.verdict },
+                };
+            }
+            // So is progress; what comes of that leg is still to be told.
+            (None, Some((_, progress))) if later(progress) && now < own.at => {
+                return Provisional { at: own.at.max(target.at), verdict: verdict.clone() };
+            }
+            _ => {}
+        }
+        let at = match &self.result {
+            Some(result) => target.at.max(result.time + timers.grace),
+            // Another leg, or the NOTIFY that goes with this one, may follow.
+            None if failed => target.at + timers.target,
+            None => target.at + timers.grace,
+        };
+        Provisional { at, verdict: verdict.clone() }
+    }
+
+    /// What a host outside the call's path told counts once nobody on that path tells any more.
+    fn with_hearsay(&self, own: Provisional, timers: &Timers) -> Provisional {
+        let told = self.hearsay.as_deref().filter(|_| !self.is_past_help(timers) && self.result.is_none());
+        let Some(told) = told else { return own };
+        let verdict = Verdict { silence: true, early: self.bye.is_none(), ..self.told_by(told, timers) };
+        Provisional { at: own.at.max(told.time + timers.grace), verdict }
+    }
+
+    /// No target leg can change the verdict.
+    fn is_past_help(&self, timers: &Timers) -> bool {
+        matches!(self.state(timers), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
+    }
+
+    fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
+        // How long after a REFER that was not seen, and after what, can't be told.
+        if self.refer_to.is_empty() {
+            return false;
+        }
+        let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);
+        // The first NOTIFY is sent at once (RFC 3515 §2.4.4), and its 100 tells nothing of the target.
+        let rang = self.progress.is_some_and(|(status, _)| status > 100);
+        result.status < 300 && !rang && result.time.since(accepted) < timers.optimistic
+    }
+
+    /// The REFER's own answer is the only status there is.
+    fn with_answer(&self, verdict: Verdict) -> Verdict {
+        match &self.answer {
+            Some(answer) => verdict.status(answer.status, &answer.reason, Answered::Refer),
+            None => Verdict { answered: Answered::Refer, ..verdict },
+        }
+    }
+}
+
+fn refused(answer: &Answer) -> Verdict {
+    let outcome = Outcome::of_refusal(answer.status);
+    Verdict::seen(outcome, Evidence::Confirmed, answer.time).status(
+        answer.status,
+        &answer.reason,
+        Answered::Refer,
+    )
+}
