@@ -20,6 +20,7 @@ mod pages;
 mod pcap;
 mod run;
 mod spans;
+mod terms;
 mod zone;
 
 #[cfg(all(feature = "live", target_os = "linux"))]

@@ -40,6 +40,9 @@ mod text;
 
 use party_numbers::Known;
 
+/// What stands in place of a secret.
+const SECRET: &str = "***";
+
 /// How numbers and users are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -165,8 +168,11 @@ impl Privacy {
         for candidate in attempt.link.iter_mut().flat_map(|link| &mut link.candidates) {
             replace(candidate, |text| self.key(text, &known));
         }
-        for id in attempt.provider_ids.values_mut().chain(attempt.target_provider_ids.values_mut()) {
-            replace(id, |id| self.id(id, &known));
+        for (header, id) in attempt.provider_ids.iter_mut().chain(&mut attempt.target_provider_ids) {
+            match secret::is_secret_of(header, id) {
+                true => *id = SECRET.to_owned(),
+                false => replace(id, |id| self.id(id, &known)),
+            }
         }
         // A trace is found by all of its digits or not at all.
         let names_somebody = |trace: &WireTrace| self.key(&trace.trace_id, &known) != trace.trace_id;
@@ -176,10 +182,10 @@ impl Privacy {
         attempt.parties.clear();
     }
 
-    /// An id: as a Call-ID, unless it is of digits alone or reads like an address.
+    /// An id: as a Call-ID, unless it is of digits alone, reads like an address or holds credentials.
     fn id<'a>(&self, id: &'a str, known: &Known) -> Cow<'a, str> {
         let opaque = id.contains(|c: char| c.is_ascii_alphabetic()) && !id.contains(['@', ':', '+', '%']);
-        if opaque { self.key(id, known) } else { self.sentence(id, known) }
+        if opaque && secret::secrets(id).is_empty() { self.key(id, known) } else { self.sentence(id, known) }
     }
 
     fn call(&self, call: &mut Call) {

@@ -575,3 +575,25 @@ fn plain_text(text: &str) -> String {
     })
     .collect()
 }
+
+#[test]
+fn credentials_in_a_providers_id_are_masked() {
+    let mut output = attempt("15550100", "alice", "555-0100");
+    let Output::Transfer(attempt) = &mut output else { panic!("{output:?}") };
+    for (header, id) in [
+        ("X-Call-Sid", "password=hunter22"),
+        ("X-Mine", "Bearer hunter22hunter22"),
+        ("X-Account-Sid", "api_key=hunter22"),
+        ("X-Api-Key", "hunter22"),
+        ("X-Good", "CA0123456789abcdef"),
+    ] {
+        attempt.provider_ids.insert(header.to_owned(), id.to_owned());
+        attempt.target_provider_ids.insert(header.to_owned(), id.to_owned());
+    }
+    Privacy::default().output(&mut output);
+    let Output::Transfer(attempt) = &output else { panic!("{output:?}") };
+    for ids in [&attempt.provider_ids, &attempt.target_provider_ids] {
+        assert!(ids.values().all(|id| !id.contains("hunter")), "{ids:?}");
+        assert_eq!(ids["X-Good"], "CA0123456789abcdef");
+    }
+}
