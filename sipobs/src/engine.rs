@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, Memory, Sight};
 use crate::dialog::{DialogKey, NoDialogKey};
 use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
+use crate::follow::Follow;
 use crate::frame::{Frame, Place};
 use crate::journal::Journal;
 use crate::packet::{self, Packets, Transport};
@@ -135,6 +136,8 @@ struct Inner {
     messages: u64,
     understood: u64,
     unparsed: BTreeMap<&'static str, u64>,
+    /// Calls of which all messages are kept, where somebody asked for some.
+    follow: Option<Box<Follow>>,
 }
 
 impl Engine {
@@ -174,6 +177,20 @@ impl Engine {
     /// Frames will be of so many files: their numbers are [`Place`]s.
     pub fn expect_files(&mut self, files: usize) {
         self.tallies = vec![Tally::default(); files];
+    }
+
+    /// Keeps all messages of some calls from now on.
+    pub fn follow(&mut self, follow: Follow) {
+        self.inner.follow = Some(Box::new(follow));
+    }
+
+    /// What was kept of them, as on the wire: to be masked ([`Privacy::lines`]).
+    pub fn take_followed(&mut self) -> Option<Follow> {
+        let mut follow = *self.inner.follow.take()?;
+        for line in follow.lines_mut() {
+            line.time = line.time.ahead_by(self.clock.ahead_at(line.time));
+        }
+        Some(follow)
     }
 
     /// What the frames of a file came to.
@@ -468,6 +485,9 @@ impl Inner {
             Ok((message, key)) => {
                 self.understood += 1;
                 self.memory.message(message, &key, wire.time);
+                if let Some(follow) = &mut self.follow {
+                    follow.message(wire, message, &key);
+                }
                 self.transfers.message(wire, message, &key);
             }
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,

@@ -185,6 +185,9 @@ impl Settings {
     }
 }
 
+/// No text is broader, however broad the terminal: the eye loses the line.
+const WIDEST: usize = 160;
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Colour {
@@ -204,8 +207,11 @@ impl Colour {
             Self::Always => true,
             Self::Never => false,
         };
-        let width = terminal_size::terminal_size().filter(|_| terminal).map_or(80, |(w, _)| usize::from(w.0));
-        Look { width: width.clamp(60, 120), colour, offset: zone::offset }
+        let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse::<usize>().ok());
+        let shown =
+            || terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
+        let width = named.filter(|width| *width > 0).or_else(shown).unwrap_or(80);
+        Look { width: width.clamp(60, WIDEST), colour, offset: zone::offset }
     }
 }
 

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
 use super::words::{self, Tone};
-use super::{Sink, Summary, ladder};
+use super::{Sink, Summary, WholeCall, ladder};
 use crate::record::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, Side};
 
 /// Calls without any transfer that are shown one by one; the others are only counted.
@@ -23,13 +23,21 @@ pub struct Terminal<W: Write> {
     look: Look,
     ladders: bool,
     asked: bool,
+    whole: bool,
     facts: u32,
 }
 
 impl<W: Write> Terminal<W> {
     /// Writes to `out`; with `ladders`, successful attempts show theirs too.
     pub fn new(out: W, look: Look, ladders: bool) -> Self {
-        Self { out, look, ladders, asked: false, facts: 0 }
+        Self { out, look, ladders, asked: false, whole: false, facts: 0 }
+    }
+
+    /// Attempts have no ladder of their own: the whole call is drawn behind them.
+    #[must_use]
+    pub fn whole(mut self, whole: bool) -> Self {
+        self.whole = whole;
+        self
     }
 
     /// Shows every call that it is given: somebody asked for these.
@@ -44,7 +52,7 @@ impl<W: Write> Sink for Terminal<W> {
     fn output(&mut self, output: &Output) -> io::Result<()> {
         let text = match output {
             Output::Notice(_) => return Ok(()),
-            Output::Transfer(attempt) => verdict(self.look, attempt, self.ladders),
+            Output::Transfer(attempt) => verdict(self.look, attempt, self.ladders, !self.whole),
             Output::Call(call) => {
                 let fact = matches!(call.refer_absent, ReferAbsent::Fact { .. });
                 self.facts += u32::from(fact);
@@ -64,6 +72,10 @@ impl<W: Write> Sink for Terminal<W> {
         self.out.write_all(text.as_bytes())
     }
 
+    fn whole_call(&mut self, call: &WholeCall) -> io::Result<()> {
+        self.out.write_all(call.draw(self.look).as_bytes())
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.out.write_all(totals(self.look, summary).as_bytes())
     }
@@ -73,7 +85,7 @@ impl<W: Write> Sink for Terminal<W> {
     }
 }
 
-fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
+fn verdict(look: Look, attempt: &Attempt, ladders: bool, own_ladder: bool) -> String {
     let (mark, style) = match words::tone(attempt) {
         Tone::Good => ("✓", GOOD),
         Tone::Bad => ("✗", BAD),
@@ -87,7 +99,7 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
     about(look, attempt, &mut out);
 
     let failed = words::has_failed(attempt);
-    if failed || ladders {
+    if own_ladder && (failed || ladders) {
         out.push('\n');
         out.push_str(&ladder::draw(look, &attempt.messages));
     }

@@ -28,7 +28,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::record::{Alert, Attempt, Call, Output, WireTrace};
+use crate::record::{Alert, Attempt, Call, LadderLine, Output, Parties, WireTrace};
 
 mod normalize;
 mod number;
@@ -127,6 +127,25 @@ impl Privacy {
             Output::Transfer(attempt) => self.attempt(attempt),
             Output::Call(call) => self.call(call),
             Output::Alert(alert) => self.alert(alert),
+        }
+    }
+
+    /// Masks the lines of a ladder in a call of these parties.
+    pub fn lines(&self, lines: &mut [LadderLine], parties: &Parties) {
+        if matches!(self.how, How::Full) {
+            return;
+        }
+        let known = Known::of(parties, &[]);
+        for line in lines {
+            replace(&mut line.line, |text| self.sentence(text, &known));
+        }
+    }
+
+    /// Masks a Call-ID of these parties.
+    pub fn call_id_of(&self, call_id: &str, parties: &Parties) -> String {
+        match self.how {
+            How::Full => call_id.to_owned(),
+            _ => self.key(call_id, &Known::of(parties, &[])).into_owned(),
         }
     }
 

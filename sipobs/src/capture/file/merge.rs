@@ -146,6 +146,11 @@ impl Capture {
             .unwrap_or(Progress { read: 0, total: None })
     }
 
+    /// Whether all of it is in files, so that it can be read another time.
+    pub fn can_be_read_again(&self) -> bool {
+        self.sources.iter().all(|source| source.identity.is_file())
+    }
+
     /// Files that are another one again, named twice or copied, and read once: which on the command line, its name, and
     /// that of the other.
     pub fn repeated(&self) -> &[(usize, String, String)] {

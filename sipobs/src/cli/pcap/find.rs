@@ -5,7 +5,7 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use ipnet::IpNet;
 use sipobs::export::has_failed;
 use sipobs::privacy::dialled;
-use sipobs::record::{Attempt, Fault, Outcome, Output};
+use sipobs::record::{Attempt, Fault, LegRole, Outcome, Output, Parties};
 use sipobs::timestamp::Timestamp;
 
 use crate::cli::zone::Moment;
@@ -59,6 +59,17 @@ pub(super) struct Unmasked {
     number: bool,
     call_id: bool,
     call: bool,
+    /// Of the one call that is asked for.
+    pub(super) whole: Option<Whole>,
+}
+
+/// What it takes to find all messages of a call.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    pub(super) legs: Vec<(String, LegRole)>,
+    /// The frames that a verdict rests on, and which leg's messages they carry.
+    pub(super) evidence: Vec<(u64, LegRole)>,
+    pub(super) parties: Parties,
 }
 
 impl Find {
@@ -91,6 +102,7 @@ impl Find {
             number: self.number.is_empty() || self.number.iter().any(|number| number.is_in(output)),
             call_id: self.is_named(&legs),
             call: self.call.as_ref().is_some_and(|call| legs.contains(&call.as_str())),
+            whole: self.call.as_ref().and_then(|_| Whole::of(output)),
         }
     }
 
@@ -122,6 +134,29 @@ impl Find {
         (self.outcome.is_empty() || self.outcome.contains(&attempt.outcome))
             && (self.fault.is_empty() || self.fault.contains(&attempt.fault))
             && (!self.failed || has_failed(attempt))
+    }
+}
+
+impl Whole {
+    fn of(output: &Output) -> Option<Self> {
+        match output {
+            Output::Transfer(attempt) => {
+                let target = attempt.target_call_id.iter().map(|id| (id.clone(), LegRole::Target));
+                // Who follows a redirection stays in the same call.
+                let call = attempt.call_id.iter().map(|id| (id.clone(), LegRole::Call));
+                Some(Self {
+                    legs: target.chain(call).collect(),
+                    evidence: attempt.messages.iter().map(|line| (line.frame, line.leg)).collect(),
+                    parties: attempt.parties.clone(),
+                })
+            }
+            Output::Call(call) => Some(Self {
+                legs: vec![(call.call_id.clone(), LegRole::Call)],
+                evidence: vec![],
+                parties: call.parties.clone(),
+            }),
+            Output::Notice(_) | Output::Alert(_) => None,
+        }
     }
 }
 

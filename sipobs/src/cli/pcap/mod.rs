@@ -16,6 +16,7 @@ use super::{Colour, Exit, Failure, Settings, memory, written};
 mod find;
 mod interrupt;
 mod reading;
+mod whole;
 
 const AFTER: &str = "\
 Several files are one capture, merged by time in whatever order they are
@@ -33,7 +34,8 @@ Examples:
   sipobs --failed --since 14:00 --until 14:30 *.pcap
   sipobs --number '+49 30 1234-567' *.pcap    or its last digits
   sipobs --outcome busy,no_answer --fault provider *.pcap
-  sipobs --call '#17' *.pcap                  that verdict alone
+  sipobs --call '#17' *.pcap                  that verdict, and the whole call from
+                                              INVITE to BYE, with all its legs
   tcpdump -w - port 5060 | sipobs -           until Ctrl-C
   sipobs pcap --ladders --mask full --color always call.pcap | less -R
   sipobs pcap --format jsonl call.pcap | jq 'select(.outcome == \"busy\")'
@@ -85,12 +87,14 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     config.limits.memory = config.limits.memory.or_else(memory::for_files);
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
+    let is_whole = args.find.is_of_one() && capture.can_be_read_again();
     let out = io::stdout().lock();
     let mut sink: Box<dyn Sink> = match args.format {
         Format::Text => {
             let out = io::BufWriter::new(out);
             let ladders = args.ladders || args.find.is_of_one();
-            Box::new(Terminal::new(out, args.color.look(), ladders).asked(args.find.is_asked()))
+            let terminal = Terminal::new(out, args.color.look(), ladders).asked(args.find.is_asked());
+            Box::new(terminal.whole(is_whole))
         }
         Format::Jsonl => Box::new(Jsonl::new(out, config.jsonl.notices)),
     };
@@ -101,7 +105,13 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let mut reading = Reading::new(engine, spans, &args.find, config.absent.min_call);
     let read = reading.read(&mut capture, &mut *sink);
     let exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
-    let printed = read.and_then(|()| reading.end(&mut *sink));
+    let printed = read.and_then(|()| reading.settle(&mut *sink)).and_then(|()| {
+        if is_whole && matches!(args.format, Format::Text) && !stop.is_asked() {
+            let read_again = || Capture::open(&args.files, &stop);
+            whole::show(&config, &reading.asked, read_again, &mut *sink)?;
+        }
+        reading.end(&mut *sink)
+    });
     let delivered = reading.spans.map(Spans::finish).is_none_or(|(_, lost)| lost == 0);
     match printed {
         Ok(()) if !delivered => Ok(Exit::Partial),

@@ -10,12 +10,15 @@ use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine, Tally};
 use sipobs::export::{ReadFile, Shown, Sink, Summary};
-use sipobs::record::Output;
+use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
 
-use super::find::Find;
+use super::find::{Find, Whole};
 use crate::cli::say;
 use crate::cli::spans::Spans;
+
+/// Attempts and calls of one call that is asked for, at most.
+const MOST_ASKED: usize = 64;
 
 /// Reads a capture.
 pub(super) struct Reading<'a> {
@@ -27,6 +30,8 @@ pub(super) struct Reading<'a> {
     /// The files' names by their index.
     names: Vec<Arc<str>>,
     ends: Vec<End>,
+    /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
+    pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
     /// Attempts so far.
     attempts: u64,
     first: Option<Timestamp>,
@@ -44,6 +49,7 @@ impl<'a> Reading<'a> {
             progress: Show::new(),
             names: Vec::new(),
             ends: Vec::new(),
+            asked: Vec::new(),
             attempts: 0,
             first: None,
             last: Timestamp::default(),
@@ -141,15 +147,26 @@ impl<'a> Reading<'a> {
                     shown.count(&output);
                 }
                 sink.output(&output)?;
+                if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < MOST_ASKED) {
+                    let attempt = match output {
+                        Output::Transfer(attempt) => Some(attempt),
+                        Output::Notice(_) | Output::Call(_) | Output::Alert(_) => None,
+                    };
+                    self.asked.push((attempt, whole));
+                }
             }
         }
         Ok(())
     }
 
-    /// The capture is over: settles what is open and tells what it came to.
-    pub(super) fn end(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+    /// The capture is over: settles what is open.
+    pub(super) fn settle(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.engine.finish(self.last);
-        self.drain(sink)?;
+        self.drain(sink)
+    }
+
+    /// Tells what it came to.
+    pub(super) fn end(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         let counters = self.engine.counters();
         self.summary.messages = counters.messages;
         self.summary.not_understood = not_understood(&counters, &self.summary.files);
