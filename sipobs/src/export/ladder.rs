@@ -12,6 +12,8 @@ use crate::stream::TransportKind;
 
 /// Columns left of the first party: the time and the leg's letter.
 const GUTTER: usize = 14;
+/// Columns right of the last party.
+const MARGIN: usize = 8;
 /// Narrower than this between two parties, labels say nothing: a list serves better.
 const NARROWEST: usize = 18;
 /// Wider than this the eye loses the line.
@@ -42,7 +44,7 @@ pub(super) fn draw_each(look: Look, lines: &[LadderLine]) -> (String, Vec<String
     let mut heads = String::new();
     if let Some(columns) = &columns {
         columns
-            .heads(|party, room| shorten(&party.with_ports(lines), room - 2), &parties)
+            .heads(|party, room| shorten(&party.with_ports(lines), room.min(2 * MARGIN)), &parties)
             .end(look, &mut heads);
     }
     let row = |line: &LadderLine| {
@@ -141,7 +143,7 @@ impl Columns {
     fn of(look: Look, parties: &[Party]) -> Option<Self> {
         let gaps = parties.len().checked_sub(1).filter(|&gaps| gaps > 0)?;
         let first = GUTTER + 4;
-        let spacing = (look.width.saturating_sub(first + 8) / gaps).min(WIDEST);
+        let spacing = (look.width.saturating_sub(first + MARGIN) / gaps).min(WIDEST);
         (spacing >= NARROWEST)
             .then(|| Self { at: (0..=gaps).map(|n| first + n * spacing).collect(), spacing })
     }
