@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, Memory, Sight};
 use crate::dialog::{DialogKey, NoDialogKey};
 use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
-use crate::frame::Frame;
+use crate::follow::Follow;
+use crate::frame::{Frame, Place};
 use crate::journal::Journal;
 use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
@@ -55,6 +56,43 @@ pub struct Counters {
     pub ring_lost: u64,
 }
 
+/// What is told file by file, where several are read side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// SIP messages.
+    pub messages: u64,
+    /// Frames that stay closed, in the order of [`Self::OPAQUE`].
+    pub opaque: [u64; Self::OPAQUE.len()],
+    /// Messages that the capture cut off, or a gap.
+    pub cut: u64,
+    /// Messages within a TCP stream that lack their end: nothing is left of them.
+    pub incomplete: u64,
+}
+
+impl Tally {
+    /// Why a frame stays closed that another program, or one with keys, may open.
+    pub const OPAQUE: [DiscardReason; 3] =
+        [DiscardReason::LinkType, DiscardReason::Encrypted, DiscardReason::WifiParts];
+
+    /// What has come since `before`.
+    fn since(self, before: Self) -> Self {
+        let opaque = std::array::from_fn(|reason| self.opaque[reason] - before.opaque[reason]);
+        Self {
+            messages: self.messages - before.messages,
+            opaque,
+            cut: self.cut - before.cut,
+            incomplete: self.incomplete - before.incomplete,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.cut += other.cut;
+        self.incomplete += other.incomplete;
+        self.opaque.iter_mut().zip(other.opaque).for_each(|(sum, other)| *sum += other);
+    }
+}
+
 /// Every frame that the engine took, by what became of it: each is in exactly one of the terms, at any
 /// moment, so [`Self::residual`] is 0. The reasons behind the last five are in the stages' counts of what they
 /// discarded, by [`DiscardClass`].
@@ -96,6 +134,8 @@ pub struct Engine {
     streams: Streams,
     inner: Inner,
     privacy: Privacy,
+    /// By the file that a frame is of; empty where no files are read.
+    tallies: Vec<Tally>,
 }
 
 /// The half of the engine that takes whole messages: split off so that the stages before it can lend it
@@ -108,6 +148,8 @@ struct Inner {
     understood: u64,
     unparsed: BTreeMap<&'static str, u64>,
     last_message: Option<Timestamp>,
+    /// Calls of which all messages are kept, where somebody asked for some.
+    follow: Option<Box<Follow>>,
 }
 
 impl Engine {
@@ -123,6 +165,7 @@ impl Engine {
             streams: Streams::new(config.stream),
             inner: Inner { transfers: Transfers::new(config.transfer)?, ..Inner::default() },
             privacy,
+            tallies: Vec::new(),
         })
     }
 
@@ -146,6 +189,41 @@ impl Engine {
     /// How many messages were cut off so far, by the capture or by a gap.
     pub fn messages_cut(&self) -> u64 {
         self.streams.counters().messages_cut
+    }
+
+    /// Frames will be of so many files: their numbers are [`Place`]s.
+    pub fn expect_files(&mut self, files: usize) {
+        self.tallies = vec![Tally::default(); files];
+    }
+
+    /// Keeps all messages of some calls from now on.
+    pub fn follow(&mut self, follow: Follow) {
+        self.inner.follow = Some(Box::new(follow));
+    }
+
+    /// What was kept of them, as on the wire: to be masked ([`Privacy::lines`]).
+    pub fn take_followed(&mut self) -> Option<Follow> {
+        let mut follow = *self.inner.follow.take()?;
+        for line in follow.lines_mut() {
+            line.time = line.time.ahead_by(self.clock.ahead_at(line.time));
+        }
+        Some(follow)
+    }
+
+    /// What the frames of a file came to.
+    pub fn tally_of(&self, file: usize) -> Tally {
+        self.tallies.get(file).copied().unwrap_or_default()
+    }
+
+    fn tally(&self) -> Tally {
+        let unused = &self.packets.counters().unused;
+        let streams = self.streams.counters();
+        Tally {
+            messages: self.inner.messages,
+            opaque: Tally::OPAQUE.map(|reason| unused.of(reason)),
+            cut: streams.messages_cut,
+            incomplete: streams.incomplete,
+        }
     }
 
     /// Takes one frame. One whose time leaps waits for those behind it, which tell whether the clock lies.
@@ -184,6 +262,17 @@ impl Engine {
 
     /// Takes a frame at its true time.
     fn timed(&mut self, frame: &Frame<'_>) {
+        let before = (!self.tallies.is_empty()).then(|| self.tally());
+        self.packet(frame);
+        if let Some(before) = before {
+            let now = self.tally();
+            if let Some(tally) = self.tallies.get_mut(Place::of(frame.number).file) {
+                tally.add(now.since(before));
+            }
+        }
+    }
+
+    fn packet(&mut self, frame: &Frame<'_>) {
         self.fire(frame.time);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.push(frame, &mut |item| forward(streams, inner, &item));
@@ -236,13 +325,20 @@ impl Engine {
 
     /// The next output, in time order, masked.
     pub fn poll_output(&mut self) -> Option<Output> {
+        self.poll_output_seen(|_| ()).map(|(output, ())| output)
+    }
+
+    /// The same, with what `look` makes of it before it is masked: whether it is of somebody's number, for one. No number
+    /// must leave by that.
+    pub fn poll_output_seen<T>(&mut self, look: impl FnOnce(&Output) -> T) -> Option<(Output, T)> {
         let mut output = self.inner.transfers.poll_output()?;
         let ahead = self.clock.ahead_at(output.began());
         if ahead != 0 {
             output.change_times(|time| time.ahead_by(ahead));
         }
+        let seen = look(&output);
         self.privacy.output(&mut output);
-        Some(output)
+        Some((output, seen))
     }
 
     /// When the last SIP message was seen, if there was one.
@@ -422,6 +518,9 @@ impl Inner {
             Ok((message, key)) => {
                 self.understood += 1;
                 self.memory.message(message, &key, wire.time);
+                if let Some(follow) = &mut self.follow {
+                    follow.message(wire, message, &key);
+                }
                 self.transfers.message(wire, message, &key);
             }
             Err(reason) => *self.unparsed.entry(reason).or_default() += 1,

@@ -9,7 +9,7 @@ use crate::timestamp::Timestamp;
 pub struct Frame<'a> {
     /// When it was captured (wall clock).
     pub time: Timestamp,
-    /// Its number in the capture, from 1, as tshark counts.
+    /// Its number in the capture, from 1, as tshark counts; where several files are one capture, its [`Place`].
     pub number: u64,
     /// Interface index (kernel) or pcapng interface id (file).
     pub interface: u32,
@@ -21,6 +21,30 @@ pub struct Frame<'a> {
     pub wire_len: u32,
     /// What was captured of it.
     pub bytes: &'a [u8],
+}
+
+/// A frame's file and its number there, in the one number that goes along with what is made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file's index among those that are read together.
+    pub file: usize,
+    /// The frame's number in it, from 1.
+    pub number: u64,
+}
+
+impl Place {
+    /// Bits of a frame's number; those above are the file's.
+    const BITS: u32 = 40;
+
+    /// The place that [`Self::in_capture`] gave.
+    pub const fn of(number: u64) -> Self {
+        Self { file: (number >> Self::BITS) as usize, number: number & ((1 << Self::BITS) - 1) }
+    }
+
+    /// Both in one; of the first file's frames, their number.
+    pub const fn in_capture(self) -> u64 {
+        (self.file as u64) << Self::BITS | self.number
+    }
 }
 
 /// Which way a frame crossed its interface.

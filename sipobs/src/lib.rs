@@ -22,6 +22,7 @@ mod error_chain;
 mod eviction;
 pub mod export;
 pub mod files;
+pub mod follow;
 pub mod frame;
 mod hash;
 pub mod journal;

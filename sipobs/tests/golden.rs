@@ -56,9 +56,10 @@ fn cases() -> Vec<PathBuf> {
 fn analyse(case: &Path) -> String {
     let config = case.join("config.toml");
     let mut program = Command::new(env!("CARGO_BIN_EXE_sipobs"));
-    program.args(["pcap", "--format", "jsonl"]).arg(case.join("input.pcap"));
+    // The output names the file as it was named here.
+    program.current_dir(case).args(["pcap", "--format", "jsonl", "input.pcap"]);
     if config.exists() {
-        program.arg("--config").arg(config);
+        program.arg("--config").arg("config.toml");
     }
     let output = program.output().expect("the program runs");
     let damaged = expect_lines(case).is_ok_and(|text| text.contains("\nexpect damaged\n"));

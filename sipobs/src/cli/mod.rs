@@ -1,10 +1,11 @@
 //! The command line: raw flags here, resolved configuration in `sipobs::config`.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sipobs::config::{Config, Endpoint, Warning};
 use sipobs::export::Look;
 use sipobs::privacy::Mask;
@@ -19,6 +20,8 @@ mod pages;
 mod pcap;
 mod run;
 mod spans;
+mod terms;
+mod zone;
 
 #[cfg(all(feature = "live", target_os = "linux"))]
 use daemon::run as watch;
@@ -43,8 +46,9 @@ enum Exit {
 
 const EXIT_CODES: &str = "\
 Exit status:
-  0  read and understood; or, for run, ended by a signal and all handed over
-  1  a file could not be read to its end, or held frames that could not be
+  0  read and understood; or, for run and for a pipe, ended by a signal and
+     all handed over
+  1  a file could not be read to its end, by Ctrl-C for one, or held frames that could not be
      read (what was read is still reported), or an output could not be written
      or delivered; or, for check --live, the daemon cannot account for
      everything
@@ -55,7 +59,8 @@ Exit status:
 
 const EXAMPLES: &str = "\
 Examples:
-  sipobs pcap call.pcap                    explain every transfer in a capture
+  sipobs call.pcap                         explain every transfer in a capture
+  sipobs --number 5550100 *.pcap           those of one number, in all files as one capture
   sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
   tcpdump -w - port 5060 | sipobs pcap -   from a pipe; IP fragments take a longer filter (README)
   sudo sipobs run -i eth0                  watch an interface
@@ -190,6 +195,9 @@ impl Settings {
     }
 }
 
+/// No text is broader, however broad the terminal: the eye loses the line.
+const WIDEST: usize = 160;
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Colour {
@@ -209,14 +217,17 @@ impl Colour {
             Self::Always => true,
             Self::Never => false,
         };
-        let width = terminal_size::terminal_size().filter(|_| terminal).map_or(80, |(w, _)| usize::from(w.0));
-        Look { width: width.clamp(60, 120), colour }
+        let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse::<usize>().ok());
+        let shown =
+            || terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
+        let width = named.filter(|width| *width > 0).or_else(shown).unwrap_or(80);
+        Look { width: width.clamp(60, WIDEST), colour, offset: zone::offset }
     }
 }
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
-    let exit = match Cli::parse().command {
+    let exit = match Cli::parse_from(with_command(std::env::args_os().collect())).command {
         Command::Pcap(command) => pcap::pcap(&command),
         Command::Run(command) => watch(&command),
         Command::Check(command) => check::check(&command),
@@ -229,6 +240,29 @@ pub(crate) fn main() -> ExitCode {
         say(&failure.error);
         failure.exit
     }) as u8)
+}
+
+/// `sipobs FILE…` is `sipobs pcap FILE…`: where no command is named, and what stands in its place is a file.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let cli = Cli::command();
+    let is_command =
+        |arg: &OsString| arg == "help" || cli.get_subcommands().any(|known| arg == known.get_name());
+    let is_file = |arg: &OsString| arg == "-" || Path::new(arg).exists();
+    // A name with a dot or a slash is that of a file which is not there: to say so is better than to know no such command.
+    let is_name = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.contains(['.', '/']));
+    let first = args.get(1);
+    let stands_for_file = match first {
+        Some(first) if first == "-" || !first.as_encoded_bytes().starts_with(b"-") => {
+            !is_command(first) && (is_file(first) || is_name(first))
+        }
+        // Options of `pcap` may go before its files.
+        Some(_) => !args.iter().any(is_command) && args.iter().skip(1).any(is_file),
+        None => false,
+    };
+    if stands_for_file {
+        args.insert(1, "pcap".into());
+    }
+    args
 }
 
 /// Why a command ended early, and how it exits.
@@ -268,12 +302,24 @@ fn written(result: io::Result<()>) -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_needs_no_command() {
+        let args = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for text in ["sipobs Cargo.toml", "sipobs -", "sipobs --ladders Cargo.toml", "sipobs gone.pcap src/"]
+        {
+            assert_eq!(with_command(args(text))[1], "pcap", "{text}");
+        }
+        for text in ["sipobs", "sipobs --help", "sipobs run -i eth0", "sipobs pcap Cargo.toml", "sipobs rnu"]
+        {
+            assert_eq!(with_command(args(text)), args(text));
+        }
+        assert_eq!(with_command(args("sipobs explain Cargo.toml"))[1], "explain");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::terminal::facts;
-use super::{Sink, Summary, clean, words};
+use super::{Look, Sink, Summary, clean, words};
 use crate::record::{Alert, Attempt, Output};
 
 /// Writes a line for each.
@@ -38,7 +38,7 @@ impl<W: Write> Sink for Brief<W> {
 }
 
 fn verdict(attempt: &Attempt) -> String {
-    let mut line = format!("{} · {}", words::headline(attempt), facts(attempt));
+    let mut line = format!("{} · {}", words::headline(attempt), facts(Look::default(), attempt));
     if let Some(first) = attempt.diagnosis.first() {
         let (word, cause) = words::cause(0, &first.cause);
         line.push_str(&format!(" · {word}: {}", clean(cause.trim_end_matches('.'))));

@@ -12,6 +12,8 @@ use crate::stream::TransportKind;
 
 /// Columns left of the first party: the time and the leg's letter.
 const GUTTER: usize = 14;
+/// Columns right of the last party.
+const MARGIN: usize = 8;
 /// Narrower than this between two parties, labels say nothing: a list serves better.
 const NARROWEST: usize = 18;
 /// Wider than this the eye loses the line.
@@ -33,6 +35,27 @@ pub(super) fn draw(look: Look, lines: &[LadderLine]) -> String {
         look.paint(&mut out, DIM, &format!("  … and {} more\n", lines.len() - MOST_LINES));
     }
     out
+}
+
+/// Draws `lines`, each in a text of its own, behind the parties' heads; with their ports, and in at most `look.width` columns.
+pub(super) fn draw_each(look: Look, lines: &[LadderLine]) -> (String, Vec<String>) {
+    let parties = parties(lines);
+    let columns = Columns::of(look, &parties);
+    let mut heads = String::new();
+    if let Some(columns) = &columns {
+        columns
+            .heads(|party, room| shorten(&party.with_ports(lines), room.min(2 * MARGIN)), &parties)
+            .end(look, &mut heads);
+    }
+    let row = |line: &LadderLine| {
+        let mut text = String::new();
+        match &columns {
+            Some(columns) => columns.arrow(&parties, line).end(look, &mut text),
+            None => item(look, line).end(look, &mut text),
+        }
+        text
+    };
+    (heads, lines.iter().map(row).collect())
 }
 
 /// Who takes part, in order of appearance. A party is a host, since a dialog may use many ports of one; where a host talks
@@ -87,6 +110,20 @@ impl Party {
         }
     }
 
+    /// Its address with the ports that it uses, where they are few.
+    fn with_ports(self, lines: &[LadderLine]) -> String {
+        const FEW: usize = 2;
+        let Self::Host(ip) = self else { return self.name(usize::MAX) };
+        let ends = lines.iter().flat_map(|line| [line.from, line.to]).filter(|end| end.ip() == ip);
+        let ports: std::collections::BTreeSet<u16> = ends.map(|end| end.port()).collect();
+        let listed: Vec<_> = ports.iter().take(FEW).map(u16::to_string).collect();
+        let more = if ports.len() > FEW { ",…" } else { "" };
+        match ip {
+            IpAddr::V4(_) => format!("{ip}:{}{more}", listed.join(",")),
+            IpAddr::V6(_) => format!("[{ip}]:{}{more}", listed.join(",")),
+        }
+    }
+
     fn name(self, room: usize) -> String {
         match self {
             Self::Host(ip) => shorten(&ip.to_string(), room),
@@ -106,19 +143,13 @@ impl Columns {
     fn of(look: Look, parties: &[Party]) -> Option<Self> {
         let gaps = parties.len().checked_sub(1).filter(|&gaps| gaps > 0)?;
         let first = GUTTER + 4;
-        let spacing = (look.width.saturating_sub(first + 8) / gaps).min(WIDEST);
+        let spacing = (look.width.saturating_sub(first + MARGIN) / gaps).min(WIDEST);
         (spacing >= NARROWEST)
             .then(|| Self { at: (0..=gaps).map(|n| first + n * spacing).collect(), spacing })
     }
 
     fn draw(&self, look: Look, parties: &[Party], lines: &[LadderLine], out: &mut String) {
-        let mut heads = Row::default();
-        for (party, &at) in parties.iter().zip(&self.at) {
-            let name = party.name(self.spacing - 2);
-            let start = (at + 1).saturating_sub(name.width().div_ceil(2)).max(1);
-            heads.write(start, BOLD, &name);
-        }
-        heads.end(look, out);
+        self.heads(Party::name, parties).end(look, out);
 
         let mut before = None;
         for line in lines.iter().take(MOST_LINES) {
@@ -132,6 +163,16 @@ impl Columns {
             before = Some(line.t_ms);
             self.arrow(parties, line).end(look, out);
         }
+    }
+
+    fn heads(&self, name: impl Fn(Party, usize) -> String, parties: &[Party]) -> Row {
+        let mut heads = Row::default();
+        for (party, &at) in parties.iter().zip(&self.at) {
+            let name = name(*party, self.spacing - 2);
+            let start = (at + 1).saturating_sub(name.width().div_ceil(2)).max(1);
+            heads.write(start, BOLD, &name);
+        }
+        heads
     }
 
     fn arrow(&self, parties: &[Party], line: &LadderLine) -> Row {
@@ -165,14 +206,18 @@ impl Columns {
 /// One line a message, for ladders too broad to draw.
 fn list(look: Look, lines: &[LadderLine], out: &mut String) {
     for line in lines.iter().take(MOST_LINES) {
-        let mut row = gutter(line);
-        let ends = format!("{} → {}", line.from, line.to);
-        row.write(GUTTER, leg_style(line.leg), &ends);
-        let (label, status) = label(line);
-        let at = GUTTER + ends.width() + 2;
-        row.write(at, status_style(status), &shorten(&label, look.width.saturating_sub(at).max(8)));
-        row.end(look, out);
+        item(look, line).end(look, out);
     }
+}
+
+fn item(look: Look, line: &LadderLine) -> Row {
+    let mut row = gutter(line);
+    let ends = format!("{} → {}", line.from, line.to);
+    row.write(GUTTER, leg_style(line.leg), &ends);
+    let (label, status) = label(line);
+    let at = GUTTER + ends.width() + 2;
+    row.write(at, status_style(status), &shorten(&label, look.width.saturating_sub(at).max(8)));
+    row
 }
 
 /// A line in few words, and the status it tells. A 2xx says what it answers, since they look alike and several
@@ -307,7 +352,7 @@ mod tests {
     fn no_line_is_broader_than_the_terminal() {
         for attempt in [samples::busy(), samples::second_leg()] {
             for width in [60, 80, 120, 200] {
-                let text = draw(Look { width, colour: false }, &attempt.messages);
+                let text = draw(Look { width, ..Look::default() }, &attempt.messages);
                 let broadest = text.lines().map(|l| l.width()).max().unwrap();
                 assert!(broadest <= width, "{broadest} > {width}:\n{text}");
             }
@@ -318,14 +363,14 @@ mod tests {
     fn answers_tell_what_they_answer_and_requests_how_often_they_were_sent() {
         let mut lines = samples::busy().messages;
         lines[0].copies = 11;
-        let text = draw(Look { width: 80, colour: false }, &lines);
+        let text = draw(Look::default(), &lines);
         assert!(text.contains(" REFER ×11 ─"), "{text}");
         assert!(text.contains(" 200 success (NOTIFY) ─"), "{text}");
     }
 
     #[test]
     fn too_narrow_a_terminal_gets_a_list() {
-        let text = draw(Look { width: 30, colour: false }, &samples::busy().messages);
+        let text = draw(Look { width: 30, ..Look::default() }, &samples::busy().messages);
         assert!(text.contains("10.78.0.2:5060 → 10.78.0.1:5060  REFER"), "{text}");
     }
 }

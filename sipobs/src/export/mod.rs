@@ -26,18 +26,26 @@ mod summary;
 mod terminal;
 #[cfg(feature = "webhook")]
 pub mod webhook;
+mod whole_call;
 mod words;
 
 pub use brief::Brief;
 pub use jsonl::Jsonl;
 pub use style::{Look, clean};
-pub use summary::{ReadFile, Summary};
+pub use summary::{ReadFile, Shown, Summary};
 pub use terminal::Terminal;
+pub use whole_call::WholeCall;
+pub use words::has_failed;
 
 /// Where outputs are written, one after another.
 pub trait Sink {
     /// Takes one output.
     fn output(&mut self, output: &Output) -> io::Result<()>;
+
+    /// Takes all messages of a call that somebody asked for.
+    fn whole_call(&mut self, _call: &WholeCall) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The run is over.
     fn summary(&mut self, summary: &Summary) -> io::Result<()>;

@@ -24,6 +24,7 @@ fn line(t_ms: i64, from: &str, to: &str, leg: LegRole, cseq: (u32, sip::Method),
         to: to.parse::<SocketAddr>().unwrap(),
         line: text.to_owned(),
         frame: 5,
+        file: None,
         copies: 1,
         doubted: false,
         time: START + Duration::from_millis(t_ms.unsigned_abs()),
@@ -38,6 +39,7 @@ pub(super) fn busy() -> Attempt {
         ((2, sip::Method::Refer), (1, sip::Method::Notify), (2, sip::Method::Notify));
     Attempt {
         id: "4fe1b20c9a37".into(),
+        seq: None,
         call_id: Some("3c26700fdb2e8a1f@10.78.0.1".into()),
         method: Method::Refer,
         kind: Kind::Blind,
@@ -218,6 +220,7 @@ pub(super) fn call() -> Output {
         refer_absent: ReferAbsent::Fact { invite_unknown: false },
         in_transfer: false,
         seen: Seen::Both,
+        hosts: [[10, 78, 0, 1].into(), [10, 78, 0, 2].into()],
         parties: Parties::default(),
     }))
 }

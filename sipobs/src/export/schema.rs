@@ -122,6 +122,7 @@ fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
             if record["kind"] == "summary" {
                 // Left out there, as it names the files that were read.
                 record["files"] = json!([]);
+                record["shown"] = Value::Null;
             }
             check(&name, &record);
         }

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use crate::timestamp::Timestamp;
+
 /// What the view may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
@@ -13,11 +15,13 @@ pub struct Look {
     pub width: usize,
     /// ANSI colours.
     pub colour: bool,
+    /// Seconds that the reader's clock is east of UTC at a time.
+    pub offset: fn(Timestamp) -> i32,
 }
 
 impl Default for Look {
     fn default() -> Self {
-        Self { width: 80, colour: false }
+        Self { width: 80, colour: false, offset: |_| 0 }
     }
 }
 
@@ -31,6 +35,19 @@ pub(super) const TARGET: Style = Style::new().fg_color(Some(anstyle::Color::Ansi
 pub(super) const CONSULTATION: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Magenta)));
 
 impl Look {
+    /// A time as a person reads it, to the millisecond, with its offset from UTC.
+    pub(super) fn moment(self, time: Timestamp) -> String {
+        let offset = (self.offset)(time);
+        let local = time.ahead_by(i64::from(offset) * 1_000_000_000).to_string();
+        let (date, time) = local.split_once('T').unwrap_or((&local, ""));
+        let zone = match (offset, offset.unsigned_abs() / 60) {
+            (0, _) => "Z".to_owned(),
+            (..0, minutes) => format!("-{:02}:{:02}", minutes / 60, minutes % 60),
+            (_, minutes) => format!("+{:02}:{:02}", minutes / 60, minutes % 60),
+        };
+        format!("{date} {}{zone}", time.get(..12).unwrap_or(time))
+    }
+
     /// Appends `text` in `style`.
     pub(super) fn paint(self, to: &mut String, style: Style, text: &str) {
         let _ = if self.colour && style != PLAIN && !text.is_empty() {
@@ -106,6 +123,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_carries_its_offset() {
+        let time = Timestamp::from_nanos(1_700_000_000_123_456_000);
+        for (offset, wanted) in [
+            ((|_| 0) as fn(Timestamp) -> i32, "2023-11-14 22:13:20.123Z"),
+            (|_| 3600, "2023-11-14 23:13:20.123+01:00"),
+            (|_| -12_600, "2023-11-14 18:43:20.123-03:30"),
+        ] {
+            assert_eq!(Look { offset, ..Look::default() }.moment(time), wanted);
+        }
+    }
+
+    #[test]
     fn wraps_at_spaces() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("a-word-longer-than-that x", 5), ["a-word-longer-than-that", "x"]);
@@ -125,9 +154,9 @@ mod tests {
     #[test]
     fn colour_only_where_wanted() {
         let mut text = String::new();
-        Look { width: 80, colour: false }.paint(&mut text, BAD, "no");
+        Look::default().paint(&mut text, BAD, "no");
         assert_eq!(text, "no");
-        Look { width: 80, colour: true }.paint(&mut text, BAD, "yes");
+        Look { colour: true, ..Look::default() }.paint(&mut text, BAD, "yes");
         assert_eq!(text, "no\u{1b}[31myes\u{1b}[0m");
     }
 }

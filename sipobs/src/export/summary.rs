@@ -30,6 +30,8 @@ pub struct Summary {
     pub evicted_since: Option<Timestamp>,
     /// What each file held, in the order of the command line.
     pub files: Vec<ReadFile>,
+    /// How many of them were shown, where only some were asked for.
+    pub shown: Option<Shown>,
     /// Settled attempts by outcome and method, for the table.
     #[serde(skip)]
     pub by_method: BTreeMap<(Outcome, Method), u64>,
@@ -42,6 +44,30 @@ pub struct Summary {
     /// Alerts raised.
     #[serde(skip)]
     pub alerts: u64,
+}
+
+/// What was shown of a run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Shown {
+    /// Settled attempts.
+    pub transfers: u64,
+    /// Ended calls.
+    pub calls: u64,
+    /// Alerts.
+    pub alerts: u64,
+}
+
+impl Shown {
+    /// Counts one output.
+    pub fn count(&mut self, output: &Output) {
+        match output {
+            Output::Notice(_) => {}
+            Output::Transfer(_) => self.transfers += 1,
+            Output::Call(_) => self.calls += 1,
+            Output::Alert(_) => self.alerts += 1,
+        }
+    }
 }
 
 /// What one file held.
@@ -64,6 +90,12 @@ pub struct ReadFile {
     pub unread: BTreeMap<String, u64>,
     /// Why not all of it could be read.
     pub error: Option<String>,
+    /// The file before it that it is again, by another name or as a copy: it was read once.
+    pub same_as: Option<String>,
+    /// The file that began before it and ends behind its beginning: both were read side by side.
+    pub overlaps: Option<String>,
+    /// For how long both have frames, in milliseconds.
+    pub overlap_ms: Option<i64>,
 }
 
 impl Summary {

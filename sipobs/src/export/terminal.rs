@@ -7,11 +7,14 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
 use super::words::{self, Tone};
-use super::{Sink, Summary, ladder};
+use super::{Sink, Summary, WholeCall, ladder};
 use crate::record::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, Side};
 
 /// Calls without any transfer that are shown one by one; the others are only counted.
 const MOST_FACTS: u32 = 10;
+
+/// Notes on files that overlap; the others are only counted.
+const MOST_NOTES: usize = 8;
 
 /// Writes outputs for a person.
 #[derive(Debug)]
@@ -19,13 +22,29 @@ pub struct Terminal<W: Write> {
     out: W,
     look: Look,
     ladders: bool,
+    asked: bool,
+    whole: bool,
     facts: u32,
 }
 
 impl<W: Write> Terminal<W> {
     /// Writes to `out`; with `ladders`, successful attempts show theirs too.
     pub fn new(out: W, look: Look, ladders: bool) -> Self {
-        Self { out, look, ladders, facts: 0 }
+        Self { out, look, ladders, asked: false, whole: false, facts: 0 }
+    }
+
+    /// Attempts have no ladder of their own: the whole call is drawn behind them.
+    #[must_use]
+    pub fn whole(mut self, whole: bool) -> Self {
+        self.whole = whole;
+        self
+    }
+
+    /// Shows every call that it is given: somebody asked for these.
+    #[must_use]
+    pub fn asked(mut self, asked: bool) -> Self {
+        self.asked = asked;
+        self
     }
 }
 
@@ -33,11 +52,17 @@ impl<W: Write> Sink for Terminal<W> {
     fn output(&mut self, output: &Output) -> io::Result<()> {
         let text = match output {
             Output::Notice(_) => return Ok(()),
-            Output::Transfer(attempt) => verdict(self.look, attempt, self.ladders),
+            Output::Transfer(attempt) => verdict(self.look, attempt, self.ladders, !self.whole),
             Output::Call(call) => {
                 let fact = matches!(call.refer_absent, ReferAbsent::Fact { .. });
                 self.facts += u32::from(fact);
-                if call.refer_absent == ReferAbsent::No || (fact && self.facts > MOST_FACTS) {
+                let is_ordinary = match call.refer_absent {
+                    // What a transfer did to a call is told with the transfer, unless all is to be seen.
+                    ReferAbsent::No => !self.asked || (call.in_transfer && !self.ladders),
+                    ReferAbsent::Fact { .. } => !self.asked && self.facts > MOST_FACTS,
+                    ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => false,
+                };
+                if is_ordinary {
                     return Ok(());
                 }
                 ended_call(self.look, call)
@@ -45,6 +70,10 @@ impl<W: Write> Sink for Terminal<W> {
             Output::Alert(alert) => raised(self.look, alert),
         };
         self.out.write_all(text.as_bytes())
+    }
+
+    fn whole_call(&mut self, call: &WholeCall) -> io::Result<()> {
+        self.out.write_all(call.draw(self.look).as_bytes())
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
@@ -56,7 +85,7 @@ impl<W: Write> Sink for Terminal<W> {
     }
 }
 
-fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
+fn verdict(look: Look, attempt: &Attempt, ladders: bool, own_ladder: bool) -> String {
     let (mark, style) = match words::tone(attempt) {
         Tone::Good => ("✓", GOOD),
         Tone::Bad => ("✗", BAD),
@@ -69,8 +98,8 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
     look.paragraph(&mut out, style.bold(), 2, &words::headline(attempt));
     about(look, attempt, &mut out);
 
-    let failed = matches!(words::tone(attempt), Tone::Bad | Tone::Doubt);
-    if failed || ladders {
+    let failed = words::has_failed(attempt);
+    if own_ladder && (failed || ladders) {
         out.push('\n');
         out.push_str(&ladder::draw(look, &attempt.messages));
     }
@@ -91,7 +120,7 @@ fn verdict(look: Look, attempt: &Attempt, ladders: bool) -> String {
 }
 
 /// When, how, how fast, and on what evidence.
-pub(super) fn facts(attempt: &Attempt) -> String {
+pub(super) fn facts(look: Look, attempt: &Attempt) -> String {
     let kind = match attempt.kind {
         // Nobody is consulted before a redirection.
         _ if attempt.method == Method::Redirect => "",
@@ -104,7 +133,7 @@ pub(super) fn facts(attempt: &Attempt) -> String {
     };
     format!(
         "{} · {}{kind} · {took} · {}",
-        moment(&attempt.started.to_string()),
+        look.moment(attempt.started),
         words::method(attempt.method),
         words::evidence(attempt),
     )
@@ -112,8 +141,11 @@ pub(super) fn facts(attempt: &Attempt) -> String {
 
 /// The facts, and in which call.
 fn about(look: Look, attempt: &Attempt, out: &mut String) {
+    let seq = attempt.seq.map(|seq| format!("#{seq} · ")).unwrap_or_default();
     out.push_str("  ");
-    look.paragraph(out, DIM, 2, &facts(attempt));
+    look.paragraph(out, PLAIN, 2, &format!("{seq}{} · {}", attempt.id, words::who(attempt)));
+    out.push_str("  ");
+    look.paragraph(out, DIM, 2, &facts(look, attempt));
 
     let mut call = match &attempt.call_id {
         Some(call_id) => format!("call (a) {}", clean(call_id)),
@@ -155,7 +187,7 @@ fn ended_call(look: Look, call: &Call) -> String {
     };
     let lasted = words::seconds(call.ended.millis_since(call.answered.unwrap_or(call.started)));
     let (mark, style, said) = match &call.refer_absent {
-        ReferAbsent::No => return out,
+        ReferAbsent::No => ("·", PLAIN, ordinary(call, &lasted, by)),
         ReferAbsent::Fact { invite_unknown } => {
             let unseen = if *invite_unknown { " that could be seen from here" } else { "" };
             ("·", PLAIN, format!("No transfer{unseen} in a call of {lasted}, ended by {by}"))
@@ -183,11 +215,19 @@ fn ended_call(look: Look, call: &Call) -> String {
     look.paint(&mut out, style, mark);
     out.push(' ');
     look.paragraph(&mut out, style, 2, &said);
-    let facts = format!("{} · call {}", moment(&call.ended.to_string()), clean(&call.call_id));
+    let facts = format!("{} · call {}", look.moment(call.ended), clean(&call.call_id));
     out.push_str("  ");
     look.paragraph(&mut out, DIM, 2, &facts);
     out.push('\n');
     out
+}
+
+fn ordinary(call: &Call, lasted: &str, by: &str) -> String {
+    match (call.answered, call.status) {
+        (Some(_), _) => format!("A call of {lasted}, ended by {by}"),
+        (None, Some(status)) => format!("A call that was not answered ({status})"),
+        (None, None) => "A call that was not answered".to_owned(),
+    }
 }
 
 fn raised(look: Look, alert: &Alert) -> String {
@@ -197,12 +237,8 @@ fn raised(look: Look, alert: &Alert) -> String {
     let numbers: Vec<_> =
         alert.numbers.iter().map(|(name, n)| format!("{} {n}", name.replace('_', " "))).collect();
     out.push_str("   ");
-    let facts = format!(
-        "{} · trunk {} · {}",
-        moment(&alert.time.to_string()),
-        clean(&alert.trunk),
-        numbers.join(", ")
-    );
+    let facts =
+        format!("{} · trunk {} · {}", look.moment(alert.time), clean(&alert.trunk), numbers.join(", "));
     look.paragraph(&mut out, DIM, 3, &facts);
     out.push('\n');
     out
@@ -231,6 +267,11 @@ fn totals(look: Look, summary: &Summary) -> String {
         if let Some(error) = &file.error {
             look.paragraph(&mut out, BAD, 0, &clean(&format!("Not all of {} was read: {error}.", file.name)));
         }
+    }
+    look_at_files(look, summary, &mut out);
+    if let Some(shown) = &summary.shown {
+        let said = format!("Shown: {} of {}.", grouped(shown.transfers), counted(attempts, "transfer"));
+        look.paragraph(&mut out, BOLD, 0, &said);
     }
     if summary.refer_absent > 0 {
         let said = format!(
@@ -262,6 +303,29 @@ fn totals(look: Look, summary: &Summary) -> String {
         look.paragraph(&mut out, BAD, 0, &said);
     }
     out
+}
+
+/// Files that are no pieces of one capture one behind the other.
+fn look_at_files(look: Look, summary: &Summary, out: &mut String) {
+    let mut notes: Vec<String> = Vec::new();
+    for file in &summary.files {
+        if let Some(same) = &file.same_as {
+            notes.push(format!("{} is {same} again, and was read once.", file.name));
+        }
+        if let (Some(other), Some(ms)) = (&file.overlaps, file.overlap_ms) {
+            notes.push(format!(
+                "{} begins before {other} ends: they overlap by {} and were read side by side.",
+                file.name,
+                words::seconds(ms)
+            ));
+        }
+    }
+    for note in notes.iter().take(MOST_NOTES) {
+        look.paragraph(out, PLAIN, 0, &clean(note));
+    }
+    if let Some(more) = notes.len().checked_sub(MOST_NOTES).filter(|more| *more > 0) {
+        look.paragraph(out, PLAIN, 0, &format!("So do {more} more files."));
+    }
 }
 
 /// Outcomes down, methods across; only those that occurred.
@@ -298,12 +362,6 @@ fn table(look: Look, summary: &Summary, out: &mut String) {
 
 fn counted(n: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
-}
-
-/// RFC 3339 as a person reads it: no `T`, no `Z`, milliseconds.
-fn moment(rfc3339: &str) -> String {
-    let (date, time) = rfc3339.split_once('T').unwrap_or((rfc3339, ""));
-    format!("{date} {}", time.get(..12).unwrap_or(time))
 }
 
 #[cfg(test)]

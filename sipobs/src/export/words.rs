@@ -46,6 +46,11 @@ pub(super) const fn tone_of(outcome: Outcome) -> Tone {
     }
 }
 
+/// Whether an attempt failed, or nobody knows.
+pub fn has_failed(attempt: &Attempt) -> bool {
+    matches!(tone(attempt), Tone::Bad | Tone::Doubt)
+}
+
 /// The verdict in one sentence.
 pub(super) fn headline(attempt: &Attempt) -> String {
     // Its parameters say how to route to it, not who it is.
@@ -87,6 +92,20 @@ pub(super) fn headline(attempt: &Attempt) -> String {
             None => format!("What became of the transfer to {target} is unknown{answer}"),
         },
     }
+}
+
+/// Who was to be handed to whom, and by whom.
+pub(super) fn who(attempt: &Attempt) -> String {
+    let name = |uri: &Option<String>| uri.as_deref().map_or_else(|| "somebody".to_owned(), user);
+    let by = attempt.transferor.as_deref().map(|uri| format!(", by {}", user(uri))).unwrap_or_default();
+    format!("{} → {}{by}", name(&attempt.transferee), name(&attempt.target))
+}
+
+/// The user of a URI, else its host.
+fn user(uri: &str) -> String {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let user = rest.split_once('@').map_or(rest, |(user, _)| user);
+    clean(user.split([';', '?']).next().unwrap_or(user))
 }
 
 /// The deciding answer in parentheses, or nothing.

@@ -28,7 +28,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::record::{Alert, Attempt, Call, Output, WireTrace};
+use crate::record::{Alert, Attempt, Call, LadderLine, Output, Parties, WireTrace};
 
 mod normalize;
 mod number;
@@ -39,6 +39,9 @@ mod tests;
 mod text;
 
 use party_numbers::Known;
+
+/// What stands in place of a secret.
+const SECRET: &str = "***";
 
 /// How numbers and users are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +130,25 @@ impl Privacy {
         }
     }
 
+    /// Masks the lines of a ladder in a call of these parties.
+    pub fn lines(&self, lines: &mut [LadderLine], parties: &Parties) {
+        if matches!(self.how, How::Full) {
+            return;
+        }
+        let known = Known::of(parties, &[]);
+        for line in lines {
+            replace(&mut line.line, |text| self.sentence(text, &known));
+        }
+    }
+
+    /// Masks a Call-ID of these parties.
+    pub fn call_id_of(&self, call_id: &str, parties: &Parties) -> String {
+        match self.how {
+            How::Full => call_id.to_owned(),
+            _ => self.key(call_id, &Known::of(parties, &[])).into_owned(),
+        }
+    }
+
     /// Masks what reads like a URI, user or number in `text`: for messages outside the outputs.
     pub fn text(&self, text: &str) -> String {
         match self.how {
@@ -165,8 +187,11 @@ impl Privacy {
         for candidate in attempt.link.iter_mut().flat_map(|link| &mut link.candidates) {
             replace(candidate, |text| self.key(text, &known));
         }
-        for id in attempt.provider_ids.values_mut().chain(attempt.target_provider_ids.values_mut()) {
-            replace(id, |id| self.id(id, &known));
+        for (header, id) in attempt.provider_ids.iter_mut().chain(&mut attempt.target_provider_ids) {
+            match secret::is_secret_of(header, id) {
+                true => *id = SECRET.to_owned(),
+                false => replace(id, |id| self.id(id, &known)),
+            }
         }
         // A trace is found by all of its digits or not at all.
         let names_somebody = |trace: &WireTrace| self.key(&trace.trace_id, &known) != trace.trace_id;
@@ -176,10 +201,10 @@ impl Privacy {
         attempt.parties.clear();
     }
 
-    /// An id: as a Call-ID, unless it is of digits alone or reads like an address.
+    /// An id: as a Call-ID, unless it is of digits alone, reads like an address or holds credentials.
     fn id<'a>(&self, id: &'a str, known: &Known) -> Cow<'a, str> {
         let opaque = id.contains(|c: char| c.is_ascii_alphabetic()) && !id.contains(['@', ':', '+', '%']);
-        if opaque { self.key(id, known) } else { self.sentence(id, known) }
+        if opaque && secret::secrets(id).is_empty() { self.key(id, known) } else { self.sentence(id, known) }
     }
 
     fn call(&self, call: &mut Call) {
@@ -230,6 +255,22 @@ impl Privacy {
             How::Full => name.to_owned(),
         }
     }
+}
+
+/// The digits of a user that is a number, however it is written; `None` where it is none.
+pub fn dialled(user: &str) -> Option<String> {
+    let mut rest = user.split(';').next().unwrap_or(user);
+    let mut digits = String::new();
+    while let Some((c, len)) = normalize::plain(rest) {
+        rest = &rest[len..];
+        match c {
+            '0'..='9' => digits.push(c),
+            '+' if digits.is_empty() => {}
+            c if normalize::is_separator(c) => {}
+            _ => return None,
+        }
+    }
+    Some(digits).filter(|digits| !digits.is_empty())
 }
 
 /// Puts what `masked` makes of it in place of `text`, if that is something else.

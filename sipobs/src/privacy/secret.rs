@@ -123,6 +123,12 @@ pub(super) fn names_secret(text: &str) -> bool {
     })
 }
 
+/// Whether all of a header's value is secret, by the header's name.
+pub(super) fn is_secret_of(header: &str, value: &str) -> bool {
+    let secrets = secrets(&format!("{header}={value}"));
+    secrets.first().is_some_and(|secret| secret.start <= header.len() + 1)
+}
+
 /// The value that `name`, which ends at `at`, is given.
 fn value_of(name: &str, text: &str, at: usize) -> Option<Range<usize>> {
     let is = |known: &str| name.eq_ignore_ascii_case(known);

@@ -490,6 +490,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         refer_absent: ReferAbsent::No,
         in_transfer: false,
         seen: Seen::Both,
+        hosts: [[10, 78, 0, 1].into(), [10, 78, 0, 2].into()],
         parties: self::parties(parties),
     }))
 }
@@ -503,6 +504,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         to: ([10, 0, 0, 2], 5060).into(),
         line,
         frame: 1,
+        file: None,
         copies: 1,
         doubted: false,
         time: Timestamp::default(),
@@ -511,6 +513,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
     };
     Output::Transfer(Box::new(Attempt {
         id: String::new(),
+        seq: None,
         call_id: Some(format!("{number}-{user}@10.0.0.1")),
         method: Method::Refer,
         kind: Kind::Blind,
@@ -571,4 +574,26 @@ fn plain_text(text: &str) -> String {
         Some(c)
     })
     .collect()
+}
+
+#[test]
+fn credentials_in_a_providers_id_are_masked() {
+    let mut output = attempt("15550100", "alice", "555-0100");
+    let Output::Transfer(attempt) = &mut output else { panic!("{output:?}") };
+    for (header, id) in [
+        ("X-Call-Sid", "password=hunter22"),
+        ("X-Mine", "Bearer hunter22hunter22"),
+        ("X-Account-Sid", "api_key=hunter22"),
+        ("X-Api-Key", "hunter22"),
+        ("X-Good", "CA0123456789abcdef"),
+    ] {
+        attempt.provider_ids.insert(header.to_owned(), id.to_owned());
+        attempt.target_provider_ids.insert(header.to_owned(), id.to_owned());
+    }
+    Privacy::default().output(&mut output);
+    let Output::Transfer(attempt) = &output else { panic!("{output:?}") };
+    for ids in [&attempt.provider_ids, &attempt.target_provider_ids] {
+        assert!(ids.values().all(|id| !id.contains("hunter")), "{ids:?}");
+        assert_eq!(ids["X-Good"], "CA0123456789abcdef");
+    }
 }

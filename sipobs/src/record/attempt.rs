@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::{Evidence, Fault, Kind, LinkMethod, Method, Outcome, Parties, Seen, UnknownReason};
+use crate::frame::Place;
 use crate::sip::CSeq;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
@@ -20,6 +21,8 @@ pub struct Attempt {
     /// Short and stable: the same attempt has the same id in its notices, in this record and on its span, whatever else is
     /// in the capture.
     pub id: String,
+    /// Its place among the attempts of this run, from 1, in the order in which they were settled; none live.
+    pub seq: Option<u64>,
     /// How the transfer was tried.
     pub method: Method,
     /// Blind or attended.
@@ -93,6 +96,15 @@ impl Attempt {
     pub fn is_one_sided(&self) -> bool {
         !self.originated
             && [self.visibility.call, self.visibility.target].iter().all(|seen| *seen != Seen::Both)
+    }
+
+    /// Says in which of these files each frame is, and which one there.
+    pub fn name_files(&mut self, files: &[Arc<str>]) {
+        for line in &mut self.messages {
+            let place = Place::of(line.frame);
+            line.file = files.get(place.file).cloned();
+            line.frame = place.number;
+        }
     }
 }
 
@@ -193,8 +205,10 @@ pub struct LadderLine {
     pub to: SocketAddr,
     /// Start line; for a NOTIFY with its sipfrag's status line behind an arrow.
     pub line: String,
-    /// Number of the frame that completed it.
+    /// Number of the frame that completed it, in its file.
     pub frame: u64,
+    /// That file, as it was named; none live.
+    pub file: Option<Arc<str>>,
     /// How many times it was sent, this one included; retransmissions have no lines of their own.
     pub copies: u32,
     /// Nothing vouches for it: it comes from a host outside the call, or lacks its tags. No verdict rests on it.

@@ -1,5 +1,6 @@
 //! An ended call, and whether a REFER is missing in it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -39,6 +40,9 @@ pub struct Call {
     /// Whose messages were seen.
     #[serde(skip)]
     pub seen: Seen,
+    /// Who sent its first message, and who it was sent to.
+    #[serde(skip)]
+    pub hosts: [IpAddr; 2],
     /// Users of the From, To and request-URI: never printed. They tell [`crate::privacy`] which digits in
     /// a Call-ID are somebody's number.
     #[serde(skip)]

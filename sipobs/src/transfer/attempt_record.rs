@@ -25,6 +25,7 @@ pub(super) fn of(known: Known<'_>, rules: &Rules, verdict: &Verdict, now: Timest
     let trace = identity::trace(known);
     Attempt {
         id: id_of(known),
+        seq: None,
         call_id: attempt.call_id.clone(),
         method: attempt.method,
         kind: attempt.kind,

@@ -98,6 +98,7 @@ fn record(
         refer_absent: refer_absent(stage, rules, absent, ratio, leg),
         in_transfer: leg.call.transfers > 0 || leg.call.transferred || leg.call.is_leg,
         seen: leg.visible(),
+        hosts: [leg.hosts.0, leg.hosts.1],
         parties,
     }
 }

@@ -72,7 +72,7 @@ impl Ladder {
 }
 
 /// The line that shows a message.
-pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, leg: LegRole) -> LadderLine {
+pub(crate) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, leg: LegRole) -> LadderLine {
     let mut text = brief(message.first_line(), LONGEST_LINE);
     if cseq.method == Method::Notify && message.is_request() {
         if let Ok(frag) = Sipfrag::of(message) {
@@ -90,6 +90,7 @@ pub(super) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, le
         to: wire.dst,
         line: text,
         frame: wire.frame,
+        file: None,
         copies: 1,
         doubted: false,
         time: wire.time,

@@ -43,6 +43,7 @@ mod verdict;
 
 pub use config::{Config, ConfigError, Limits, Timers};
 pub use counts::{Counts, Evicted, Fullness};
+pub(crate) use ladder::show;
 pub use rules::Rules;
 
 use absent::Absent;

@@ -83,6 +83,15 @@ pub enum Fault {
         /// The number of the first frame with one.
         first: u64,
     },
+    /// Somebody asked for the end ([`super::Stop`]).
+    #[error("interrupted before its end")]
+    Interrupted,
+    /// Too many others have frames of the same time.
+    #[error("more than {most} files overlap in time, and it was left out")]
+    Beside {
+        /// How many are read side by side.
+        most: usize,
+    },
     /// It holds frames that sipobs cannot read; the others were read.
     #[error("{frames} of {of} frames could not be read ({what})")]
     Unread {
@@ -113,7 +122,12 @@ impl Fault {
                 ": what they say further on is missing; capture whole frames (`-s 0` of tcpdump and dumpcap)"
                     .to_owned()
             }
-            Self::Open(_) | Self::Read { .. } | Self::Truncated { .. } | Self::Value { .. } => String::new(),
+            Self::Beside { .. } => ": `mergecap -w OUT.pcapng FILE…` makes one of several".to_owned(),
+            Self::Interrupted
+            | Self::Open(_)
+            | Self::Read { .. }
+            | Self::Truncated { .. }
+            | Self::Value { .. } => String::new(),
         }
     }
 }

@@ -13,14 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::fault::{Fault, FileError};
 use self::input::Input;
+pub use self::merge::{Capture, End, MOST_OPEN, Next, Overlap};
+pub use self::stop::Stop;
 use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
 mod fault;
 mod input;
+mod merge;
 mod pcap;
 mod pcapng;
 mod snoop;
+mod stop;
 mod unpack;
 
 /// The largest frame a file may hold, in bytes: libpcap's `MAXIMUM_SNAPLEN`.
@@ -35,6 +39,7 @@ pub struct Reader {
     consumed: Arc<AtomicU64>,
     total: Option<u64>,
     contents: Contents,
+    current: Option<Record>,
     done: bool,
 }
 
@@ -109,13 +114,21 @@ impl Reader {
     ///
     /// When the file cannot be opened, or does not begin like a file of a format that is read here.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FileError> {
-        let path = path.as_ref();
+        Self::open_until(path.as_ref(), &Stop::never())
+    }
+
+    /// The same; what comes through a pipe ends once `stop` is asked for.
+    fn open_until(path: &Path, stop: &Stop) -> Result<Self, FileError> {
         let file = path.display().to_string();
         if path.as_os_str() == "-" {
-            return Self::from_read(file, None, io::stdin());
+            return match standard_input() {
+                Ok(input) => Self::from_read(file, None, stop.until(input)),
+                Err(error) => Err(FileError { file, fault: Fault::Open(error) }),
+            };
         }
         match File::open(path).and_then(|f| Ok((f.metadata()?, f))) {
-            Ok((metadata, f)) => Self::from_read(file, metadata.is_file().then_some(metadata.len()), f),
+            Ok((metadata, f)) if metadata.is_file() => Self::from_read(file, Some(metadata.len()), f),
+            Ok((_, f)) => Self::from_read(file, None, stop.until(f)),
             Err(error) => Err(FileError { file, fault: Fault::Open(error) }),
         }
     }
@@ -133,9 +146,16 @@ impl Reader {
         let file = file.into();
         let consumed = Arc::new(AtomicU64::new(0));
         match begin(Counted { source, consumed: Arc::clone(&consumed) }) {
-            Ok((input, format)) => {
-                Ok(Self { file, input, format, consumed, total, contents: Contents::default(), done: false })
-            }
+            Ok((input, format)) => Ok(Self {
+                file,
+                input,
+                format,
+                consumed,
+                total,
+                contents: Contents::default(),
+                current: None,
+                done: false,
+            }),
             Err(fault) => Err(FileError { file, fault }),
         }
     }
@@ -147,36 +167,41 @@ impl Reader {
     /// When the file is damaged here. The frames before it were good; there are none after it.
     #[allow(clippy::should_implement_trait, reason = "the frame borrows from the reader")]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, FileError> {
+        self.advance()?;
+        Ok(self.frame())
+    }
+
+    /// Goes on to the next frame; `false` after the last.
+    fn advance(&mut self) -> Result<bool, FileError> {
+        self.current = None;
         if self.done {
-            return Ok(None);
+            return Ok(false);
         }
         let next = match &mut self.format {
             Format::Pcap(header) => header.next(&mut self.input),
             Format::Pcapng(section) => section.next(&mut self.input),
             Format::Snoop(header) => header.next(&mut self.input),
         };
-        match next {
-            Ok(Some(record)) => {
-                self.contents.take(&record);
-                Ok(Some(Frame {
-                    time: self.contents.last.unwrap_or_default(),
-                    number: self.contents.frames,
-                    interface: record.interface,
-                    direction: record.direction,
-                    link: record.link,
-                    wire_len: record.wire_len,
-                    bytes: self.input.bytes(record.bytes),
-                }))
-            }
-            Ok(None) => {
-                self.done = true;
-                Ok(None)
-            }
-            Err(fault) => {
-                self.done = true;
-                Err(FileError { file: self.file.clone(), fault })
-            }
+        self.done = !matches!(next, Ok(Some(_)));
+        self.current = next.map_err(|fault| FileError { file: self.file.clone(), fault })?;
+        if let Some(record) = &self.current {
+            self.contents.take(record);
         }
+        Ok(self.current.is_some())
+    }
+
+    /// The frame that it has come to.
+    fn frame(&self) -> Option<Frame<'_>> {
+        let record = self.current?;
+        Some(Frame {
+            time: self.contents.last.unwrap_or_default(),
+            number: self.contents.frames,
+            interface: record.interface,
+            direction: record.direction,
+            link: record.link,
+            wire_len: record.wire_len,
+            bytes: self.input.bytes(record.bytes),
+        })
     }
 
     /// What it has held so far.
@@ -208,6 +233,18 @@ impl Contents {
         self.first = self.first.or(record.time);
         self.last = record.time.or(self.last);
     }
+}
+
+/// Without a buffer of its own: whether bytes have come is asked of the descriptor ([`Stop`]).
+#[cfg(unix)]
+fn standard_input() -> io::Result<File> {
+    use std::os::fd::AsFd as _;
+    io::stdin().as_fd().try_clone_to_owned().map(File::from)
+}
+
+#[cfg(not(unix))]
+fn standard_input() -> io::Result<io::Stdin> {
+    Ok(io::stdin())
 }
 
 /// Finds out what `source` holds: unpacks it if need be and reads the file header.

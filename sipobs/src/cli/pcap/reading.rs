@@ -1,0 +1,298 @@
+//! Files in, verdicts out: the engine between a capture and a sink.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
+use sipobs::discard::DiscardReason;
+use sipobs::engine::{Counters, Engine, Tally};
+use sipobs::export::{ReadFile, Shown, Sink, Summary};
+use sipobs::frame::{Frame, Place};
+use sipobs::record::{Attempt, Output};
+use sipobs::timestamp::Timestamp;
+
+use super::find::{Find, Whole};
+use crate::cli::say;
+use crate::cli::spans::Spans;
+
+/// Attempts and calls of one call that is asked for, at most.
+const MOST_ASKED: usize = 64;
+
+/// Reads a capture.
+pub(super) struct Reading<'a> {
+    engine: Engine,
+    find: &'a Find,
+    pub(super) spans: Option<Spans>,
+    pub(super) summary: Summary,
+    progress: Show,
+    /// The files' names by their index.
+    names: Vec<Arc<str>>,
+    ends: Vec<End>,
+    /// What of each file was cut off when it was captured.
+    cuts: Vec<CutFrames>,
+    /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
+    pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
+    /// Attempts so far.
+    attempts: u64,
+    first: Option<Timestamp>,
+    last: Timestamp,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(engine: Engine, spans: Option<Spans>, find: &'a Find, min_call: Duration) -> Self {
+        let shown = find.is_asked().then(Shown::default);
+        Self {
+            engine,
+            find,
+            spans,
+            summary: Summary { min_call, shown, ..Summary::default() },
+            progress: Show::new(),
+            names: Vec::new(),
+            ends: Vec::new(),
+            cuts: Vec::new(),
+            asked: Vec::new(),
+            attempts: 0,
+            first: None,
+            last: Timestamp::default(),
+        }
+    }
+
+    /// Reads all of a capture, however damaged some files are, and writes down what each held.
+    pub(super) fn read(&mut self, capture: &mut Capture, sink: &mut dyn Sink) -> io::Result<()> {
+        self.names = capture.names().map(Arc::from).collect();
+        self.engine.expect_files(self.names.len());
+        self.cuts.resize_with(self.names.len(), CutFrames::default);
+        let result = self.frames(capture, sink);
+        self.progress.clear();
+        // Frames may wait for those behind them; nothing comes behind these.
+        self.engine.end_file();
+        self.summary.files = self.files(capture);
+        result
+    }
+
+    fn frames(&mut self, capture: &mut Capture, sink: &mut dyn Sink) -> io::Result<()> {
+        while let Some(next) = capture.next() {
+            let end = match next {
+                Next::Frame(frame) => {
+                    self.summary.packets += 1;
+                    self.first.get_or_insert(frame.time);
+                    self.last = frame.time;
+                    let before = self.engine.messages_cut();
+                    self.engine.frame(&frame);
+                    let place = Place::of(frame.number);
+                    if let Some(cut) = self.cuts.get_mut(place.file) {
+                        cut.note(&frame, place.number, self.engine.messages_cut() > before);
+                    }
+                    None
+                }
+                Next::End(end) => Some(end),
+            };
+            if end.as_ref().is_some_and(|end| end.is_alone) {
+                self.engine.end_file();
+            }
+            self.drain(sink)?;
+            if let Some(end) = end {
+                self.ended(end);
+            }
+            if self.summary.packets.is_multiple_of(8192) {
+                self.progress.at(capture.progress());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says at once what ended a file too early.
+    fn ended(&mut self, end: End) {
+        if let Some(error) = &end.error {
+            self.progress.clear();
+            say_of(error);
+        }
+        self.ends.push(end);
+    }
+
+    /// What each file held, in the order of the command line; and says which of it stays closed.
+    fn files(&mut self, capture: &Capture) -> Vec<ReadFile> {
+        let mut files: Vec<(usize, ReadFile)> = Vec::new();
+        for end in self.ends.drain(..) {
+            let tally = self.engine.tally_of(end.file);
+            let mut file = held(&end, tally);
+            let cut = self.cuts.get(end.file).and_then(|cut| cut.fault(tally));
+            let found = opaque(&file).into_iter().chain(cut);
+            let found: Vec<_> = found.map(|fault| FileError { file: file.name.clone(), fault }).collect();
+            found.iter().for_each(say_of);
+            let faults: Vec<_> =
+                end.error.iter().chain(&found).map(|error| error.fault.to_string()).collect();
+            file.error = Some(faults.join("; ")).filter(|_| !faults.is_empty());
+            files.push((end.named, file));
+        }
+        for (named, name, same) in capture.repeated() {
+            let file = ReadFile { name: name.clone(), same_as: Some(same.clone()), ..ReadFile::default() };
+            files.push((*named, file));
+        }
+        for overlap in capture.overlaps() {
+            if let Some((_, file)) = files.iter_mut().find(|(_, file)| file.name == overlap.second) {
+                file.overlap_ms = i64::try_from(overlap.by.as_millis()).ok();
+                file.overlaps = Some(overlap.first);
+            }
+        }
+        files.sort_by_key(|(named, _)| *named);
+        files.into_iter().map(|(_, file)| file).collect()
+    }
+
+    fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        while let Some((mut output, unmasked)) = self.engine.poll_output_seen(|output| self.find.look(output))
+        {
+            self.summary.count(&output);
+            if let Output::Transfer(attempt) = &mut output {
+                self.attempts += 1;
+                attempt.seq = Some(self.attempts);
+                attempt.name_files(&self.names);
+            }
+            if let Some(spans) = &mut self.spans {
+                spans.name(&mut output);
+                spans.output(&output);
+            }
+            if self.find.shows(&output, &unmasked, self.first.unwrap_or_default()) {
+                if let Some(shown) = &mut self.summary.shown {
+                    shown.count(&output);
+                }
+                sink.output(&output)?;
+                if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < MOST_ASKED) {
+                    let attempt = match output {
+                        Output::Transfer(attempt) => Some(attempt),
+                        Output::Notice(_) | Output::Call(_) | Output::Alert(_) => None,
+                    };
+                    self.asked.push((attempt, whole));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The capture is over: settles what is open.
+    pub(super) fn settle(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        self.engine.finish(self.last);
+        self.drain(sink)
+    }
+
+    /// Tells what it came to.
+    pub(super) fn end(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let counters = self.engine.counters();
+        self.summary.messages = counters.messages;
+        self.summary.not_understood = not_understood(&counters, &self.summary.files);
+        self.summary.lost = counters.lost();
+        self.summary.evicted_since = counters.calls_evicted.since;
+        sink.summary(&self.summary)?;
+        sink.flush()
+    }
+}
+
+/// The frames of a file that the capture cut off.
+#[derive(Default)]
+struct CutFrames {
+    /// The longest piece that is left of one, in bytes.
+    longest: usize,
+    /// The first of them, and the first that was seen to hold a message.
+    first: Option<u64>,
+    first_message: Option<u64>,
+}
+
+impl CutFrames {
+    fn note(&mut self, frame: &Frame<'_>, number: u64, holds_message: bool) {
+        if frame.wire_len as usize > frame.bytes.len() {
+            self.longest = self.longest.max(frame.bytes.len());
+            self.first = self.first.or(Some(number));
+            self.first_message = self.first_message.or(holds_message.then_some(number));
+        }
+    }
+
+    fn fault(&self, tally: Tally) -> Option<Fault> {
+        let messages = tally.cut + tally.incomplete;
+        let first = self.first_message.or(self.first).filter(|_| messages > 0)?;
+        Some(Fault::Cut { messages, of: tally.messages + tally.incomplete, longest: self.longest, first })
+    }
+}
+
+fn say_of(error: &FileError) {
+    say(&anyhow::anyhow!("{error}"));
+}
+
+/// What a file held: as its reader saw it, and as the engine did.
+fn held(end: &End, tally: Tally) -> ReadFile {
+    let contents = &end.contents;
+    ReadFile {
+        name: end.name.clone(),
+        first: contents.first,
+        last: contents.last,
+        frames: contents.frames,
+        messages: tally.messages,
+        link_types: contents.link_types.iter().map(|(link, frames)| (link.to_string(), *frames)).collect(),
+        unread: unread(end, tally),
+        ..ReadFile::default()
+    }
+}
+
+/// A file's frames that stay closed; those of link types that the file itself names are told apart.
+fn unread(end: &End, tally: Tally) -> BTreeMap<String, u64> {
+    let reasons = Tally::OPAQUE.into_iter().zip(tally.opaque);
+    let mut unread: BTreeMap<_, _> =
+        reasons.map(|(reason, frames)| (reason.as_str().to_owned(), frames)).collect();
+    for (link, frames) in end.contents.unread() {
+        unread
+            .entry(DiscardReason::LinkType.as_str().to_owned())
+            .and_modify(|others| *others = others.saturating_sub(frames));
+        unread.insert(link.to_string(), frames);
+    }
+    unread.retain(|_, frames| *frames > 0);
+    unread
+}
+
+fn opaque(file: &ReadFile) -> Option<Fault> {
+    let frames = file.unread.values().sum();
+    let what: Vec<_> =
+        file.unread.iter().map(|(why, frames)| format!("{frames} {}", why.replace('_', " "))).collect();
+    (frames > 0).then(|| Fault::Unread { frames, of: file.frames, what: what.join(", ") })
+}
+
+/// What the engine counted, with link types told apart.
+fn not_understood(counters: &Counters, files: &[ReadFile]) -> BTreeMap<Cow<'static, str>, u64> {
+    let mut reasons: BTreeMap<Cow<'static, str>, _> =
+        counters.not_understood().into_iter().map(|(reason, count)| (reason.into(), count)).collect();
+    for reason in Tally::OPAQUE {
+        reasons.remove(reason.as_str());
+    }
+    for (why, frames) in files.iter().flat_map(|file| &file.unread) {
+        *reasons.entry(why.clone().into()).or_default() += frames;
+    }
+    reasons
+}
+
+/// How far reading has come, on standard error, for files that take long and only for a person.
+struct Show {
+    wanted: bool,
+    shown: bool,
+}
+
+/// Files below this are read before anyone could look.
+const LONG_FILE: u64 = 64 << 20;
+
+impl Show {
+    fn new() -> Self {
+        Self { wanted: io::stderr().is_terminal() && !io::stdout().is_terminal(), shown: false }
+    }
+
+    fn at(&mut self, progress: Progress) {
+        let Some(total) = progress.total.filter(|&total| self.wanted && total >= LONG_FILE) else { return };
+        self.shown = true;
+        let _ = write!(io::stderr(), "\r{:3} % of {} MB", progress.read * 100 / total, total >> 20);
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! One call from its first INVITE to its last BYE, with every leg, for a person.
+
+use super::ladder;
+use super::style::{BOLD, DIM, Look, clean};
+use crate::record::{Attempt, LadderLine, LegRole};
+
+/// Columns that the time of day takes, with what is behind it.
+const TIME: usize = 13;
+/// Where there are fewer columns, times since the first message must do.
+const BROAD: usize = 80;
+
+/// All messages of a call and its legs, masked.
+#[derive(Clone, Debug)]
+pub struct WholeCall {
+    /// The Call-IDs, and which legs they are.
+    pub legs: Vec<(LegRole, String)>,
+    /// The messages in the order of time; their frames are [`crate::frame::Place`]s.
+    pub lines: Vec<LadderLine>,
+    /// Messages that found no room.
+    pub more: u64,
+    /// Lines with a message that is a verdict, and what is said beside each.
+    pub verdicts: Vec<(usize, String)>,
+}
+
+/// The line of `lines` that decided an attempt, and what is said beside it: its last one with the status that it was decided
+/// by, else its last one before its end.
+fn verdict(attempt: &Attempt, lines: &[LadderLine]) -> Option<(usize, String)> {
+    let own = |line: &&LadderLine| line.time <= attempt.ended && !line.doubted;
+    let status = attempt.status.map(|status| status.to_string());
+    let tells = |line: &&LadderLine| {
+        status.as_ref().is_some_and(|status| line.line.split(' ').any(|word| word == status))
+    };
+    let before = || attempt.messages.iter().filter(own);
+    let deciding = before().rev().find(tells).or_else(|| before().next_back())?;
+    let is_it = |line: &LadderLine| line.time == deciding.time && line.line == deciding.line;
+    let seq = attempt.seq.map(|seq| format!(" on #{seq}")).unwrap_or_default();
+    let what = format!("this is the verdict{seq}: {}", super::words::outcome(attempt.outcome));
+    Some((lines.iter().position(is_it)?, what))
+}
+
+impl WholeCall {
+    /// Marks the message that the verdict on an attempt is.
+    pub fn mark(&mut self, attempt: &Attempt) {
+        self.verdicts.extend(verdict(attempt, &self.lines));
+    }
+
+    pub(super) fn draw(&self, look: Look) -> String {
+        let mut out = String::new();
+        let Some(first) = self.lines.first() else { return out };
+        look.paint(&mut out, BOLD, "The whole call");
+        look.paint(&mut out, DIM, &format!(", from {}", look.moment(first.time)));
+        out.push('\n');
+        for (leg, call_id) in &self.legs {
+            let letter = match leg {
+                LegRole::Call => "(a)",
+                LegRole::Target => "(b)",
+                LegRole::Consultation => "(c)",
+            };
+            out.push_str("  ");
+            look.paragraph(&mut out, DIM, 2, &format!("{letter} {}", clean(call_id)));
+        }
+        out.push('\n');
+        let time = if look.width < BROAD { 0 } else { TIME };
+        let narrower = Look { width: look.width - time, ..look };
+        let (heads, rows) = ladder::draw_each(narrower, &self.lines);
+        let margin = " ".repeat(time);
+        if !heads.is_empty() {
+            out.push_str(&format!("{margin}{heads}"));
+        }
+        for (at, (line, row)) in self.lines.iter().zip(rows).enumerate() {
+            let moment = look.moment(line.time);
+            if time > 0 {
+                look.paint(&mut out, DIM, moment.get(11..23).unwrap_or_default());
+                out.push(' ');
+            }
+            out.push_str(&row);
+            for (_, what) in self.verdicts.iter().filter(|(deciding, _)| *deciding == at) {
+                out.push_str(&format!("{margin}              "));
+                look.paint(&mut out, BOLD, &format!("⟵ {what}"));
+                out.push('\n');
+            }
+        }
+        if self.more > 0 {
+            look.paint(&mut out, DIM, &format!("  … and {} more\n", self.more));
+        }
+        out.push('\n');
+        out
+    }
+}
