@@ -82,6 +82,44 @@ impl Tally {
     }
 }
 
+/// What a capture holds beside transfers: counted where files are read, for whoever looks for one that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// UDP packets that look like RTP (RFC 3550 §5.1).
+    pub rtp: u64,
+    /// TCP segments of TLS on port 5061, that of SIP over TLS.
+    pub tls: u64,
+    /// SIP messages by the port that they were sent to, of the first ports only.
+    pub sip_ports: BTreeMap<u16, u64>,
+}
+
+impl Surroundings {
+    /// Ports that are told apart.
+    const MOST_PORTS: usize = 64;
+    /// SIP over TLS (RFC 3261 §19.1.2).
+    const SIPS: u16 = 5061;
+
+    fn packet(&mut self, packet: &packet::Packet<'_>) {
+        match packet.transport {
+            // Version 2, and no RTCP (RFC 5761 §4).
+            Transport::Udp { payload: [0x80..=0xbf, kind, ..], .. } if !(192..=223).contains(kind) => {
+                self.rtp += u64::from(packet.src.port() != 53 && packet.dst.port() != 53);
+            }
+            Transport::Tcp { payload: [0x14..=0x17, 3, ..], .. } => {
+                self.tls += u64::from([packet.src.port(), packet.dst.port()].contains(&Self::SIPS));
+            }
+            Transport::Udp { .. } | Transport::Tcp { .. } | Transport::Exported { .. } => {}
+        }
+    }
+
+    fn message(&mut self, wire: &WireMessage<'_>) {
+        let port = wire.dst.port();
+        if self.sip_ports.len() < Self::MOST_PORTS || self.sip_ports.contains_key(&port) {
+            *self.sip_ports.entry(port).or_default() += 1;
+        }
+    }
+}
+
 /// Every frame that the engine took, by what became of it: each is in exactly one of the terms, at any
 /// moment, so [`Self::residual`] is 0. The reasons behind the last five are in the stages' counts of what they
 /// discarded, by [`DiscardClass`].
@@ -138,6 +176,8 @@ struct Inner {
     unparsed: BTreeMap<&'static str, u64>,
     /// Calls of which all messages are kept, where somebody asked for some.
     follow: Option<Box<Follow>>,
+    /// Counted where files are read.
+    surroundings: Option<Box<Surroundings>>,
 }
 
 impl Engine {
@@ -177,6 +217,7 @@ impl Engine {
     /// Frames will be of so many files: their numbers are [`Place`]s.
     pub fn expect_files(&mut self, files: usize) {
         self.tallies = vec![Tally::default(); files];
+        self.inner.surroundings = Some(Box::default());
     }
 
     /// Keeps all messages of some calls from now on.
@@ -191,6 +232,11 @@ impl Engine {
             line.time = line.time.ahead_by(self.clock.ahead_at(line.time));
         }
         Some(follow)
+    }
+
+    /// What there was beside transfers, where files are read.
+    pub fn surroundings(&self) -> Surroundings {
+        self.inner.surroundings.as_deref().cloned().unwrap_or_default()
     }
 
     /// What the frames of a file came to.
@@ -478,6 +524,9 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
+        if let Some(surroundings) = &mut self.surroundings {
+            surroundings.message(wire);
+        }
         let named = message.map_err(|error| error.as_str()).and_then(|message| {
             DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
         });
@@ -498,6 +547,9 @@ impl Inner {
 fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
     match item {
         packet::Item::Packet(packet) => {
+            if let Some(surroundings) = &mut inner.surroundings {
+                surroundings.packet(packet);
+            }
             if let Transport::Udp { .. } = packet.transport {
                 inner.memory.packet(packet);
             }
