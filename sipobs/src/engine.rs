@@ -13,8 +13,8 @@ use crate::journal::Journal;
 use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
-use crate::sip::{Message, ParseError};
-use crate::stream::{self, Loss, Streams, WireMessage};
+use crate::sip::{Event, Message, Method, Name, ParseError, Sipfrag};
+use crate::stream::{self, Loss, Streams, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
 use crate::transfer::{self, ConfigError, Evicted, Fullness, Rules, Transfers};
@@ -61,6 +61,10 @@ pub struct Counters {
 pub struct Tally {
     /// SIP messages.
     pub messages: u64,
+    /// Those of them that were cut off, by the capture or by a gap.
+    pub messages_cut: u64,
+    /// Messages within a TCP stream that lack their end: nothing is left of them.
+    pub incomplete: u64,
     /// Frames that stay closed, in the order of [`Self::OPAQUE`].
     pub opaque: [u64; Self::OPAQUE.len()],
 }
@@ -73,11 +77,18 @@ impl Tally {
     /// What has come since `before`.
     fn since(self, before: Self) -> Self {
         let opaque = std::array::from_fn(|reason| self.opaque[reason] - before.opaque[reason]);
-        Self { messages: self.messages - before.messages, opaque }
+        Self {
+            messages: self.messages - before.messages,
+            messages_cut: self.messages_cut - before.messages_cut,
+            incomplete: self.incomplete - before.incomplete,
+            opaque,
+        }
     }
 
     fn add(&mut self, other: Self) {
         self.messages += other.messages;
+        self.messages_cut += other.messages_cut;
+        self.incomplete += other.incomplete;
         self.opaque.iter_mut().zip(other.opaque).for_each(|(sum, other)| *sum += other);
     }
 }
@@ -178,6 +189,7 @@ struct Inner {
     follow: Option<Box<Follow>>,
     /// Counted where files are read.
     surroundings: Option<Box<Surroundings>>,
+    last_message: Option<Timestamp>,
 }
 
 impl Engine {
@@ -245,8 +257,14 @@ impl Engine {
     }
 
     fn tally(&self) -> Tally {
-        let unused = &self.packets.counters().unused;
-        Tally { messages: self.inner.messages, opaque: Tally::OPAQUE.map(|reason| unused.of(reason)) }
+        let (unused, streams) = (&self.packets.counters().unused, self.streams.counters());
+        let (messages_cut, incomplete) = (streams.messages_cut, streams.incomplete);
+        Tally {
+            messages: self.inner.messages,
+            messages_cut,
+            incomplete,
+            opaque: Tally::OPAQUE.map(|reason| unused.of(reason)),
+        }
     }
 
     /// Takes one frame. One whose time leaps waits for those behind it, which tell whether the clock lies.
@@ -277,7 +295,7 @@ impl Engine {
             self.timed(&frame);
             // Behind what the frame began: that rests on its time, too.
             if ready.lied {
-                self.inner.transfers.note_loss(frame.time, Loss::ClockStep);
+                self.inner.transfers.note_loss(Loss::ClockStep);
             }
             self.clock.done_with(ready);
         }
@@ -298,7 +316,7 @@ impl Engine {
     fn packet(&mut self, frame: &Frame<'_>) {
         self.fire(frame.time);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.push(frame, &mut |item| forward(streams, inner, frame.time, &item));
+        self.packets.push(frame, &mut |item| forward(streams, inner, &item));
     }
 
     /// Takes one SIP message that some other tool already framed. Its time is taken at its word.
@@ -308,8 +326,8 @@ impl Engine {
     }
 
     /// Takes note of evidence lost before it reached the engine.
-    pub fn note_loss(&mut self, now: Timestamp, loss: Loss) {
-        self.inner.transfers.note_loss(now, loss);
+    pub fn note_loss(&mut self, loss: Loss) {
+        self.inner.transfers.note_loss(loss);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -330,8 +348,8 @@ impl Engine {
 
     fn fire(&mut self, now: Timestamp) {
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.handle_timeout(now, &mut |item| forward(streams, inner, now, &item));
-        self.streams.handle_timeout(now, &mut |item| inner.stream_item(now, &item));
+        self.packets.handle_timeout(now, &mut |item| forward(streams, inner, &item));
+        self.streams.handle_timeout(now, &mut |item| inner.stream_item(&item));
         self.inner.transfers.handle_timeout(now);
     }
 
@@ -341,8 +359,8 @@ impl Engine {
         let now = self.clock.end(now);
         self.fire(now);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.finish(&mut |item| forward(streams, inner, now, &item));
-        self.streams.finish(now, &mut |item| inner.stream_item(now, &item));
+        self.packets.finish(&mut |item| forward(streams, inner, &item));
+        self.streams.finish(now, &mut |item| inner.stream_item(&item));
         self.inner.transfers.finish(now);
     }
 
@@ -362,6 +380,11 @@ impl Engine {
         let seen = look(&output);
         self.privacy.output(&mut output);
         Some((output, seen))
+    }
+
+    /// When the last SIP message was seen, if there was one.
+    pub fn last_message(&self) -> Option<Timestamp> {
+        self.inner.last_message
     }
 
     /// The transfer stage, for its counts and for what it keeps across restarts.
@@ -396,7 +419,7 @@ impl Engine {
     /// does. What it has said is not said again; what passed since is known to be missing.
     pub fn resume(&mut self, journal: &Journal<'_>) {
         self.inner.transfers.resume(journal);
-        self.note_loss(journal.until(), Loss::Restart);
+        self.note_loss(Loss::Restart);
     }
 
     /// Settles, as they stood, the calls of a predecessor that ended too long ago for them to go on; before any frame.
@@ -510,11 +533,11 @@ fn without_zeros(mut counts: BTreeMap<&'static str, u64>) -> BTreeMap<&'static s
 }
 
 impl Inner {
-    fn stream_item(&mut self, now: Timestamp, item: &stream::Item<'_>) {
+    fn stream_item(&mut self, item: &stream::Item<'_>) {
         match item {
             stream::Item::Message(wire, Some(message)) => self.understand(wire, Ok(message)),
             stream::Item::Message(wire, None) => self.message(wire),
-            stream::Item::Loss(loss) => self.transfers.note_loss(now, *loss),
+            stream::Item::Loss(loss) => self.transfers.note_loss(*loss),
         }
     }
 
@@ -527,9 +550,14 @@ impl Inner {
         if let Some(surroundings) = &mut self.surroundings {
             surroundings.message(wire);
         }
+        self.last_message = self.last_message.max(Some(wire.time));
         let named = message.map_err(|error| error.as_str()).and_then(|message| {
             DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
         });
+        if wire.cut && is_cut_off(wire, named.as_ref().ok().map(|(message, _)| *message)) {
+            let (src, dst) = (wire.src.ip(), wire.dst.ip());
+            self.transfers.note_loss(Loss::MessageCut { src, dst });
+        }
         match named {
             Ok((message, key)) => {
                 self.understood += 1;
@@ -544,7 +572,17 @@ impl Inner {
     }
 }
 
-fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
+/// Whether the capture cut a message off before it says what it is about, or, being a NOTIFY, what came of a transfer. What
+/// a TCP stream lacks is a gap in it.
+fn is_cut_off(wire: &WireMessage<'_>, message: Option<&Message<'_>>) -> bool {
+    let tells = |message: &Message<'_>| {
+        let refers = message.header(Name::Event).and_then(Event::parse).is_none_or(|event| event.is_refer());
+        message.method() != Some(Method::Notify) || !refers || Sipfrag::of(message).is_ok()
+    };
+    wire.transport == TransportKind::Udp && !message.is_some_and(tells)
+}
+
+fn forward(streams: &mut Streams, inner: &mut Inner, item: &packet::Item<'_>) {
     match item {
         packet::Item::Packet(packet) => {
             if let Some(surroundings) = &mut inner.surroundings {
@@ -553,8 +591,8 @@ fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &pack
             if let Transport::Udp { .. } = packet.transport {
                 inner.memory.packet(packet);
             }
-            streams.push(packet, &mut |item| inner.stream_item(now, &item));
+            streams.push(packet, &mut |item| inner.stream_item(&item));
         }
-        packet::Item::Loss(loss) => inner.transfers.note_loss(now, *loss),
+        packet::Item::Loss(loss) => inner.transfers.note_loss(*loss),
     }
 }

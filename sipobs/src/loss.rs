@@ -18,6 +18,13 @@ pub enum Loss {
         /// Receiver of the missing bytes.
         dst: IpAddr,
     },
+    /// A message between these hosts that the capture cut off before what it says.
+    MessageCut {
+        /// Its sender.
+        src: IpAddr,
+        /// Its receiver.
+        dst: IpAddr,
+    },
     /// A datagram between these hosts of which fragments never came.
     MissingFragment {
         /// Sender of the datagram.

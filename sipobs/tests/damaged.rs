@@ -89,7 +89,10 @@ fn frames_that_the_capture_cut_are_told() {
     let path = folder.path().join("snaplen.pcap");
     fs::write(&path, cut).unwrap();
     let output = analyse(&[&path]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("frames of 200 bytes at most; the first is frame 1"), "{complaint}");
+    assert!(complaint.contains("`-s 0`"), "{complaint}");
     let summary = summary(&output);
     assert_eq!(summary["lost"]["messages_cut"], summary["messages"], "{summary}");
 }

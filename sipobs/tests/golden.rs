@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The n-th `expect transfer` speaks of the n-th transfer, and there must be as many transfers as such lines.
-//! `expect call` must hold for some call, `expect alert` for some alert; in a wanted value `%20` is a space. A case
+//! `expect damaged` says that the program says so of the capture, by exit status 1. `expect call` must hold for some call, `expect alert` for some alert; in a wanted value `%20` is a space. A case
 //! with a `config.toml` is read with it. `SIPOBS_BLESS=1` rewrites `expected.jsonl`; the `expect` lines, which
 //! a person wrote, still have to hold.
 
@@ -62,16 +62,29 @@ fn analyse(case: &Path) -> String {
         program.arg("--config").arg("config.toml");
     }
     let output = program.output().expect("the program runs");
-    assert!(output.status.success(), "{}: {}", case.display(), String::from_utf8_lossy(&output.stderr));
+    let damaged = expect_lines(case).is_ok_and(|text| text.contains("\nexpect damaged\n"));
+    let status = output.status.code();
+    assert_eq!(
+        status,
+        Some(damaged.into()),
+        "{}: {}",
+        case.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
     let (records, _) = text.rsplit_once(",\"files\":[").expect("the summary ends in `files`");
     format!("{records}}}\n")
 }
 
-fn expectations(case: &Path, output: &str) -> Result<(), String> {
+/// The file that has them.
+fn expect_lines(case: &Path) -> Result<String, String> {
     let file =
         ["ladder.txt", "expect.txt"].map(|name| case.join(name)).into_iter().find(|path| path.exists());
-    let text = fs::read_to_string(file.ok_or("no expect lines")?).map_err(|error| error.to_string())?;
+    fs::read_to_string(file.ok_or("no expect lines")?).map_err(|error| error.to_string())
+}
+
+fn expectations(case: &Path, output: &str) -> Result<(), String> {
+    let text = expect_lines(case)?;
     let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
     let transfers = of("transfer");
@@ -81,7 +94,7 @@ fn expectations(case: &Path, output: &str) -> Result<(), String> {
         stated += 1;
         let (kind, wanted) = line.split_once(' ').unwrap_or((line, ""));
         match kind {
-            "none" => {}
+            "none" | "damaged" => {}
             "transfer" => {
                 let transfer = transfers.get(next).ok_or(format!("transfer {} is missing", next + 1))?;
                 next += 1;

@@ -48,6 +48,9 @@ pub(crate) struct Lost {
     pub(crate) steps: u64,
     /// Times that nobody watched, as sipobs was restarted.
     pub(crate) restarts: u64,
+    /// Messages that were cut off before what they say.
+    #[serde(default)]
+    pub(crate) cut: u64,
 }
 
 /// Losses by when they came. Of many, early ones count as if they had come later: rather doubt too much.
@@ -159,6 +162,7 @@ impl Lost {
             calls: self.calls.saturating_add(other.calls),
             steps: self.steps.saturating_add(other.steps),
             restarts: self.restarts.saturating_add(other.restarts),
+            cut: self.cut.saturating_add(other.cut),
         }
     }
 }
@@ -167,7 +171,7 @@ impl Lost {
 mod tests {
     use super::*;
 
-    const GAP: Lost = Lost { ring: 0, gaps: 1, fragments: 0, calls: 0, steps: 0, restarts: 0 };
+    const GAP: Lost = Lost { ring: 0, gaps: 1, fragments: 0, calls: 0, steps: 0, restarts: 0, cut: 0 };
 
     fn pair(a: u32, b: u32) -> Pair {
         (IpAddr::from(a.to_be_bytes()), IpAddr::from(b.to_be_bytes()))

@@ -98,7 +98,9 @@ impl Transfers {
         let mut verdict = self.evaluate(attempt, now).verdict;
         let quality = attempt_record::quality(known);
         let visibility = attempt_record::visibility(known);
-        let because = doubt(&verdict, quality, visibility, method.needs_both_directions(known), cut);
+        let cut_off = self.stage.lost_of(known.attempt).cut > 0;
+        let both = method.needs_both_directions(known);
+        let because = doubt(&verdict, quality, visibility, both, cut_off, cut);
         let because = because.or_else(|| is_hearsay(known, &verdict).then_some(UnknownReason::OneHostAlone));
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = attempt_record::of(known, &self.rules, &verdict, now);
@@ -112,7 +114,7 @@ impl Transfers {
         let copies = copies(known);
         if suppressed {
             self.stage.withdraw(id);
-            return self.stage.uncount(call);
+            return;
         }
         let Some(mut attempt) = self.stage.close(id) else { return };
         for (role, cseq, copies) in copies {
@@ -145,18 +147,19 @@ fn doubt(
     quality: Quality,
     visibility: Visibility,
     needs_both_directions: bool,
+    cut_off: bool,
     cut: Option<Cut>,
 ) -> Option<UnknownReason> {
-    let damaged = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments + quality.restarts > 0;
+    let missing = quality.ring_lost + quality.tcp_gaps + quality.missing_fragments + quality.restarts > 0;
+    let damaged = missing || cut_off;
+    let why = if missing { UnknownReason::MessagesMissing } else { UnknownReason::MessageCut };
     // Of an ambiguous leg the call, and with it what could be seen of it, is not known.
     let one_way = visibility.call != Seen::Both && needs_both_directions;
     match cut {
-        _ if verdict.silence && damaged && verdict.outcome == Outcome::Unknown => {
-            Some(UnknownReason::MessagesMissing)
-        }
+        _ if verdict.silence && damaged && verdict.outcome == Outcome::Unknown => Some(why),
         Some(Cut::CaptureEnded) if verdict.early => Some(UnknownReason::CaptureEnded),
         Some(Cut::Evicted) if verdict.early => Some(UnknownReason::CallEvicted),
-        _ if verdict.silence && damaged => Some(UnknownReason::MessagesMissing),
+        _ if verdict.silence && damaged => Some(why),
         _ if verdict.silence && one_way && verdict.outcome != Outcome::Unknown => {
             Some(UnknownReason::OneDirection)
         }

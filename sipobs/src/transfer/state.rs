@@ -44,6 +44,8 @@ pub(super) struct CallState {
     pub(super) held: When,
     pub(super) resumed: When,
     pub(super) bye_line: Option<LadderLine>,
+    /// Who says that it is a conference's focus (RFC 4579 §5.2).
+    pub(super) focus: Option<Side>,
 }
 
 /// What a REFER under another Call-ID is of an attempt.
@@ -182,7 +184,7 @@ impl PendingAttempt {
 
     /// The call that it is about, if that is known, and the leg that carries it.
     pub(super) fn homes(&self) -> impl Iterator<Item = LegId> {
-        self.call.into_iter().chain([self.dialog])
+        self.call.into_iter().chain(Some(self.dialog).filter(|dialog| self.call != Some(*dialog)))
     }
 
     /// Every leg that takes part in it.

@@ -20,7 +20,7 @@
 //! +5    a T>L BYE
 //! ```
 //!
-//! `confirmed` on a leg writes its INVITE, 180, 200 and ACK from time 0 (or `confirmed@3`); `midcall` says that its
+//! `snap 300` keeps no more than that of any frame. `confirmed` on a leg writes its INVITE, 180, 200 and ACK from time 0 (or `confirmed@3`); `midcall` says that its
 //! dialog is older than the capture. `mtu=576` fragments its datagrams (`reversed`: the last fragment comes first), and
 //! `802.1ad=7 802.1q=42` or `vxlan=42` is around its packets, outermost first. A status answers the newest request of the other side, or the one named:
 //! `200/NOTIFY`. Words after a message:

@@ -128,6 +128,7 @@ impl Script {
                 self.headers.entry(name.into()).or_default().push(header.trim().into());
             }
             "segment" => self.segment = rest.trim().parse().context("segment BYTES")?,
+            "snap" => self.trace.snap = rest.trim().parse().context("snap BYTES")?,
             "clock" => self.trace.ahead = rest.trim().parse().context("clock SECONDS")?,
             "leg" => self.leg(rest)?,
             time => {

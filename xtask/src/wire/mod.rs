@@ -42,6 +42,8 @@ pub(crate) struct Trace<W: Write> {
     pub(crate) path: Path,
     /// Seconds that the capture's clock is ahead at what follows.
     pub(crate) ahead: i64,
+    /// The most that is kept of a frame (snap length).
+    pub(crate) snap: usize,
 }
 
 impl<W: Write> Trace<W> {
@@ -51,7 +53,15 @@ impl<W: Write> Trace<W> {
         for word in header {
             out.write_all(&word.to_le_bytes())?;
         }
-        Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0, path: Path::default(), ahead: 0 })
+        Ok(Self {
+            out,
+            held: BinaryHeap::new(),
+            given: 0,
+            ident: 0,
+            path: Path::default(),
+            ahead: 0,
+            snap: usize::MAX,
+        })
     }
 
     /// One datagram, in as many frames as it needs.
@@ -119,10 +129,12 @@ impl<W: Write> Trace<W> {
             let seconds = (EPOCH + time / 1_000_000).saturating_add_signed(ahead);
             let seconds = u32::try_from(seconds).map_err(io::Error::other)?;
             let micros = u32::try_from(time % 1_000_000).map_err(io::Error::other)?;
-            for word in [seconds, micros, length, length] {
+            let kept = &frame[..frame.len().min(self.snap)];
+            let captured = u32::try_from(kept.len()).map_err(io::Error::other)?;
+            for word in [seconds, micros, captured, length] {
                 self.out.write_all(&word.to_le_bytes())?;
             }
-            self.out.write_all(&frame)?;
+            self.out.write_all(kept)?;
         }
         Ok(())
     }

@@ -77,6 +77,21 @@ pub enum Fault {
         /// How many are read side by side.
         most: usize,
     },
+    /// Its SIP messages were cut off when they were captured.
+    #[error(
+        "{messages} of {of} SIP messages were cut off when they were captured (frames of {longest} bytes at most; the \
+             first is frame {first})"
+    )]
+    Cut {
+        /// How many.
+        messages: u64,
+        /// Of how many.
+        of: u64,
+        /// The longest piece of a frame that was cut, in bytes.
+        longest: usize,
+        /// The number of the first frame with one.
+        first: u64,
+    },
     /// It holds frames that sipobs cannot read; the others were read.
     #[error("{frames} of {of} frames could not be read ({what})")]
     Unread {
@@ -104,6 +119,10 @@ impl Fault {
                 format!(": {export} takes out the SIP that Wireshark finds in them, for sipobs to read")
             }
             Self::Beside { .. } => ": `mergecap -w OUT.pcapng FILE…` makes one of several".to_owned(),
+            Self::Cut { .. } => {
+                ": what they say further on is missing; capture whole frames (`-s 0` of tcpdump and dumpcap)"
+                    .to_owned()
+            }
             Self::Interrupted
             | Self::Open(_)
             | Self::Read { .. }

@@ -10,6 +10,7 @@ use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine, Tally};
 use sipobs::export::{ReadFile, Shown, Sink, Summary};
+use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
 
@@ -30,6 +31,8 @@ pub(super) struct Reading<'a> {
     /// The files' names by their index.
     names: Vec<Arc<str>>,
     ends: Vec<End>,
+    /// By the files' index.
+    cut: Vec<CutFrames>,
     /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
     pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
     /// Attempts so far.
@@ -49,6 +52,7 @@ impl<'a> Reading<'a> {
             progress: Show::new(),
             names: Vec::new(),
             ends: Vec::new(),
+            cut: Vec::new(),
             asked: Vec::new(),
             attempts: 0,
             first: None,
@@ -60,6 +64,7 @@ impl<'a> Reading<'a> {
     pub(super) fn read(&mut self, capture: &mut Capture, sink: &mut dyn Sink) -> io::Result<()> {
         self.names = capture.names().map(Arc::from).collect();
         self.engine.expect_files(self.names.len());
+        self.cut.resize_with(self.names.len(), CutFrames::default);
         let result = self.frames(capture, sink);
         self.progress.clear();
         // Frames may wait for those behind them; nothing comes behind these.
@@ -75,7 +80,12 @@ impl<'a> Reading<'a> {
                     self.summary.packets += 1;
                     self.first.get_or_insert(frame.time);
                     self.last = frame.time;
+                    let file = Place::of(frame.number).file;
+                    let before = self.engine.tally_of(file).messages_cut;
                     self.engine.frame(&frame);
+                    if let Some(cut) = self.cut.get_mut(file) {
+                        cut.note(&frame, self.engine.tally_of(file).messages_cut > before);
+                    }
                     None
                 }
                 Next::End(end) => Some(end),
@@ -107,11 +117,14 @@ impl<'a> Reading<'a> {
     fn files(&mut self, capture: &Capture) -> Vec<ReadFile> {
         let mut files: Vec<(usize, ReadFile)> = Vec::new();
         for end in self.ends.drain(..) {
-            let mut file = held(&end, self.engine.tally_of(end.file));
-            let opaque = opaque(&file).map(|fault| FileError { file: file.name.clone(), fault });
-            opaque.iter().for_each(say_of);
+            let tally = self.engine.tally_of(end.file);
+            let mut file = held(&end, tally);
+            let cut = self.cut.get(end.file).and_then(|cut| cut.fault(tally));
+            let found = opaque(&file).into_iter().chain(cut);
+            let found: Vec<_> = found.map(|fault| FileError { file: file.name.clone(), fault }).collect();
+            found.iter().for_each(say_of);
             let faults: Vec<_> =
-                end.error.iter().chain(&opaque).map(|error| error.fault.to_string()).collect();
+                end.error.iter().chain(&found).map(|error| error.fault.to_string()).collect();
             file.error = Some(faults.join("; ")).filter(|_| !faults.is_empty());
             files.push((end.named, file));
         }
@@ -175,6 +188,32 @@ impl<'a> Reading<'a> {
         self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()
+    }
+}
+
+/// The frames of a file that the capture cut off.
+#[derive(Debug, Default)]
+struct CutFrames {
+    longest: usize,
+    /// The first of them, and the first that was seen to hold a message.
+    first: Option<u64>,
+    first_message: Option<u64>,
+}
+
+impl CutFrames {
+    fn note(&mut self, frame: &Frame<'_>, holds_message: bool) {
+        if frame.wire_len as usize > frame.bytes.len() {
+            let number = Place::of(frame.number).number;
+            self.longest = self.longest.max(frame.bytes.len());
+            self.first = self.first.or(Some(number));
+            self.first_message = self.first_message.or(holds_message.then_some(number));
+        }
+    }
+
+    fn fault(&self, tally: Tally) -> Option<Fault> {
+        let (messages, of) = (tally.messages_cut + tally.incomplete, tally.messages + tally.incomplete);
+        let first = self.first_message.or(self.first).filter(|_| messages > 0)?;
+        Some(Fault::Cut { messages, of, longest: self.longest, first })
     }
 }
 

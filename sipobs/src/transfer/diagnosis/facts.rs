@@ -79,6 +79,8 @@ pub struct Facts<'a> {
     pub tried_before: bool,
     /// Nobody can tell which call the leg belongs to, if it does to one.
     pub ambiguous: bool,
+    /// Another leg of the same call was answered just before this one was cancelled.
+    pub answered_beside: bool,
     /// The REFER got a 2xx.
     pub accepted: bool,
     /// The last sipfrag's status.
@@ -137,6 +139,7 @@ impl<'a> Facts<'a> {
             target_seen: false,
             tried_before: false,
             ambiguous: false,
+            answered_beside: false,
             accepted: false,
             sipfrag: None,
             no_subscription: false,

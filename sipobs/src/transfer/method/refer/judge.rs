@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{COPIES, Refer, SILENT, Subscription};
+use super::{REFER_COPIES, Refer, SILENT, Subscription};
 use crate::dialog::is_challenge;
 use crate::record::{Answered, Evidence, Outcome, UnknownReason};
 use crate::timestamp::Timestamp;
@@ -54,7 +54,7 @@ impl Refer {
     }
 
     /// The verdict as it stands, from this dialog alone.
-    fn evaluate_own(&self, copies: u32, timers: &Timers) -> Provisional {
+    fn evaluate_own(&self, copies: u32, now: Timestamp, timers: &Timers) -> Provisional {
         let at = |at, verdict| Provisional { at, verdict };
         match self.state(timers) {
             State::Superseded(time) => {
@@ -83,7 +83,8 @@ impl Refer {
             State::Terminated(time, reason) => {
                 let said = (!reason.is_empty()).then(|| reason.to_owned());
                 let because = Unknown { reason: UnknownReason::SubscriptionEnded, said };
-                at(time + timers.after_bye, self.untold(time, because))
+                let end = self.bye.map_or(time, |(bye, _)| bye.min(time)) + timers.after_bye;
+                at(end.max(time), self.untold(time, because))
             }
             State::Unsubscribed(accepted) => {
                 let because = match self.subscription {
@@ -96,8 +97,15 @@ impl Refer {
                 let news = [self.notified, self.progress.map(|(_, time)| time)];
                 let latest = news.into_iter().flatten().fold(accepted, Timestamp::max);
                 let quiet = latest + timers.notify;
-                let end = self.expires.map_or(quiet, |expires| expires.min(quiet));
-                at(end, self.with_answer(Verdict::silence(Outcome::NotifyTimeout)))
+                let silence = Verdict::silence(Outcome::NotifyTimeout);
+                match self.expires.filter(|expires| *expires < quiet) {
+                    // Who is a little late tells all the same.
+                    Some(expires) => {
+                        let verdict = Verdict { decided: Some(expires), early: now < expires, ..silence };
+                        at(quiet.min(expires + timers.after_bye), self.with_answer(verdict))
+                    }
+                    None => at(quiet, self.with_answer(silence)),
+                }
             }
             State::Bye(time, transferor) => {
                 let because = match (transferor, self.progress) {
@@ -114,7 +122,7 @@ impl Refer {
     /// Nobody answered it until it timed out, or until the call ended.
     fn unanswered(&self, bye: Option<Timestamp>, copies: u32, timers: &Timers) -> Provisional {
         // Who sends it eleven times has got no answer, whatever of that was captured.
-        let silence = copies < COPIES;
+        let silence = copies < REFER_COPIES;
         let timeout = self.tried + timers.transaction;
         let (at, decided, early, outcome) = match bye {
             None => (timeout + timers.grace, timeout, silence, Outcome::ReferUnanswered),
@@ -161,7 +169,7 @@ impl Refer {
         now: Timestamp,
         timers: &Timers,
     ) -> Provisional {
-        let own = self.with_hearsay(self.evaluate_own(copies, timers), timers);
+        let own = self.with_hearsay(self.evaluate_own(copies, now, timers), timers);
         let (Some(target), false) = (target, self.is_past_help(timers)) else { return own };
         let verdict = &target.verdict;
         let open = verdict.decided.is_none() && now < target.at;
@@ -214,7 +222,7 @@ impl Refer {
 
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
         // How long after a REFER that was not seen, and after what, can't be told.
-        if self.refer_to.is_empty() {
+        if !self.is_captured() {
             return false;
         }
         let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);

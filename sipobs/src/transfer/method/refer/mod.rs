@@ -36,7 +36,7 @@ mod judge;
 pub(in crate::transfer) mod unseen;
 
 /// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
-const COPIES: u32 = 11;
+const REFER_COPIES: u32 = 11;
 /// Copies after which nobody can say that a BYE came before the answer had time to: the fourth goes out 3.5 s after the
 /// first.
 const SILENT: u32 = 4;
@@ -90,6 +90,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) superseded: Option<Timestamp>,
     /// It came outside its call's dialog, under another Call-ID.
     pub(in crate::transfer) beside: Option<Beside>,
+    /// It asks a conference's focus.
+    pub(in crate::transfer) to_focus: bool,
     /// It may be another's REFER, passed on: whose answer tells then, and comes next.
     pub(in crate::transfer) perhaps_passed_on: bool,
     /// Copies of it under other Call-IDs.
@@ -182,11 +184,20 @@ impl Method for Refer {
     }
 
     fn is_unseen(&self) -> bool {
-        self.sender.is_none()
+        !self.is_captured()
     }
 
     /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
-    fn is_suppressed(&self, _known: Known<'_>, _now: Timestamp) -> bool {
+    /// Whom a focus takes in at a participant's request joins a conference, and nobody is transferred (RFC 4579 §5.5); what
+    /// it refuses may well have been meant as a transfer.
+    fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
+        if self.is_strangers(known) {
+            return true;
+        }
+        let fails = |answer: &Option<Answer>| answer.as_ref().is_some_and(|answer| answer.status >= 300);
+        if self.to_focus && !fails(&self.answer) && !fails(&self.result) {
+            return true;
+        }
         match self.beside {
             Some(Beside::Parties) => self.accepted().is_some(),
             Some(Beside::Tags) => self.answer.as_ref().is_some_and(|answer| answer.status == 481),
@@ -211,6 +222,25 @@ impl Refer {
         let Some((cseq, leg)) = self.cseq().zip(known.dialog()) else { return 1 };
         let by = known.attempt.by_of(leg.id);
         copies(leg, by, cseq).saturating_add(self.more_copies)
+    }
+
+    /// Whether a host that takes part in no call sent it, in a dialog that nobody knows, to one that does, which does not
+    /// know that either (RFC 3261 §12.2.2): scanners try that. What is refused otherwise may be of a call whose INVITE was
+    /// lost, unless it is in none.
+    fn is_strangers(&self, known: Known<'_>) -> bool {
+        let status = self.answer.as_ref().map(|answer| answer.status);
+        let told = self.notified.is_some() || self.hearsay.is_some();
+        let taken = told || status.is_some_and(|status| status < 300);
+        let unknown = known.dialog().is_some_and(|leg| match leg.origin {
+            Origin::Invite => false,
+            Origin::Midcall => !leg.originated && matches!(status, None | Some(481)),
+            Origin::Refer => !leg.originated,
+        });
+        let is_party = |host| known.stage.legs.is_party(host);
+        unknown
+            && !taken
+            && self.sender.is_some_and(|sender| !is_party(sender))
+            && self.sent_to.is_some_and(|to| is_party(to.ip()))
     }
 
     /// What names its latest try.
@@ -244,6 +274,7 @@ impl Refer {
             bye: None,
             superseded: None,
             beside: None,
+            to_focus: false,
             perhaps_passed_on: false,
             more_copies: 0,
         }
@@ -259,9 +290,14 @@ impl Refer {
         challenged && self.refer_to == refer_to
     }
 
+    /// Whether it was seen itself, and not only what came of it.
+    pub(super) fn is_captured(&self) -> bool {
+        self.sender.is_some()
+    }
+
     /// Whether only its answer was seen, by this number.
     fn is_only_answered(&self, number: u32) -> bool {
-        self.refer_to.is_empty() && self.numbers == [number]
+        !self.is_captured() && self.numbers == [number]
     }
 
     /// Takes over what was told of it before it was seen.

@@ -52,6 +52,7 @@ impl Method for SecondLeg {
         let invite = known.target_leg().and_then(|leg| leg.invite.as_ref());
         facts.heard = invite.is_some_and(|invite| invite.heard);
         facts.ambiguous = is_ambiguous(known);
+        facts.answered_beside = is_answered_beside(known);
     }
 
     /// A call and a leg that outlived one another, on hold as long as both were up: somebody was consulted, and nobody
@@ -181,6 +182,19 @@ fn on_hold_throughout(known: Known<'_>) -> Option<Timestamp> {
 fn ends(known: Known<'_>) -> Option<[Option<Timestamp>; 2]> {
     let leg = known.target_leg().filter(|leg| leg.answered.is_set())?;
     Some([leg.bye.get(), known.call()?.bye.get()])
+}
+
+/// Whether another leg of the same call was answered just before this one was cancelled: of phones that ring together one
+/// takes the call.
+fn is_answered_beside(known: Known<'_>) -> bool {
+    let cancelled = known.target_leg().and_then(|leg| leg.invite.as_ref()?.cancelled.get());
+    let (Some(cancelled), Some(call)) = (cancelled, known.attempt.call) else { return false };
+    let stage = known.stage;
+    let open = stage.open_in(call);
+    let served = open.iter().filter_map(|id| stage.attempts.get(id)).flat_map(|attempt| attempt.legs.iter());
+    let undecided = stage.links.possible_seconds_of(&stage.legs, call);
+    let mut answered = served.copied().chain(undecided).filter_map(|leg| stage.legs.get(leg)?.answered.get());
+    answered.any(|answered| answered <= cancelled && cancelled.since(answered) <= known.timers().abandoned)
 }
 
 /// Whether nobody can tell whose leg it is.
