@@ -61,12 +61,12 @@ pub struct Counters {
 pub struct Tally {
     /// SIP messages.
     pub messages: u64,
-    /// Frames that stay closed, in the order of [`Self::OPAQUE`].
-    pub opaque: [u64; Self::OPAQUE.len()],
-    /// Messages that the capture cut off, or a gap.
-    pub cut: u64,
+    /// Those of them that were cut off, by the capture or by a gap.
+    pub messages_cut: u64,
     /// Messages within a TCP stream that lack their end: nothing is left of them.
     pub incomplete: u64,
+    /// Frames that stay closed, in the order of [`Self::OPAQUE`].
+    pub opaque: [u64; Self::OPAQUE.len()],
 }
 
 impl Tally {
@@ -79,17 +79,55 @@ impl Tally {
         let opaque = std::array::from_fn(|reason| self.opaque[reason] - before.opaque[reason]);
         Self {
             messages: self.messages - before.messages,
-            opaque,
-            cut: self.cut - before.cut,
+            messages_cut: self.messages_cut - before.messages_cut,
             incomplete: self.incomplete - before.incomplete,
+            opaque,
         }
     }
 
     fn add(&mut self, other: Self) {
         self.messages += other.messages;
-        self.cut += other.cut;
+        self.messages_cut += other.messages_cut;
         self.incomplete += other.incomplete;
         self.opaque.iter_mut().zip(other.opaque).for_each(|(sum, other)| *sum += other);
+    }
+}
+
+/// What a capture holds beside transfers: counted where files are read, for whoever looks for one that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// UDP packets that look like RTP (RFC 3550 §5.1).
+    pub rtp: u64,
+    /// TCP segments of TLS on port 5061, that of SIP over TLS.
+    pub tls: u64,
+    /// SIP messages by the port that they were sent to, of the first ports only.
+    pub sip_ports: BTreeMap<u16, u64>,
+}
+
+impl Surroundings {
+    /// Ports that are told apart.
+    const MOST_PORTS: usize = 64;
+    /// SIP over TLS (RFC 3261 §19.1.2).
+    const SIPS: u16 = 5061;
+
+    fn packet(&mut self, packet: &packet::Packet<'_>) {
+        match packet.transport {
+            // Version 2, and no RTCP (RFC 5761 §4).
+            Transport::Udp { payload: [0x80..=0xbf, kind, ..], .. } if !(192..=223).contains(kind) => {
+                self.rtp += u64::from(packet.src.port() != 53 && packet.dst.port() != 53);
+            }
+            Transport::Tcp { payload: [0x14..=0x17, 3, ..], .. } => {
+                self.tls += u64::from([packet.src.port(), packet.dst.port()].contains(&Self::SIPS));
+            }
+            Transport::Udp { .. } | Transport::Tcp { .. } | Transport::Exported { .. } => {}
+        }
+    }
+
+    fn message(&mut self, wire: &WireMessage<'_>) {
+        let port = wire.dst.port();
+        if self.sip_ports.len() < Self::MOST_PORTS || self.sip_ports.contains_key(&port) {
+            *self.sip_ports.entry(port).or_default() += 1;
+        }
     }
 }
 
@@ -147,9 +185,11 @@ struct Inner {
     messages: u64,
     understood: u64,
     unparsed: BTreeMap<&'static str, u64>,
-    last_message: Option<Timestamp>,
     /// Calls of which all messages are kept, where somebody asked for some.
     follow: Option<Box<Follow>>,
+    /// Counted where files are read.
+    surroundings: Option<Box<Surroundings>>,
+    last_message: Option<Timestamp>,
 }
 
 impl Engine {
@@ -186,14 +226,10 @@ impl Engine {
         }
     }
 
-    /// How many messages were cut off so far, by the capture or by a gap.
-    pub fn messages_cut(&self) -> u64 {
-        self.streams.counters().messages_cut
-    }
-
     /// Frames will be of so many files: their numbers are [`Place`]s.
     pub fn expect_files(&mut self, files: usize) {
         self.tallies = vec![Tally::default(); files];
+        self.inner.surroundings = Some(Box::default());
     }
 
     /// Keeps all messages of some calls from now on.
@@ -210,19 +246,24 @@ impl Engine {
         Some(follow)
     }
 
+    /// What there was beside transfers, where files are read.
+    pub fn surroundings(&self) -> Surroundings {
+        self.inner.surroundings.as_deref().cloned().unwrap_or_default()
+    }
+
     /// What the frames of a file came to.
     pub fn tally_of(&self, file: usize) -> Tally {
         self.tallies.get(file).copied().unwrap_or_default()
     }
 
     fn tally(&self) -> Tally {
-        let unused = &self.packets.counters().unused;
-        let streams = self.streams.counters();
+        let (unused, streams) = (&self.packets.counters().unused, self.streams.counters());
+        let (messages_cut, incomplete) = (streams.messages_cut, streams.incomplete);
         Tally {
             messages: self.inner.messages,
+            messages_cut,
+            incomplete,
             opaque: Tally::OPAQUE.map(|reason| unused.of(reason)),
-            cut: streams.messages_cut,
-            incomplete: streams.incomplete,
         }
     }
 
@@ -506,6 +547,9 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
+        if let Some(surroundings) = &mut self.surroundings {
+            surroundings.message(wire);
+        }
         self.last_message = self.last_message.max(Some(wire.time));
         let named = message.map_err(|error| error.as_str()).and_then(|message| {
             DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
@@ -541,6 +585,9 @@ fn is_cut_off(wire: &WireMessage<'_>, message: Option<&Message<'_>>) -> bool {
 fn forward(streams: &mut Streams, inner: &mut Inner, item: &packet::Item<'_>) {
     match item {
         packet::Item::Packet(packet) => {
+            if let Some(surroundings) = &mut inner.surroundings {
+                surroundings.packet(packet);
+            }
             if let Transport::Udp { .. } = packet.transport {
                 inner.memory.packet(packet);
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::engine::Surroundings;
 use crate::record::{Method, Outcome, Output, ReferAbsent};
 use crate::timestamp::Timestamp;
 
@@ -32,6 +33,12 @@ pub struct Summary {
     pub files: Vec<ReadFile>,
     /// How many of them were shown, where only some were asked for.
     pub shown: Option<Shown>,
+    /// Of the ended calls, those that were answered.
+    #[serde(skip)]
+    pub answered: u64,
+    /// What there was beside transfers.
+    #[serde(skip)]
+    pub surroundings: Surroundings,
     /// Settled attempts by outcome and method, for the table.
     #[serde(skip)]
     pub by_method: BTreeMap<(Outcome, Method), u64>,
@@ -114,6 +121,7 @@ impl Summary {
             }
             Output::Call(call) => {
                 self.calls += 1;
+                self.answered += u64::from(call.answered.is_some());
                 self.refer_absent += u64::from(matches!(call.refer_absent, ReferAbsent::Fact { .. }));
             }
             Output::Alert(_) => self.alerts += 1,

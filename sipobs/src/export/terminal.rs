@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
 use super::words::{self, Tone};
 use super::{Sink, Summary, WholeCall, ladder};
+use crate::engine::Surroundings;
 use crate::record::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, Side};
 
 /// Calls without any transfer that are shown one by one; the others are only counted.
@@ -251,6 +252,7 @@ fn totals(look: Look, summary: &Summary) -> String {
         table(look, summary, &mut out);
     } else if summary.all_read() {
         look.paint(&mut out, BOLD, "No transfer was seen in this capture.\n");
+        look.paragraph(&mut out, PLAIN, 0, &what_was_there(summary));
     } else {
         let said = "Whether there was a transfer cannot be told: not all of the capture could be read.";
         look.paragraph(&mut out, BAD.bold(), 0, said);
@@ -326,6 +328,44 @@ fn look_at_files(look: Look, summary: &Summary, out: &mut String) {
     if let Some(more) = notes.len().checked_sub(MOST_NOTES).filter(|more| *more > 0) {
         look.paragraph(out, PLAIN, 0, &format!("So do {more} more files."));
     }
+}
+
+/// What a capture without a transfer holds, and what to do about it.
+fn what_was_there(summary: &Summary) -> String {
+    const MOST_PORTS: usize = 4;
+    let Surroundings { rtp, tls, sip_ports } = &summary.surroundings;
+    let mut said = match (summary.messages, summary.calls) {
+        (0, _) => "It holds no SIP that could be read.".to_owned(),
+        (_, 0) => "No call ended in it.".to_owned(),
+        (_, calls) => {
+            format!("{} ended in it, {} of them answered.", counted(calls, "call"), grouped(summary.answered))
+        }
+    };
+    let mut ports: Vec<_> = sip_ports.iter().map(|(port, messages)| (*messages, *port)).collect();
+    ports.sort_unstable_by(|a, b| b.cmp(a));
+    if !ports.is_empty() {
+        let listed: Vec<_> = ports.iter().take(MOST_PORTS).map(|(_, port)| port.to_string()).collect();
+        let more = if ports.len() > MOST_PORTS { " and others" } else { "" };
+        said.push_str(&format!(" SIP was sent to port {}{more}.", listed.join(", ")));
+    }
+    if *tls > 0 {
+        said.push_str(&format!(
+            " {} of TLS on port 5061 may carry SIP: with its keys, tshark takes that out (see README).",
+            counted(*tls, "packet")
+        ));
+    }
+    if *rtp > 0 && summary.messages == 0 {
+        said.push_str(&format!(
+            " {} look like RTP: the signalling of these calls goes another way, or was not captured.",
+            counted(*rtp, "packet")
+        ));
+    }
+    if summary.messages == 0 && *tls == 0 && *rtp == 0 {
+        said.push_str(
+            " Capture where the calls pass: both directions, the port that the trunk uses, and fragments.",
+        );
+    }
+    said
 }
 
 /// Outcomes down, methods across; only those that occurred.

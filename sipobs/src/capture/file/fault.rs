@@ -68,6 +68,15 @@ pub enum Fault {
         /// What it says.
         value: u64,
     },
+    /// Somebody asked for the end ([`super::Stop`]).
+    #[error("interrupted before its end")]
+    Interrupted,
+    /// Too many others have frames of the same time.
+    #[error("more than {most} files overlap in time, and it was left out")]
+    Beside {
+        /// How many are read side by side.
+        most: usize,
+    },
     /// Its SIP messages were cut off when they were captured.
     #[error(
         "{messages} of {of} SIP messages were cut off when they were captured (frames of {longest} bytes at most; the \
@@ -82,15 +91,6 @@ pub enum Fault {
         longest: usize,
         /// The number of the first frame with one.
         first: u64,
-    },
-    /// Somebody asked for the end ([`super::Stop`]).
-    #[error("interrupted before its end")]
-    Interrupted,
-    /// Too many others have frames of the same time.
-    #[error("more than {most} files overlap in time, and it was left out")]
-    Beside {
-        /// How many are read side by side.
-        most: usize,
     },
     /// It holds frames that sipobs cannot read; the others were read.
     #[error("{frames} of {of} frames could not be read ({what})")]
@@ -118,11 +118,11 @@ impl Fault {
             Self::Unread { .. } => {
                 format!(": {export} takes out the SIP that Wireshark finds in them, for sipobs to read")
             }
+            Self::Beside { .. } => ": `mergecap -w OUT.pcapng FILE…` makes one of several".to_owned(),
             Self::Cut { .. } => {
                 ": what they say further on is missing; capture whole frames (`-s 0` of tcpdump and dumpcap)"
                     .to_owned()
             }
-            Self::Beside { .. } => ": `mergecap -w OUT.pcapng FILE…` makes one of several".to_owned(),
             Self::Interrupted
             | Self::Open(_)
             | Self::Read { .. }

@@ -31,8 +31,8 @@ pub(super) struct Reading<'a> {
     /// The files' names by their index.
     names: Vec<Arc<str>>,
     ends: Vec<End>,
-    /// What of each file was cut off when it was captured.
-    cuts: Vec<CutFrames>,
+    /// By the files' index.
+    cut: Vec<CutFrames>,
     /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
     pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
     /// Attempts so far.
@@ -52,7 +52,7 @@ impl<'a> Reading<'a> {
             progress: Show::new(),
             names: Vec::new(),
             ends: Vec::new(),
-            cuts: Vec::new(),
+            cut: Vec::new(),
             asked: Vec::new(),
             attempts: 0,
             first: None,
@@ -64,7 +64,7 @@ impl<'a> Reading<'a> {
     pub(super) fn read(&mut self, capture: &mut Capture, sink: &mut dyn Sink) -> io::Result<()> {
         self.names = capture.names().map(Arc::from).collect();
         self.engine.expect_files(self.names.len());
-        self.cuts.resize_with(self.names.len(), CutFrames::default);
+        self.cut.resize_with(self.names.len(), CutFrames::default);
         let result = self.frames(capture, sink);
         self.progress.clear();
         // Frames may wait for those behind them; nothing comes behind these.
@@ -80,11 +80,11 @@ impl<'a> Reading<'a> {
                     self.summary.packets += 1;
                     self.first.get_or_insert(frame.time);
                     self.last = frame.time;
-                    let before = self.engine.messages_cut();
+                    let file = Place::of(frame.number).file;
+                    let before = self.engine.tally_of(file).messages_cut;
                     self.engine.frame(&frame);
-                    let place = Place::of(frame.number);
-                    if let Some(cut) = self.cuts.get_mut(place.file) {
-                        cut.note(&frame, place.number, self.engine.messages_cut() > before);
+                    if let Some(cut) = self.cut.get_mut(file) {
+                        cut.note(&frame, self.engine.tally_of(file).messages_cut > before);
                     }
                     None
                 }
@@ -119,7 +119,7 @@ impl<'a> Reading<'a> {
         for end in self.ends.drain(..) {
             let tally = self.engine.tally_of(end.file);
             let mut file = held(&end, tally);
-            let cut = self.cuts.get(end.file).and_then(|cut| cut.fault(tally));
+            let cut = self.cut.get(end.file).and_then(|cut| cut.fault(tally));
             let found = opaque(&file).into_iter().chain(cut);
             let found: Vec<_> = found.map(|fault| FileError { file: file.name.clone(), fault }).collect();
             found.iter().for_each(say_of);
@@ -184,6 +184,7 @@ impl<'a> Reading<'a> {
         self.summary.messages = counters.messages;
         self.summary.not_understood = not_understood(&counters, &self.summary.files);
         self.summary.lost = counters.lost();
+        self.summary.surroundings = self.engine.surroundings();
         self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()
@@ -191,9 +192,8 @@ impl<'a> Reading<'a> {
 }
 
 /// The frames of a file that the capture cut off.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct CutFrames {
-    /// The longest piece that is left of one, in bytes.
     longest: usize,
     /// The first of them, and the first that was seen to hold a message.
     first: Option<u64>,
@@ -201,8 +201,9 @@ struct CutFrames {
 }
 
 impl CutFrames {
-    fn note(&mut self, frame: &Frame<'_>, number: u64, holds_message: bool) {
+    fn note(&mut self, frame: &Frame<'_>, holds_message: bool) {
         if frame.wire_len as usize > frame.bytes.len() {
+            let number = Place::of(frame.number).number;
             self.longest = self.longest.max(frame.bytes.len());
             self.first = self.first.or(Some(number));
             self.first_message = self.first_message.or(holds_message.then_some(number));
@@ -210,9 +211,9 @@ impl CutFrames {
     }
 
     fn fault(&self, tally: Tally) -> Option<Fault> {
-        let messages = tally.cut + tally.incomplete;
+        let (messages, of) = (tally.messages_cut + tally.incomplete, tally.messages + tally.incomplete);
         let first = self.first_message.or(self.first).filter(|_| messages > 0)?;
-        Some(Fault::Cut { messages, of: tally.messages + tally.incomplete, longest: self.longest, first })
+        Some(Fault::Cut { messages, of, longest: self.longest, first })
     }
 }
 
