@@ -51,7 +51,8 @@ fn every_row_is_led_to() {
 /// Rows that need a configuration, several calls or a damaged capture (`04b_method_switched`, `92_whose_leg`,
 /// `93_notify_cut_off` and `r_fragments_lost` of the golden cases have those), and the one for what no other row knows, which
 /// the table's own tests have.
-const IN_GOLDEN: &[&str] = &["method_switched", "capture_incomplete", "message_cut", "unexplained", "whose_leg"];
+const IN_GOLDEN: &[&str] =
+    &["method_switched", "capture_incomplete", "message_cut", "unexplained", "whose_leg"];
 
 impl Case<'_> {
     /// Some attempt of the case must say it.

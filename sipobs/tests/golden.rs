@@ -63,7 +63,13 @@ fn analyse(case: &Path) -> String {
     let output = program.output().expect("the program runs");
     let damaged = expect_lines(case).is_ok_and(|text| text.contains("\nexpect damaged\n"));
     let status = output.status.code();
-    assert_eq!(status, Some(damaged.into()), "{}: {}", case.display(), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        status,
+        Some(damaged.into()),
+        "{}: {}",
+        case.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
     let (records, _) = text.rsplit_once(",\"files\":[").expect("the summary ends in `files`");
     format!("{records}}}\n")

@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use sipobs::capture::file::{Fault, FileError, Progress, Reader};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine};
-use sipobs::frame::Frame;
 use sipobs::export::{Jsonl, ReadFile, Sink, Summary, Terminal};
+use sipobs::frame::Frame;
 use sipobs::timestamp::Timestamp;
 
 use super::spans::{Spans, WhenFull};

@@ -135,7 +135,9 @@ pub(super) const fn evidence(attempt: &Attempt) -> &'static str {
         Evidence::Confirmed => "confirmed on the wire",
         Evidence::Reported => "as the transferee reported",
         Evidence::ReportedOptimistic => "reported so fast that it may mean nothing",
-        Evidence::Inferred if matches!(tone_of(attempt.outcome), Tone::Doubt) => "no message tells the outcome",
+        Evidence::Inferred if matches!(tone_of(attempt.outcome), Tone::Doubt) => {
+            "no message tells the outcome"
+        }
         Evidence::Inferred => "inferred: no message says so itself",
     }
 }

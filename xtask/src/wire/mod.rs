@@ -53,7 +53,15 @@ impl<W: Write> Trace<W> {
         for word in header {
             out.write_all(&word.to_le_bytes())?;
         }
-        Ok(Self { out, held: BinaryHeap::new(), given: 0, ident: 0, path: Path::default(), ahead: 0, snap: usize::MAX })
+        Ok(Self {
+            out,
+            held: BinaryHeap::new(),
+            given: 0,
+            ident: 0,
+            path: Path::default(),
+            ahead: 0,
+            snap: usize::MAX,
+        })
     }
 
     /// One datagram, in as many frames as it needs.

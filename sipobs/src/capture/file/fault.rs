@@ -69,8 +69,10 @@ pub enum Fault {
         value: u64,
     },
     /// Its SIP messages were cut off when they were captured.
-    #[error("{messages} of {of} SIP messages were cut off when they were captured (frames of {longest} bytes at most; the \
-             first is frame {first})")]
+    #[error(
+        "{messages} of {of} SIP messages were cut off when they were captured (frames of {longest} bytes at most; the \
+             first is frame {first})"
+    )]
     Cut {
         /// How many.
         messages: u64,
@@ -108,7 +110,8 @@ impl Fault {
                 format!(": {export} takes out the SIP that Wireshark finds in them, for sipobs to read")
             }
             Self::Cut { .. } => {
-                ": what they say further on is missing; capture whole frames (`-s 0` of tcpdump and dumpcap)".to_owned()
+                ": what they say further on is missing; capture whole frames (`-s 0` of tcpdump and dumpcap)"
+                    .to_owned()
             }
             Self::Open(_) | Self::Read { .. } | Self::Truncated { .. } | Self::Value { .. } => String::new(),
         }

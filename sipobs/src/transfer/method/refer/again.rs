@@ -36,9 +36,15 @@ pub(super) fn drop_passed_on(stage: &mut Stage, leg: LegId) {
         })
     });
     let Some((asked, passed_on)) = twice else { return };
-    if ![asked, passed_on].iter().all(|id| stage.attempts.get(id).is_some_and(|attempt| is_real(stage, attempt))) {
+    if ![asked, passed_on]
+        .iter()
+        .all(|id| stage.attempts.get(id).is_some_and(|attempt| is_real(stage, attempt)))
+    {
         let attempt = stage.attempts.get_mut(&passed_on);
-        return attempt.and_then(|attempt| attempt.refer_mut()).into_iter().for_each(|refer| refer.perhaps_passed_on = true);
+        return attempt
+            .and_then(|attempt| attempt.refer_mut())
+            .into_iter()
+            .for_each(|refer| refer.perhaps_passed_on = true);
     }
     let Some(passed_on) = stage.withdraw(passed_on) else { return };
     stage.uncount(passed_on.call);

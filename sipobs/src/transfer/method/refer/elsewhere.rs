@@ -41,11 +41,7 @@ struct Asked {
 
 /// Outcomes told on another dialog (RFC 7614 §4): a SUBSCRIBE to the 2xx's Refer-Events-At, and the NOTIFYs
 /// that answer it, under a Call-ID of their own. Whether the message was one.
-pub(in crate::transfer) fn take(
-    stage: &mut Stage,
-    wire: &WireMessage<'_>,
-    message: &Message<'_>,
-) -> bool {
+pub(in crate::transfer) fn take(stage: &mut Stage, wire: &WireMessage<'_>, message: &Message<'_>) -> bool {
     if stage.elsewhere.is_empty() || !message.is_request() {
         return false;
     }
@@ -130,7 +126,8 @@ impl Elsewhere {
     fn asked_at(&self, uri: &[u8]) -> Option<AttemptId> {
         let near = self.places.get(&place(uri))?;
         let asked = Uri::parse(uri);
-        let same = |known: &[u8]| Uri::parse(known).zip(asked).is_some_and(|(known, asked)| known.is_same(&asked));
+        let same =
+            |known: &[u8]| Uri::parse(known).zip(asked).is_some_and(|(known, asked)| known.is_same(&asked));
         let exact = near.iter().find(|(known, _)| known == uri);
         exact.or_else(|| near.iter().find(|(known, _)| same(known))).map(|(_, attempt)| *attempt)
     }

@@ -18,7 +18,8 @@ pub(in crate::transfer) const RECENT: usize = 64;
 
 /// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
 pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
-    if heard.event.cseq.method != sip::Method::Invite || heard.message.status().is_some_and(|status| status < 200)
+    if heard.event.cseq.method != sip::Method::Invite
+        || heard.message.status().is_some_and(|status| status < 200)
     {
         return;
     }

@@ -193,8 +193,7 @@ fn is_answered_beside(known: Known<'_>) -> bool {
     let open = stage.open_in(call);
     let served = open.iter().filter_map(|id| stage.attempts.get(id)).flat_map(|attempt| attempt.legs.iter());
     let undecided = stage.links.possible_seconds_of(&stage.legs, call);
-    let mut answered =
-        served.copied().chain(undecided).filter_map(|leg| stage.legs.get(leg)?.answered.get());
+    let mut answered = served.copied().chain(undecided).filter_map(|leg| stage.legs.get(leg)?.answered.get());
     answered.any(|answered| answered <= cancelled && cancelled.since(answered) <= known.timers().abandoned)
 }
 
