@@ -171,15 +171,17 @@ impl Counters {
 
     /// Adds another CPU's or hook's.
     pub fn add(&mut self, other: &Self) {
-        self.seen += other.seen;
-        self.other += other.other;
-        self.malformed += other.malformed;
-        self.keep_alive += other.keep_alive;
-        self.noise += other.noise;
-        self.matched += other.matched;
-        self.delivered += other.delivered;
-        self.truncated += other.truncated;
-        for (mine, theirs) in self.failed.iter_mut().zip(other.failed) {
+        let Self { seen, other: unread, malformed, keep_alive, noise, matched, delivered, truncated, failed } =
+            other;
+        self.seen += seen;
+        self.other += unread;
+        self.malformed += malformed;
+        self.keep_alive += keep_alive;
+        self.noise += noise;
+        self.matched += matched;
+        self.delivered += delivered;
+        self.truncated += truncated;
+        for (mine, theirs) in self.failed.iter_mut().zip(failed) {
             *mine += theirs;
         }
     }

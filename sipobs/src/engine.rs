@@ -107,6 +107,7 @@ struct Inner {
     messages: u64,
     understood: u64,
     unparsed: BTreeMap<&'static str, u64>,
+    last_message: Option<Timestamp>,
 }
 
 impl Engine {
@@ -175,7 +176,7 @@ impl Engine {
             self.timed(&frame);
             // Behind what the frame began: that rests on its time, too.
             if ready.lied {
-                self.inner.transfers.note_loss(frame.time, Loss::ClockStep);
+                self.inner.transfers.note_loss(Loss::ClockStep);
             }
             self.clock.done_with(ready);
         }
@@ -185,7 +186,7 @@ impl Engine {
     fn timed(&mut self, frame: &Frame<'_>) {
         self.fire(frame.time);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.push(frame, &mut |item| forward(streams, inner, frame.time, &item));
+        self.packets.push(frame, &mut |item| forward(streams, inner, &item));
     }
 
     /// Takes one SIP message that some other tool already framed. Its time is taken at its word.
@@ -195,8 +196,8 @@ impl Engine {
     }
 
     /// Takes note of evidence lost before it reached the engine.
-    pub fn note_loss(&mut self, now: Timestamp, loss: Loss) {
-        self.inner.transfers.note_loss(now, loss);
+    pub fn note_loss(&mut self, loss: Loss) {
+        self.inner.transfers.note_loss(loss);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -217,8 +218,8 @@ impl Engine {
 
     fn fire(&mut self, now: Timestamp) {
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.handle_timeout(now, &mut |item| forward(streams, inner, now, &item));
-        self.streams.handle_timeout(now, &mut |item| inner.stream_item(now, &item));
+        self.packets.handle_timeout(now, &mut |item| forward(streams, inner, &item));
+        self.streams.handle_timeout(now, &mut |item| inner.stream_item(&item));
         self.inner.transfers.handle_timeout(now);
     }
 
@@ -228,8 +229,8 @@ impl Engine {
         let now = self.clock.end(now);
         self.fire(now);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
-        self.packets.finish(&mut |item| forward(streams, inner, now, &item));
-        self.streams.finish(now, &mut |item| inner.stream_item(now, &item));
+        self.packets.finish(&mut |item| forward(streams, inner, &item));
+        self.streams.finish(now, &mut |item| inner.stream_item(&item));
         self.inner.transfers.finish(now);
     }
 
@@ -242,6 +243,11 @@ impl Engine {
         }
         self.privacy.output(&mut output);
         Some(output)
+    }
+
+    /// When the last SIP message was seen, if there was one.
+    pub fn last_message(&self) -> Option<Timestamp> {
+        self.inner.last_message
     }
 
     /// The transfer stage, for its counts and for what it keeps across restarts.
@@ -276,7 +282,7 @@ impl Engine {
     /// does. What it has said is not said again; what passed since is known to be missing.
     pub fn resume(&mut self, journal: &Journal<'_>) {
         self.inner.transfers.resume(journal);
-        self.note_loss(journal.until(), Loss::Restart);
+        self.note_loss(Loss::Restart);
     }
 
     /// Settles, as they stood, the calls of a predecessor that ended too long ago for them to go on; before any frame.
@@ -390,11 +396,11 @@ fn without_zeros(mut counts: BTreeMap<&'static str, u64>) -> BTreeMap<&'static s
 }
 
 impl Inner {
-    fn stream_item(&mut self, now: Timestamp, item: &stream::Item<'_>) {
+    fn stream_item(&mut self, item: &stream::Item<'_>) {
         match item {
             stream::Item::Message(wire, Some(message)) => self.understand(wire, Ok(message)),
             stream::Item::Message(wire, None) => self.message(wire),
-            stream::Item::Loss(loss) => self.transfers.note_loss(now, *loss),
+            stream::Item::Loss(loss) => self.transfers.note_loss(*loss),
         }
     }
 
@@ -404,12 +410,13 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
+        self.last_message = self.last_message.max(Some(wire.time));
         let named = message.map_err(|error| error.as_str()).and_then(|message| {
             DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
         });
         if wire.cut && is_cut_off(wire, named.as_ref().ok().map(|(message, _)| *message)) {
             let (src, dst) = (wire.src.ip(), wire.dst.ip());
-            self.transfers.note_loss(wire.time, Loss::MessageCut { src, dst });
+            self.transfers.note_loss(Loss::MessageCut { src, dst });
         }
         match named {
             Ok((message, key)) => {
@@ -432,14 +439,14 @@ fn is_cut_off(wire: &WireMessage<'_>, message: Option<&Message<'_>>) -> bool {
     wire.transport == TransportKind::Udp && !message.is_some_and(tells)
 }
 
-fn forward(streams: &mut Streams, inner: &mut Inner, now: Timestamp, item: &packet::Item<'_>) {
+fn forward(streams: &mut Streams, inner: &mut Inner, item: &packet::Item<'_>) {
     match item {
         packet::Item::Packet(packet) => {
             if let Transport::Udp { .. } = packet.transport {
                 inner.memory.packet(packet);
             }
-            streams.push(packet, &mut |item| inner.stream_item(now, &item));
+            streams.push(packet, &mut |item| inner.stream_item(&item));
         }
-        packet::Item::Loss(loss) => inner.transfers.note_loss(now, *loss),
+        packet::Item::Loss(loss) => inner.transfers.note_loss(*loss),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -64,13 +65,13 @@ impl FromStr for PortRange {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |text: &str| text.trim().parse::<u16>().map_err(|_| PORTS);
+        let port = |text: &str| text.trim().parse().map(NonZeroU16::get).map_err(|_| PORTS);
         let (first, last) = (port(first)?, port(last)?);
         if first > last { Err("the first port of a range is above its last") } else { Ok(Self(first..=last)) }
     }
 }
 
-const PORTS: &str = "a port, or a range of them such as 5080-5090";
+const PORTS: &str = "a port from 1 to 65535, or a range of them such as 5080-5090";
 
 impl<'de> Deserialize<'de> for PortRange {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -84,9 +85,10 @@ impl<'de> Deserialize<'de> for PortRange {
             }
 
             fn visit_i64<E: Error>(self, port: i64) -> Result<PortRange, E> {
-                let port =
-                    u16::try_from(port).map_err(|_| E::invalid_value(Unexpected::Signed(port), &self))?;
-                Ok(PortRange(port..=port))
+                match u16::try_from(port) {
+                    Ok(port @ 1..) => Ok(PortRange(port..=port)),
+                    _ => Err(E::invalid_value(Unexpected::Signed(port), &self)),
+                }
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<PortRange, E> {

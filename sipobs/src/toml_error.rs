@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 use toml::Table;
+use toml::de::{DeTable, DeValue};
 
 /// Why a text is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,17 +39,32 @@ impl fmt::Display for Field<'_> {
 /// `text` as a `T`.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, TomlError> {
     let fail = |field: String, error: &toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or(text);
-        TomlError {
-            line: before.matches('\n').count() + 1,
-            column: before.rsplit('\n').next().unwrap_or("").chars().count() + 1,
-            field,
-            message: without_content(error.message()),
-        }
+        let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
+        TomlError { line, column, field, message: without_content(error.message()) }
     };
     let deserializer = toml::Deserializer::parse(text).map_err(|error| fail(String::new(), &error))?;
     serde_path_to_error::deserialize(deserializer).map_err(|error| fail(field(error.path()), error.inner()))
+}
+
+/// Line and column of the value of `field` in `text`, which is TOML: of as much of it as stands there.
+pub(crate) fn place(text: &str, field: &str) -> (usize, usize) {
+    let Ok(table) = DeTable::parse(text) else { return (1, 1) };
+    let (mut at, mut value) = (0, &DeValue::Table(table.into_inner()));
+    for part in field.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+        let inner = match value {
+            DeValue::Table(table) => table.get(part),
+            DeValue::Array(entries) => part.parse().ok().and_then(|place: usize| entries.get(place)),
+            _ => None,
+        };
+        let Some(inner) = inner else { break };
+        (at, value) = (inner.span().start, inner.get_ref());
+    }
+    line_and_column(text, at)
+}
+
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or("").chars().count() + 1)
 }
 
 /// `table` as a `T`; else the field and what is wrong with it.

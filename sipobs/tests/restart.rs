@@ -245,7 +245,7 @@ fn outputs(config: &engine::Config, heard: &[Heard], cuts: &[usize], restarts: b
                 engine = replace(&mut engine, config, last, &mut said);
             } else {
                 engine.handle_timeout(last);
-                engine.note_loss(last, Loss::Restart);
+                engine.note_loss(Loss::Restart);
             }
         }
         last = last.max(item.time());
@@ -271,7 +271,7 @@ fn hear(engine: &mut Engine, heard: &[Heard], said: &mut Vec<Output>) {
                     originated: false,
                 });
             }
-            Heard::Loss(time, loss) => engine.note_loss(*time, *loss),
+            Heard::Loss(_, loss) => engine.note_loss(*loss),
         }
         said.extend(std::iter::from_fn(|| engine.poll_output()));
     }

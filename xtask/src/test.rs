@@ -42,7 +42,7 @@ const STEPS: &[Step] = &[
     ("fuzz", "every fuzz target on its seeds, and on new inputs for a moment", fuzz_shortly),
     ("pure", "the engine builds where there is no system to ask: for wasm32-unknown-unknown", pure),
     ("docs", "documentation builds without a warning", docs),
-    ("deploy", "rules, manifests and example configurations", deploy_files),
+    ("deploy", "rules, manifests, example configurations, and what the documentation names", deploy_files),
     ("capture", "the shipped capture of the lab's calls is judged right", shipped),
     ("lab", "the lab's calls, captured live, and their spans in a collector", live_calls),
     ("replay", "a capture through XDP and tc says what the file says", replay),
@@ -204,6 +204,7 @@ fn docs() -> Result<Verdict> {
 fn deploy_files() -> Result<Verdict> {
     deploy::generate::run(true)?;
     deploy::rules::check()?;
+    deploy::documents::check()?;
     deploy::dashboards::check()?;
     let installations = deploy::kubernetes::check()?;
     deploy::containers()?;

@@ -1,5 +1,5 @@
-//! Where frames come from: the kernel's rings or a capture file. The only module that knows of aya,
-//! of files and of clocks.
+//! Where frames come from: the kernel's rings or a capture file. The only module that knows of aya
+//! and of capture files.
 
 mod config;
 pub mod file;

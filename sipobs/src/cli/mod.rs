@@ -65,7 +65,8 @@ Examples:
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
-  sipobs config > sipobs.toml              the settings in effect, to begin a file with
+  sipobs config --commented > sipobs.toml  all settings, explained: a file to begin with
+  sipobs config                            the settings in effect
   sipobs config -c sipobs.toml             what that file comes to
   SIPOBS_CAPTURE__PORTS=5060,5080-5090 sipobs config";
 
@@ -116,11 +117,20 @@ enum Command {
     ///
     /// Every setting with its value: the defaults, the file over them, the environment over that, then flags.
     #[command(after_help = format!("{CONFIG_EXAMPLES}\n\n{EXIT_CODES}"))]
-    Config(Settings),
+    Config(Printed),
     Completions(pages::Completions),
     // For those who make packages.
     #[command(hide = true)]
     Manual(pages::Manual),
+}
+
+#[derive(Debug, Args)]
+struct Printed {
+    #[command(flatten)]
+    settings: Settings,
+    /// Print every setting with its meaning and its default instead, whatever is in effect: a file to begin with
+    #[arg(long)]
+    commented: bool,
 }
 
 /// Where the configuration comes from; every command takes these.
@@ -211,7 +221,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(command) => watch(&command),
         Command::Check(command) => check::check(&command),
         Command::Explain(command) => explain::explain(&command),
-        Command::Config(settings) => config(&settings),
+        Command::Config(command) => config(&command),
         Command::Completions(command) => Ok(pages::completions(&command)),
         Command::Manual(command) => pages::manual(&command),
     };
@@ -234,7 +244,11 @@ impl Failure {
     }
 }
 
-fn config(settings: &Settings) -> Result<Exit, Failure> {
+fn config(command: &Printed) -> Result<Exit, Failure> {
+    if command.commented {
+        return Ok(written(io::stdout().write_all(Config::COMMENTED.as_bytes())));
+    }
+    let settings = &command.settings;
     let config = settings.resolve().map_err(Failure::usage)?;
     let text = config.to_toml().map_err(Failure::usage)?;
     Ok(written(io::stdout().write_all(text.as_bytes())))

@@ -47,6 +47,8 @@ impl Config {
             ("webhook.url", self.webhook.url != other.webhook.url),
             ("webhook.secret", self.webhook.secret != other.webhook.secret),
             ("webhook.secret_file", self.webhook.read != other.webhook.read),
+            ("metrics.token", self.metrics.token != other.metrics.token),
+            ("metrics.token_file", self.metrics.read != other.metrics.read),
             ("diagnosis.path", self.diagnosis != other.diagnosis),
         ] {
             if differs && !names.iter().any(|it| it == name) {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::renamed::with_new_name;
-use super::{Config, ConfigError, Warning, keys, otlp};
+use super::{Config, ConfigError, Warning, bounds, keys, otlp};
 use crate::toml_error::without_content;
 
 /// `config`, which `file` gave, with `variables` over it.
@@ -38,6 +38,9 @@ pub(super) fn over(
             // A key of digits looks like a number.
             [value_of(&value), Value::String(value)].map(|value| set(file.clone(), &path, value)).to_vec()
         } else if name.starts_with("OTEL_") {
+            if otlp::is_no_boolean(&name, &value) {
+                unknown.push(Warning::NoBoolean { name: name.clone() });
+            }
             vec![standard(file.clone(), &name, &value)]
         } else {
             continue;
@@ -55,7 +58,10 @@ fn first_that_fits(readings: Vec<Result<Table, String>>) -> Result<(Config, Tabl
         let file = file?;
         let config = Config::deserialize(file.clone())
             .map_err(|error| with_new_name(without_content(error.message())))?;
-        Ok((config, file))
+        match bounds::fault(&config) {
+            Some(fault) => Err(fault.message),
+            None => Ok((config, file)),
+        }
     });
     let first = results.next().unwrap_or_else(|| Err(String::new()));
     first.or_else(|error| results.find_map(Result::ok).ok_or(error))

@@ -3,7 +3,7 @@
 use super::renamed;
 
 /// Every section, and its keys.
-const KEYS: &[(&str, &[&str])] = &[
+pub(super) const KEYS: &[(&str, &[&str])] = &[
     (
         "capture",
         &[
@@ -76,6 +76,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "endpoint",
             "traces_endpoint",
             "protocol",
+            "compression",
             "calls",
             "timeout",
             "queue",
@@ -91,7 +92,10 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("webhook", &["url", "secret", "secret_file", "timeout", "retry", "certificate"]),
-    ("metrics", &["listen", "hosts"]),
+    (
+        "metrics",
+        &["listen", "hosts", "token", "token_file", "certificate", "key", "client_authority", "insecure"],
+    ),
     ("state", &["path", "every", "handover"]),
     ("diagnosis", &["path"]),
     ("reload", &["every"]),

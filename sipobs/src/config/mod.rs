@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::fs::Metadata;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,12 +27,16 @@ use crate::transfer::{self, Timers};
 use crate::trunk::TrunkConfig;
 
 mod address;
+mod bounds;
 mod change;
 mod env;
 mod keys;
 mod limits;
 mod log;
+mod metrics;
 mod otlp;
+#[cfg(test)]
+mod reference;
 mod renamed;
 mod secret;
 mod webhook;
@@ -42,7 +45,8 @@ pub use address::socket_address;
 pub use change::Change;
 pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
-pub use otlp::{CallSpans, Endpoint, OtlpConfig, Protocol};
+pub use metrics::MetricsConfig;
+pub use otlp::{CallSpans, Compression, Endpoint, OtlpConfig, Protocol};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
 
@@ -114,24 +118,6 @@ pub struct JsonlConfig {
     pub path: Option<PathBuf>,
     /// Whether early notices are written too.
     pub notices: bool,
-}
-
-/// The daemon's HTTP server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MetricsConfig {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served: an IP address and a port.
-    #[serde(deserialize_with = "address::deserialize")]
-    pub listen: SocketAddr,
-    /// Names of this host that requests by loopback may be for, beside `localhost` and loopback addresses: a proxy's.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::list::parted")]
-    pub hosts: Vec<String>,
-}
-
-impl Default for MetricsConfig {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), hosts: Vec::new() }
-    }
 }
 
 /// Causes of your own, put before those that sipobs knows.
@@ -241,6 +227,10 @@ impl Config {
                 // Read once as it stands, so that an error points into the file; then as a table to lay the
                 // environment over.
                 let config: Self = toml_error::read(&text).map_err(wrong)?;
+                if let Some(bounds::Fault { field, message }) = bounds::fault(&config) {
+                    let (line, column) = toml_error::place(&text, &field);
+                    return Err(wrong(TomlError { line, column, field, message }));
+                }
                 warnings.extend(config.secrets().filter_map(|field| Warning::of(path, &metadata, field)));
                 (config, toml_error::read(&text).map_err(wrong)?)
             }
@@ -256,9 +246,17 @@ impl Config {
             warnings.extend(Warning::of(path, &metadata, "webhook.secret_file"));
             config.webhook.read = Some(Secret::new(text.trim()));
         }
+        if let Some(path) = &config.metrics.token_file {
+            let (text, metadata) = read(path)?;
+            warnings.extend(Warning::of(path, &metadata, "metrics.token_file"));
+            config.metrics.read = Some(Secret::new(text.trim()));
+        }
         // One that is missing is told where it is used.
-        let key = config.otlp.client_key.as_deref().and_then(|key| Some((key, key.metadata().ok()?)));
-        warnings.extend(key.and_then(|(path, metadata)| Warning::of(path, &metadata, "otlp.client_key")));
+        let keys = [("otlp.client_key", &config.otlp.client_key), ("metrics.key", &config.metrics.key)];
+        warnings.extend(keys.into_iter().filter_map(|(field, key)| {
+            let path = key.as_deref()?;
+            Warning::of(path, &path.metadata().ok()?, field)
+        }));
         Ok((config, warnings))
     }
 
@@ -272,6 +270,7 @@ impl Config {
             ("otlp.traces_endpoint", hides(&self.otlp.traces_endpoint)),
             ("webhook.secret", self.webhook.secret.is_some()),
             ("webhook.url", hides(&self.webhook.url)),
+            ("metrics.token", self.metrics.token.is_some()),
         ];
         fields.into_iter().filter_map(|(field, is_there)| is_there.then_some(field))
     }
@@ -323,16 +322,20 @@ impl Config {
                 _ => together(&error),
             }
         })?;
-        if let Some(fault) = self.webhook.fault() {
+        if let Some(fault) = self.webhook.fault().or_else(|| self.metrics.fault()) {
             return Err(ConfigError::Together(fault));
         }
         match self.otlp.traces_url() {
-            Some(url) if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) => {
+            Some(url) if !otlp::is_http(url.expose()) => {
                 Err(together(&format_args!("otlp.endpoint: {url}: does not begin with http:// or https://")))
             }
             _ => Ok(()),
         }
     }
+
+    /// Every setting with its meaning and its default, as a file to begin one's own with; what has no default is there
+    /// with an example, behind a `#`.
+    pub const COMMENTED: &str = include_str!("commented.toml");
 
     /// As TOML, secrets hidden.
     ///
@@ -370,6 +373,12 @@ pub enum Warning {
         name: String,
         /// The one that was probably meant.
         near: Option<String>,
+    },
+    /// A variable takes `true` or `false`, and holds neither.
+    #[error("environment variable {name}: neither true nor false: taken for false")]
+    NoBoolean {
+        /// The variable.
+        name: String,
     },
 }
 
@@ -422,6 +431,7 @@ mod tests {
             ("[webhook]\nurl = \"me:q5ecret@c\"", "webhook.url: ***@c: does not begin with http"),
             ("[webhook]\nurl = \"https://c\"", "needs webhook.secret"),
             ("[webhook]\nurl = \"https://c\"\nsecret = \"q5ecret\"", "of at least 16 bytes"),
+            ("[metrics]\nlisten = \"0.0.0.0:9464\"", "metrics.listen: other hosts can reach 0.0.0.0:9464"),
             ("[identity]\nheaders = [\"X-A\", \"authorization\"]", "identity.headers: Authorization"),
             (
                 "[otlp]\nendpoint = \"me:q5ecret@c:4317\"",
@@ -554,6 +564,73 @@ mod tests {
         assert!(text.contains(".toml:4:8: trunk[1].name: "), "{text}");
     }
 
+    /// What the types take and nobody can mean; zero and endless numbers are tested key by key in `reference`.
+    #[test]
+    fn nonsense_is_refused_where_it_stands() {
+        for (text, said) in [
+            (
+                "[capture]\nports = [5060, 0]\n",
+                ".toml:2:16: capture.ports[1]: invalid value: integer, expected a port from 1 to 65535",
+            ),
+            (
+                "[capture]\nports = \"0-5\"\n",
+                ".toml:2:9: capture.ports: invalid value: string, expected a port from 1 to 65535",
+            ),
+            (
+                "[stream]\nports = 0\n",
+                ".toml:2:9: stream.ports: invalid value: integer, expected a port from 1 to 65535",
+            ),
+            ("[capture]\nvxlan_ports = [1, 2, 3]\n", "2:15: capture.vxlan_ports: must be at most 2 entries"),
+            (
+                "[capture]\ndrop_methods = [\"INVITE\"]\n",
+                "2:16: capture.drop_methods: must be any of OPTIONS, REGISTER, PUBLISH",
+            ),
+            (
+                "[capture]\nring_bytes = 2147483648\n",
+                "2:14: capture.ring_bytes: must be from 1 to 1073741824",
+            ),
+            (
+                "[metrics]\nlisten = \"127.0.0.1:0\"\n",
+                "2:10: metrics.listen: must be an address with a port from 1",
+            ),
+            ("[ratio]\nwindow = \"32days\"\n", "2:10: ratio.window: must be whole days, from 1 to 31"),
+            ("[ratio]\nwindow = \"36h\"\n", "2:10: ratio.window: must be whole days, from 1 to 31"),
+            ("[ratio]\nchance = -0.1\n", "2:10: ratio.chance: must be from 0 to 1"),
+            ("[link]\nlink_at = 1.5\n", "2:11: link.link_at: must be from 0 to 1"),
+            ("[link]\nsettle = \"8s\"\n", "2:10: link.settle: must be more than 0 and less than 8s"),
+            ("link.weights.hold = -1.0\n", "1:21: link.weights.hold: must be more than 0"),
+            (
+                "[[link.headers]]\nname = \"A\"\n[[link.headers]]\nname = \"B\"\nweight = nan\n",
+                "5:10: link.headers[1].weight: must be more than 0",
+            ),
+            (
+                "[[link.headers]]\nname = \"A\"\n[[link.headers]]\nname = \"B\"\nweight = inf\n",
+                "5:10: link.headers[1].weight: must be more than 0",
+            ),
+            ("[otlp]\nservice_name = \"\"\n", "2:16: otlp.service_name: is empty"),
+            ("[state]\npath = \"\"\n", "2:8: state.path: is empty"),
+            ("[capture]\nexclude = [\"lo\", \"\"]\n", "2:18: capture.exclude[1]: is empty"),
+            ("[[trunk]]\nname = \"\"\nhost = [\"*\"]\n", "2:8: trunk[0].name: is empty"),
+            (
+                "[[trunk]]\nname = \"a\"\nhost = \"*\"\n[[trunk]]\nname = \"a\"\nhost = [\"*\"]\n",
+                "4:1: trunk[1]: the same as an entry before it",
+            ),
+        ] {
+            let error = complaint(text, &[]);
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        for (name, value, said) in [
+            ("SIPOBS_OTLP__QUEUE", "0", "must be more than 0"),
+            ("SIPOBS_TIMERS__IDLE", "0s", "must be more than 0"),
+            ("SIPOBS_LINK__LINK_AT", "nan", "must be from 0 to 1"),
+            ("SIPOBS_JSONL__PATH", "", "is empty"),
+        ] {
+            assert_eq!(complaint("", &[(name, value)]), format!("environment variable {name}: {said}"));
+        }
+        let two_ways = "[[trunk]]\nname = \"a\"\nhost = \"*\"\n[[trunk]]\nname = \"a\"\nheader = \"X-A\"\n";
+        load(two_ways, &[("SIPOBS_OTLP__NODE", "")]).unwrap().check().unwrap();
+    }
+
     #[test]
     fn causes_of_ones_own_are_read_from_their_file() {
         let dir = tempfile::tempdir().unwrap();
@@ -648,7 +725,9 @@ mod tests {
         assert_eq!((config.trunk[0].header.len(), &*config.trunk[0].user_agent[0]), (1, "A, B*"));
         let text = complaint("", &[("SIPOBS_CAPTURE__PORTS", "5060,sip")]);
         assert!(
-            text.contains("SIPOBS_CAPTURE__PORTS: invalid value: string, expected a port, or a range"),
+            text.contains(
+                "SIPOBS_CAPTURE__PORTS: invalid value: string, expected a port from 1 to 65535, or a range"
+            ),
             "{text}"
         );
     }
@@ -689,10 +768,104 @@ mod tests {
         assert!(!otlp.resource.contains_key("service.name"));
     }
 
+    /// Each variable that the specification names for traces, alone and for all signals.
+    #[test]
+    fn every_standard_variable_sets_its_key() {
+        for (name, value, key, set) in [
+            ("PROTOCOL", "http/protobuf", "protocol", "\"http/protobuf\""),
+            ("COMPRESSION", "gzip", "compression", "\"gzip\""),
+            ("TIMEOUT", "2500", "timeout", "\"2s 500ms\""),
+            ("CERTIFICATE", "/ca.pem", "certificate", "\"/ca.pem\""),
+            ("CLIENT_CERTIFICATE", "/me.pem", "client_certificate", "\"/me.pem\""),
+            ("CLIENT_KEY", "/me.key", "client_key", "\"/me.key\""),
+            ("HEADERS", "a=1", "headers", "{ a = \"(hidden)\" }"),
+        ] {
+            let shown = |variables: &[(&str, &str)]| {
+                let otlp = load("", variables).unwrap().otlp;
+                toml::Table::try_from(&otlp).unwrap().get(key).map(ToString::to_string)
+            };
+            let all = format!("OTEL_EXPORTER_OTLP_{name}");
+            let traces = format!("OTEL_EXPORTER_OTLP_TRACES_{name}");
+            for variable in [&all, &traces] {
+                assert_eq!(shown(&[(variable, value)]).as_deref(), Some(set), "{variable}");
+                assert_eq!(shown(&[(variable, "")]), shown(&[]), "{variable} is empty, and so unset");
+            }
+            let ours = format!("SIPOBS_OTLP__{}", key.to_uppercase());
+            let other = match key {
+                "protocol" => "grpc",
+                "compression" => "none",
+                "timeout" => "7s",
+                _ => "/other",
+            };
+            if key != "headers" {
+                let over = shown(&[(&all, value), (&traces, value), (&ours, other)]);
+                assert_eq!(over, Some(format!("\"{other}\"")), "{ours} wins");
+            }
+        }
+        for (first, second) in [("", "TRACES_"), ("TRACES_", "")] {
+            let [one, two] = [first, second].map(|it| format!("OTEL_EXPORTER_OTLP_{it}TIMEOUT"));
+            let millis = |it: &str| if it.is_empty() { "1000" } else { "2000" };
+            let otlp = load("", &[(&one, millis(first)), (&two, millis(second))]).unwrap().otlp;
+            assert_eq!(otlp.timeout, Duration::from_secs(2), "that for traces wins, whatever their order");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_for_traces_is_taken_as_it_stands() {
+        let url = |variables: &[(&str, &str)]| load("", variables).unwrap().otlp.traces_url().unwrap();
+        let (http, all) = (("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), "OTEL_EXPORTER_OTLP_ENDPOINT");
+        assert_eq!(url(&[http, (all, "http://c:4318/x")]).expose(), "http://c:4318/x/v1/traces");
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/own");
+        assert_eq!(url(&[http, traces, (all, "http://c:4318")]).expose(), "https://t/own");
+        assert_eq!(url(&[traces]).expose(), "https://t/own");
+    }
+
+    #[test]
+    fn a_standard_variable_that_makes_no_sense_is_named() {
+        for (name, value, said) in [
+            ("ENDPOINT", "collector:4317", "does not begin with http:// or https://"),
+            ("TRACES_ENDPOINT", "me:q5ecret@c", "does not begin with http:// or https://"),
+            ("PROTOCOL", "http/json", "unknown value, expected `grpc` or `http/protobuf`"),
+            ("COMPRESSION", "zstd", "unknown value, expected `none` or `gzip`"),
+            ("TIMEOUT", "10s", "must be a whole number of milliseconds, more than 0"),
+            ("TRACES_TIMEOUT", "0", "must be a whole number of milliseconds, more than 0"),
+            ("TIMEOUT", "-1", "must be a whole number of milliseconds, more than 0"),
+            ("HEADERS", "q5ecret", "an entry has no `=`"),
+        ] {
+            let name = format!("OTEL_EXPORTER_OTLP_{name}");
+            assert_eq!(complaint("", &[(&name, value)]), format!("environment variable {name}: {said}"));
+        }
+        let error = complaint("", &[("OTEL_RESOURCE_ATTRIBUTES", "a")]);
+        assert_eq!(error, "environment variable OTEL_RESOURCE_ATTRIBUTES: an entry has no `=`");
+    }
+
+    #[test]
+    fn the_services_name_is_the_nearest_one() {
+        let name = |text: &str, variables: &[(&str, &str)]| load(text, variables).unwrap().otlp.service_name;
+        let file = "[otlp]\nservice_name = \"file\"";
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=attributes");
+        assert_eq!(name("", &[]), "sipobs");
+        assert_eq!(name(file, &[]), "file");
+        assert_eq!(name(file, &[attributes]), "attributes");
+        assert_eq!(name(file, &[("OTEL_SERVICE_NAME", "variable"), attributes]), "variable");
+        assert_eq!(name(file, &[attributes, ("OTEL_SERVICE_NAME", "")]), "attributes");
+        let ours = ("SIPOBS_OTLP__SERVICE_NAME", "ours");
+        assert_eq!(name(file, &[ours, ("OTEL_SERVICE_NAME", "variable"), attributes]), "ours");
+    }
+
     #[test]
     fn otel_can_be_switched_off() {
-        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"), ("OTEL_SDK_DISABLED", "true")];
-        assert_eq!(load("", &variables).unwrap().otlp.traces_url(), None);
+        for (value, is_off, warnings) in
+            [("true", true, 0), ("TRUE", true, 0), ("false", false, 0), ("", false, 0), ("1", false, 1)]
+        {
+            let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"), ("OTEL_SDK_DISABLED", value)];
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let (config, said) = Config::load(None, variables).unwrap();
+            assert_eq!((config.otlp.traces_url().is_none(), said.len()), (is_off, warnings), "{value}");
+            assert!(
+                said.iter().all(|it| it.to_string().contains("OTEL_SDK_DISABLED: neither true nor false"))
+            );
+        }
         assert!(
             complaint("", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")])
                 .contains("OTEL_EXPORTER_OTLP_PROTOCOL")

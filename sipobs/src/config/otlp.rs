@@ -26,6 +26,8 @@ pub struct OtlpConfig {
     pub traces_endpoint: Option<Endpoint>,
     /// `grpc` or `http/protobuf`.
     pub protocol: Protocol,
+    /// How requests are packed.
+    pub compression: Compression,
     /// Which calls get a span of their own, `sip.call`.
     pub calls: CallSpans,
     /// Longest time for one request.
@@ -71,6 +73,17 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
+/// How requests are packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// By gzip.
+    Gzip,
+}
+
 /// Which calls get a span of their own. An attempt's spans are sent whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -102,6 +115,7 @@ impl Default for OtlpConfig {
             endpoint: None,
             traces_endpoint: None,
             protocol: Protocol::default(),
+            compression: Compression::default(),
             calls: CallSpans::default(),
             timeout: Duration::from_secs(10),
             queue: 16_384,
@@ -240,12 +254,14 @@ pub(super) fn variable(table: &mut Table, name: &str, value: &str) -> Result<(),
     let field = name.strip_prefix("OTEL_EXPORTER_OTLP_").unwrap_or(name);
     // The variables for traces come after those for all signals, and so win.
     let (key, value) = match field.strip_prefix("TRACES_").unwrap_or(field) {
+        "ENDPOINT" if !is_http(value) => return Err("does not begin with http:// or https://".into()),
         "ENDPOINT" if field == "ENDPOINT" => ("endpoint", value.into()),
         "ENDPOINT" => ("traces_endpoint", value.into()),
         "PROTOCOL" => ("protocol", value.into()),
+        "COMPRESSION" => ("compression", value.into()),
         "TIMEOUT" => match value.parse::<i64>() {
             Ok(ms) if ms > 0 => ("timeout", format!("{ms}ms").into()),
-            _ => return Err("not a number of milliseconds".into()),
+            _ => return Err("must be a whole number of milliseconds, more than 0".into()),
         },
         "CERTIFICATE" => ("certificate", value.into()),
         "CLIENT_CERTIFICATE" => ("client_certificate", value.into()),
@@ -266,6 +282,18 @@ pub(super) fn variable(table: &mut Table, name: &str, value: &str) -> Result<(),
     };
     table.insert(key.into(), value);
     Ok(())
+}
+
+/// Whether `name` takes a boolean and `value` is none. "Any value that is not explicitly defined … MUST be interpreted as
+/// false", and a warning should say so (OpenTelemetry specification).
+pub(super) fn is_no_boolean(name: &str, value: &str) -> bool {
+    let is_one = ["", "true", "false"].iter().any(|it| value.eq_ignore_ascii_case(it));
+    name == "OTEL_SDK_DISABLED" && !is_one
+}
+
+/// Whether it is an address that a collector can be at.
+pub(super) fn is_http(url: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 fn merge(table: &mut Table, key: &str, entries: Vec<(String, String)>) -> Result<(), String> {

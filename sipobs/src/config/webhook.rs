@@ -60,7 +60,7 @@ impl WebhookConfig {
     /// What makes no sense, if something does.
     pub(super) fn fault(&self) -> Option<String> {
         let url = self.url.as_ref()?;
-        if !["http://", "https://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+        if !super::otlp::is_http(url.expose()) {
             return Some(format!("webhook.url: {url}: does not begin with http:// or https://"));
         }
         if self.secret.is_some() && self.secret_file.is_some() {

@@ -1,4 +1,4 @@
-//! `docs/schema.json`, made of the records themselves, and held against what the program says.
+//! `docs/schema.json` and `docs/words.md`, made of the records themselves, and held against what the program says.
 
 use std::fs;
 use std::path::Path;
@@ -54,6 +54,57 @@ fn the_schema_that_is_shipped_is_that_of_the_records() {
     }
     let shipped = fs::read_to_string(path).unwrap_or_default();
     assert!(shipped == text, "docs/schema.json is not that of the records: SIPOBS_BLESS=1 writes it anew");
+}
+
+/// What stands on top of `docs/words.md`.
+const WORDS: &str = "\
+# Words of the output
+
+Every word that a record, a span, a metric or an alert may hold, and what it means; made of the program's own documentation.
+`sipobs explain WORD` says the same, [output.md](output.md) where each stands.
+";
+
+/// `docs/words.md`.
+fn words() -> String {
+    let mut page = WORDS.to_owned();
+    let mut heading = |title: &str, rows: &[(String, String)]| {
+        page += &format!("\n## `{title}`\n\n| | |\n|---|---|\n");
+        for (word, meaning) in rows {
+            page += &format!("| `{word}` | {} |\n", meaning.replace('\n', " ").trim());
+        }
+    };
+    let all = crate::record::glossary();
+    let mut fields: Vec<&str> = all.iter().map(|(field, ..)| *field).collect();
+    fields.dedup();
+    // What only conditions of causes ask for is in no record.
+    let conditions = ["dialect", "answer", "answered_by", "bye", "replaces"];
+    for field in fields.into_iter().filter(|field| !conditions.contains(field)) {
+        let of_field = all.iter().filter(|(held, ..)| *held == field);
+        let rows: Vec<_> =
+            of_field.map(|(_, word, meaning)| ((*word).to_owned(), (*meaning).to_owned())).collect();
+        heading(field, &rows);
+    }
+    for (field, structure) in [("quality", "Quality"), ("visibility.*", "Visibility")] {
+        let properties = schema()["$defs"][structure]["properties"].as_object().unwrap().clone();
+        let rows: Vec<_> = properties
+            .into_iter()
+            .map(|(name, property)| (name, property["description"].as_str().unwrap_or_default().to_owned()))
+            .collect();
+        assert!(rows.iter().all(|(_, meaning)| !meaning.is_empty()), "{structure}: {rows:?}");
+        heading(field, &rows);
+    }
+    page
+}
+
+#[test]
+fn the_words_that_are_documented_are_those_of_the_records() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/words.md");
+    let text = words();
+    if std::env::var_os("SIPOBS_BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let held = fs::read_to_string(path).unwrap_or_default();
+    assert!(held == text, "docs/words.md is not that of the records: SIPOBS_BLESS=1 writes it anew");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::slab::Slot;
 
 /// Bits of an id that hold the slot: 16 million legs at once.
 const SLOT_BITS: u32 = 24;
-/// Bits that hold the number of legs before: 4 months of 10,000 a second.
+/// Bits that hold the number of legs before: 5 months of 10,000 a second.
 const BORN_BITS: u32 = 37;
 
 /// A leg, by a number that is never used again; rising numbers are rising ages. It holds the leg's slot in the

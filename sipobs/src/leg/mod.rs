@@ -36,7 +36,7 @@ use log::Logs;
 pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
 pub(crate) use party::Party;
-pub(crate) use rare::{Claim, Doubted, HeaderValue, MOST, Rare, Refer};
+pub(crate) use rare::{Claim, Doubted, HeaderValue, MOST_OF_EACH, Rare, Refer};
 pub(crate) use record::{Branch, Dialects, Final, Invite, Leg, Media, Origin, Ties, Transaction, cut};
 use record::{Call, End};
 pub(crate) use remembered::Remembered;
@@ -56,7 +56,7 @@ const MOST_GONE: usize = 3_584;
 const MOST_PARTIES: usize = 896;
 /// Copies of an INVITE over UDP until its client gives up: at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s (RFC 3261
 /// §17.1.1.2).
-pub(crate) const COPIES: u16 = 7;
+pub(crate) const INVITE_COPIES: u16 = 7;
 /// URIs are kept up to here: a little more than is shown, to see that there is more.
 const LONGEST_URI: usize = 516;
 
@@ -208,7 +208,7 @@ impl Legs {
     /// no router on the way cares, and a capture tells nothing of that. So what a forger gains by a party's is bounded:
     /// one more leg of its call, which fails.
     pub(crate) fn vouches_for(&self, leg: &Leg) -> bool {
-        let heard = |invite: &Invite| invite.heard || invite.copies >= COPIES;
+        let heard = |invite: &Invite| invite.heard || invite.copies >= INVITE_COPIES;
         leg.originated
             || leg.callee.heard
             || leg.invite.as_ref().is_none_or(heard)
@@ -263,7 +263,7 @@ impl Legs {
         (!tag.is_empty()).then_some(Tag(hash))
     }
 
-    /// A leg begins. `None` only where 2⁴⁰ have been, or 2²⁴ are.
+    /// A leg begins. `None` only where 2³⁷ have been, or 2²⁴ are.
     pub(crate) fn insert(&mut self, new: &NewLeg<'_>) -> Option<LegId> {
         let call_id = new.call_id;
         let hash = self.hash(call_id);

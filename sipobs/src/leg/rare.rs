@@ -8,7 +8,7 @@ use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
 /// Most numbers, Session-IDs, header values and REFERs remembered of one leg.
-pub(crate) const MOST: usize = 8;
+pub(crate) const MOST_OF_EACH: usize = 8;
 
 /// The part of a leg that ordinary calls do without.
 #[derive(Debug, Default)]
@@ -158,7 +158,7 @@ impl Identity {
 }
 
 fn add<T: PartialEq>(list: &mut Vec<T>, item: T) -> bool {
-    let new = list.len() < MOST && !list.contains(&item);
+    let new = list.len() < MOST_OF_EACH && !list.contains(&item);
     if new {
         list.push(item);
     }
@@ -166,7 +166,7 @@ fn add<T: PartialEq>(list: &mut Vec<T>, item: T) -> bool {
 }
 
 fn make_room<T>(list: &mut Vec<T>) {
-    if list.len() >= MOST {
+    if list.len() >= MOST_OF_EACH {
         list.remove(0);
     }
 }

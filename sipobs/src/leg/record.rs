@@ -398,7 +398,8 @@ impl Leg {
 
     /// Another host that takes part as callee: the next hop of a proxied INVITE. Whether it is new.
     pub(crate) fn reached(&mut self, host: IpAddr) -> bool {
-        let new = self.callee_hosts().count() < super::MOST && self.callee_hosts().all(|known| known != host);
+        let new = self.callee_hosts().count() < super::MOST_OF_EACH
+            && self.callee_hosts().all(|known| known != host);
         if new {
             self.rare_mut().reached.push(host);
         }
@@ -497,7 +498,7 @@ impl Invite {
         self.repeated >= REPEATED && !self.acknowledged.is_set()
     }
 
-    /// And that until its sender had to give up: ten times, the last at 31.5 s.
+    /// And that so often that its sender is about to give up, which is after ten times, at 31.5 s.
     pub(crate) fn is_given_up(&self) -> bool {
         self.repeated >= GIVEN_UP && !self.acknowledged.is_set()
     }
@@ -536,6 +537,9 @@ impl Default for Ties {
         }
     }
 }
+
+/// A bit for each.
+const _: () = assert!(Dialect::ALL.len() <= u8::BITS as usize);
 
 impl Dialects {
     /// Adds one.

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::LinkConfig;
-use crate::leg::{HeaderValue, Leg, Legs, MOST, Media, Party, Rare};
+use crate::leg::{HeaderValue, Leg, Legs, MOST_OF_EACH, Media, Party, Rare};
 use crate::sip::{Join, Message, Name, NameAddr, Params, Replaces, TargetDialog, sdp};
 
 /// What is needed of it only as the leg begins: what names another dialog is looked up at once.
@@ -66,11 +66,11 @@ pub(super) fn keep(legs: &mut Legs, leg: crate::leg::LegId, message: &Message<'_
 fn identities(leg: &mut Leg, message: &Message<'_>) {
     let from = super::evidence::from(leg);
     let mut keep = |name: Name, list: fn(&mut Rare) -> &mut Vec<Party>, but: Option<&Party>| {
-        for value in message.values(name).take(MOST) {
+        for value in message.values(name).take(MOST_OF_EACH) {
             let party = NameAddr::parse(value).and_then(|address| Party::of_uri(address.uri));
             let Some(party) = party.filter(|party| Some(party) != but) else { continue };
             let known = list(leg.rare_mut());
-            if known.len() < MOST && !known.contains(&party) {
+            if known.len() < MOST_OF_EACH && !known.contains(&party) {
                 known.push(party);
             }
         }

@@ -23,7 +23,7 @@ impl Links {
         clues::keep(legs, id, message, &clues);
         let Some(leg) = legs.get(id) else { return };
         let parties = Parties::of(leg, &self.config);
-        let known = Known { legs, index: &self.index, config: &self.config };
+        let known = Known { legs, index: &self.index, config: &self.config, gone: self.gone };
         let second = evidence::candidates(known, leg, &parties, &clues);
         let familiar = self.is_familiar(leg.hosts.0, parties.request.as_ref());
         match second {

@@ -1,6 +1,7 @@
 //! What ties a leg to a call at the moment it begins.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -54,8 +55,6 @@ const REFERRED_BY: f64 = 30.0;
 /// A leg follows its REFER at once; in this many seconds the evidence fades to a third.
 const REFER_FADES: f64 = 3.0;
 const HOLD: f64 = 60.0;
-/// For so many seconds after its end a call is found by header, Session-ID or REFER.
-const NAMED_AFTER_END: f64 = 35.0;
 /// So long after a call reached it may a B2BUA place its other half.
 const FORWARDED_WITHIN: f64 = 30.0;
 /// So long after a REFER may the transferee be sent on from its target to another.
@@ -109,6 +108,8 @@ pub(super) struct Known<'a> {
     pub(super) legs: &'a Legs,
     pub(super) index: &'a Index,
     pub(super) config: &'a LinkConfig,
+    /// How long after its end a call is found by header, Session-ID or REFER.
+    pub(super) gone: Duration,
 }
 
 /// The calls that `leg` could belong to, as it begins; `None` if there are none.
@@ -118,7 +119,7 @@ pub(super) fn candidates(
     parties: &Parties,
     clues: &Clues<'_>,
 ) -> Option<Second> {
-    let Known { legs, index, config } = known;
+    let Known { legs, index, config, .. } = known;
     let host = leg.hosts.0;
     let own = Own { leg, parties };
     let forwards = forwards(known, own);
@@ -387,7 +388,7 @@ impl<'a> Search<'a> {
     /// The same as [`Self::tie`], for what is found by what names it.
     fn tie_if_recent(&mut self, call: &Leg, evidence: Evidence, refer: Option<u32>) {
         let ended = ended_at(call);
-        if ended.is_none_or(|ended| seconds(ended, self.own.leg.started) <= NAMED_AFTER_END) {
+        if ended.is_none_or(|ended| self.own.leg.started.since(ended) <= self.known.gone) {
             self.tie(call, evidence, refer);
         }
     }

@@ -64,11 +64,35 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("refer_absent", "of an ended call: whether a transfer that should have been is not there"),
 ];
 
+/// The levels of `refer_absent`, and what they say.
+const LEVELS: &[(&str, &str, &str)] = &[
+    ("refer_absent", "no", "There was a transfer attempt, or the call is not one that the question fits."),
+    (
+        "refer_absent",
+        "fact",
+        "An answered call that ended in BYE without any sign of a transfer: no more than that.",
+    ),
+    (
+        "refer_absent",
+        "suspected",
+        "The same, and signals say that a transfer was wanted: their weights sum to 3 or more.",
+    ),
+    (
+        "refer_absent",
+        "method_switched",
+        "A second-leg INVITE on a trunk that used, or is expected, to be transferred by REFER.",
+    ),
+];
+
 /// Every word of the contract: the field or table it belongs to, the word, what it means.
 pub fn words() -> Vec<(&'static str, &'static str, &'static str)> {
     macro_rules! all {
         ($($field:literal: $word:ident),+ $(,)?) => {
-            [$($word::ALL.iter().map(|word| ($field, word.as_str(), word.meaning())).collect::<Vec<_>>()),+].concat()
+            [
+                $($word::ALL.iter().map(|word| ($field, word.as_str(), word.meaning())).collect::<Vec<_>>(),)+
+                LEVELS.to_vec(),
+            ]
+            .concat()
         };
     }
     all!(
@@ -95,6 +119,13 @@ pub fn words() -> Vec<(&'static str, &'static str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_level_of_an_absent_refer_is_told() {
+        use strum::VariantNames as _;
+        let told: Vec<&str> = LEVELS.iter().map(|(_, level, _)| *level).collect();
+        assert_eq!(told, crate::record::ReferAbsent::VARIANTS);
+    }
 
     #[test]
     fn every_word_has_a_meaning() {

@@ -125,17 +125,17 @@ words! {
         NetworkFailure,
         /// The REFER itself was refused: nobody tried to call the target.
         ReferRefused,
-        /// The REFER got no answer at all (64·T1 = 32 s).
+        /// Nobody answered the REFER: no answer in 64·T1 (32 s), none to its copies before a BYE, or a proxy's 408.
         ReferUnanswered,
         /// Credentials were asked for (401, 407), and none that served were sent.
         AuthFailed,
         /// 481: to the REFER, whose call is gone; or to the INVITE whose Replaces matched nothing.
         DialogGone,
-        /// The caller hung up while the transfer was under way.
+        /// Somebody hung up before it was decided.
         Abandoned,
         /// A newer REFER in the same call took its place.
         Superseded,
-        /// The REFER was accepted (202), and no NOTIFY ever told how it ended.
+        /// The REFER was accepted (2xx), and no NOTIFY ever told how it ended.
         NotifyTimeout,
         /// The call was sent elsewhere before it was answered (3xx); `target_call_id` names the leg that followed, if one did.
         Redirected,
@@ -149,7 +149,7 @@ words! {
         Confirmed,
         /// A sipfrag said so.
         Reported,
-        /// A 200 sipfrag within 500 ms of the 202 with no 1xx before it: perhaps sent before dialling.
+        /// A 200 sipfrag soon after the REFER's 2xx (`timers.optimistic`) with no ringing before it: perhaps sent before dialling.
         ReportedOptimistic,
         /// Drawn from timing, silence or other messages.
         Inferred,

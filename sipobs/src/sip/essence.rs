@@ -20,11 +20,7 @@ impl Message<'_> {
                     add_line(&mut essence, &[spelling, b": ", SDP.as_bytes()]);
                 }
                 // That there are some is all that counts.
-                Name::Authorization
-                | Name::ProxyAuthorization
-                | Name::WwwAuthenticate
-                | Name::ProxyAuthenticate
-                | Name::Identity => add_line(&mut essence, &[spelling, b": "]),
+                name if name.is_secret() => add_line(&mut essence, &[spelling, b": "]),
                 _ => add_line(&mut essence, &[spelling, b": ", value]),
             }
         }

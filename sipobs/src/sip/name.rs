@@ -95,6 +95,18 @@ names! {
 }
 
 impl Name {
+    /// Whether its value proves who somebody is: it is neither kept nor shown.
+    pub(crate) const fn is_secret(self) -> bool {
+        matches!(
+            self,
+            Self::Authorization
+                | Self::ProxyAuthorization
+                | Self::WwwAuthenticate
+                | Self::ProxyAuthenticate
+                | Self::Identity
+        )
+    }
+
     /// How many there are.
     pub(super) const COUNT: usize = Self::Other as usize + 1;
 

@@ -14,7 +14,7 @@ use crate::trunk::TrunkId;
 /// Bytes of an attempt's id: some thousand attempts a second for a day have no two alike.
 const ID_BYTES: usize = 8;
 
-/// It, without its causes, its ladder, and what could be seen.
+/// The record of an attempt with this verdict. Its fault, causes, visibility, quality and ladder are left empty.
 pub(super) fn of(known: Known<'_>, rules: &Rules, verdict: &Verdict, now: Timestamp) -> Attempt {
     let attempt = known.attempt;
     let method = attempt.machine.as_method();

@@ -10,8 +10,8 @@ use crate::leg::{Invite, Leg, LegId, Origin};
 use crate::record::{Call, Output, Parties, ReferAbsent, Seen, Side};
 use crate::timestamp::Timestamp;
 
-/// So that asking again about a leg makes progress whatever the settings.
-const LEAST: std::time::Duration = std::time::Duration::from_millis(100);
+/// Least time until a leg is looked at again, whatever `grace` says.
+const RECHECK: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Transfers {
     /// A leg of which nothing more is expected: told of and forgotten, unless an attempt still needs it.
@@ -22,7 +22,7 @@ impl Transfers {
             return self.stage.keep_until(id, wanted);
         }
         if self.stage.state(id).is_some_and(CallState::is_needed) {
-            let again = now + self.stage.config.timers.grace.max(LEAST);
+            let again = now + self.stage.config.timers.grace.max(RECHECK);
             return self.stage.keep_until(id, again);
         }
         self.end_leg(id, now);

@@ -65,11 +65,7 @@ fn forget_refused_bye(stage: &mut Stage, leg: LegId) {
     if stage.legs.get(leg).is_none_or(|leg| leg.bye.is_set()) {
         return;
     }
-    for id in stage.open_in(leg) {
-        if let Some(refer) = stage.attempts.get_mut(&id).and_then(|attempt| attempt.refer_mut()) {
-            refer.bye = None;
-        }
-    }
+    refer::events::on_bye_refused(stage, leg);
 }
 
 /// A new INVITE: of a redirect that is followed, or perhaps of a transfer.
@@ -141,8 +137,8 @@ fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u
     second_leg::events::note_vouched(stage, leg);
     if status >= 200 {
         note_answer(stage, heard);
-        if let Some(watched) = stage.watched_mut(leg) {
-            watched.told |= !is_challenge(status);
+        if !is_challenge(status) {
+            second_leg::events::on_told(stage, leg);
         }
         if let Some(leg) = stage.legs.get_mut(leg).filter(|leg| leg.call.trunk == TrunkId::OTHER) {
             leg.call.trunk = facts::trunk(trunks, wire, message);
@@ -184,9 +180,7 @@ fn cancelled(stage: &mut Stage, heard: Heard<'_>) {
 /// Whoever acknowledges a 2xx that was not seen has got one all the same.
 fn acknowledged(stage: &mut Stage, leg: LegId, now: Timestamp) {
     if stage.legs.get(leg).is_some_and(|leg| leg.answered.get() == Some(now)) {
-        if let Some(watched) = stage.watched_mut(leg) {
-            watched.told = true;
-        }
+        second_leg::events::on_told(stage, leg);
         caller_answered(stage, leg, now);
         stage.links.up(&mut stage.legs, leg);
     }
@@ -240,11 +234,8 @@ fn bye(stage: &mut Stage, heard: Heard<'_>) {
     for id in stage.open_in(event.leg) {
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
         attempt.own(event.leg, event.by, event.cseq);
-        let transferor = event.by == attempt.by;
-        if let Some(refer) = attempt.refer_mut() {
-            refer.bye = refer.bye.or(Some((wire.time, transferor)));
-        }
     }
+    refer::events::on_bye(stage, event, wire.time);
     handover::on_bye(stage, heard);
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::method::Known;
 use super::stage::{Heard, Stage};
 use crate::dialog::DialogEventKind;
-use crate::leg::{Leg, MOST};
+use crate::leg::{Leg, MOST_OF_EACH};
 use crate::record::WireTrace;
 use crate::sip::{self, HeaderName, HeaderNames, Message, Method, Name, TraceContext};
 
@@ -112,14 +112,9 @@ impl IdentityConfig {
 
 /// Headers that may not be asked for as ids: credentials, and who somebody is.
 const fn is_no_id(name: Name) -> bool {
-    matches!(
+    let names_somebody = matches!(
         name,
-        Name::Authorization
-            | Name::ProxyAuthorization
-            | Name::ProxyAuthenticate
-            | Name::WwwAuthenticate
-            | Name::Identity
-            | Name::From
+        Name::From
             | Name::To
             | Name::Contact
             | Name::Diversion
@@ -129,7 +124,9 @@ const fn is_no_id(name: Name) -> bool {
             | Name::RemotePartyId
             | Name::ReferTo
             | Name::ReferredBy
-    )
+            | Name::Also
+    );
+    name.is_secret() || names_somebody
 }
 
 /// The headers that are looked for: those with ids, then those of traces.
@@ -190,7 +187,7 @@ pub(super) fn learn_livekit(stage: &mut Stage, heard: Heard<'_>) {
 fn keep(leg: &mut Leg, place: u8, value: &[u8]) {
     let known = leg.rare().and_then(|rare| rare.identity.as_deref());
     let known = known.map_or(&[][..], |identity| &identity.ids);
-    if known.len() >= MOST || known.iter().any(|(known, _)| *known == place) {
+    if known.len() >= MOST_OF_EACH || known.iter().any(|(known, _)| *known == place) {
         return;
     }
     let id = sip::brief(value, LONGEST_ID);

@@ -2,7 +2,9 @@
 //!
 //! `dispatch` brings every event to the attempts it concerns; each `method` has a folder of its own; `settle` gives
 //! verdicts, with `causes` for why and `attempt_record` for what is said; `call_record` has the records of ended calls.
-//! What they all work on is the `stage`.
+//! What they all work on is the `stage`. `facts`, `identity` and `dialect` read messages for it; `verdict` and `state` hold
+//! what is known; `callers` and `recent` remember hosts and legs; `absent` and `ratio` ask for REFERs that did not come;
+//! `restart` hears a predecessor's messages again.
 
 use std::collections::VecDeque;
 
@@ -120,8 +122,8 @@ impl Transfers {
         }
     }
 
-    /// Takes note of missing evidence at `now`.
-    pub fn note_loss(&mut self, _now: Timestamp, loss: Loss) {
+    /// Takes note of missing evidence.
+    pub fn note_loss(&mut self, loss: Loss) {
         let nothing = Lost::default();
         let (between, lost) = match loss {
             Loss::ClockStep => (None, Lost { steps: 1, ..nothing }),

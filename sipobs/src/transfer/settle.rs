@@ -114,7 +114,7 @@ impl Transfers {
         let copies = copies(known);
         if suppressed {
             self.stage.withdraw(id);
-            return self.stage.uncount(call);
+            return;
         }
         let Some(mut attempt) = self.stage.close(id) else { return };
         for (role, cseq, copies) in copies {

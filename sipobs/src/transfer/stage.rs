@@ -21,6 +21,8 @@ use crate::stream::WireMessage;
 use crate::timers::{Deadline, Timers};
 use crate::timestamp::Timestamp;
 
+/// Attempts that [`Stage::recent_attempts`] gives.
+const RECENT: usize = 64;
 /// What an attempt takes up beside its ladder, about.
 const ATTEMPT: usize = 2_048;
 /// Most Call-IDs of calls let go of that are remembered, and …
@@ -105,17 +107,17 @@ impl Stage {
         self.state_of(self.legs.get(leg)?)
     }
 
-    /// The same, for a leg at hand.
+    /// What is kept of a leg at hand that has to do with an attempt, if it has.
     pub(super) fn state_of(&self, leg: &Leg) -> Option<&CallState> {
         self.states.get(leg.call.state?)
     }
 
-    /// The same, to change; `None` for a leg that has none yet.
+    /// What is kept of a leg, to change; `None` for one of which nothing is kept.
     pub(super) fn state_mut(&mut self, leg: LegId) -> Option<&mut CallState> {
         self.states.get_mut(self.legs.get(leg)?.call.state?)
     }
 
-    /// The same, made for a leg that has none yet.
+    /// What is kept of a leg, to change; made for one of which nothing was kept. `None` for a leg that is gone.
     pub(super) fn state_or_new(&mut self, leg: LegId) -> Option<&mut CallState> {
         let leg = self.legs.get_mut(leg)?;
         let slot = *leg.call.state.get_or_insert_with(|| self.states.insert(CallState::default()));
@@ -136,6 +138,12 @@ impl Stage {
     /// Attempts under way in a call.
     pub(super) fn open_in(&self, leg: LegId) -> SmallVec<[AttemptId; 2]> {
         self.state(leg).map(|state| state.open.clone()).unwrap_or_default()
+    }
+
+    /// The attempts that began last, the latest first: as many as are looked at for the one that a message without a name for
+    /// it is about.
+    pub(super) fn recent_attempts(&self) -> impl Iterator<Item = (AttemptId, &PendingAttempt)> {
+        self.attempts.iter().rev().take(RECENT).map(|(id, attempt)| (*id, &**attempt))
     }
 
     /// Takes up a new attempt. A second leg's hangs on its call alone, as its own leg serves it; every other hangs on the
@@ -164,9 +172,13 @@ impl Stage {
         id
     }
 
-    /// Lets go of an attempt that turned out to be none. If a notice told of it, another will take that back.
+    /// Lets go of an attempt that turned out to be none: its call has one less. If a notice told of it, another will take
+    /// that back.
     pub(super) fn withdraw(&mut self, id: AttemptId) -> Option<Box<PendingAttempt>> {
         let mut attempt = self.close(id)?;
+        if let Some(leg) = attempt.call.and_then(|call| self.legs.get_mut(call)) {
+            leg.call.transfers = leg.call.transfers.saturating_sub(1);
+        }
         self.withdrawn.extend(attempt.noticed.take().map(|notice| notice.taken_back()));
         Some(attempt)
     }
@@ -204,18 +216,18 @@ impl Stage {
         self.note_transferring(leg);
     }
 
-    /// One attempt less in a call: it turned out to be none.
-    pub(super) fn uncount(&mut self, call: Option<LegId>) {
-        if let Some(leg) = call.and_then(|call| self.legs.get_mut(call)) {
-            leg.call.transfers = leg.call.transfers.saturating_sub(1);
+    /// A leg takes part in a transfer.
+    pub(super) fn note_transferred(&mut self, leg: LegId) {
+        if let Some(leg) = self.legs.get_mut(leg) {
+            leg.call.transferred = true;
         }
     }
 
     /// A leg takes part in a transfer by REFER (or its like).
-    pub(super) fn note_transferred(&mut self, leg: LegId, by_refer: bool) {
+    pub(super) fn note_referred(&mut self, leg: LegId) {
+        self.note_transferred(leg);
         if let Some(leg) = self.legs.get_mut(leg) {
-            leg.call.transferred = true;
-            leg.call.referred |= by_refer;
+            leg.call.referred = true;
         }
     }
 
@@ -334,9 +346,7 @@ impl Stage {
     /// Withdraws the attempts that were begun in a leg which turned out to be forged.
     pub(super) fn disown(&mut self, leg: LegId) {
         for id in self.open_in(leg) {
-            if let Some(attempt) = self.withdraw(id) {
-                self.uncount(attempt.call);
-            }
+            self.withdraw(id);
         }
         self.legs.retire(leg);
     }
@@ -356,7 +366,7 @@ impl Stage {
         self.legs.lost_since(attempt.mark, attempt.all_legs())
     }
 
-    /// A deadline has passed: whoever kept it has none now.
+    /// Clears a deadline that fired, in the attempt, possible second leg or leg that noted it.
     pub(super) fn passed(&mut self, deadline: Deadline) {
         match deadline {
             Deadline::Attempt(id) => {

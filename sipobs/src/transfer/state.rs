@@ -184,7 +184,7 @@ impl PendingAttempt {
 
     /// The call that it is about, if that is known, and the leg that carries it.
     pub(super) fn homes(&self) -> impl Iterator<Item = LegId> {
-        self.call.into_iter().chain([self.dialog])
+        self.call.into_iter().chain(Some(self.dialog).filter(|dialog| self.call != Some(*dialog)))
     }
 
     /// Every leg that takes part in it.

@@ -97,7 +97,8 @@ impl Outcome {
     /// The outcome that a final status of the target means, told by its leg or by a sipfrag.
     pub(super) fn of_status(status: u16) -> Self {
         match status {
-            0..=299 => Self::Succeeded,
+            ..200 => Self::Unknown,
+            200..=299 => Self::Succeeded,
             300..=399 => Self::Redirected,
             486 | 600 => Self::Busy,
             408 | 480 | 487 => Self::NoAnswer,
@@ -107,7 +108,7 @@ impl Outcome {
             404 | 410 | 416 | 484 | 485 | 604 => Self::NotFound,
             415 | 488 | 606 => Self::Media,
             600.. => Self::Declined,
-            // What is left of 4xx: the request itself failed on its way.
+            // 5xx, and what is left of 4xx: the request itself failed on its way.
             _ => Self::NetworkFailure,
         }
     }

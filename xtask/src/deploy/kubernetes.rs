@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::runbooks::RUNBOOKS;
 use super::{LIMIT, yaml};
 use crate::children::{output, run};
 use crate::{root, setup};
@@ -15,12 +16,18 @@ use crate::{root, setup};
 /// What waits is handed over for 5 s at most (`otlp.flush`, and the same for records), and the last of it again.
 const LONGEST_END: u64 = 10;
 
+/// Where the runbooks are by `ci/everything-values.yaml`.
+const ELSEWHERE: &str = "https://wiki.example/sipobs";
+
 /// Values that the chart refuses, and what its complaint must name.
 const REFUSED: &[(&str, &str)] = &[
     ("memoryMib=512", "memoryMib"),
     ("metrics.listen=0.0.0.0", "/metrics/listen"),
     ("mode=fast", "/mode"),
     ("metrics.listen=loopback,podMonitor.enabled=true", "metrics.listen"),
+    ("metrics.listen=node", "metrics.token.secretName"),
+    ("metrics.listen=node,metrics.tls.secretName=tls", "metrics.token.secretName"),
+    ("metrics.tls.clientAuthorityKey=ca.crt", "metrics.tls.secretName"),
     ("otlp.secret.headersKey=headers", "otlp.secret.name"),
     ("otlp.secret.name=otlp,otlp.secret.certificateKey=tls.crt", "otlp.secret.privateKeyKey"),
 ];
@@ -62,7 +69,9 @@ pub(crate) fn check() -> Result<Vec<Installation>> {
     let [manifest, plain, everything, ..] = &installations[..] else { bail!("a way to install is missing") };
     same_as_manifest(plain, manifest)?;
     from_one_source(everything)?;
-    versions(manifest)?;
+    guarded(&installations)?;
+    versions(&installations)?;
+    of_its_release()?;
     refused()?;
     Ok(installations)
 }
@@ -135,6 +144,9 @@ fn same_as_manifest(plain: &Installation, manifest: &Installation) -> Result<()>
     let mut template = ours["template"].clone();
     let annotations = template["metadata"]["annotations"].as_object_mut().context("no annotations")?;
     ensure!(annotations.remove("checksum/config").is_some(), "a changed configuration rolls out nothing");
+    if annotations.is_empty() {
+        template["metadata"].as_object_mut().context("no metadata")?.remove("annotations");
+    }
     for (what, ours, theirs) in [
         ("selector", &ours["selector"], &theirs["selector"]),
         ("updateStrategy", &ours["updateStrategy"], &theirs["updateStrategy"]),
@@ -164,32 +176,97 @@ fn from_one_source(everything: &Installation) -> Result<()> {
     ensure!(!rules.contains("example.invalid"), "the chart's runbooks are not where its value says");
     let source = yaml(&root().join("deploy/prometheus/prometheusrule.yaml"))?.swap_remove(0);
     let source = source["spec"].to_string();
-    rules = rules.replace("https://wiki.example/sipobs", super::runbooks::RUNBOOKS);
+    rules = rules.replace(ELSEWHERE, RUNBOOKS);
     ensure!(rules == source, "the chart's rules are not those of deploy/prometheus");
     let dashboards = root().join("deploy/grafana/dashboards");
     let mut count = 0;
     for file in fs::read_dir(&dashboards)?.flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
-        let text = fs::read_to_string(file.path())?;
+        let text = fs::read_to_string(file.path())?.replace(RUNBOOKS, ELSEWHERE);
         let held = everything.objects.iter().filter(|it| it["kind"] == "ConfigMap");
         let same =
             held.filter_map(|it| it["data"][&name].as_str()).any(|held| held.trim_end() == text.trim_end());
-        ensure!(same, "the chart has no ConfigMap with {name} as it stands");
+        ensure!(same, "the chart has no ConfigMap with {name}, its runbooks where `runbooks` says");
         count += 1;
     }
     ensure!(count > 0, "there are no dashboards");
     Ok(())
 }
 
-/// The version stands in Cargo.toml, in the chart and in the manifest.
-fn versions(manifest: &Installation) -> Result<()> {
+/// Where the metrics are served beyond the node, the monitors show what they take, and kubelet's probes come through.
+fn guarded(installations: &[Installation]) -> Result<()> {
+    for installation in installations {
+        let at_node = installation.configuration()?.1.to_string().contains("$(HOST_IP)");
+        for probe in ["livenessProbe", "readinessProbe"] {
+            let get = &installation.pod()?["containers"][0][probe]["httpGet"];
+            ensure!(
+                get["host"].is_null() == at_node,
+                "{}: the {probe} asks elsewhere than is served: {get}",
+                installation.name
+            );
+            let by_tls = installation.configuration()?.1.to_string().contains("SIPOBS_METRICS__CERTIFICATE");
+            ensure!((get["scheme"] == "HTTPS") == by_tls, "{}: {probe}: {get}", installation.name);
+        }
+        let kinds = [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")];
+        for (kind, list) in kinds {
+            let Ok(monitor) = installation.the(kind) else { continue };
+            let endpoint = &monitor["spec"][list][0];
+            let token = &endpoint["authorization"]["credentials"]["key"];
+            ensure!(*token == "token", "{}: the {kind} shows no token: {endpoint}", installation.name);
+            if installation.name == "the chart, everything" {
+                let shown = &endpoint["tlsConfig"]["cert"]["secret"]["name"];
+                ensure!(*shown == "prometheus-tls" && endpoint["scheme"] == "https", "{kind}: {endpoint}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Two releases in one namespace do not take each other's pods for their own.
+fn of_its_release() -> Result<()> {
+    let mut command = helm();
+    command.args(["template", "edge", "--set", "serviceMonitor.enabled=true,metrics.listen=node"]);
+    command.args(["--set", "metrics.insecure=true,networkPolicy.enabled=true"]).arg(chart());
+    let path = crate::scratch("kubernetes-release")?.join("edge.yaml");
+    fs::write(&path, output(&mut command)?)?;
+    let objects = yaml(&path)?;
+    for (kind, selector) in [
+        ("DaemonSet", "/spec/selector/matchLabels"),
+        ("DaemonSet", "/spec/template/metadata/labels"),
+        ("Service", "/spec/selector"),
+        ("ServiceMonitor", "/spec/selector/matchLabels"),
+        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
+    ] {
+        let object = objects.iter().find(|it| it["kind"] == kind).with_context(|| format!("no {kind}"))?;
+        let labels = object.pointer(selector).with_context(|| format!("{kind}: no {selector}"))?;
+        ensure!(
+            labels["app.kubernetes.io/instance"] == "edge",
+            "{kind}: {selector} is not the release's: {labels}"
+        );
+    }
+    Ok(())
+}
+
+/// The version stands in Cargo.toml, in the chart, in the manifest, and in the example of a kustomization.
+fn versions(installations: &[Installation]) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let chart = yaml(&chart().join("Chart.yaml"))?.swap_remove(0);
     for field in ["version", "appVersion"] {
         ensure!(chart[field] == version, "the chart's {field} is {}, not {version}", chart[field]);
     }
-    let image = &manifest.pod()?["containers"][0]["image"];
-    ensure!(*image == format!("sipobs:{version}"), "the manifest's image is {image}, not of {version}");
+    for (name, repository) in [
+        ("the manifest", "sipobs"),
+        ("the chart", "sipobs"),
+        ("kustomize, everything", "registry.example/sipobs"),
+    ] {
+        let installation =
+            installations.iter().find(|it| it.name == name).context("a way to install is missing")?;
+        let image = &installation.pod()?["containers"][0]["image"];
+        ensure!(
+            *image == format!("{repository}:{version}"),
+            "{name}: the image is {image}, not of {version}"
+        );
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use crate::children::output;
 use crate::{root, setup};
 
 pub(crate) mod dashboards;
+pub(crate) mod documents;
 pub(crate) mod generate;
 pub(crate) mod kubernetes;
 pub(crate) mod monitoring;
@@ -87,6 +88,12 @@ pub(crate) fn configurations(sipobs: &Path, installations: &[kubernetes::Install
         let path = root().join("deploy").join(path);
         output(Command::new(sipobs).arg("config").arg("--config").arg(&path))?;
     }
+    fs::write(&written, output(Command::new(sipobs).args(["config", "--commented"]))?)?;
+    let commented = output(Command::new(sipobs).arg("config").arg("--config").arg(&written))?;
+    ensure!(
+        commented == output(Command::new(sipobs).arg("config"))?,
+        "`sipobs config --commented` is not the defaults"
+    );
     Ok(())
 }
 
@@ -101,6 +108,7 @@ fn environment(variables: &Value, host: &str) -> Result<Vec<(String, String)>> {
             Some(other) => anyhow::bail!("{name}: what {other} gives is not known"),
             None if variable["valueFrom"]["secretKeyRef"].is_object() => match name {
                 "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer%20secret".to_owned(),
+                "SIPOBS_METRICS__TOKEN" => "0123456789abcdef".to_owned(),
                 _ => "https://collector.example:4317".to_owned(),
             },
             None => variable["value"].as_str().with_context(|| name.to_owned())?.to_owned(),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::peers::Peers;
-use super::subject::Subject;
+use super::subject::{Plan, Subject};
 use super::{END, Ground, Seen, holds};
 use crate::children::{pause, wait_for};
 use crate::daemon::{Frames, METRICS, exchange, get};
@@ -109,6 +109,7 @@ pub(super) fn rebinding(ground: &Ground) -> Result<Seen> {
 
     // From the network anybody may ask in any name: a scraper knows it by that of a Service, perhaps.
     let plan = ground.plan(&lab).set("SIPOBS_METRICS__LISTEN", "0.0.0.0:9464");
+    let plan = plan.set("SIPOBS_METRICS__INSECURE", "true");
     let subject = plan.set("SIPOBS_METRICS__HOSTS", "[\"sipobs.example\"]").start()?;
     ask(&format!("{}:9464", address(Side::Agent, 0)), "sipobs.monitoring.svc", 200)?;
     ask(METRICS, "sipobs.example:80", 200)?;
@@ -116,6 +117,38 @@ pub(super) fn rebinding(ground: &Ground) -> Result<Seen> {
     subject.stop(0, END)?;
     let refused = FOREIGN.len() + ODD.len();
     Ok(Seen::Passed(format!("{refused} strangers' names are refused, {} of its own are not", OURS.len())))
+}
+
+/// Beyond loopback, and who asks has no token.
+pub(super) fn token(ground: &Ground) -> Result<Seen> {
+    const TOKEN: &str = "q5ecret-0123456789";
+    let lab = Ground::lab("token")?;
+    let everywhere = || ground.plan(&lab).set("SIPOBS_METRICS__LISTEN", "0.0.0.0:9464");
+    let said = everywhere().fails(2)?;
+    holds(&said, &["metrics.listen: other hosts can reach 0.0.0.0:9464", "metrics.insecure"])?;
+    let subject = everywhere().set("SIPOBS_METRICS__TOKEN", TOKEN).start()?;
+    let from_outside = format!("{}:9464", address(Side::Agent, 0));
+    for at in [&*from_outside, METRICS] {
+        for (path, header, wanted) in [
+            ("/metrics", String::new(), 401),
+            ("/metrics", "Authorization: Bearer q5ecret-0123456780\r\n".to_owned(), 401),
+            ("/metrics", format!("Authorization: Bearer {TOKEN}\r\n"), 200),
+            ("/healthz", String::new(), 200),
+            ("/readyz", String::new(), 200),
+        ] {
+            let request =
+                format!("GET {path} HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n{header}\r\n");
+            let (status, text) = exchange(&lab, at, &request)?;
+            ensure!(status == wanted, "{path} at {at} is answered {status}, not {wanted}: {text}");
+            ensure!(text.contains("sipobs_") == (path == "/metrics" && status == 200), "{path}: {text}");
+        }
+    }
+    let check = |plan: Plan<'_>, exit| plan.named("check", 9464).arguments(&["--live"]).checks(exit);
+    holds(&check(everywhere().set("SIPOBS_METRICS__TOKEN", TOKEN), 0)?, &["is accounted for"])?;
+    holds(&check(ground.plan(&lab), 3)?, &["to those alone who show its token"])?;
+    let (_, said) = subject.stop(0, END)?;
+    ensure!(!said.contains("q5ecret"), "the log tells the token:\n{said}");
+    Ok(Seen::Passed("no start without one; probes take none, /metrics and check --live do".into()))
 }
 
 /// More interfaces than it has files for.

@@ -88,6 +88,7 @@ const ROWS: &[Row] = &[
     ("port", "a port in use is named", machine::port_in_use),
     ("idle", "1,100 idle connections do not end the capture, nor keep others out", hostile::idle),
     ("slow-clients", "500 connections that dawdle are closed in time", hostile::slow),
+    ("token", "beyond loopback the metrics take a token, and there is no start without one", hostile::token),
     ("rebinding", "on loopback it answers in no name but its own", hostile::rebinding),
     ("few-files", "interfaces do not use up the files that all else takes", hostile::few_files),
     ("housekeeping", "a look around that fails does not end the capture", hostile::housekeeping),

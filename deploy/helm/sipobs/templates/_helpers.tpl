@@ -4,9 +4,7 @@
 
 {{- define "sipobs.selector" -}}
 app.kubernetes.io/name: sipobs
-{{- if ne (include "sipobs.name" .) "sipobs" }}
-app.kubernetes.io/instance: {{ include "sipobs.name" . }}
-{{- end }}
+app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "sipobs.labels" -}}
@@ -37,5 +35,39 @@ handover = false
 {{- with .Values.config }}
 
 {{ . | trim }}
+{{- end }}
+{{- end -}}
+
+{{- define "sipobs.endpointAccess" -}}
+{{- with .Values.metrics.token }}
+{{- if .secretName }}
+authorization:
+  type: Bearer
+  credentials:
+    name: {{ .secretName }}
+    key: {{ .key }}
+{{- end }}
+{{- end }}
+{{- with .Values.metrics.tls }}
+{{- if .secretName }}
+scheme: https
+tlsConfig:
+  {{- with .serverName }}
+  serverName: {{ . }}
+  {{- end }}
+  {{- if .clientSecretName }}
+  ca:
+    secret:
+      name: {{ .clientSecretName }}
+      key: ca.crt
+  cert:
+    secret:
+      name: {{ .clientSecretName }}
+      key: tls.crt
+  keySecret:
+    name: {{ .clientSecretName }}
+    key: tls.key
+  {{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}

@@ -12,7 +12,7 @@
 //!     // Blocks until there is something to read, and never longer than asked.
 //!     let now = live.poll(Duration::from_millis(100), &mut |event| match event {
 //!         Event::Frame(frame) => { /* engine.frame(&frame) */ }
-//!         Event::Lost { time, frames } => { /* engine.note_loss(time, …) */ }
+//!         Event::Lost { time, frames } => { /* engine.note_loss(…) */ }
 //!     })?;
 //!     // No frame before `now` will follow: engine.handle_timeout(now).
 //!     # break;

@@ -2,11 +2,12 @@
 //! live capture.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use sipobs::config::MetricsConfig;
 use sipobs::export::accounting::{Accounts, Exposition};
 use sipobs::export::clean;
 
@@ -18,16 +19,16 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Beyond what a daemon with as many trunks as there may be has to say.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Asks at `address`, else where the configuration says that a daemon serves.
-pub(super) fn check(address: Option<&str>, listen: SocketAddr) -> Result<Exit, Failure> {
+/// Asks at `address`, else where the configuration says that a daemon serves; by TLS and with the token if it says so.
+pub(super) fn check(address: Option<&str>, config: &MetricsConfig) -> Result<Exit, Failure> {
     let (name, addresses) = match address {
         Some(text) => (text.to_owned(), resolve(text).map_err(Failure::usage)?),
         None => {
-            let address = reachable(listen);
+            let address = reachable(config.listen);
             (format!("{address} (metrics.listen)"), vec![address])
         }
     };
-    let (accounts, unwell) = ask(&addresses)
+    let (accounts, unwell) = ask(&addresses, config)
         .map_err(|error| Failure { exit: Exit::Capture, error: error.context(absent(&name)) })?;
     let (text, exit) = report(&name, &accounts, unwell.as_deref());
     match written(io::stdout().write_all(text.as_bytes())) {
@@ -87,41 +88,73 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Its accounts, and what ails it, if something does.
-fn ask(addresses: &[SocketAddr]) -> anyhow::Result<(Accounts, Option<String>)> {
-    let (status, text) = fetch(addresses, "/metrics")?;
+fn ask(addresses: &[SocketAddr], config: &MetricsConfig) -> anyhow::Result<(Accounts, Option<String>)> {
+    let (status, text) = fetch(addresses, "/metrics", config)?;
+    ensure!(
+        status != 401,
+        "it serves its metrics to those alone who show its token: give this command the daemon's own configuration \
+         (metrics.token, metrics.token_file)"
+    );
     // None of what another says is shown: nobody knows who wrote it.
     ensure!(status == 200, "what answers there has no /metrics: HTTP status {status}");
     let read = Exposition::parse(&text).and_then(|metrics| Accounts::of(&metrics));
     let accounts = read.context("its /metrics can not be understood")?;
-    let (status, text) = fetch(addresses, "/healthz").context("its /healthz")?;
+    let (status, text) = fetch(addresses, "/healthz", config).context("its /healthz")?;
     let unwell: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
     Ok((accounts, (status != 200).then(|| clean(&unwell))))
 }
 
 /// Status and body of `path`, from the first of `addresses` that takes a connection.
-fn fetch(addresses: &[SocketAddr], path: &str) -> anyhow::Result<(u16, String)> {
+fn fetch(addresses: &[SocketAddr], path: &str, config: &MetricsConfig) -> anyhow::Result<(u16, String)> {
+    let token = config.token().filter(|_| path == "/metrics");
+    let shown =
+        token.map(|token| format!("Authorization: Bearer {}\r\n", token.expose())).unwrap_or_default();
+    let question = format!(
+        "GET {path} HTTP/1.0\r\nConnection: close\r\nAccept: application/openmetrics-text\r\n{shown}\r\n"
+    );
     let mut refused = anyhow!("no address");
     for address in addresses {
         match TcpStream::connect_timeout(address, CONNECT) {
-            Ok(stream) => return understood(&answer(stream, path, ANSWER, MOST_BYTES)?),
+            Ok(socket) => {
+                let mut stream = wire(socket.try_clone()?, config)?;
+                return understood(&answer(&mut *stream, &socket, &question, ANSWER, MOST_BYTES)?);
+            }
             Err(error) => refused = error.into(),
         }
     }
     Err(refused)
 }
 
-/// All that the other side says, if it has said it in time and is no more than `most` bytes.
-fn answer(mut stream: TcpStream, path: &str, time: Duration, most: usize) -> anyhow::Result<Vec<u8>> {
+trait Wire: io::Read + io::Write {}
+impl<T: io::Read + io::Write> Wire for T {}
+
+/// `socket` as the daemon speaks by it.
+fn wire(socket: TcpStream, config: &MetricsConfig) -> anyhow::Result<Box<dyn Wire>> {
+    let Some(certificate) = &config.certificate else { return Ok(Box::new(socket)) };
+    #[cfg(feature = "daemon")]
+    return Ok(Box::new(super::tls::over(socket, certificate)?));
+    #[cfg(not(feature = "daemon"))]
+    bail!("it speaks TLS (metrics.certificate: {}), and this build does not", certificate.display());
+}
+
+/// All that the other side says to `question` by `stream`, which is on `socket`, if it has said it in time and is no
+/// more than `most` bytes.
+fn answer(
+    stream: &mut dyn Wire,
+    socket: &TcpStream,
+    question: &str,
+    time: Duration,
+    most: usize,
+) -> anyhow::Result<Vec<u8>> {
     let end = now() + time;
-    stream.set_write_timeout(Some(CONNECT))?;
-    let question =
-        format!("GET {path} HTTP/1.0\r\nConnection: close\r\nAccept: application/openmetrics-text\r\n\r\n");
+    socket.set_write_timeout(Some(CONNECT))?;
+    socket.set_read_timeout(Some(time))?;
     stream.write_all(question.as_bytes())?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 16 << 10]);
     loop {
         let left = end.saturating_duration_since(now());
         ensure!(!left.is_zero(), "its answer takes longer than {time:?}");
-        stream.set_read_timeout(Some(left))?;
+        socket.set_read_timeout(Some(left))?;
         match stream.read(&mut chunk) {
             Ok(0) => return Ok(answer),
             Ok(bytes) => answer.extend_from_slice(&chunk[..bytes]),
@@ -157,6 +190,7 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::net::TcpListener;
     use std::thread;
 
@@ -187,7 +221,7 @@ mod tests {
         let ask = |text: &str, health: &str| {
             let metrics = format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}");
             let (address, server) = server(vec![metrics.into(), format!("HTTP/1.0 {health}").into()]);
-            let (accounts, unwell) = ask(&[address]).unwrap();
+            let (accounts, unwell) = ask(&[address], &MetricsConfig::default()).unwrap();
             server.join().unwrap();
             report("here", &accounts, unwell.as_deref())
         };
@@ -217,6 +251,7 @@ mod tests {
             (b"", "does not speak HTTP"),
             (b"HTTP/1.1 2000 OK\r\n\r\n", "does not speak HTTP"),
             (b"HTTP/1.1 204\r\n\r\n", "no /metrics: HTTP status 204"),
+            (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "who show its token"),
             (b"HTTP/1.1 404 Not Found\r\n\r\nno", "no /metrics: HTTP status 404"),
             (b"HTTP/1.1 200 OK\r\n\r\n<html></html>", "no series of sipobs"),
             (b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe", "gives no text"),
@@ -224,7 +259,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\n\r\nsipobs_x 0\n# EOF\n", "another version"),
         ] {
             let (address, server) = server(vec![answer.to_vec()]);
-            let failure = check(Some(&address.to_string()), address).unwrap_err();
+            let failure = check(Some(&address.to_string()), &MetricsConfig::default()).unwrap_err();
             server.join().unwrap();
             assert_eq!(failure.exit, Exit::Capture);
             let text = format!("{:#}", failure.error);
@@ -236,14 +271,66 @@ mod tests {
     #[test]
     fn an_answer_without_an_end_ends() {
         let (address, server) = server(vec![vec![b'x'; 1 << 20]]);
-        let error = answer(TcpStream::connect(address).unwrap(), "/", ANSWER, 4096).unwrap_err().to_string();
+        let asked = |address, time| {
+            let socket = TcpStream::connect(address).unwrap();
+            answer(&mut socket.try_clone().unwrap(), &socket, "GET / HTTP/1.0\r\n\r\n", time, 4096)
+        };
+        let error = asked(address, ANSWER).unwrap_err().to_string();
         server.join().unwrap();
         assert!(error.contains("longer than 4096 bytes"), "{error}");
         // One that is connected, and says nothing.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let error = answer(stream, "/", Duration::from_millis(50), 4096).unwrap_err().to_string();
+        let error = asked(listener.local_addr().unwrap(), Duration::from_millis(50)).unwrap_err().to_string();
         assert!(error.contains("takes longer than 50ms"), "{error}");
+    }
+
+    #[cfg(feature = "daemon")]
+    #[test]
+    fn by_tls_the_daemon_is_known_by_its_certificate() {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let file = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let server =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let server = server.unwrap().with_no_client_auth().with_single_cert(
+            vec![CertificateDer::from_pem_file(file("server.pem")).unwrap()],
+            PrivateKeyDer::from_pem_file(file("server.key")).unwrap(),
+        );
+        let server = std::sync::Arc::new(server.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in [
+                format!("HTTP/1.0 200 OK\r\n\r\n{METRICS}"),
+                "HTTP/1.0 200 OK\r\n\r\nok\n".into(),
+                String::new(),
+            ] {
+                let connection = rustls::ServerConnection::new(server.clone()).unwrap();
+                let mut stream = rustls::StreamOwned::new(connection, listener.accept().unwrap().0);
+                let mut request = [0; 1024];
+                let bytes = stream.read(&mut request).unwrap_or(0);
+                asked.push(String::from_utf8_lossy(&request[..bytes]).into_owned());
+                let _ = stream.write_all(answer.as_bytes());
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+            asked
+        });
+        let with = |certificate: &str| -> MetricsConfig {
+            let text =
+                format!("token = \"0123456789abcdef\"\ncertificate = {:?}\nkey = \"k\"", file(certificate));
+            toml::from_str(&text).unwrap()
+        };
+        let (_, unwell) = ask(&[address], &with("server.pem")).unwrap();
+        assert_eq!(unwell, None);
+        let error = format!("{:#}", ask(&[address], &with("stranger.pem")).unwrap_err());
+        assert!(error.contains("another certificate than metrics.certificate"), "{error}");
+        let asked = serving.join().unwrap();
+        assert!(asked[0].contains("Authorization: Bearer 0123456789abcdef\r\n"), "{asked:?}");
+        assert!(!asked[1].contains("Authorization"), "/healthz takes none: {asked:?}");
+        assert_eq!(asked[2], "", "nothing is said to another");
     }
 
     #[test]
@@ -254,11 +341,11 @@ mod tests {
         let _asker = TcpStream::connect(free).unwrap();
         let _held = listener.accept().unwrap();
         drop(listener);
-        let failure = check(None, free).unwrap_err();
+        let failure = check(None, &MetricsConfig::at(free)).unwrap_err();
         let text = format!("{:#}", failure.error);
         assert_eq!(failure.exit, Exit::Capture);
         assert!(text.contains(&format!("{free} (metrics.listen)")) && text.contains("refused"), "{text}");
-        let failure = check(Some("nowhere"), free).unwrap_err();
+        let failure = check(Some("nowhere"), &MetricsConfig::default()).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
     }
 

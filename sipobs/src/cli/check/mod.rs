@@ -10,6 +10,8 @@ use super::{Exit, Failure, Settings};
 mod daemon;
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod machine;
+#[cfg(feature = "daemon")]
+mod tls;
 
 const AFTER: &str = "\
 Loads the programs and opens the rings as `sipobs run` would, attaches nothing,
@@ -50,7 +52,7 @@ pub(super) struct Check {
 pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
     let config = args.settings.resolve().map_err(Failure::usage)?;
     if let Some(address) = &args.live {
-        return daemon::check(address.as_deref(), config.metrics.listen);
+        return daemon::check(address.as_deref(), &config.metrics);
     }
     #[cfg(feature = "webhook")]
     if let Some(url) = &config.webhook.url {

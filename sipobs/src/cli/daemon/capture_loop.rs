@@ -97,8 +97,8 @@ impl CaptureLoop {
             Ok(left) => (left, failure),
             Err(error) => (false, Some(error)),
         };
-        let last =
-            std::iter::from_fn(|| output(&mut self.engine, &self.metrics, self.spans.as_ref())).collect();
+        let last = std::iter::from_fn(|| output(&mut self.engine, &self.metrics, self.spans.as_ref(), None))
+            .collect();
         self.publish();
         let (tally, started) = (self.tally(&seen), seen.started);
         let Self { engine, spans, sinks, state, left_spans, .. } = self;
@@ -111,7 +111,7 @@ impl CaptureLoop {
     fn take_up(&mut self) {
         self.take_up_spans();
         let goes_on = self.take_up_calls();
-        self.drain();
+        self.drain(None);
         if let Some(spans) = self.spans.as_mut().filter(|_| !goes_on) {
             spans.finish_calls();
         }
@@ -210,7 +210,7 @@ impl CaptureLoop {
         let Self { live, engine, .. } = self;
         let now = live.poll(POLL, &mut |event| take(engine, event))?;
         engine.handle_timeout(now);
-        self.drain();
+        self.drain(Some(now));
         Ok(now)
     }
 
@@ -256,7 +256,7 @@ impl CaptureLoop {
             return;
         }
         seen.lost = lost;
-        self.engine.note_loss(now, Loss::RingLost(new));
+        self.engine.note_loss(Loss::RingLost(new));
         if seen.complaints.is_due(super::now()) {
             warn(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
@@ -377,9 +377,10 @@ impl CaptureLoop {
         left.is_ok()
     }
 
-    fn drain(&mut self) {
+    /// Hands on what the engine has to say at `now`, which is not known where a predecessor's calls were taken up.
+    fn drain(&mut self, now: Option<Timestamp>) {
         let Self { engine, metrics, spans, sinks, .. } = self;
-        while let Some(output) = output(engine, metrics, spans.as_ref()) {
+        while let Some(output) = output(engine, metrics, spans.as_ref(), now) {
             if let Some(spans) = spans {
                 spans.output(&output);
             }
@@ -426,6 +427,7 @@ impl CaptureLoop {
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
+            last_message: self.engine.last_message(),
             spans: self.spans.as_ref().and_then(Spans::counts),
             sinks: self.sinks.iter().map(QueuedSink::counts).collect(),
             state_failures: self.state.failures(),
@@ -436,12 +438,17 @@ impl CaptureLoop {
 }
 
 /// The next that the engine has to say, counted; with the name of its trace where spans are exported.
-fn output(engine: &mut Engine, metrics: &Metrics, spans: Option<&Spans>) -> Option<Arc<Output>> {
+fn output(
+    engine: &mut Engine,
+    metrics: &Metrics,
+    spans: Option<&Spans>,
+    now: Option<Timestamp>,
+) -> Option<Arc<Output>> {
     let mut output = engine.poll_output()?;
     if let Some(spans) = spans {
         spans.name(&mut output);
     }
-    metrics.output(&output);
+    metrics.output(&output, now);
     Some(Arc::new(output))
 }
 

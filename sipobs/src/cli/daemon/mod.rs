@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use sipobs::capture::live::{Error, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::export::metrics::{Metrics, serve};
+use sipobs::export::metrics::{Access, Metrics, serve};
 use sipobs::export::{Brief, Jsonl, Look, Terminal};
 use sipobs::journal::Journal;
 use tokio::runtime::{Builder, Runtime};
@@ -58,6 +58,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
+    let access = Access::read(&config.metrics).map_err(Failure::usage)?;
     privilege::restrict_filesystem(config, args.file());
     // Threads have what their parent has left: after that.
     let runtime = runtime().map_err(Failure::usage)?;
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 
     let health = Arc::new(CaptureHealth::default());
     let server = runtime
-        .block_on(serve(&config.metrics, Arc::clone(&metrics), Arc::clone(&health) as _))
+        .block_on(serve(&config.metrics, access, Arc::clone(&metrics), Arc::clone(&health) as _))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let signals =

@@ -103,11 +103,12 @@ fn drop_capabilities(ring: RingChoice) -> Result<(), caps::errors::CapsError> {
 }
 
 /// Landlock (Linux 5.13), for this thread and those that it starts from here on: no file is opened but [`SYSTEM`]'s and
-/// those of the configuration `file`, the causes, the webhook's secret, the state and the records. Files that are open stay
+/// those of the configuration `file`, the causes, the webhook's secret, the token, the state and the records. Files that are open stay
 /// so.
 pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
-    let read = [file, config.diagnosis.path.as_deref(), config.webhook.secret_file.as_deref()];
-    let read = read.into_iter().flatten().flat_map(read_again);
+    let secrets = [&config.webhook.secret_file, &config.metrics.token_file].map(|path| path.as_deref());
+    let read = [file, config.diagnosis.path.as_deref()].into_iter().chain(secrets);
+    let read = read.flatten().flat_map(read_again);
     let state = config.state.path.as_deref().map(folder);
     if let Some(shared) = state.as_deref().filter(|folder| is_shared(folder)) {
         warn(format_args!(

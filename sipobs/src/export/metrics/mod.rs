@@ -3,25 +3,48 @@
 //! Every series of a configured trunk is there from the start, at 0: a counter that is born at 1 is invisible
 //! to `increase()`.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use strum::VariantNames;
 
-use crate::record::{AlertKind, Fault, Kind, Method, Outcome, Output, ReferAbsent, Side};
+use crate::record::{AlertKind, Attempt, Fault, Kind, Method, Outcome, Output, ReferAbsent, Side};
+use crate::timestamp::Timestamp;
 
+#[cfg(test)]
+mod contract;
 mod plain;
 mod serve;
 mod snapshot;
 
-pub use serve::{Health, ServeError, serve};
+pub use serve::{Access, AccessError, Health, ServeError, serve};
 pub use snapshot::{Attached, HookCounts, SinkCounts, Snapshot, SpanCounts};
 
 type Labels = Vec<(&'static str, String)>;
+type Times = Family<Labels, HistogramWithExemplars<Labels>, Buckets>;
+
+/// Upper ends of buckets, in seconds.
+#[derive(Clone, Copy, Debug)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<HistogramWithExemplars<Labels>> for Buckets {
+    fn new_metric(&self) -> HistogramWithExemplars<Labels> {
+        HistogramWithExemplars::new(self.0.iter().copied())
+    }
+}
+
+/// From what an attempt begins with: ringing as people ring, and timer C's three minutes.
+const TELEPHONE: Buckets =
+    Buckets(&[0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0]);
+/// From what decided to the verdict: at once, after the grace of a second, or when a late NOTIFY's time is over.
+const DELAY: Buckets = Buckets(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 200.0]);
 
 /// The registry.
 #[derive(Debug)]
@@ -31,6 +54,11 @@ pub struct Metrics {
     faults: Family<Labels, Counter>,
     ended: Family<Labels, Counter>,
     alerts: Family<Labels, Counter>,
+    ringing: Times,
+    answer: Times,
+    duration: Times,
+    delay: Times,
+    last_refer: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Connections to the server that had to make way for others.
     pushed_out: Counter,
     snapshot: Arc<Mutex<Snapshot>>,
@@ -53,14 +81,56 @@ impl Metrics {
         let attempts = family("transfer_attempts", "Settled transfer attempts");
         let faults = family("transfer_faults", "Settled transfer attempts by whose fault the outcome is");
         let ended = family("calls_ended", "Ended calls, and whether a REFER was absent");
-        let alerts = family("alerts", "Alerts raised");
+        let alerts = family("alerts", "Alerts that the daemon has raised itself");
+        let mut times = |name: &str, help: &str, buckets: Buckets| {
+            let family = Times::new_with_constructor(buckets);
+            registry.register(name, help, family.clone());
+            family
+        };
+        let ringing = times(
+            "transfer_ringing_seconds",
+            "From a transfer's INVITE to the first ringing (18x), where both were seen",
+            TELEPHONE,
+        );
+        let answer = times(
+            "transfer_answer_seconds",
+            "From a transfer's INVITE to its final answer, where both were seen",
+            TELEPHONE,
+        );
+        let duration = times(
+            "transfer_duration_seconds",
+            "From a transfer attempt's first message to what decided it",
+            TELEPHONE,
+        );
+        let delay = times(
+            "transfer_verdict_delay_seconds",
+            "From what decided a transfer attempt to its verdict, which waits until nothing can change it",
+            DELAY,
+        );
+        let last_refer = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+        let help =
+            "When the REFER of the last settled attempt was seen, in seconds since 1970; 0 before the first";
+        registry.register("trunk_last_refer_timestamp_seconds", help, last_refer.clone());
         let pushed_out = Counter::default();
         let help = "Connections to this server that were closed to make room for others";
         registry.register("http_connections_pushed_out", help, pushed_out.clone());
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
 
-        let metrics = Self { registry, attempts, faults, ended, alerts, pushed_out, snapshot };
+        let metrics = Self {
+            registry,
+            attempts,
+            faults,
+            ended,
+            alerts,
+            ringing,
+            answer,
+            duration,
+            delay,
+            last_refer,
+            pushed_out,
+            snapshot,
+        };
         metrics.trunks(trunks);
         metrics
     }
@@ -71,7 +141,7 @@ impl Metrics {
         for trunk in trunks {
             for &outcome in Outcome::ALL {
                 for &method in Method::ALL {
-                    for &kind in Kind::ALL {
+                    for &kind in Kind::ALL.iter().filter(|kind| can_occur(method, **kind, outcome)) {
                         let _ = attempts.get_or_create(&attempt_labels(trunk, method, kind, outcome));
                     }
                 }
@@ -87,17 +157,22 @@ impl Metrics {
             for &alert in AlertKind::ALL {
                 let _ = alerts.get_or_create(&alert_labels(trunk, alert));
             }
+            for times in [&self.ringing, &self.answer, &self.duration, &self.delay] {
+                let _ = times.get_or_create(&trunk_labels(trunk));
+            }
+            let _ = self.last_refer.get_or_create(&trunk_labels(trunk));
         }
     }
 
-    /// Counts one output.
-    pub fn output(&self, output: &Output) {
+    /// Counts one output, said at `now`; without, at the end of all, when nothing was waited for.
+    pub fn output(&self, output: &Output, now: Option<Timestamp>) {
         match output {
             Output::Notice(_) => {}
             Output::Transfer(attempt) => {
                 let labels = attempt_labels(&attempt.trunk, attempt.method, attempt.kind, attempt.outcome);
                 self.attempts.get_or_create(&labels).inc();
                 self.faults.get_or_create(&fault_labels(&attempt.trunk, attempt.fault)).inc();
+                self.times(attempt, now);
             }
             Output::Call(call) => {
                 let labels = call_labels(&call.trunk, call.ended_by, (&call.refer_absent).into());
@@ -106,6 +181,30 @@ impl Metrics {
             Output::Alert(alert) => {
                 self.alerts.get_or_create(&alert_labels(&alert.trunk, alert.alert)).inc();
             }
+        }
+    }
+
+    /// How long an attempt's parts took, each with its trace as the exemplar.
+    fn times(&self, attempt: &Attempt, now: Option<Timestamp>) {
+        let labels = trunk_labels(&attempt.trunk);
+        let observe = |times: &Times, seconds: f64| {
+            let trace = attempt.trace_id.clone().map(|id| vec![("trace_id", id)]);
+            times.get_or_create(&labels).observe(seconds, trace, None);
+        };
+        #[allow(clippy::cast_precision_loss, reason = "milliseconds of a call")]
+        let from_millis = |millis: i64| millis.max(0) as f64 / 1e3;
+        if let Some(millis) = attempt.ringing_ms {
+            observe(&self.ringing, from_millis(millis));
+        }
+        if let Some(millis) = attempt.answer_ms {
+            observe(&self.answer, from_millis(millis));
+        }
+        observe(&self.duration, from_millis(attempt.duration_ms));
+        if let Some(now) = now {
+            observe(&self.delay, now.since(attempt.ended).as_secs_f64());
+        }
+        if matches!(attempt.method, Method::Refer | Method::ReferBye) {
+            self.last_refer.get_or_create(&labels).set(snapshot::seconds(attempt.started));
         }
     }
 
@@ -121,6 +220,25 @@ impl Metrics {
         let _ = text::encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Whether an attempt can end so. What can't has no series that says 0 for ever.
+fn can_occur(method: Method, kind: Kind, outcome: Outcome) -> bool {
+    let by_refer = method == Method::Refer;
+    let kind_fits = match method {
+        Method::Refer | Method::Invite => true,
+        Method::Redirect | Method::Also | Method::ReferBye => kind == Kind::Blind,
+    };
+    kind_fits
+        && match outcome {
+            Outcome::ReferUnanswered | Outcome::NotifyTimeout | Outcome::Superseded => by_refer,
+            Outcome::Redirected => method == Method::Redirect,
+            _ => true,
+        }
+}
+
+fn trunk_labels(trunk: &str) -> Labels {
+    vec![("trunk", trunk.to_owned())]
 }
 
 fn attempt_labels(trunk: &str, method: Method, kind: Kind, outcome: Outcome) -> Labels {
@@ -195,7 +313,7 @@ mod tests {
         let metrics = Metrics::new(["twilio"]);
         let before = metrics.text().lines().count();
         for output in [Output::Transfer(Box::new(samples::busy())), samples::call(), samples::alert()] {
-            metrics.output(&output);
+            metrics.output(&output, None);
         }
         let text = metrics.text();
         assert_eq!(text.lines().count(), before, "no series was born by its first event:\n{text}");
@@ -207,6 +325,54 @@ mod tests {
             r#"sipobs_alerts_total{trunk="twilio",alert="refer_ratio"} 1"#,
         ] {
             assert!(text.contains(series), "{series} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_with_the_trace_they_are_of() {
+        let metrics = Metrics::new(["twilio", "other"]);
+        let mut attempt = samples::busy();
+        attempt.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
+        (attempt.ringing_ms, attempt.answer_ms) = (Some(180), Some(7_500));
+        let now = attempt.ended + std::time::Duration::from_secs(3);
+        let started = attempt.started;
+        metrics.output(&Output::Transfer(Box::new(attempt)), Some(now));
+        let text = metrics.text();
+        for line in [
+            r#"sipobs_transfer_ringing_seconds_bucket{le="0.25",trunk="twilio"} 1 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.18"#,
+            r#"sipobs_transfer_ringing_seconds_bucket{le="+Inf",trunk="other"} 0"#,
+            r#"sipobs_transfer_answer_seconds_bucket{le="5.0",trunk="twilio"} 0"#,
+            r#"sipobs_transfer_answer_seconds_bucket{le="10.0",trunk="twilio"} 1 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 7.5"#,
+            r#"sipobs_transfer_duration_seconds_count{trunk="twilio"} 1"#,
+            r#"sipobs_transfer_verdict_delay_seconds_sum{trunk="twilio"} 3.0"#,
+            r#"sipobs_trunk_last_refer_timestamp_seconds{trunk="other"} 0.0"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        let last = format!(
+            "sipobs_trunk_last_refer_timestamp_seconds{{trunk=\"twilio\"}} {:?}",
+            snapshot::seconds(started)
+        );
+        assert!(text.contains(&last), "{last} is not in\n{text}");
+        assert!(!plain::plain(&text).contains("trace_id"), "the text format has no exemplars");
+    }
+
+    #[test]
+    fn there_is_a_series_for_every_attempt_of_the_golden_cases_and_for_none_that_cannot_be() {
+        let labels = |method, kind, outcome| attempt_labels("t", method, kind, outcome);
+        assert!(!can_occur(Method::Redirect, Kind::Attended, Outcome::Busy));
+        assert!(!can_occur(Method::Invite, Kind::Blind, Outcome::NotifyTimeout));
+        for case in crate::export::golden::cases() {
+            for output in crate::export::golden::outputs(&case) {
+                let Output::Transfer(attempt) = output else { continue };
+                let (method, kind, outcome) = (attempt.method, attempt.kind, attempt.outcome);
+                assert!(
+                    can_occur(method, kind, outcome),
+                    "{}: {:?}",
+                    case.display(),
+                    labels(method, kind, outcome)
+                );
+            }
         }
     }
 

@@ -21,8 +21,8 @@ pub(super) fn wants_open_metrics(accept: Option<&str>) -> bool {
     accept.is_some_and(|accept| accept.split(',').any(named))
 }
 
-/// OpenMetrics as text format: there a counter's family is called like its samples, an info is a gauge, units are not
-/// told, and nothing marks the end.
+/// OpenMetrics as text format: there a counter's family is called like its samples, an info is a gauge, units and exemplars
+/// are not told, and nothing marks the end.
 pub(super) fn plain(open_metrics: &str) -> String {
     let mut out = String::with_capacity(open_metrics.len());
     // It goes before the type, which says what its family is called.
@@ -46,10 +46,26 @@ pub(super) fn plain(open_metrics: &str) -> String {
                 }
                 out.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
             }
-            _ => out.extend([line, "\n"]),
+            _ => out.extend([without_exemplar(line), "\n"]),
         }
     }
     out
+}
+
+/// A sample up to the `#` behind which its exemplar stands: the first one outside of quotes.
+fn without_exemplar(line: &str) -> &str {
+    let (mut quoted, mut escaped) = (false, false);
+    let end = line.find(|c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = quoted,
+            '"' => quoted = !quoted,
+            '#' => return !quoted,
+            _ => {}
+        }
+        false
+    });
+    end.map_or(line, |end| line[..end].trim_end())
 }
 
 #[cfg(test)]
@@ -73,9 +89,10 @@ mod tests {
     #[test]
     fn a_family_is_called_as_the_text_format_has_it() {
         let open = "# HELP a_b One thing.\n# TYPE a_b info\na_b_info{v=\"# TYPE\"} 1\n# HELP c Others.\n# TYPE c counter\n\
-                    c_total{x=\"y\"} 3\n# HELP s Age.\n# TYPE s gauge\n# UNIT s seconds\ns 4.5\n# EOF\n";
+                    c_total{x=\"y\"} 3\n# HELP h Times.\n# TYPE h histogram\nh_sum 5.0\nh_bucket{le=\"1\",t=\"\\\" # {\"} 2 # \
+                    {trace_id=\"a\"} 0.5\n# HELP s Age.\n# TYPE s gauge\n# UNIT s seconds\ns 4.5\n# EOF\n";
         let text = "# HELP a_b_info One thing.\n# TYPE a_b_info gauge\na_b_info{v=\"# TYPE\"} 1\n# HELP c_total Others.\n\
-                    # TYPE c_total counter\nc_total{x=\"y\"} 3\n# HELP s Age.\n# TYPE s gauge\ns 4.5\n";
+                    # TYPE c_total counter\nc_total{x=\"y\"} 3\n# HELP h Times.\n# TYPE h histogram\nh_sum 5.0\nh_bucket{le=\"1\",t=\"\\\" # {\"} 2\n# HELP s Age.\n# TYPE s gauge\ns 4.5\n";
         assert_eq!(plain(open), text);
     }
 }

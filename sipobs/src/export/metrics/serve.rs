@@ -20,18 +20,23 @@ use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower_service::Service as _;
 
+use self::access::ShownCertificate;
 use self::connections::{Connections, Place};
 use self::host::Names;
 use super::{Metrics, plain};
 use crate::config::MetricsConfig;
 
+mod access;
 mod connections;
 mod host;
+
+pub use self::access::{Access, AccessError};
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,19 +67,20 @@ pub trait Health: Send + Sync + 'static {
     fn readiness(&self) -> Result<String, String>;
 }
 
-/// Listens as configured and serves until the returned future is dropped.
+/// Listens as configured and serves those who have `access` until the returned future is dropped.
 ///
 /// # Errors
 ///
 /// When the address can't be had.
 pub async fn serve(
     config: &MetricsConfig,
+    access: Access,
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, ServeError> {
     let address = config.listen;
     let listener = listen(address).map_err(|error| ServeError { address, error })?;
-    Ok(Arc::new(Server::new(config, metrics, health, Limits::default())).run(listener))
+    Ok(Arc::new(Server::new(config, access, metrics, health, Limits::default())).run(listener))
 }
 
 /// Connections that may wait to be accepted: the kernel drops those beyond, which then are tried again a second later,
@@ -111,6 +117,7 @@ const BREATH: Duration = Duration::from_millis(100);
 
 struct Server {
     names: Names,
+    access: Access,
     limits: Limits,
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
@@ -121,10 +128,16 @@ struct Server {
 type Served = State<Arc<Server>>;
 
 impl Server {
-    fn new(config: &MetricsConfig, metrics: Arc<Metrics>, health: Arc<dyn Health>, limits: Limits) -> Self {
+    fn new(
+        config: &MetricsConfig,
+        access: Access,
+        metrics: Arc<Metrics>,
+        health: Arc<dyn Health>,
+        limits: Limits,
+    ) -> Self {
         let names = Names::new(config.listen.ip(), &config.hosts);
         let connections = Arc::new(Connections::new(metrics.pushed_out.clone()));
-        Self { names, limits, metrics, health, scrapes: Mutex::default(), connections }
+        Self { names, access, limits, metrics, health, scrapes: Mutex::default(), connections }
     }
 
     async fn run(self: Arc<Self>, listener: TcpListener) {
@@ -151,11 +164,30 @@ impl Server {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, place: Place, router: Router) {
         let Ok(local) = stream.local_addr() else { return };
-        let (server, place) = (Arc::clone(&self), Arc::new(place));
-        let answer = |request| {
+        let Some(tls) = self.access.tls() else {
+            return self.speak(stream, local.ip(), ShownCertificate(false), place, router).await;
+        };
+        // Whoever it does not come about with hears why in TLS's own words.
+        if let Ok(Ok(stream)) = timeout(self.limits.head, tls.accept(stream)).await {
+            let shown = ShownCertificate(stream.get_ref().1.peer_certificates().is_some());
+            self.speak(stream, local.ip(), shown, place, router).await;
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        local: IpAddr,
+        shown: ShownCertificate,
+        place: Place,
+        router: Router,
+    ) {
+        let place = Arc::new(place);
+        let answer = |mut request: Request<Incoming>| {
             place.asked();
-            let (server, place, router) = (Arc::clone(&server), Arc::clone(&place), router.clone());
-            async move { Ok::<_, Infallible>(server.answer(request, local.ip(), place, router).await) }
+            request.extensions_mut().insert(shown);
+            let (place, router) = (Arc::clone(&place), router.clone());
+            async move { Ok::<_, Infallible>(self.answer(request, local, place, router).await) }
         };
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.limits.head);
@@ -186,6 +218,9 @@ impl Server {
 const NOT_OURS: &str =
     "By loopback sipobs answers to localhost and loopback addresses, and to the names in metrics.hosts.\n";
 
+const NOT_YOURS: &str =
+    "The metrics take the token of metrics.token, or a certificate of metrics.client_authority.\n";
+
 /// One connection failed, not the listener.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
@@ -195,8 +230,12 @@ fn is_of_connection(error: &io::Error) -> bool {
 async fn scrape(
     State(server): Served,
     Extension(place): Extension<Arc<Place>>,
+    Extension(shown): Extension<ShownCertificate>,
     headers: HeaderMap,
 ) -> Response {
+    if !server.access.permits(&headers, shown) {
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], NOT_YOURS).into_response();
+    }
     let (number, text) = server.scrape().await;
     place.is_sent(number);
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::discard::DiscardClass;
 use crate::engine;
+use crate::timestamp::Timestamp;
 use crate::transfer;
 
 /// All stages' counters at one moment.
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub ring_memory: u64,
     /// Seconds by which the wall clock has been stepped since frames are timed.
     pub clock_error: f64,
+    /// When the last SIP message was seen.
+    pub last_message: Option<Timestamp>,
     /// The engine's.
     pub engine: Option<engine::Counters>,
     /// Spans' way to the collector.
@@ -139,6 +142,11 @@ impl Collector for Collected {
         let snapshot = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut out = Encoder(encoder);
         capture(&snapshot, &mut out)?;
+        out.gauge(
+            "last_message_timestamp_seconds",
+            "When the last SIP message was seen, in seconds since 1970; 0 before the first",
+            [(vec![], snapshot.last_message.map_or(0.0, seconds))],
+        )?;
         if let Some(counters) = &snapshot.engine {
             stages(counters, &mut out)?;
         }
@@ -157,6 +165,12 @@ impl Collector for Collected {
             [(vec![], snapshot.housekeeping_failures)],
         )
     }
+}
+
+/// Seconds since 1970.
+#[allow(clippy::cast_precision_loss, reason = "to the microsecond, for a gauge")]
+pub(super) fn seconds(time: Timestamp) -> f64 {
+    time.as_nanos() as f64 / 1e9
 }
 
 type LabelPairs<'a> = Vec<(&'static str, &'a str)>;
@@ -215,23 +229,31 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
             of(h).iter().map(move |&(reason, n)| (vec![("hook", h.hook), ("reason", reason)], n))
         })
     };
-    out.counter("capture_frames_passed", "Frames that are none of ours", reasons(|h| &h.passed))?;
+    out.counter(
+        "capture_frames_passed",
+        "Frames that the kernel programs left alone, by the reason",
+        reasons(|h| &h.passed),
+    )?;
     out.counter("capture_frames_lost", "Frames that matched and had no way to us", reasons(|h| &h.lost))?;
     let by_cpu: Vec<_> = snapshot.lost_by_cpu.iter().map(|(cpu, lost)| (cpu.to_string(), lost)).collect();
     out.counter(
         "capture_cpu_frames_lost",
-        "The same by CPU",
+        "Frames that matched and had no way to us, by the CPU that saw them",
         by_cpu.iter().flat_map(|(cpu, lost)| {
             lost.iter().map(move |&(reason, n)| (vec![("cpu", cpu.as_str()), ("reason", reason)], n))
         }),
     )?;
     out.counter(
         "capture_ring_frames_lost",
-        "Those of them that perf rings told of: no more than found the ring full",
+        "Lost frames that perf rings told of: no more than found the ring full",
         snapshot.lost_told.map(|frames| (vec![], frames)),
     )?;
     out.counter("capture_frames_read", "Frames read from the rings", [(vec![], snapshot.frames)])?;
-    out.counter("capture_frames_damaged", "Records that could not be read", [(vec![], snapshot.damaged)])?;
+    out.counter(
+        "capture_frames_damaged",
+        "Records in the rings that could not be read",
+        [(vec![], snapshot.damaged)],
+    )?;
     #[allow(clippy::cast_precision_loss, reason = "no more than the rings hold")]
     out.gauge(
         "capture_frames_in_ring",
@@ -285,7 +307,7 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
         .map(|reason| (vec![("reason", reason)], counters.unparsed.get(reason).copied().unwrap_or(0)));
     out.counter(
         "messages_unparsed",
-        "The others: no start line, or not the headers that name a dialog",
+        "Messages that belong to no dialog that could be named: no start line, or not the headers that name one",
         unparsed,
     )?;
     accounts(&counters.balance(), out)?;
@@ -309,10 +331,14 @@ fn stages(counters: &engine::Counters, out: &mut Encoder<'_>) -> fmt::Result {
     };
     out.counter(
         "not_understood",
-        "What could not be read",
+        "What of frames and messages could not be read, by the reason",
         named("reason", counters.not_understood_with_zeros()),
     )?;
-    out.counter("evidence_lost", "What is known to be missing", named("where", counters.lost_with_zeros()))
+    out.counter(
+        "evidence_lost",
+        "What is known to be missing from the evidence, by where it went",
+        named("where", counters.lost_with_zeros()),
+    )
 }
 
 /// How full the table of calls is, which the memory is for.
@@ -322,7 +348,7 @@ fn fullness(calls: &transfer::Fullness, out: &mut Encoder<'_>) -> fmt::Result {
     out.gauge("calls_known", "Legs known, those included that ended a moment ago", of(calls.legs))?;
     out.gauge("attempts_open", "Transfer attempts under way", of(calls.attempts))?;
     out.gauge("calls_memory_bytes", "Bytes that legs and attempts take up", of(calls.bytes))?;
-    out.gauge("calls_memory_limit_bytes", "Bytes that they may take up", of(calls.limit))
+    out.gauge("calls_memory_limit_bytes", "Bytes that legs and attempts may take up", of(calls.limit))
 }
 
 /// Where every frame the engine took has ended: `frames read = the sum of fates`, at any moment.
@@ -350,11 +376,15 @@ fn accounts(balance: &engine::Balance, out: &mut Encoder<'_>) -> fmt::Result {
 }
 
 fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {
-    out.counter("otlp_spans", "Spans made", [(vec![], spans.made)])?;
-    out.counter("otlp_spans_acknowledged", "Spans the collector has", [(vec![], spans.acknowledged)])?;
+    out.counter("otlp_spans", "Spans made for the collector", [(vec![], spans.made)])?;
+    out.counter(
+        "otlp_spans_acknowledged",
+        "Spans that the collector has taken",
+        [(vec![], spans.acknowledged)],
+    )?;
     out.counter(
         "otlp_spans_dropped",
-        "Spans dropped",
+        "Spans that the collector never got, by the reason",
         spans.dropped.iter().map(|&(reason, n)| (vec![("reason", reason)], n)),
     )?;
     #[allow(clippy::cast_precision_loss, reason = "no more than the queue holds")]
@@ -370,7 +400,7 @@ fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {
 fn written(sinks: &[SinkCounts], out: &mut Encoder<'_>) -> fmt::Result {
     let each = |count: fn(&SinkCounts) -> u64| sinks.iter().map(move |s| (vec![("sink", s.sink)], count(s)));
     out.counter("outputs", "Records that a sink was given", each(|s| s.taken))?;
-    out.counter("outputs_written", "Records written", each(|s| s.written))?;
+    out.counter("outputs_written", "Records that a sink has written", each(|s| s.written))?;
     out.counter(
         "outputs_dropped",
         "Records that a sink was too slow to take, or failed at",

@@ -19,7 +19,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 
 use super::OtlpError;
 use super::queue::{Answer, Deliver};
-use crate::config::{OtlpConfig, Protocol};
+use crate::config::{Compression, OtlpConfig, Protocol};
 use crate::files;
 
 /// Of a file with certificates: all authorities that a system trusts take less.
@@ -120,6 +120,9 @@ fn grpc(config: &OtlpConfig, url: &str, timeout: Duration, tls: &Tls) -> Result<
         }
         builder = builder.with_tls_config(settings);
     }
+    if config.compression == Compression::Gzip {
+        builder = builder.with_compression(opentelemetry_otlp::Compression::Gzip);
+    }
     builder.build().map_err(|error| OtlpError::Value { field: "endpoint", reason: error.to_string() })
 }
 
@@ -151,15 +154,17 @@ fn http(
     let client = client.build().map_err(|error| unusable("certificate", error))?;
     let headers: HashMap<String, String> =
         config.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-    SpanExporter::builder()
+    let mut builder = SpanExporter::builder()
         .with_http()
         .with_http_client(Watched { client, status })
         .with_endpoint(url)
         .with_timeout(timeout)
         .with_headers(headers)
-        .with_retry_policy(RetryPolicy::disabled())
-        .build()
-        .map_err(|error| OtlpError::Value { field: "endpoint", reason: error.to_string() })
+        .with_retry_policy(RetryPolicy::disabled());
+    if config.compression == Compression::Gzip {
+        builder = builder.with_compression(opentelemetry_otlp::Compression::Gzip);
+    }
+    builder.build().map_err(|error| OtlpError::Value { field: "endpoint", reason: error.to_string() })
 }
 
 fn headers(config: &OtlpConfig) -> Result<http::HeaderMap, OtlpError> {

@@ -375,9 +375,9 @@ fn wire_context(wire: &WireTrace) -> Option<SpanContext> {
 fn is_incident(attempt: &Attempt) -> bool {
     match attempt.fault {
         Fault::Provider | Fault::Platform | Fault::Network => {
-            !matches!(words::tone(attempt.outcome), Tone::Good | Tone::Neutral)
+            !matches!(words::tone(attempt), Tone::Good | Tone::Neutral)
         }
-        Fault::Unknown => words::tone(attempt.outcome) == Tone::Bad,
+        Fault::Unknown => words::tone(attempt) == Tone::Bad,
         Fault::Nobody | Fault::Caller | Fault::Target => false,
     }
 }

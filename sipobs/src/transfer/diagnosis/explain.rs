@@ -58,6 +58,9 @@ impl<'a> Term<'a> {
     /// What it means by itself, whatever the table says of it.
     pub fn meaning(self) -> Option<String> {
         match self {
+            Self::Status(status @ ..200) => {
+                Some(format!("SIP status {status} is provisional: it decides nothing."))
+            }
             Self::Status(status) => Some(format!(
                 "SIP status {status}. Of the target's leg, or in a NOTIFY, it means: {}. Of a REFER: {}.",
                 Outcome::of_status(status),

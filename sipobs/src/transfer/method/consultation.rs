@@ -24,7 +24,7 @@ pub(super) fn of_attended(stage: &mut Stage, home: LegId, target: &Target) -> (O
     if let Some(leg) = stage.legs.get_mut(home.max(other)) {
         leg.call.is_leg = true;
     }
-    stage.note_transferred(home.min(other), true);
+    stage.note_referred(home.min(other));
     let ladder = withdraw(stage, home, other).or_else(|| withdraw(stage, other, home));
     (Some(other), ladder.map(|ladder| ladder.into_leg(LegRole::Consultation)).unwrap_or_default())
 }
@@ -56,7 +56,6 @@ fn withdraw(stage: &mut Stage, leg: LegId, call: LegId) -> Option<Ladder> {
     if attempt.second_leg().is_none() || attempt.call.is_some_and(|of| of != call) {
         return None;
     }
-    stage.uncount(Some(call));
     stage.withdraw(id).map(|attempt| attempt.ladder)
 }
 

@@ -2,8 +2,8 @@
 //! evaluated, and what it tells of other legs. What several of them do with other legs has files of its own: `target_leg`,
 //! `consultation`.
 //!
-//! A new method is a folder here, a variant of [`Machine`] with its line in [`Machine::as_method`], and a word in
-//! [`crate::record::Method`].
+//! A new method is a folder here, a variant of [`Machine`] with its line in [`Machine::as_method`], what it listens to in
+//! [`super::dispatch`], and a word in [`crate::record::Method`].
 
 use super::config::Timers;
 use super::diagnosis::Facts;
@@ -126,24 +126,18 @@ impl Machine {
 
 impl PendingAttempt {
     pub(super) fn refer(&self) -> Option<&refer::Refer> {
-        match &self.machine {
-            Machine::Refer(refer) => Some(refer),
-            Machine::SecondLeg(_) | Machine::Redirect(_) | Machine::Handover(_) => None,
-        }
+        let Machine::Refer(refer) = &self.machine else { return None };
+        Some(refer)
     }
 
     pub(super) fn refer_mut(&mut self) -> Option<&mut refer::Refer> {
-        match &mut self.machine {
-            Machine::Refer(refer) => Some(refer),
-            Machine::SecondLeg(_) | Machine::Redirect(_) | Machine::Handover(_) => None,
-        }
+        let Machine::Refer(refer) = &mut self.machine else { return None };
+        Some(refer)
     }
 
     pub(super) fn second_leg(&self) -> Option<&second_leg::SecondLeg> {
-        match &self.machine {
-            Machine::SecondLeg(second) => Some(second),
-            Machine::Refer(_) | Machine::Redirect(_) | Machine::Handover(_) => None,
-        }
+        let Machine::SecondLeg(second) = &self.machine else { return None };
+        Some(second)
     }
 }
 

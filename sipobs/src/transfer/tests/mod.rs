@@ -204,7 +204,7 @@ impl World {
     }
 
     fn lose(&mut self, loss: Loss) -> &mut Self {
-        self.transfers.note_loss(self.now, loss);
+        self.transfers.note_loss(loss);
         self
     }
 

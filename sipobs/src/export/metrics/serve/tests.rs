@@ -40,10 +40,14 @@ struct Started {
 
 /// As the daemon starts it: one thread does it all.
 fn start(limits: Limits, metrics: Metrics) -> Started {
+    start_for(Access::default(), limits, metrics)
+}
+
+fn start_for(access: Access, limits: Limits, metrics: Metrics) -> Started {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let daemon = Arc::new(Daemon::default());
-    let config = MetricsConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..MetricsConfig::default() };
-    let server = Arc::new(Server::new(&config, Arc::new(metrics), Arc::clone(&daemon) as _, limits));
+    let config = MetricsConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let server = Arc::new(Server::new(&config, access, Arc::new(metrics), Arc::clone(&daemon) as _, limits));
     let connections = Arc::clone(&server.connections);
     let listener = runtime.block_on(async { listen(config.listen) }).unwrap();
     let address = listener.local_addr().unwrap();
@@ -92,8 +96,8 @@ fn serves_and_says_when_the_port_is_taken() {
     let unready = server.ask("GET /readyz HTTP/1.0\r\n\r\n");
     assert!(unready.starts_with("HTTP/1.0 503") && unready.ends_with("nothing is attached\n"), "{unready}");
 
-    let config = MetricsConfig { listen: server.address, ..MetricsConfig::default() };
-    let again = serve(&config, Arc::new(Metrics::new([])), Arc::<Daemon>::default());
+    let config = MetricsConfig::at(server.address);
+    let again = serve(&config, Access::default(), Arc::new(Metrics::new([])), Arc::<Daemon>::default());
     let error = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(again);
     let error = error.err().unwrap().to_string();
     let port = server.address;
@@ -219,4 +223,117 @@ fn who_scrapes_at_the_same_time_shares_a_scrape() {
     let most = begun.elapsed().as_millis() / PACE.as_millis() + 1;
     let refreshed = server.daemon.refreshed.load(Ordering::Relaxed);
     assert!((5..=most).contains(&u128::from(refreshed)), "{refreshed} of 75, {most} at most");
+}
+
+const TOKEN: &str = "0123456789abcdef";
+
+fn access(text: &str) -> Result<Access, AccessError> {
+    Access::read(&toml::from_str(text).unwrap())
+}
+
+#[test]
+fn the_metrics_take_the_token_and_probes_take_none() {
+    let access = access(&format!("token = \"{TOKEN}\"")).unwrap();
+    let server = start_for(access, Limits::default(), Metrics::new(["t"]));
+    let ask = |path: &str, header: &str| server.ask(&format!("GET {path} HTTP/1.0\r\n{header}\r\n"));
+    for right in
+        [format!("Authorization: Bearer {TOKEN}\r\n"), format!("authorization: bearer  {TOKEN} \r\n")]
+    {
+        assert!(ask("/metrics", &right).contains("sipobs_build_info{"), "{right}");
+    }
+    for wrong in [
+        "",
+        "Authorization: \r\n",
+        "Authorization: Bearer\r\n",
+        "Authorization: Bearer 0123456789abcdeg\r\n",
+        "Authorization: Bearer 0123456789abcde\r\n",
+        "Authorization: Bearer 0123456789abcdef0\r\n",
+        "Authorization: Basic 0123456789abcdef\r\n",
+        "Authorization: 0123456789abcdef\r\n",
+        "Authorization: Bearer 0123456789abcdef\r\nAuthorization: Bearer 0123456789abcdef\r\n",
+        "X-Authorization: Bearer 0123456789abcdef\r\n",
+    ] {
+        let refused = ask("/metrics", wrong);
+        assert!(refused.starts_with("HTTP/1.0 401") && !refused.contains("sipobs_"), "{wrong}: {refused}");
+        assert!(refused.to_ascii_lowercase().contains("www-authenticate: bearer"), "{refused}");
+    }
+    assert!(ask("/healthz", "").starts_with("HTTP/1.0 200"));
+    assert!(ask("/readyz", "").starts_with("HTTP/1.0 503"));
+}
+
+fn tls(file: &str) -> String {
+    format!("{}/tests/tls/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What the server says to one who believes its authority and shows `identity`, a certificate and a key, if he has them.
+fn over_tls(server: &Started, identity: Option<[&str; 2]>, request: &str) -> String {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(tls("authority.pem")).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_root_certificates(roots);
+    let config = match identity {
+        Some([certificate, key]) => config.with_client_auth_cert(
+            vec![CertificateDer::from_pem_file(tls(certificate)).unwrap()],
+            PrivateKeyDer::from_pem_file(tls(key)).unwrap(),
+        ),
+        None => Ok(config.with_no_client_auth()),
+    };
+    let name = "127.0.0.1".try_into().unwrap();
+    let client = rustls::ClientConnection::new(Arc::new(config.unwrap()), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, server.connect());
+    let mut answer = String::new();
+    let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+    answer
+}
+
+#[test]
+fn by_tls_a_certificate_of_the_authority_is_enough() {
+    const SCRAPE: &str = "GET /metrics HTTP/1.0\r\n\r\n";
+    const OURS: Option<[&str; 2]> = Some(["client.pem", "client.key"]);
+    // One that is for servers.
+    const OTHER: Option<[&str; 2]> = Some(["server.pem", "server.key"]);
+    let (certificate, key) = (tls("server.pem"), tls("server.key"));
+    let with = |more: &str| access(&format!("certificate = {certificate:?}\nkey = {key:?}\n{more}")).unwrap();
+    let authority = |name| format!("client_authority = {:?}", tls(name));
+
+    let server = start_for(with(&authority("authority.pem")), Limits::default(), Metrics::new(["t"]));
+    assert!(over_tls(&server, OURS, SCRAPE).contains("sipobs_build_info{"));
+    assert!(over_tls(&server, None, SCRAPE).starts_with("HTTP/1.0 401"));
+    assert_eq!(over_tls(&server, OTHER, SCRAPE), "");
+    // Kubelet shows no certificate.
+    assert!(over_tls(&server, None, "GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200"));
+    assert!(!server.ask(SCRAPE).contains("HTTP"), "nothing in the clear");
+
+    let server = start_for(with(&authority("stranger.pem")), Limits::default(), Metrics::new(["t"]));
+    assert_eq!(over_tls(&server, OURS, SCRAPE), "", "of another authority");
+
+    let server = start_for(with(&format!("token = \"{TOKEN}\"")), HASTY, Metrics::new(["t"]));
+    assert!(over_tls(&server, None, SCRAPE).starts_with("HTTP/1.0 401"));
+    let with_token = format!("GET /metrics HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    assert!(over_tls(&server, None, &with_token).contains("sipobs_build_info{"));
+    // Whoever connects and says nothing is let go.
+    assert!(is_closed(&mut server.connect()));
+}
+
+#[test]
+fn files_of_tls_that_are_none_are_told() {
+    let (certificate, key) = (tls("server.pem"), tls("server.key"));
+    let (other, stranger) = (tls("client.key"), tls("stranger.pem"));
+    for (text, said) in [
+        (format!("certificate = \"/nowhere\"\nkey = {key:?}"), "metrics.certificate: /nowhere: No such file"),
+        (format!("certificate = {key:?}\nkey = {key:?}"), "holds no certificate (PEM)"),
+        (format!("certificate = {certificate:?}\nkey = {certificate:?}"), "holds no private key (PEM)"),
+        (format!("certificate = {certificate:?}\nkey = {other:?}"), "metrics.key: "),
+        (format!("certificate = {stranger:?}\nkey = {key:?}"), "does not go with the certificate"),
+        (
+            format!("certificate = {certificate:?}\nkey = {key:?}\nclient_authority = {key:?}"),
+            "metrics.client_authority: ",
+        ),
+    ] {
+        let error = access(&text).err().unwrap().to_string();
+        assert!(error.contains(said), "{error}");
+    }
 }

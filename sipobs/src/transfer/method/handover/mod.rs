@@ -85,7 +85,7 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, method: Word, target: &[u8]) {
     };
     attempt.ladder.push(show(wire, message, event.cseq, LegRole::Call), stage.config.limits.ladder);
     attempt.own(leg.id, event.by, event.cseq);
-    stage.note_transferred(event.leg, false);
+    stage.note_transferred(event.leg);
     stage.begin(attempt);
 }
 

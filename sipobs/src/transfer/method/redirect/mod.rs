@@ -2,7 +2,6 @@
 
 use smallvec::SmallVec;
 
-use super::refer::events::RECENT;
 use super::second_leg::invite;
 use super::target_leg;
 use super::{Known, Machine, Method};
@@ -49,11 +48,8 @@ pub(in crate::transfer) fn on_redirect(stage: &mut Stage, heard: Heard<'_>) {
 /// and B2BUAs begin anew.
 pub(in crate::transfer) fn is_followed_by(stage: &mut Stage, new: LegId) -> bool {
     let Some(leg) = stage.legs.get(new) else { return false };
-    let recent = stage.attempts.iter().rev().take(RECENT);
-    let mut redirects = recent.filter(|(_, attempt)| follows(stage, attempt, leg));
-    let Some((id, dialog)) = redirects.next().map(|(id, attempt)| (*id, attempt.dialog)) else {
-        return false;
-    };
+    let redirect = stage.recent_attempts().find(|(_, attempt)| follows(stage, attempt, leg));
+    let Some((id, dialog)) = redirect.map(|(id, attempt)| (id, attempt.dialog)) else { return false };
     let serves = stage.state_or_new(dialog).and_then(|state| {
         state.followed_by = Some(new);
         state.serves

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::events::RECENT;
 use crate::leg::{AttemptId, Leg, LegId, Tag};
 use crate::transfer::facts::Target;
 use crate::transfer::stage::{Heard, Stage};
@@ -13,12 +12,11 @@ const PASSED_ON: Duration = Duration::from_secs(1);
 
 /// Whether a REFER is one that is known already, under another Call-ID. Then its leg is noted to be part of that attempt.
 pub(super) fn is_known(stage: &mut Stage, heard: Heard<'_>, target: &Target, call: Option<LegId>) -> bool {
-    let recent = stage.attempts.iter().rev().take(RECENT);
-    let mut known = recent.filter_map(|(id, attempt)| {
+    let known = stage.recent_attempts().find_map(|(id, attempt)| {
         let copy = is_copy(stage, attempt, heard, target, call);
-        (copy || is_passed_on(stage, attempt, heard, target)).then_some(PartOf { attempt: *id, copy })
+        (copy || is_passed_on(stage, attempt, heard, target)).then_some(PartOf { attempt: id, copy })
     });
-    let Some(part) = known.next() else { return false };
+    let Some(part) = known else { return false };
     join(stage, heard.event.leg, part);
     true
 }
@@ -28,10 +26,10 @@ pub(super) fn is_known(stage: &mut Stage, heard: Heard<'_>, target: &Target, cal
 pub(super) fn drop_passed_on(stage: &mut Stage, leg: LegId) {
     let twice = stage.open_in(leg).into_iter().find_map(|id| {
         let attempt = stage.attempts.get(&id).filter(|attempt| attempt.dialog == leg)?;
-        let mut recent = stage.attempts.iter().rev().take(RECENT);
+        let mut recent = stage.recent_attempts();
         recent.find_map(|(other_id, other)| match () {
-            () if passes_on(attempt, other) => Some((id, *other_id)),
-            () if passes_on(other, attempt) => Some((*other_id, id)),
+            () if passes_on(attempt, other) => Some((id, other_id)),
+            () if passes_on(other, attempt) => Some((other_id, id)),
             () => None,
         })
     });
@@ -47,7 +45,6 @@ pub(super) fn drop_passed_on(stage: &mut Stage, leg: LegId) {
             .for_each(|refer| refer.perhaps_passed_on = true);
     }
     let Some(passed_on) = stage.withdraw(passed_on) else { return };
-    stage.uncount(passed_on.call);
     join(stage, passed_on.dialog, PartOf { attempt: asked, copy: false });
 }
 
@@ -77,11 +74,11 @@ pub(super) fn told_of(stage: &Stage, heard: Heard<'_>) -> Option<AttemptId> {
         return stage.attempts.contains_key(&part.attempt).then_some(part.attempt);
     }
     let tags = tags_of(stage, heard)?;
-    let recent = stage.attempts.iter().rev().take(RECENT);
+    let recent = stage.recent_attempts();
     let mut same = recent.filter(|(_, attempt)| {
         attempt.refer().is_some() && attempt.dialog != heard.event.leg && has_tags(stage, attempt, tags)
     });
-    same.next().map(|(id, _)| *id)
+    same.next().map(|(id, _)| id)
 }
 
 /// The attempt of which an answered REFER is a copy.
@@ -90,7 +87,7 @@ pub(super) fn copy_of(stage: &Stage, leg: LegId) -> Option<AttemptId> {
 }
 
 fn join(stage: &mut Stage, leg: LegId, part: PartOf) {
-    stage.note_transferred(leg, true);
+    stage.note_referred(leg);
     if let Some(state) = stage.state_or_new(leg) {
         state.part_of = Some(part);
     }

@@ -2,19 +2,18 @@
 
 use super::elsewhere::Elsewhere;
 use super::{Beside, Notified, Refer, Subscription, again, unseen};
+use crate::dialog::DialogEvent;
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
 use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
 use crate::stream::{TransportKind, WireMessage};
+use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::method::{Machine, consultation, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::PendingAttempt;
-
-/// Attempts looked at for the one that a message without a name for it is about.
-pub(in crate::transfer) const RECENT: usize = 64;
 
 /// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
 pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
@@ -59,8 +58,8 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         sender: wire.src.ip(),
     };
     stage.links.refer_sent(&mut stage.legs, home, wire.time, &clues);
-    stage.note_transferred(home, true);
-    stage.note_transferred(dialog, true);
+    stage.note_referred(home);
+    stage.note_referred(dialog);
     let mut refer = Refer::new(number, message.header(Name::ReferTo).unwrap_or_default(), wire.time);
     refer.wants_no_subscription =
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
@@ -108,12 +107,10 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
         stage.attempts.get(id).is_some_and(|attempt| {
             attempt.dialog == event.leg
                 && attempt.by == event.by
-                && attempt.refer().is_some_and(|refer| refer.is_unseen(event.cseq.number))
+                && attempt.refer().is_some_and(|refer| refer.is_only_answered(event.cseq.number))
         })
     })?;
-    let told = stage.withdraw(id)?;
-    stage.uncount(told.call);
-    Some(told)
+    stage.withdraw(id)
 }
 
 fn take_over(attempt: &mut PendingAttempt, told: PendingAttempt, most: usize) {
@@ -360,6 +357,26 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
     let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
     let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
     waiting.or(refers().next_back()).filter(fits).map(|(id, _)| id)
+}
+
+/// A BYE ends the dialog of a REFER, or the call that it is about.
+pub(in crate::transfer) fn on_bye(stage: &mut Stage, event: DialogEvent, now: Timestamp) {
+    for id in stage.open_in(event.leg) {
+        let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
+        let transferor = event.by == attempt.by;
+        if let Some(refer) = attempt.refer_mut() {
+            refer.bye.get_or_insert((now, transferor));
+        }
+    }
+}
+
+/// The dialog goes on after a BYE that was refused.
+pub(in crate::transfer) fn on_bye_refused(stage: &mut Stage, leg: LegId) {
+    for id in stage.open_in(leg) {
+        if let Some(refer) = stage.attempts.get_mut(&id).and_then(|attempt| attempt.refer_mut()) {
+            refer.bye = None;
+        }
+    }
 }
 
 /// Whether the messages of a dialog may be about a REFER: it is in that, or under its Call-ID without its tag.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{COPIES, Refer, SILENT, Subscription};
+use super::{REFER_COPIES, Refer, SILENT, Subscription};
 use crate::dialog::is_challenge;
 use crate::record::{Answered, Evidence, Outcome, UnknownReason};
 use crate::timestamp::Timestamp;
@@ -83,7 +83,8 @@ impl Refer {
             State::Terminated(time, reason) => {
                 let said = (!reason.is_empty()).then(|| reason.to_owned());
                 let because = Unknown { reason: UnknownReason::SubscriptionEnded, said };
-                at(time + timers.after_bye, self.untold(time, because))
+                let end = self.bye.map_or(time, |(bye, _)| bye.min(time)) + timers.after_bye;
+                at(end.max(time), self.untold(time, because))
             }
             State::Unsubscribed(accepted) => {
                 let because = match self.subscription {
@@ -121,7 +122,7 @@ impl Refer {
     /// Nobody answered it until it timed out, or until the call ended.
     fn unanswered(&self, bye: Option<Timestamp>, copies: u32, timers: &Timers) -> Provisional {
         // Who sends it eleven times has got no answer, whatever of that was captured.
-        let silence = copies < COPIES;
+        let silence = copies < REFER_COPIES;
         let timeout = self.tried + timers.transaction;
         let (at, decided, early, outcome) = match bye {
             None => (timeout + timers.grace, timeout, silence, Outcome::ReferUnanswered),
@@ -221,7 +222,7 @@ impl Refer {
 
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
         // How long after a REFER that was not seen, and after what, can't be told.
-        if self.refer_to.is_empty() {
+        if !self.is_captured() {
             return false;
         }
         let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);

@@ -36,7 +36,7 @@ mod judge;
 pub(in crate::transfer) mod unseen;
 
 /// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
-const COPIES: u32 = 11;
+const REFER_COPIES: u32 = 11;
 /// Copies after which nobody can say that a BYE came before the answer had time to: the fourth goes out 3.5 s after the
 /// first.
 const SILENT: u32 = 4;
@@ -184,7 +184,7 @@ impl Method for Refer {
     }
 
     fn is_unseen(&self) -> bool {
-        self.sender.is_none()
+        !self.is_captured()
     }
 
     /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
@@ -290,9 +290,14 @@ impl Refer {
         challenged && self.refer_to == refer_to
     }
 
+    /// Whether it was seen itself, and not only what came of it.
+    pub(super) fn is_captured(&self) -> bool {
+        self.sender.is_some()
+    }
+
     /// Whether only its answer was seen, by this number.
-    fn is_unseen(&self, number: u32) -> bool {
-        self.refer_to.is_empty() && self.numbers == [number]
+    fn is_only_answered(&self, number: u32) -> bool {
+        !self.is_captured() && self.numbers == [number]
     }
 
     /// Takes over what was told of it before it was seen.

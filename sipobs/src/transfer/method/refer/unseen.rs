@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Refer;
-use super::events::RECENT;
 use crate::leg::{AttemptId, Leg, LegId, Origin, Party};
 use crate::record::{Method, Side};
 use crate::sip::Sipfrag;
@@ -51,13 +50,13 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> 
         transferee: Some(leg.uri_text(by.other())),
         ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), leg.id, by, wire.time)
     };
-    stage.note_transferred(event.leg, true);
+    stage.note_referred(event.leg);
     Some(stage.begin(attempt))
 }
 
 /// Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
 fn is_shown(stage: &Stage, wire: &WireMessage<'_>) -> bool {
-    stage.attempts.values().rev().take(RECENT).any(|attempt| {
+    stage.recent_attempts().any(|(_, attempt)| {
         let maker = stage.legs.get(attempt.dialog).map(|leg| leg.hosts.0);
         attempt.second_leg().is_some_and(|second| second.replaces) && maker == Some(wire.src.ip())
     })
@@ -65,10 +64,10 @@ fn is_shown(stage: &Stage, wire: &WireMessage<'_>) -> bool {
 
 /// The attempt whose NOTIFYs the maker of this INVITE with Replaces sends.
 pub(in crate::transfer) fn of_maker(stage: &Stage, maker: &Leg) -> Option<AttemptId> {
-    let recent = stage.attempts.iter().rev().take(RECENT);
+    let recent = stage.recent_attempts();
     let mut unseen =
         recent.filter(|(_, attempt)| is_unseen(attempt) && notifier(stage, attempt) == Some(maker.hosts.0));
-    unseen.next().map(|(id, _)| *id)
+    unseen.next().map(|(id, _)| id)
 }
 
 /// The attempt in this call that asked for a leg which is known to be the call's.
@@ -84,9 +83,9 @@ pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Op
 /// The attempt that a leg's Referred-By names: its maker was asked by the transferor.
 pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptId> {
     let named = leg.rare()?.referred_by.as_ref()?;
-    let recent = stage.attempts.iter().rev().take(RECENT);
+    let recent = stage.recent_attempts();
     let mut fits = recent.filter(|(_, attempt)| fits(stage, attempt, leg, named));
-    fits.next().map(|(id, _)| *id)
+    fits.next().map(|(id, _)| id)
 }
 
 /// A leg that began before the attempt was known, and names its transferor.
@@ -115,7 +114,7 @@ fn serves(stage: &Stage, leg: &Leg) -> bool {
 }
 
 fn is_unseen(attempt: &PendingAttempt) -> bool {
-    attempt.refer().is_some_and(|refer| refer.refer_to.is_empty())
+    attempt.refer().is_some_and(|refer| !refer.is_captured())
 }
 
 /// The host of the transferee, which sends the NOTIFYs.

@@ -62,6 +62,13 @@ pub(in crate::transfer) fn note_vouched(stage: &mut Stage, leg: LegId) {
     }
 }
 
+/// The linker hears of a leg's fate: it was answered, or has failed.
+pub(in crate::transfer) fn on_told(stage: &mut Stage, leg: LegId) {
+    if let Some(watched) = stage.watched_mut(leg) {
+        watched.told = true;
+    }
+}
+
 /// The legs that may belong to a call get their verdicts until `at`: it has ended.
 pub(in crate::transfer) fn hurry(stage: &mut Stage, call: LegId, at: Timestamp) {
     for leg in stage.links.waiting_for(&stage.legs, call) {
@@ -231,7 +238,7 @@ fn begin(stage: &mut Stage, leg: LegId, call: Option<LegId>, link: Option<Link>,
         ..PendingAttempt::new(Method::Invite, machine, leg, by, own.started)
     };
     if let Some(call) = call.filter(|_| replaces) {
-        stage.note_transferred(call, false);
+        stage.note_transferred(call);
     }
     let id = stage.begin(attempt);
     if let Some(attempt) = stage.attempts.get_mut(&id) {

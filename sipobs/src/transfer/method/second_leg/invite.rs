@@ -12,7 +12,7 @@
 //! | answered | both legs up for 5 s (second legs only) | `succeeded`; `abandoned` if the call had ended |
 
 use crate::dialog::is_challenge;
-use crate::leg::{COPIES, Final, Invite, Leg};
+use crate::leg::{Final, INVITE_COPIES, Invite, Leg};
 use crate::record::{Answered, Evidence, Outcome, Side, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
@@ -64,7 +64,10 @@ pub(in crate::transfer) fn evaluate(leg: &Leg, context: Context, timers: &Timers
     Some(match State::of(leg, invite) {
         State::Dialing => Provisional {
             at: invite.tried + timers.transaction,
-            verdict: Verdict { early: invite.copies < COPIES, ..Verdict::silence(Outcome::NetworkFailure) },
+            verdict: Verdict {
+                early: invite.copies < INVITE_COPIES,
+                ..Verdict::silence(Outcome::NetworkFailure)
+            },
         },
         State::Challenged(answer) => Provisional {
             at: answer.time + timers.transaction,
