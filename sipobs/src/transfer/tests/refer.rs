@@ -207,10 +207,11 @@ fn silence_after_the_202() {
     let attempt = world.settled(182.0, 182.1);
     assert_eq!(verdict(&attempt), (Outcome::NotifyTimeout, Evidence::Inferred, Some(202)));
 
-    // With an expiry, that counts.
+    // With an expiry, that counts, and who is a little late.
     let mut world = World::called();
     world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").notify(2, ACTIVE, "100 Trying");
-    assert_eq!(world.settled(62.0, 62.1).outcome, Outcome::NotifyTimeout);
+    let attempt = world.settled(97.0, 97.1);
+    assert_eq!((attempt.outcome, attempt.duration_ms), (Outcome::NotifyTimeout, 60_000));
 }
 
 #[test]
