@@ -27,6 +27,7 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use smallvec::SmallVec;
 
 use crate::record::{Alert, Attempt, Call, LadderLine, Output, Parties, WireTrace};
 
@@ -179,9 +180,7 @@ impl Privacy {
                 replace(text, |text| self.sentence(text, &known));
             }
         }
-        for line in &mut attempt.messages {
-            replace(&mut line.line, |text| self.sentence(text, &known));
-        }
+        self.ladder(&mut attempt.messages, &known);
         self.call_id(&mut attempt.call_id, &known);
         self.call_id(&mut attempt.target_call_id, &known);
         for candidate in attempt.link.iter_mut().flat_map(|link| &mut link.candidates) {
@@ -199,6 +198,22 @@ impl Privacy {
             (attempt.wire_trace, attempt.trace_id) = (None, None);
         }
         attempt.parties.clear();
+    }
+
+    /// The first lines of messages. An INVITE's, its copies' and its ACK's requests are alike, and need masking once.
+    fn ladder(&self, lines: &mut [LadderLine], known: &Known) {
+        let mut told: SmallVec<[(String, String); 8]> = SmallVec::new();
+        for line in lines.iter_mut().map(|line| &mut line.line) {
+            if let Some((_, shown)) = told.iter().find(|(text, _)| text == line) {
+                line.clone_from(shown);
+                continue;
+            }
+            let Cow::Owned(shown) = self.sentence(line, known) else { continue };
+            let text = std::mem::replace(line, shown.clone());
+            if told.len() < told.inline_size() {
+                told.push((text, shown));
+            }
+        }
     }
 
     /// An id: as a Call-ID, unless it is of digits alone, reads like an address or holds credentials.

@@ -16,7 +16,7 @@ use crate::work;
 const MAX_DIGITS: usize = 32;
 
 /// The fewest digits of a number that is looked for; shorter ones are extensions, and stay.
-const SHORTEST: usize = 5;
+pub(super) const SHORTEST: usize = 5;
 
 /// What is known of the texts of an output.
 #[derive(Debug, Default)]

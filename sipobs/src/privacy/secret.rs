@@ -68,7 +68,7 @@ const SPOKEN: [&str; 38] = [
 ];
 
 /// Hexadecimal digits that are no word and no number: a digest's response, unquoted.
-const DIGEST: usize = 16;
+pub(super) const DIGEST: usize = 16;
 
 /// What may follow `Basic` or `Bearer` where they are no schemes, "Bearer capability not authorized" for one.
 const ORDINARY: [&str; 24] = [

@@ -7,8 +7,8 @@ use memchr::memchr_iter;
 
 use super::normalize::{is_separator, plain};
 use super::number::{Cursor, Digits, NUMBER, Number};
-use super::party_numbers::Known;
-use super::secret::{names_secret, secrets};
+use super::party_numbers::{Known, SHORTEST};
+use super::secret::{DIGEST, names_secret, secrets};
 use super::{Privacy, is_hashed};
 use crate::work;
 
@@ -44,7 +44,7 @@ impl Privacy {
 
     /// Free text, start lines among it.
     pub(super) fn sentence<'a>(&self, text: &'a str, known: &Known) -> Cow<'a, str> {
-        if holds_nothing(text) {
+        if holds_nothing(text, known) {
             return text.into();
         }
         let mut masked = self.masked(text, known);
@@ -276,11 +276,22 @@ fn login(word: &str) -> Option<(usize, &str)> {
     (!login.contains('/')).then_some((from, login))
 }
 
-/// Whether there is no character in `text` without which there is nothing to hide: most of our own sentences.
-fn holds_nothing(text: &str) -> bool {
+/// Whether there is nothing to hide in `text`, as far as a look at each of its bytes tells: in most of our own sentences, and
+/// in most answers' first lines.
+fn holds_nothing(text: &str, known: &Known) -> bool {
     work::count(text.len());
-    text.bytes().all(|b| b.is_ascii() && !b.is_ascii_digit() && !matches!(b, b'%' | b'@' | b':' | b'='))
-        && !names_secret(text)
+    let (mut digits, mut hex) = (0, 0);
+    for byte in text.bytes() {
+        if !byte.is_ascii() || matches!(byte, b'%' | b'@' | b':' | b'=') {
+            return false;
+        }
+        digits += usize::from(byte.is_ascii_digit());
+        hex = if byte.is_ascii_hexdigit() { hex + 1 } else { 0 };
+        if digits >= NUMBER || hex >= DIGEST {
+            return false;
+        }
+    }
+    (digits < SHORTEST || !known.may_be_in(text)) && !names_secret(text)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

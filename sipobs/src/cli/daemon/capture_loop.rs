@@ -163,8 +163,8 @@ impl CaptureLoop {
                 Some(Request::Reload(reload)) => self.reload(*reload),
                 None => {}
             }
-            let now = self.poll()?;
-            self.housekeeping(now, seen);
+            self.poll()?;
+            self.housekeeping(seen);
         }
     }
 
@@ -200,25 +200,25 @@ impl CaptureLoop {
                 self.sinks.iter_mut().for_each(QueuedSink::give_up_if_stuck);
                 return Ok((if spans_taken { SILENCE } else { Duration::ZERO }, stop));
             }
-            let now = self.poll()?;
-            self.housekeeping(now, seen);
+            self.poll()?;
+            self.housekeeping(seen);
         }
     }
 
     /// One wait for frames, and what they lead to.
-    fn poll(&mut self) -> Result<Timestamp, Error> {
+    fn poll(&mut self) -> Result<(), Error> {
         let Self { live, engine, .. } = self;
         let now = live.poll(POLL, &mut |event| take(engine, event))?;
         engine.handle_timeout(now);
         self.drain(Some(now));
-        Ok(now)
+        Ok(())
     }
 
     /// What is to be seen to between waits.
-    fn housekeeping(&mut self, now: Timestamp, seen: &mut Housekeeping) {
+    fn housekeeping(&mut self, seen: &mut Housekeeping) {
         self.health.beat();
-        if seen.looks.is_due(super::now()) {
-            self.count_losses(now, seen);
+        if seen.looks.is_due(now()) {
+            self.count_losses(seen);
             self.follow_clock(seen);
             self.tell_of_collector(seen);
             self.tell_of_silence(seen);
@@ -248,7 +248,7 @@ impl CaptureLoop {
 
     /// Frames that matched and could not be handed over: every kind, as the kernel counts them, whichever of
     /// them the rings tell of.
-    fn count_losses(&mut self, now: Timestamp, seen: &mut Housekeeping) {
+    fn count_losses(&mut self, seen: &mut Housekeeping) {
         let Ok(hooks) = self.live.counters() else { return };
         let lost = hooks.iter().map(|(_, counters)| counters.lost()).sum::<u64>() + self.live.damaged();
         let new = lost.saturating_sub(seen.lost);
@@ -257,7 +257,7 @@ impl CaptureLoop {
         }
         seen.lost = lost;
         self.engine.note_loss(Loss::RingLost(new));
-        if seen.complaints.is_due(super::now()) {
+        if seen.complaints.is_due(now()) {
             warn(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
             ));
@@ -345,7 +345,7 @@ impl CaptureLoop {
     fn finish(&mut self, stop: Stop, seen: &mut Housekeeping) -> Result<bool, Error> {
         let Self { live, engine, .. } = self;
         let now = live.finish(&mut |event| take(engine, event))?;
-        self.count_losses(now, seen);
+        self.count_losses(seen);
         let left = stop == Stop::Leave && self.leave_calls(now);
         if !left {
             self.engine.finish(now);
