@@ -45,12 +45,12 @@ pub(crate) struct Lost {
     /// Calls let go of for want of memory.
     pub(crate) calls: u64,
     /// Times that the clock was found to lie.
-    pub(crate) steps: u64,
+    pub(crate) steps: u32,
     /// Times that nobody watched, as sipobs was restarted.
-    pub(crate) restarts: u64,
+    pub(crate) restarts: u32,
     /// Messages that were cut off before what they say.
     #[serde(default)]
-    pub(crate) cut: u64,
+    pub(crate) cut: u32,
 }
 
 /// Losses by when they came. Of many, early ones count as if they had come later: rather doubt too much.

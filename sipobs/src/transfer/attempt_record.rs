@@ -70,8 +70,8 @@ pub(super) fn quality(known: Known<'_>) -> Quality {
         tcp_gaps: lost.gaps,
         missing_fragments: lost.fragments,
         evicted_calls: lost.calls,
-        clock_steps: lost.steps,
-        restarts: lost.restarts,
+        clock_steps: lost.steps.into(),
+        restarts: lost.restarts.into(),
         refer_unseen: known.attempt.machine.as_method().is_unseen(),
         midcall,
     }
