@@ -3,10 +3,11 @@
 //! A regular file is left where it is. Who writes to a pipe was mostly asked, too, as Ctrl-C asks a whole pipeline, and
 //! still writes what it had kept back: that is read, for a moment.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+#[cfg(unix)]
+use std::{io, time::Duration};
 
 /// How long a pipe is read on.
 #[cfg(unix)]
