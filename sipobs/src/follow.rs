@@ -1,4 +1,5 @@
-//! All messages of a few calls, for whoever asked for these: what a second reading of a capture keeps.
+//! All messages of a few calls, for whoever asked for these: what a second reading of a capture keeps, and a third where that
+//! found more legs.
 //!
 //! The first reading judges, and keeps no messages but those of attempts. Which calls are to be seen whole is known behind
 //! it; so ordinary runs pay nothing.
@@ -6,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::dialog::DialogKey;
-use crate::record::{LadderLine, LegRole};
-use crate::sip::Message;
+use crate::record::{LadderLine, LegRole, Parties};
+use crate::sip::{Message, Uri};
 use crate::stream::WireMessage;
 use crate::transfer::show;
 
@@ -25,6 +26,8 @@ pub struct Follow {
     evidence: BTreeMap<u64, LegRole>,
     /// Calls that were found by those.
     found: BTreeMap<String, LegRole>,
+    /// Users of everyone who takes part in them.
+    parties: Parties,
     lines: Vec<LadderLine>,
     more: u64,
 }
@@ -50,6 +53,11 @@ impl Follow {
         self.legs.iter().map(|(id, leg)| (id.as_str(), *leg))
     }
 
+    /// Users of everyone who takes part in them.
+    pub fn parties(&self) -> &Parties {
+        &self.parties
+    }
+
     /// The messages in the order of time, and how many more there were.
     pub fn into_lines(mut self) -> (Vec<LadderLine>, u64) {
         self.lines.sort_by_key(|line| (line.time, line.frame));
@@ -71,6 +79,11 @@ impl Follow {
             }
             return;
         };
+        for uri in [Some(key.from.uri), Some(key.to.uri), message.request_uri()].into_iter().flatten() {
+            if let Some(user) = Uri::parse(uri).and_then(|uri| uri.user_part()) {
+                self.parties.add(&String::from_utf8_lossy(&user));
+            }
+        }
         let line = show(wire, message, key.cseq, leg);
         let is_again = |known: &&mut LadderLine| {
             (known.leg, known.cseq, known.from, known.to) == (line.leg, line.cseq, line.from, line.to)

@@ -522,7 +522,8 @@ fn transfers(engine: &mut Engine) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     while let Some(output) = engine.poll_output() {
         if let Output::Transfer(attempt) = output {
-            attempts.push(*attempt);
+            // What the test keeps is no part of what it measures.
+            attempts.push(Attempt { messages: Vec::new(), ..*attempt });
         }
     }
     attempts

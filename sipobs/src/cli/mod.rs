@@ -48,9 +48,9 @@ const EXIT_CODES: &str = "\
 Exit status:
   0  read and understood; or, for run and for a pipe, ended by a signal and
      all handed over
-  1  a file could not be read to its end, by Ctrl-C for one, or held frames that could not be
-     read (what was read is still reported), or an output could not be written
-     or delivered; or, for check --live, the daemon cannot account for
+  1  a file was not read to its end (Ctrl-C is one reason), or held frames
+     that could not be read (what was read is still reported), or an output
+     could not be written or delivered; or, for check --live, the daemon cannot account for
      everything
   2  bad arguments or configuration
   3  this machine cannot capture: a capability, a kernel feature or an

@@ -37,7 +37,8 @@ pub struct MetricsConfig {
     /// File of the authority (PEM) whose certificates let those who show one ask for `/metrics`, also without a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_authority: Option<PathBuf>,
-    /// Whether everybody who reaches an address beyond loopback may ask for `/metrics`.
+    /// Whether everybody who reaches an address beyond loopback may ask for `/metrics` where neither a token nor a
+    /// `client_authority` is set.
     pub insecure: bool,
     /// What `token_file` holds.
     #[serde(skip)]
@@ -76,12 +77,13 @@ impl MetricsConfig {
         if self.token.is_some() && self.token_file.is_some() {
             return Some("metrics.token and metrics.token_file: one of them is enough".into());
         }
+        let field = if self.read.is_some() { "metrics.token_file" } else { "metrics.token" };
         if self.token().is_some_and(|token| token.expose().len() < LEAST_TOKEN) {
-            return Some(format!("metrics.token: must have at least {LEAST_TOKEN} bytes"));
+            return Some(format!("{field}: must have at least {LEAST_TOKEN} bytes"));
         }
         let visible = |token: &Secret| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
         if !self.token().is_none_or(visible) {
-            return Some("metrics.token: holds what a header can't: letters, digits and signs only".into());
+            return Some(format!("{field}: holds what a header can't: letters, digits and signs only"));
         }
         if self.certificate.is_some() != self.key.is_some() {
             return Some("metrics.certificate and metrics.key: both are needed, or none".into());

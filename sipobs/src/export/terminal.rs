@@ -326,7 +326,7 @@ fn look_at_files(look: Look, summary: &Summary, out: &mut String) {
         look.paragraph(out, PLAIN, 0, &clean(note));
     }
     if let Some(more) = notes.len().checked_sub(MOST_NOTES).filter(|more| *more > 0) {
-        look.paragraph(out, PLAIN, 0, &format!("So do {more} more files."));
+        look.paragraph(out, PLAIN, 0, &format!("{more} more notes of this kind are left out."));
     }
 }
 

@@ -48,7 +48,7 @@ pub struct LinkHeader {
     /// Only this parameter of the value (`icid-value` of `P-Charging-Vector`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub param: Option<String>,
-    /// What a match weighs: see [`LinkWeights`].
+    /// What a match weighs, as those of `[link.weights]`.
     #[serde(default = "header_weight")]
     pub weight: f64,
 }

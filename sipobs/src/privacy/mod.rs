@@ -136,10 +136,7 @@ impl Privacy {
         if matches!(self.how, How::Full) {
             return;
         }
-        let known = Known::of(parties, &[]);
-        for line in lines {
-            replace(&mut line.line, |text| self.sentence(text, &known));
-        }
+        self.ladder(lines, &Known::of(parties, &[]));
     }
 
     /// Masks a Call-ID of these parties.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use memchr::{memmem, memrchr};
 use serde::{Deserialize, Serialize};
 
 use self::length::Length;
@@ -250,6 +251,7 @@ impl Streams {
         if !begins_like_sip(bytes) {
             return Err(DiscardReason::NotSip);
         }
+        let bytes = if cut { whole_lines(bytes) } else { bytes };
         let mut message = Message::parse(bytes).ok();
         let (end, cut) = end_of_datagram(bytes, message.as_ref(), cut, &mut self.counters);
         let (bytes, behind) = bytes.split_at(end);
@@ -283,6 +285,15 @@ impl Streams {
         self.counters.messages += messages;
         self.counters.messages_cut += cut;
         self.counters.connections = self.tcp.len() as u64;
+    }
+}
+
+/// A message that was cut off within its headers, without the one that it ends in: half a value reads like another.
+fn whole_lines(bytes: &[u8]) -> &[u8] {
+    let ends = memmem::find(bytes, b"\r\n\r\n").is_some() || memmem::find(bytes, b"\n\n").is_some();
+    match memrchr(b'\n', bytes) {
+        Some(last) if !ends => &bytes[..=last],
+        _ => bytes,
     }
 }
 

@@ -233,7 +233,10 @@ pub(super) fn hands_over(message: &Message<'_>, wanted: &str) -> bool {
 /// up, or why.
 pub(super) fn handed_over<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
     message.headers(Name::Reason).take(VALUES).flat_map(ReasonHeader::all).find_map(|reason| {
-        let text = reason.text.filter(|_| reason.protocol.eq_ignore_ascii_case(b"SIP"))?.trim_ascii();
+        // Beside a failure's cause a URI says whose it was.
+        let hands_over = reason.cause.is_none_or(|cause| (200..400).contains(&cause));
+        let is_sip = reason.protocol.eq_ignore_ascii_case(b"SIP");
+        let text = reason.text.filter(|_| is_sip && hands_over)?.trim_ascii();
         let text = match text.split_first_chunk::<8>() {
             Some((word, rest)) if word.eq_ignore_ascii_case(b"Contact:") => rest.trim_ascii(),
             _ => text,

@@ -247,7 +247,7 @@ pub(super) fn malformed_config(ground: &Ground) -> Result<Seen> {
     }
     fs::write(&file, "[capture]\nports = [0]\n")?;
     let said = ground.plan(&lab).arguments(&["-i", "agent0", "-c", &name]).fails(2)?;
-    holds(&said, &["capture.ports: at least one, each from 1 to 65535"])?;
+    holds(&said, &["capture.ports[0]: invalid value: integer, expected a port from 1 to 65535"])?;
     Ok(Seen::Passed("exit 2, with file, line, column and field".into()))
 }
 

@@ -83,7 +83,7 @@ pub(super) fn reloaded(ground: &Ground) -> Result<Seen> {
 
     for (text, complaint) in [
         ("interfaces = [\"agent0\"]\nports = [\"sip\"]\n", ":3:10: capture.ports[0]: "),
-        ("interfaces = [\"agent0\"]\nports = [0]\n", "capture.ports: at least one"),
+        ("interfaces = [\"agent0\"]\nports = [0]\n", "capture.ports[0]: invalid value: integer"),
         ("interfaces = [\"nowhere7\"]\n", "interface nowhere7: no such interface"),
         ("interfaces = [\"agent0\"]\n[[trunk]]\nname = \"x\"\n", "trunk \"x\": give at least one of"),
         ("interfaces = [\"lo\"]\n[diagnosis]\npath = \"nowhere.toml\"\n", "nowhere.toml: cannot be read"),

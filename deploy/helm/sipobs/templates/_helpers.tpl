@@ -60,6 +60,7 @@ tlsConfig:
     secret:
       name: {{ .clientSecretName }}
       key: ca.crt
+  {{- if .clientAuthorityKey }}
   cert:
     secret:
       name: {{ .clientSecretName }}
@@ -67,6 +68,7 @@ tlsConfig:
   keySecret:
     name: {{ .clientSecretName }}
     key: tls.key
+  {{- end }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fs::{File, Metadata};
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ const AROUND: usize = 3;
 /// Time goes on by less than this from one frame to the next, or the next ones are asked.
 const LEAP: Duration = Duration::from_secs(33);
 
+/// When a file begins that holds no frame.
+const NO_FRAME: Timestamp = Timestamp::from_nanos(i64::MIN);
+/// Files that a copy is looked for among: those of its length that begin when it does.
+const MOST_ALIKE: usize = 8;
+
 /// Reads several files as one capture.
 #[derive(Debug)]
 pub struct Capture {
@@ -35,6 +40,8 @@ pub struct Capture {
     /// The source whose frame was given last.
     lent: Option<usize>,
     repeated: Vec<(usize, String, String)>,
+    /// Those that were not opened, as the end was asked for.
+    left: Vec<usize>,
     stop: Stop,
 }
 
@@ -98,8 +105,8 @@ impl Capture {
                 Some(error) if named == 0 && matches!(error.fault, Fault::Open(_)) => return Err(error),
                 failed => source.failed = failed,
             }
-            match known.copied(&source).filter(|&other| source.is_copy_of(&sources[other])) {
-                Some(other) => repeated.push((named, source.name(), sources[other].name())),
+            match known.copied(&source).iter().find(|&&other| source.is_copy_of(&sources[other], stop)) {
+                Some(&other) => repeated.push((named, source.name(), sources[other].name())),
                 None => {
                     known.add(&source, sources.len());
                     sources.push(source);
@@ -109,7 +116,15 @@ impl Capture {
         // By name where times are the same, so that the order on the command line changes nothing.
         sources.sort_by(|a, b| (a.start, &a.path).cmp(&(b.start, &b.path)));
         let to_come = (0..sources.len()).rev().collect();
-        Ok(Self { sources, to_come, heads: BinaryHeap::new(), lent: None, repeated, stop: stop.clone() })
+        Ok(Self {
+            sources,
+            to_come,
+            heads: BinaryHeap::new(),
+            lent: None,
+            repeated,
+            left: Vec::new(),
+            stop: stop.clone(),
+        })
     }
 
     /// What comes next; `None` after the end of the last file.
@@ -125,6 +140,9 @@ impl Capture {
         {
             let error = FileError { file: self.sources[file].name(), fault: Fault::Interrupted };
             return Some(Next::End(self.close(file, Some(error))));
+        }
+        if self.stop.is_asked() {
+            self.leave_unopened();
         }
         while let Some(&file) = self.to_come.last()
             && self.heads.peek().is_none_or(|Reverse((time, _))| self.sources[file].start <= *time)
@@ -148,13 +166,18 @@ impl Capture {
 
     /// Whether all of it is in files, so that it can be read another time.
     pub fn can_be_read_again(&self) -> bool {
-        self.sources.iter().all(|source| source.identity.is_file())
+        self.sources.iter().all(|source| source.identity.is_file() || source.failed.is_some())
     }
 
     /// Files that are another one again, named twice or copied, and read once: which on the command line, its name, and
     /// that of the other.
     pub fn repeated(&self) -> &[(usize, String, String)] {
         &self.repeated
+    }
+
+    /// Files that were not opened, as the end was asked for before: which on the command line, and its name.
+    pub fn left(&self) -> impl Iterator<Item = (usize, String)> {
+        self.left.iter().map(|&file| (self.sources[file].named, self.sources[file].name()))
     }
 
     /// The files as they were named, by their index.
@@ -184,11 +207,16 @@ impl Capture {
     /// A file that is not at its end and can be read another time. What comes through a pipe is read to its end.
     fn take_regular(&mut self) -> Option<usize> {
         let is_regular = |file: usize| self.sources[file].identity.is_file();
-        let open = self.heads.iter().map(|Reverse((_, file))| *file);
-        let file = open.chain(self.to_come.iter().rev().copied()).find(|&file| is_regular(file))?;
+        let file = self.heads.iter().map(|Reverse((_, file))| *file).find(|&file| is_regular(file))?;
         self.heads.retain(|Reverse((_, other))| *other != file);
-        self.to_come.retain(|other| *other != file);
         Some(file)
+    }
+
+    /// Leaves the files that were not opened yet where they are.
+    fn leave_unopened(&mut self) {
+        let (left, pipes) = self.to_come.iter().partition(|&&file| self.sources[file].identity.is_file());
+        self.to_come = pipes;
+        self.left.extend::<Vec<usize>>(left);
     }
 
     fn begin(&mut self, file: usize) -> Option<End> {
@@ -265,7 +293,7 @@ impl Source {
             reader: None,
             failed: None,
             broken: None,
-            start: Timestamp::from_nanos(i64::MIN),
+            start: NO_FRAME,
             end: None,
             ahead: VecDeque::new(),
             progress,
@@ -395,8 +423,8 @@ impl Source {
     }
 
     /// Whether it holds the same bytes as another.
-    fn is_copy_of(&self, other: &Self) -> bool {
-        are_equal(&self.path, &other.path).unwrap_or(false)
+    fn is_copy_of(&self, other: &Self, stop: &Stop) -> bool {
+        are_equal(&self.path, &other.path, stop).unwrap_or(false)
     }
 }
 
@@ -412,7 +440,7 @@ struct Known {
     inodes: BTreeMap<(u64, u64), usize>,
     standard_input: Option<usize>,
     /// By the first time and the length.
-    contents: BTreeMap<(Timestamp, u64), usize>,
+    contents: BTreeMap<(Timestamp, u64), Vec<usize>>,
 }
 
 impl Known {
@@ -424,9 +452,10 @@ impl Known {
         }
     }
 
-    /// The one that may have been copied.
-    fn copied(&self, source: &Source) -> Option<usize> {
-        self.contents.get(&(source.start, source.identity.length?)).copied()
+    /// Those that it may be a copy of.
+    fn copied(&self, source: &Source) -> &[usize] {
+        let key = source.identity.length.map(|length| (source.start, length));
+        key.and_then(|key| self.contents.get(&key)).map_or(&[], Vec::as_slice)
     }
 
     fn add(&mut self, source: &Source, index: usize) {
@@ -436,8 +465,13 @@ impl Known {
         if source.path.as_os_str() == "-" {
             self.standard_input = Some(index);
         }
-        if let Some(length) = source.identity.length.filter(|_| source.failed.is_none()) {
-            self.contents.entry((source.start, length)).or_insert(index);
+        // One without frames is no copy of another without.
+        let holds = source.failed.is_none() && source.start != NO_FRAME;
+        if let Some(length) = source.identity.length.filter(|_| holds) {
+            let alike = self.contents.entry((source.start, length)).or_default();
+            if alike.len() < MOST_ALIKE {
+                alike.push(index);
+            }
         }
     }
 }
@@ -478,18 +512,18 @@ fn inode(_: &Metadata) -> Option<(u64, u64)> {
     None
 }
 
-/// Whether two files hold the same bytes.
-fn are_equal(a: &Path, b: &Path) -> io::Result<bool> {
+/// Whether two files hold the same bytes, as far as nobody asks for the end before.
+fn are_equal(a: &Path, b: &Path, stop: &Stop) -> io::Result<bool> {
     const PIECE: usize = 64 << 10;
-    let (mut a, mut b) = (BufReader::new(File::open(a)?), BufReader::new(File::open(b)?));
+    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
     let (mut of_a, mut of_b) = (Vec::with_capacity(PIECE), Vec::with_capacity(PIECE));
     loop {
         of_a.clear();
         of_b.clear();
         a.by_ref().take(PIECE as u64).read_to_end(&mut of_a)?;
         b.by_ref().take(PIECE as u64).read_to_end(&mut of_b)?;
-        if of_a != of_b || of_a.is_empty() {
-            return Ok(of_a == of_b);
+        if of_a != of_b || of_a.is_empty() || stop.is_asked() {
+            return Ok(of_a == of_b && !stop.is_asked());
         }
     }
 }

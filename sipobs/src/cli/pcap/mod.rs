@@ -11,7 +11,7 @@ use sipobs::export::{Jsonl, Sink, Terminal};
 use self::find::Find;
 use self::reading::Reading;
 use super::spans::{Spans, WhenFull};
-use super::{Colour, Exit, Failure, Settings, memory, written};
+use super::{Colour, Exit, Failure, Settings, memory, say, written};
 
 mod find;
 mod interrupt;
@@ -109,6 +109,8 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
         if is_whole && matches!(args.format, Format::Text) && !stop.is_asked() {
             let read_again = || Capture::open(&args.files, &stop);
             whole::show(&config, &reading.asked, read_again, &mut *sink)?;
+        } else if is_whole && stop.is_asked() {
+            say(&anyhow::anyhow!("interrupted: the whole call is not drawn"));
         }
         reading.end(&mut *sink)
     });

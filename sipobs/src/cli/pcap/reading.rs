@@ -128,6 +128,13 @@ impl<'a> Reading<'a> {
             file.error = Some(faults.join("; ")).filter(|_| !faults.is_empty());
             files.push((end.named, file));
         }
+        let left: Vec<_> = capture.left().collect();
+        if !left.is_empty() {
+            say(&anyhow::anyhow!("{} more files were not read: interrupted", left.len()));
+        }
+        let unread =
+            |name| ReadFile { name, error: Some(Fault::Interrupted.to_string()), ..ReadFile::default() };
+        files.extend(left.into_iter().map(|(named, name)| (named, unread(name))));
         for (named, name, same) in capture.repeated() {
             let file = ReadFile { name: name.clone(), same_as: Some(same.clone()), ..ReadFile::default() };
             files.push((*named, file));

@@ -11,6 +11,7 @@ use sipobs::record::{Attempt, LegRole, Parties};
 use sipobs::timestamp::Timestamp;
 
 use super::find::Whole;
+use crate::cli::say;
 
 /// Shows all messages of what was asked for; `read_again` opens the capture anew.
 pub(super) fn show(
@@ -52,8 +53,14 @@ fn read(
                 last = frame.time;
                 engine.frame(&frame);
             }
-            Next::End(end) if end.is_alone => engine.end_file(),
-            Next::End(_) => {}
+            Next::End(end) => {
+                if let Some(error) = &end.error {
+                    say(&anyhow::anyhow!("{error}; the whole call lacks what stands behind that"));
+                }
+                if end.is_alone {
+                    engine.end_file();
+                }
+            }
         }
         // Judged already.
         while engine.poll_output().is_some() {}
@@ -64,7 +71,8 @@ fn read(
 
 fn masked(config: &Config, asked: &[(Option<Box<Attempt>>, Whole)], follow: Follow) -> io::Result<WholeCall> {
     let privacy = config.privacy().map_err(io::Error::other)?;
-    let parties: Parties = asked.iter().flat_map(|(_, whole)| whole.parties.iter()).collect();
+    let asked_for = asked.iter().flat_map(|(_, whole)| whole.parties.iter());
+    let parties: Parties = asked_for.chain(follow.parties().iter()).collect();
     let mut legs: Vec<(LegRole, String)> =
         follow.legs().map(|(id, leg)| (leg, privacy.call_id_of(id, &parties))).collect();
     legs.sort_unstable();

@@ -226,8 +226,8 @@ impl Metrics {
 fn can_occur(method: Method, kind: Kind, outcome: Outcome) -> bool {
     let by_refer = method == Method::Refer;
     let kind_fits = match method {
-        Method::Refer | Method::Invite => true,
-        Method::Redirect | Method::Also | Method::ReferBye => kind == Kind::Blind,
+        Method::Refer | Method::Invite | Method::ReferBye => true,
+        Method::Redirect | Method::Also => kind == Kind::Blind,
     };
     kind_fits
         && match outcome {

@@ -27,10 +27,12 @@ pub(super) fn drop_passed_on(stage: &mut Stage, leg: LegId) {
     let twice = stage.open_in(leg).into_iter().find_map(|id| {
         let attempt = stage.attempts.get(&id).filter(|attempt| attempt.dialog == leg)?;
         let mut recent = stage.recent_attempts();
-        recent.find_map(|(other_id, other)| match () {
-            () if passes_on(attempt, other) => Some((id, other_id)),
-            () if passes_on(other, attempt) => Some((other_id, id)),
-            () => None,
+        recent.find_map(|(other_id, other)| {
+            if passes_on(attempt, other) {
+                Some((id, other_id))
+            } else {
+                passes_on(other, attempt).then_some((other_id, id))
+            }
         })
     });
     let Some((asked, passed_on)) = twice else { return };
@@ -38,11 +40,10 @@ pub(super) fn drop_passed_on(stage: &mut Stage, leg: LegId) {
         .iter()
         .all(|id| stage.attempts.get(id).is_some_and(|attempt| is_real(stage, attempt)))
     {
-        let attempt = stage.attempts.get_mut(&passed_on);
-        return attempt
-            .and_then(|attempt| attempt.refer_mut())
-            .into_iter()
-            .for_each(|refer| refer.perhaps_passed_on = true);
+        if let Some(refer) = stage.attempts.get_mut(&passed_on).and_then(|attempt| attempt.refer_mut()) {
+            refer.perhaps_passed_on = true;
+        }
+        return;
     }
     let Some(passed_on) = stage.withdraw(passed_on) else { return };
     join(stage, passed_on.dialog, PartOf { attempt: asked, copy: false });

@@ -13,6 +13,10 @@ use crate::transfer::stage::Stage;
 
 /// Outcomes told on other dialogs that are waited for.
 const MOST: usize = 1024;
+/// Longest URI, Call-ID or tag that is kept for that, in bytes.
+const LONGEST: usize = 512;
+/// URIs of one user and host that differ in the rest.
+const NEAR: usize = 8;
 
 /// Where such outcomes are told.
 #[derive(Debug, Default)]
@@ -116,15 +120,19 @@ impl Elsewhere {
 
     /// An attempt's outcome is told to whoever asks there.
     pub(super) fn ask_at(&mut self, uri: &[u8], attempt: AttemptId) {
-        if self.known < MOST {
+        if self.known >= MOST || uri.len() > LONGEST {
+            return;
+        }
+        let near = self.places.entry(place(uri)).or_default();
+        if near.len() < NEAR {
+            near.push((uri.to_vec(), attempt));
             self.known += 1;
-            self.places.entry(place(uri)).or_default().push((uri.to_vec(), attempt));
         }
     }
 
     /// The attempt whose outcome is told there. Who asks may write the URI in another way (RFC 3261 §19.1.4).
     fn asked_at(&self, uri: &[u8]) -> Option<AttemptId> {
-        let near = self.places.get(&place(uri))?;
+        let near = self.places.get(&place(uri)).filter(|_| uri.len() <= LONGEST)?;
         let asked = Uri::parse(uri);
         let same =
             |known: &[u8]| Uri::parse(known).zip(asked).is_some_and(|(known, asked)| known.is_same(&asked));
@@ -134,7 +142,8 @@ impl Elsewhere {
 
     /// What is told under this Call-ID is that attempt's.
     fn expect(&mut self, call_id: &[u8], attempt: AttemptId, asked: Asked) {
-        if self.known < MOST && !self.told.contains_key(call_id) {
+        let short = call_id.len() <= LONGEST && asked.tag.len() <= LONGEST;
+        if self.known < MOST && short && !self.told.contains_key(call_id) {
             self.known += 1;
             self.told.insert(call_id.to_vec(), Told { attempt, asked });
         }

@@ -6,7 +6,7 @@ use crate::dialog::DialogEvent;
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
-use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
+use crate::sip::{self, Message, Name, NameAddr, Sipfrag, SubscriptionState};
 use crate::stream::{TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Answer, Target};
@@ -17,16 +17,21 @@ use crate::transfer::state::PendingAttempt;
 
 /// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
 pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
-    if heard.event.cseq.method != sip::Method::Invite
+    if !matches!(heard.event.cseq.method, sip::Method::Invite | sip::Method::Update)
         || heard.message.status().is_some_and(|status| status < 200)
     {
         return;
     }
-    let is_focus = |contact| memchr::memmem::find(contact, b";isfocus").is_some();
-    if heard.message.headers(Name::Contact).any(is_focus)
-        && let Some(state) = stage.state_or_new(heard.event.leg)
-    {
-        state.focus = Some(sender);
+    let mut contacts = heard.message.values(Name::Contact).filter_map(NameAddr::parse).peekable();
+    if contacts.peek().is_none() {
+        return;
+    }
+    if contacts.any(|contact| contact.param("isfocus").is_some()) {
+        if let Some(state) = stage.state_or_new(heard.event.leg) {
+            state.focus = Some(sender);
+        }
+    } else if let Some(state) = stage.state_mut(heard.event.leg).filter(|state| state.focus == Some(sender)) {
+        state.focus = None;
     }
 }
 
@@ -35,12 +40,12 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
     let (dialog, by, number) = (event.leg, event.by, event.cseq.number);
     let told = told_before(stage, heard);
-    if is_retry(stage, heard) {
-        return;
-    }
     let target = Target::of(message);
     if target.no_call {
         return note_other_refer(stage, dialog);
+    }
+    if is_retry(stage, heard) {
+        return;
     }
     let place = place(stage, heard, &target);
     let call = place.as_ref().and_then(|place| place.call);
@@ -281,7 +286,7 @@ fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere:
     };
     if let Some(at) = message.values(Name::ReferEventsAt).next() {
         refer.subscription = Subscription::Elsewhere;
-        let uri = sip::NameAddr::parse(at).map_or(at, |address| address.uri);
+        let uri = NameAddr::parse(at).map_or(at, |address| address.uri);
         elsewhere.ask_at(uri, id);
     } else if message.header(Name::ReferSub).is_some_and(refused) || refer.wants_no_subscription {
         refer.subscription = Subscription::None;
@@ -293,7 +298,15 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
     let number = message.header(Name::Event).and_then(sip::Event::parse).and_then(|event| event.refer_cseq());
     let known = subscribed(stage, event.leg, event.by, number).or_else(|| again::told_of(stage, heard));
-    let Some(id) = known.or_else(|| unseen::by_notify(stage, heard, number)) else { return };
+    let id = match known {
+        // What only a stranger tells of begins no attempt.
+        None if event.outside => return,
+        None => unseen::by_notify(stage, heard, number),
+        known => known,
+    };
+    let Some(id) = id else { return };
+    // What is told of a REFER that was passed on is of that: its own dialog tells what became of it (RFC 3515 §2.4.4).
+    let passed_on = stage.state(event.leg).and_then(|state| state.part_of).is_some_and(|part| !part.copy);
     find_leg(stage, id);
     let Some(attempt) = stage.attempts.get_mut(&id) else { return };
     attempt.own(event.leg, event.by, event.cseq);
@@ -302,7 +315,7 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let Some(refer) = attempt.refer_mut() else { return };
     refer.numbered |= number.is_some();
     let first = refer.result.is_none();
-    match event.outside {
+    match event.outside || passed_on {
         true => refer.heard_outside(wire.time, notified),
         false => refer.notified(wire.time, notified),
     }

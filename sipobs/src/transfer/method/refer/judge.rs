@@ -57,6 +57,11 @@ impl Refer {
     fn evaluate_own(&self, copies: u32, now: Timestamp, timers: &Timers) -> Provisional {
         let at = |at, verdict| Provisional { at, verdict };
         match self.state(timers) {
+            // It was over before the newer one came.
+            State::Superseded(time) if let Some(expiry) = self.expires.filter(|expiry| *expiry <= time) => {
+                let verdict = Verdict::silence(Outcome::NotifyTimeout);
+                at(time, self.with_answer(Verdict { decided: Some(expiry), early: false, ..verdict }))
+            }
             State::Superseded(time) => {
                 at(time, self.with_answer(Verdict::seen(Outcome::Superseded, Evidence::Inferred, time)))
             }
@@ -191,6 +196,14 @@ impl Refer {
                     at: result.time + timers.grace,
                     verdict: Verdict { evidence: Evidence::Reported, ..own.verdict },
                 };
+            }
+            // A leg that is answered after a failure was told is none that was asked for.
+            (Some(result), _)
+                if result.status >= 300
+                    && !failed
+                    && verdict.decided.is_some_and(|decided| result.time < decided) =>
+            {
+                return own;
             }
             // So is progress; what comes of that leg is still to be told.
             (None, Some((_, progress))) if later(progress) && now < own.at => {

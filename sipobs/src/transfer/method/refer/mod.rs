@@ -233,7 +233,7 @@ impl Refer {
         let taken = told || status.is_some_and(|status| status < 300);
         let unknown = known.dialog().is_some_and(|leg| match leg.origin {
             Origin::Invite => false,
-            Origin::Midcall => !leg.originated && matches!(status, None | Some(481)),
+            Origin::Midcall => !leg.originated && !leg.two_hosts && matches!(status, None | Some(481)),
             Origin::Refer => !leg.originated,
         });
         let is_party = |host| known.stage.legs.is_party(host);
