@@ -251,8 +251,7 @@ impl Streams {
         if !begins_like_sip(bytes) {
             return Err(DiscardReason::NotSip);
         }
-        let bytes = if cut { whole_lines(bytes) } else { bytes };
-        let mut message = Message::parse(bytes).ok();
+        let mut message = Message::parse(if cut { whole_lines(bytes) } else { bytes }).ok();
         let (end, cut) = end_of_datagram(bytes, message.as_ref(), cut, &mut self.counters);
         let (bytes, behind) = bytes.split_at(end);
         if let Some(message) = &mut message {
