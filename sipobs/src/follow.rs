@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::dialog::DialogKey;
 use crate::record::{LadderLine, LegRole, Parties};
-use crate::sip::{Message, Uri};
+use crate::sip::Message;
 use crate::stream::WireMessage;
 use crate::transfer::show;
 
@@ -79,11 +79,8 @@ impl Follow {
             }
             return;
         };
-        for uri in [Some(key.from.uri), Some(key.to.uri), message.request_uri()].into_iter().flatten() {
-            if let Some(user) = Uri::parse(uri).and_then(|uri| uri.user_part()) {
-                self.parties.add(&String::from_utf8_lossy(&user));
-            }
-        }
+        let uris = [Some(key.from.uri), Some(key.to.uri), message.request_uri()];
+        uris.into_iter().flatten().for_each(|uri| self.parties.add_user_of(uri));
         let line = show(wire, message, key.cseq, leg);
         let is_again = |known: &&mut LadderLine| {
             (known.leg, known.cseq, known.from, known.to) == (line.leg, line.cseq, line.from, line.to)

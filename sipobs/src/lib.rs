@@ -10,6 +10,8 @@
 //! frame, timers through [`engine::Engine::poll_timeout`] and [`engine::Engine::handle_timeout`]. A capture
 //! file therefore gives the same bytes of output on every run, and the live daemon runs the same engine.
 
+#[cfg(test)]
+mod bless;
 pub mod capture;
 mod clock;
 pub mod config;

@@ -14,10 +14,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use sipobs::capture::file::Reader;
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::otlp::{Otlp, WhenFull};
+
+#[allow(dead_code, reason = "frames alone are of use here")]
+mod common;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,12 +89,9 @@ fn heard(variables: &[(&str, String)]) -> Vec<u8> {
     let mut otlp = Otlp::start(&config.otlp, url.expose(), WhenFull::Drop, runtime.handle()).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/06_trunk_success/input.pcap");
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
-    let (mut reader, mut last) = (Reader::open(path).unwrap(), Default::default());
-    while let Some(frame) = reader.next().unwrap() {
-        last = frame.time;
-        engine.frame(&frame);
-    }
-    engine.finish(last);
+    let frames = common::frames(&path);
+    frames.iter().for_each(|frame| engine.frame(frame));
+    engine.finish(frames.last().unwrap().time);
     std::iter::from_fn(|| engine.poll_output()).for_each(|output| otlp.output(&output));
     let first = heard.recv_timeout(PATIENCE).unwrap();
     runtime.shutdown_background();

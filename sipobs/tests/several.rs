@@ -7,22 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use sipobs::capture::file::Reader;
 use sipobs::frame::Frame;
 use tempfile::TempDir;
+
+#[allow(dead_code, reason = "frames alone are of use here")]
+mod common;
 
 fn capture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name)
 }
 
 fn frames(name: &str) -> Vec<Frame<'static>> {
-    let mut reader = Reader::open(capture(name)).unwrap();
-    let mut frames = Vec::new();
-    while let Some(frame) = reader.next().unwrap() {
-        let bytes: &'static [u8] = Vec::leak(frame.bytes.to_vec());
-        frames.push(Frame { bytes, ..frame });
-    }
-    frames
+    common::frames(&capture(name))
 }
 
 /// Writes a pcap with nanoseconds of these frames, each later by so many nanoseconds than it was captured.

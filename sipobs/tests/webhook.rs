@@ -16,7 +16,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use sha2::Sha256;
-use sipobs::capture::file::Reader;
 use sipobs::config::{Config, Endpoint};
 use sipobs::engine::Engine;
 use sipobs::export::Sink as _;
@@ -35,6 +34,9 @@ enum Reaction {
     Close,
 }
 use Reaction::{Close, Hang, Status};
+
+#[allow(dead_code, reason = "frames alone are of use here")]
+mod common;
 
 /// A connection, in the clear or not.
 trait Wire: Read + Write + Send {}
@@ -195,12 +197,9 @@ fn outputs(case: &str) -> Vec<Output> {
     let mut config = Config::default();
     config.webhook.url = Some(Endpoint::new("http://127.0.0.1:9"));
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
-    let (mut reader, mut last) = (Reader::open(path).unwrap(), Default::default());
-    while let Some(frame) = reader.next().unwrap() {
-        last = frame.time;
-        engine.frame(&frame);
-    }
-    engine.finish(last);
+    let frames = common::frames(&path);
+    frames.iter().for_each(|frame| engine.frame(frame));
+    engine.finish(frames.last().unwrap().time);
     std::iter::from_fn(|| engine.poll_output()).collect()
 }
 

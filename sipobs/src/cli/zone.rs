@@ -27,7 +27,7 @@ impl std::str::FromStr for Moment {
         let text = text.trim();
         let normal = with_t(text);
         if let Ok(time) = normal.parse::<jiff::Timestamp>() {
-            return at(time).ok_or_else(|| format!("`{text}` is out of range"));
+            return at(time).map(Self::At).ok_or_else(|| format!("`{text}` is out of range"));
         }
         if let Ok(time) = normal.parse::<Time>().or_else(|_| Time::strptime("%H:%M", text))
             && !text.contains(['-', 'T', 'Z', '+'])
@@ -38,25 +38,20 @@ impl std::str::FromStr for Moment {
         let civil = civil.map_err(|_| {
             format!("`{text}` is no time: 2026-11-28 14:30, 2026-11-28T14:30:05+01:00 or 14:30 is wanted")
         })?;
-        local(civil).ok_or_else(|| format!("`{text}` is out of range"))
+        local(civil).map(Self::At).ok_or_else(|| format!("`{text}` is out of range"))
     }
 }
 
 impl Moment {
     /// The time itself, of a capture that begins at `start`.
     pub(super) fn of_capture(self, start: Timestamp) -> Timestamp {
-        let Self::OfDay(time) = self else {
-            return match self {
-                Self::At(time) => time,
-                Self::OfDay(_) => start,
-            };
+        let time = match self {
+            Self::At(time) => return time,
+            Self::OfDay(time) => time,
         };
         let day = jiff::Timestamp::from_nanosecond(start.as_nanos().into());
         let day = day.map(|day| TimeZone::system().to_datetime(day).date());
-        match day.ok().and_then(|day| local(day.to_datetime(time))) {
-            Some(Self::At(time)) => time,
-            Some(Self::OfDay(_)) | None => start,
-        }
+        day.ok().and_then(|day| local(day.to_datetime(time))).unwrap_or(start)
     }
 }
 
@@ -69,11 +64,11 @@ fn with_t(text: &str) -> String {
     }
 }
 
-fn at(time: jiff::Timestamp) -> Option<Moment> {
-    i64::try_from(time.as_nanosecond()).ok().map(|nanos| Moment::At(Timestamp::from_nanos(nanos)))
+fn at(time: jiff::Timestamp) -> Option<Timestamp> {
+    i64::try_from(time.as_nanosecond()).ok().map(Timestamp::from_nanos)
 }
 
-fn local(civil: DateTime) -> Option<Moment> {
+fn local(civil: DateTime) -> Option<Timestamp> {
     at(TimeZone::system().to_timestamp(civil).ok()?)
 }
 

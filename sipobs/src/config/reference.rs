@@ -3,12 +3,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syn::{Attribute, Expr, Fields, Item, Lit, Meta, Type};
 use toml::{Table, Value};
 
 use super::{Config, ConfigError, bounds, keys};
+use crate::bless::hold;
 
 /// Where structures and choices are looked for: those of `config` first, and a name with a module in front in that one.
 const SOURCES: &[&str] = &[
@@ -398,20 +399,6 @@ fn lookup(table: &Table, path: &str) -> Option<Value> {
         (Value::Array(entries), Some(rest)) => lookup(entries.first()?.as_table()?, rest),
         _ => None,
     }
-}
-
-/// Holds the file at `path` to `text`, or writes it where that is asked for.
-fn hold(path: &str, text: &str) {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("SIPOBS_BLESS").is_some() {
-        fs::write(&path, text).unwrap();
-    }
-    let held = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        held == text,
-        "{} is not what the source makes of it: SIPOBS_BLESS=1 writes it anew",
-        path.display()
-    );
 }
 
 fn load(text: &str) -> Result<Config, ConfigError> {

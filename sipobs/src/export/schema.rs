@@ -1,13 +1,13 @@
 //! `docs/schema.json` and `docs/words.md`, made of the records themselves, and held against what the program says.
 
 use std::fs;
-use std::path::Path;
 
 use jsonschema::Validator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::{ReadFile, Summary, golden, samples};
+use crate::bless::hold;
 use crate::record::{Alert, Attempt, Call, Line, Notice, Output, SCHEMA};
 
 /// What every line is.
@@ -47,13 +47,7 @@ fn schema() -> Value {
 
 #[test]
 fn the_schema_that_is_shipped_is_that_of_the_records() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema.json");
-    let text = format!("{:#}\n", schema());
-    if std::env::var_os("SIPOBS_BLESS").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    let shipped = fs::read_to_string(path).unwrap_or_default();
-    assert!(shipped == text, "docs/schema.json is not that of the records: SIPOBS_BLESS=1 writes it anew");
+    hold("../docs/schema.json", &format!("{:#}\n", schema()));
 }
 
 /// What stands on top of `docs/words.md`.
@@ -98,13 +92,7 @@ fn words() -> String {
 
 #[test]
 fn the_words_that_are_documented_are_those_of_the_records() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/words.md");
-    let text = words();
-    if std::env::var_os("SIPOBS_BLESS").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    let held = fs::read_to_string(path).unwrap_or_default();
-    assert!(held == text, "docs/words.md is not that of the records: SIPOBS_BLESS=1 writes it anew");
+    hold("../docs/words.md", &words());
 }
 
 #[test]

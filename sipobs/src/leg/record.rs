@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::texts::{Text, Texts};
 use super::{LegId, Rare, Tag, When};
 use crate::record::{Dialect, Parties, Seen, Side};
-use crate::sip::{self, CSeq, Method, Uri};
+use crate::sip::{self, CSeq, Method};
 use crate::slab::Slot;
 use crate::timestamp::Timestamp;
 use crate::trunk::TrunkId;
@@ -334,11 +334,8 @@ impl Leg {
     pub(crate) fn add_parties(&self, parties: &mut Parties) {
         let (from, to, request) = (self.uri(Side::Caller), self.uri(Side::Callee), self.request());
         // Mostly the request is for whom To names.
-        for uri in [from, to].into_iter().chain(Some(request).filter(|request| *request != to)) {
-            if let Some(user) = Uri::parse(uri).as_ref().and_then(Uri::user_part) {
-                parties.add(&sip::lossy(&user));
-            }
-        }
+        let uris = [from, to].into_iter().chain(Some(request).filter(|request| *request != to));
+        uris.for_each(|uri| parties.add_user_of(uri));
     }
 
     /// Whether a CANCEL then looks like a ring timer's, not a caller's: those run for full five seconds (30 s, mostly)

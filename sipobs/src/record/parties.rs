@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use crate::sip::{self, Uri};
+
 /// Users of the calls' From, To and request-URIs, as on the wire: never printed. They tell [`crate::privacy`] which
 /// digits in a Call-ID or a sentence are somebody's number.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -31,6 +33,13 @@ impl Parties {
         let Ok(end) = u32::try_from(self.text.len() + user.len()) else { return };
         self.text.push_str(user);
         self.ends.push(end);
+    }
+
+    /// Adds the user of a URI, if it has one.
+    pub(crate) fn add_user_of(&mut self, uri: &[u8]) {
+        if let Some(user) = Uri::parse(uri).as_ref().and_then(Uri::user_part) {
+            self.add(&sip::lossy(&user));
+        }
     }
 
     /// All of them, each once.

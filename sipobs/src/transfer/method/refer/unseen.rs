@@ -114,7 +114,7 @@ fn serves(stage: &Stage, leg: &Leg) -> bool {
 }
 
 fn is_unseen(attempt: &PendingAttempt) -> bool {
-    attempt.refer().is_some_and(|refer| !refer.is_captured())
+    attempt.machine.as_method().is_unseen()
 }
 
 /// The host of the transferee, which sends the NOTIFYs.
