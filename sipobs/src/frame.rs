@@ -62,7 +62,7 @@ pub enum Direction {
 }
 
 macro_rules! link_types {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $($number:literal)|+;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $number:literal $(| $other:literal)*;)*) => {
         /// How a frame begins, by the number and the name that the pcap registry gives it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum LinkType {
@@ -78,8 +78,16 @@ macro_rules! link_types {
             /// The link type with this number.
             pub const fn of(number: u32) -> Self {
                 match number {
-                    $($($number)|+ => Self::$variant,)*
+                    $($number $(| $other)* => Self::$variant,)*
                     _ => Self::Other(number),
+                }
+            }
+
+            /// The number of the link type; the first where it has several.
+            pub const fn number(self) -> u32 {
+                match self {
+                    $(Self::$variant => $number,)*
+                    Self::Other(number) => number,
                 }
             }
         }

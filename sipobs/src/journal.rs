@@ -136,6 +136,7 @@ impl Kept<'_> {
             src: self.src,
             dst: self.dst,
             transport: if self.tcp { TransportKind::Tcp } else { TransportKind::Udp },
+            seq: None,
             bytes: &self.bytes,
             cut: self.cut,
             originated: self.originated,

@@ -306,6 +306,7 @@ fn said(frames: &[Frame<'_>], forged: Option<(usize, &Forgery)>) -> Said {
                 src: forgery.from,
                 dst: forgery.to,
                 transport: TransportKind::Udp,
+                seq: None,
                 bytes: forgery.text.as_bytes(),
                 cut: false,
                 originated: false,

@@ -266,6 +266,7 @@ fn hear(engine: &mut Engine, heard: &[Heard], said: &mut Vec<Output>) {
                     src: *src,
                     dst: *dst,
                     transport: *transport,
+                    seq: None,
                     bytes,
                     cut: *cut,
                     originated: false,

@@ -35,6 +35,7 @@ fn outputs(data: &[u8]) -> Vec<String> {
             src: end(ends),
             dst: end(ends >> 3),
             transport: if ends & 0x40 == 0 { TransportKind::Udp } else { TransportKind::Tcp },
+            seq: None,
             bytes: input.record(),
             cut: false,
             originated: false,

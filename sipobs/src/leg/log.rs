@@ -236,6 +236,7 @@ mod tests {
             src: host,
             dst: host,
             transport: TransportKind::Udp,
+            seq: None,
             bytes,
             cut: false,
             originated: false,

@@ -159,7 +159,8 @@ impl Harness {
         }
         let transport = TransportKind::Udp;
         let (bytes, cut, originated) = (text.as_bytes(), false, false);
-        let wire = WireMessage { time: now, frame: 1, src, dst, transport, bytes, cut, originated };
+        let wire =
+            WireMessage { time: now, frame: 1, src, dst, transport, seq: None, bytes, cut, originated };
         let key = DialogKey::of(&message).expect("a dialog");
         let dialog::Taken::Event(event) = dialog::take(&mut self.legs, &wire, &message, &key, false) else {
             return None;

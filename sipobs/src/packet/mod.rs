@@ -19,6 +19,7 @@ mod duplicate;
 mod fragment;
 mod ip;
 mod link;
+pub(crate) mod locate;
 mod pdu;
 mod pseudo;
 mod tunnel;
@@ -209,10 +210,9 @@ impl Packets {
     /// Takes one frame and gives what it completes, in order, to `sink`.
     pub fn push(&mut self, frame: &Frame<'_>, sink: &mut dyn FnMut(Item<'_>)) {
         self.counters.frames += 1;
-        let missing = usize::try_from(frame.wire_len).unwrap_or(usize::MAX).saturating_sub(frame.bytes.len());
         let mut whole: Vec<u8>;
         let (mut originated, mut headers) = (frame.direction == Direction::Originated, 0);
-        let mut at = At { layer: Layer::Link(frame.link), bytes: frame.bytes, missing };
+        let mut at = At::of(frame);
         for _ in 0..MAX_LAYERS {
             // Whoever wraps a packet up for a tunnel need not have made it.
             headers += u8::from(matches!(at.layer, Layer::Ip));
@@ -348,7 +348,23 @@ fn tcp(ip: Ip, at: At<'_>) -> Result<Under<'_>, DiscardReason> {
     Ok(Under::Packet(ip, src, dst, transport))
 }
 
+impl Transport<'_> {
+    fn payload(&self) -> &[u8] {
+        match self {
+            Transport::Udp { payload, .. }
+            | Transport::Tcp { payload, .. }
+            | Transport::Exported { payload, .. } => payload,
+        }
+    }
+}
+
 impl<'a> At<'a> {
+    /// The beginning of a frame.
+    fn of(frame: &Frame<'a>) -> Self {
+        let missing = usize::try_from(frame.wire_len).unwrap_or(usize::MAX).saturating_sub(frame.bytes.len());
+        Self { layer: Layer::Link(frame.link), bytes: frame.bytes, missing }
+    }
+
     /// What begins `len` bytes further on; `None` if the captured bytes end before.
     fn inside(&self, len: usize, layer: Layer) -> Option<At<'a>> {
         self.bytes.get(len..).map(|bytes| At { layer, bytes, missing: self.missing })

@@ -85,8 +85,8 @@ enum Step {
     Foreign,
 }
 
-/// Takes one message, and whether its body is cut.
-pub(super) type Sink<'s> = &'s mut dyn FnMut(&[u8], bool);
+/// Takes one message, whether its body is cut, and how many bytes came behind it so far.
+pub(super) type Sink<'s> = &'s mut dyn FnMut(&[u8], bool, usize);
 
 impl Framer {
     /// At the beginning of a stream.
@@ -194,7 +194,7 @@ impl Framer {
     pub(super) fn gap(&mut self, missing: u64, counters: &mut Counters, sink: Sink<'_>) {
         let next = match self.state {
             State::Body { end } => {
-                sink(&self.buffer, true);
+                sink(&self.buffer, true, 0);
                 self.given(counters);
                 State::Skip { left: (end - self.buffer.len()) as u64 }
             }
@@ -218,7 +218,7 @@ impl Framer {
         if self.proven && !self.buffer.is_empty() {
             counters.incomplete += 1;
             if matches!(self.state, State::Body { .. }) {
-                sink(&self.buffer, true);
+                sink(&self.buffer, true, 0);
                 self.given(counters);
             }
         }
@@ -260,7 +260,7 @@ impl Framer {
                     self.headers(rest, line, length, found, max, counters, sink)
                 }
                 State::Body { end } if rest.len() >= end => {
-                    sink(&rest[..end], false);
+                    sink(&rest[..end], false, rest.len() - end);
                     self.given(counters);
                     self.enter(State::Between);
                     Step::Used(end)
@@ -349,7 +349,7 @@ impl Framer {
                 return Step::Used(line);
             }
             if empty {
-                return self.end_of_headers(&rest[..=end], length.length(), max, counters, sink);
+                return self.end_of_headers(rest.split_at(end + 1), length.length(), max, counters, sink);
             }
             length.line(text);
             line = end + 1;
@@ -368,7 +368,7 @@ impl Framer {
     /// `head` ends with the empty line.
     fn end_of_headers(
         &mut self,
-        head: &[u8],
+        (head, behind): (&[u8], &[u8]),
         length: Length,
         max: usize,
         counters: &mut Counters,
@@ -392,7 +392,7 @@ impl Framer {
             // Too large, or a lie; which, the next start line tells.
             _ => {
                 counters.too_large += 1;
-                sink(head, true);
+                sink(head, true, behind.len());
                 self.given(counters);
                 self.enter(State::Lost { mid_line: false });
                 Step::Used(head.len())

@@ -257,8 +257,10 @@ impl Half {
             self.gap(now, cx)?;
         }
         self.gap(now, cx)?;
-        let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
-        self.framer.finish(cx.counters, &mut |bytes, cut| sink(message(ends, last, bytes, cut)));
+        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.seq(), &mut *cx.sink);
+        self.framer.finish(cx.counters, &mut |bytes, cut, behind| {
+            sink(message(ends, last, (end, behind), bytes, cut))
+        });
         Ok(())
     }
 
@@ -332,8 +334,8 @@ impl Half {
         self.last = frame;
         // Of several messages that come with these bytes, those behind the first count as the first does.
         self.originated = frame.originated && (self.originated || self.framer.is_empty());
-        let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
-        let sink: Sink<'_> = &mut |bytes, cut| sink(message(ends, last, bytes, cut));
+        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.seq(), &mut *cx.sink);
+        let sink: Sink<'_> = &mut |bytes, cut, behind| sink(message(ends, last, (end, behind), bytes, cut));
         let max = cx.config.max_message_bytes;
         if self.framer.push(bytes, counted, max, cx.counters, sink) {
             return Ok(());
@@ -351,6 +353,7 @@ impl Half {
     /// The bytes up to `end` will not come.
     fn missing(&mut self, end: u64, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
         let missing = self.next.map_or(0, |next| end.saturating_sub(next.offset));
+        let before = self.seq();
         self.advance(end);
         if !cx.proven && !self.framer.proven() {
             return Err(Foreign);
@@ -358,7 +361,9 @@ impl Half {
         cx.counters.tcp_gaps += 1;
         cx.counters.tcp_bytes_missing += missing;
         let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
-        self.framer.gap(missing, cx.counters, &mut |bytes, cut| sink(message(ends, last, bytes, cut)));
+        self.framer.gap(missing, cx.counters, &mut |bytes, cut, behind| {
+            sink(message(ends, last, (before, behind), bytes, cut));
+        });
         sink(Item::Loss(Loss::TcpGap { src: ends.0.ip(), dst: ends.1.ip() }));
         Ok(())
     }
@@ -366,6 +371,11 @@ impl Half {
     /// The frame that completes what waits.
     fn bearer(&self) -> Bearer {
         Bearer { originated: self.originated, ..self.last }
+    }
+
+    /// The sequence number of the next byte.
+    fn seq(&self) -> u32 {
+        self.next.map_or(0, |next| next.seq)
     }
 
     fn advance(&mut self, end: u64) {
@@ -376,13 +386,18 @@ impl Half {
     }
 }
 
+/// A message that ends so many bytes before the one of a sequence number.
 fn message(
     (src, dst): (SocketAddr, SocketAddr),
     Bearer { time, number: frame, originated }: Bearer,
+    (end, behind): (u32, usize),
     bytes: &[u8],
     cut: bool,
 ) -> Item<'_> {
     let transport = TransportKind::Tcp;
-    let wire = WireMessage { time, frame, src, dst, transport, bytes, cut, originated };
+    // Sequence numbers wrap around; a message and what waits behind it are shorter than they go.
+    let back = u32::try_from(behind + bytes.len()).unwrap_or(0);
+    let seq = Some(end.wrapping_sub(back));
+    let wire = WireMessage { time, frame, src, dst, transport, seq, bytes, cut, originated };
     Item::Message(wire, None)
 }

@@ -39,6 +39,8 @@ pub struct WireMessage<'a> {
     pub dst: SocketAddr,
     /// Over which transport.
     pub transport: TransportKind,
+    /// The sequence number of its first byte in its TCP connection, where it came over one.
+    pub seq: Option<u32>,
     /// Start line to end of body.
     pub bytes: &'a [u8],
     /// Bytes at the end of its body are known to be missing (cut by the capture or by a gap).
@@ -259,7 +261,7 @@ impl Streams {
         }
         self.counters.count_message(cut);
         let Packet { time, frame, src, dst, originated, .. } = *packet;
-        let wire = WireMessage { time, frame, src, dst, transport, bytes, cut, originated };
+        let wire = WireMessage { time, frame, src, dst, transport, seq: None, bytes, cut, originated };
         sink(Item::Message(wire, message.as_ref()));
         Ok(behind)
     }

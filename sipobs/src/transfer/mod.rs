@@ -116,7 +116,7 @@ impl Transfers {
     /// Takes a request that was doubted until its answer came.
     fn take_doubted(&mut self, doubted: &Doubted) {
         let Doubted { time, frame, src, dst, transport, originated, ref bytes, .. } = *doubted;
-        let wire = WireMessage { time, frame, src, dst, transport, bytes, cut: false, originated };
+        let wire = WireMessage { time, frame, src, dst, transport, seq: None, bytes, cut: false, originated };
         let Ok(message) = Message::parse(bytes) else { return };
         if let Ok(key) = DialogKey::of(&message) {
             self.take(&wire, &message, &key, true);

@@ -50,6 +50,7 @@ fn ten_thousand_ordinary_calls_raise_nothing() {
             src: message.from,
             dst: message.to,
             transport: TransportKind::Udp,
+            seq: None,
             bytes: message.text.as_bytes(),
             cut: false,
             originated: false,

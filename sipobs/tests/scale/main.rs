@@ -230,6 +230,7 @@ fn play(engine: &mut Engine, legs: impl Iterator<Item = Vec<Message>>) -> Vec<At
             src: message.from,
             dst: message.to,
             transport: TransportKind::Udp,
+            seq: None,
             bytes: message.text.as_bytes(),
             cut: false,
             originated: false,

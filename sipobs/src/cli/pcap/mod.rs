@@ -17,6 +17,7 @@ mod find;
 mod interrupt;
 mod reading;
 mod whole;
+mod write;
 
 const AFTER: &str = "\
 Several files are one capture, merged by time in whatever order they are
@@ -65,6 +66,8 @@ pub(super) struct Pcap {
     color: Colour,
     #[command(flatten)]
     find: Find,
+    #[command(flatten)]
+    evidence: write::Evidence,
     #[command(flatten)]
     settings: Settings,
 }

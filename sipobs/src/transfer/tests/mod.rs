@@ -160,6 +160,7 @@ impl World {
             src: from.parse::<SocketAddr>().unwrap(),
             dst: to.parse().unwrap(),
             transport: TransportKind::Udp,
+            seq: None,
             bytes: text.as_bytes(),
             cut: false,
             originated: self.originates,
