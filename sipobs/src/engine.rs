@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, Memory, Sight};
 use crate::dialog::{DialogKey, NoDialogKey};
 use crate::discard::{DiscardClass, DiscardCounts, DiscardReason};
+use crate::evidence::Collect;
 use crate::follow::Follow;
 use crate::frame::{Frame, Place};
 use crate::journal::Journal;
@@ -174,6 +175,10 @@ pub struct Engine {
     privacy: Privacy,
     /// By the file that a frame is of; empty where no files are read.
     tallies: Vec<Tally>,
+    /// All that they add up to.
+    tallied: Tally,
+    /// What finds the packets of calls, where somebody asked for some.
+    collect: Option<Box<Collect>>,
 }
 
 /// The half of the engine that takes whole messages: split off so that the stages before it can lend it
@@ -206,6 +211,8 @@ impl Engine {
             inner: Inner { transfers: Transfers::new(config.transfer)?, ..Inner::default() },
             privacy,
             tallies: Vec::new(),
+            tallied: Tally::default(),
+            collect: None,
         })
     }
 
@@ -244,6 +251,16 @@ impl Engine {
             line.time = line.time.ahead_by(self.clock.ahead_at(line.time));
         }
         Some(follow)
+    }
+
+    /// Finds the packets of some calls from now on.
+    pub fn collect(&mut self, collect: Collect) {
+        self.collect = Some(Box::new(collect));
+    }
+
+    /// What found them.
+    pub fn take_collected(&mut self) -> Option<Collect> {
+        self.collect.take().map(|collect| *collect)
     }
 
     /// What there was beside transfers, where files are read.
@@ -303,10 +320,13 @@ impl Engine {
 
     /// Takes a frame at its true time.
     fn timed(&mut self, frame: &Frame<'_>) {
-        let before = (!self.tallies.is_empty()).then(|| self.tally());
+        if let Some(collect) = &mut self.collect {
+            collect.frame(frame);
+        }
         self.packet(frame);
-        if let Some(before) = before {
+        if !self.tallies.is_empty() {
             let now = self.tally();
+            let before = std::mem::replace(&mut self.tallied, now);
             if let Some(tally) = self.tallies.get_mut(Place::of(frame.number).file) {
                 tally.add(now.since(before));
             }
@@ -362,6 +382,9 @@ impl Engine {
         self.packets.finish(&mut |item| forward(streams, inner, &item));
         self.streams.finish(now, &mut |item| inner.stream_item(&item));
         self.inner.transfers.finish(now);
+        if let Some(collect) = &mut self.collect {
+            collect.finish(now);
+        }
     }
 
     /// The next output, in time order, masked.

@@ -22,6 +22,7 @@ pub mod engine;
 #[cfg(any(all(feature = "live", target_os = "linux"), feature = "webhook"))]
 mod error_chain;
 mod eviction;
+pub mod evidence;
 pub mod export;
 pub mod files;
 pub mod follow;

@@ -34,7 +34,7 @@ pub use jsonl::Jsonl;
 pub use style::{Look, clean};
 pub use summary::{ReadFile, Shown, Summary};
 pub use terminal::Terminal;
-pub use whole_call::WholeCall;
+pub use whole_call::{WholeCall, deciding};
 pub use words::has_failed;
 
 /// Where outputs are written, one after another.

@@ -22,16 +22,21 @@ pub struct WholeCall {
     pub verdicts: Vec<(usize, String)>,
 }
 
-/// The line of `lines` that decided an attempt, and what is said beside it: its last one with the status that it was decided
-/// by, else its last one before its end.
-fn verdict(attempt: &Attempt, lines: &[LadderLine]) -> Option<(usize, String)> {
+/// The message that decided an attempt: its last one with the status that it was decided by, else its last one before its
+/// end.
+pub fn deciding(attempt: &Attempt) -> Option<&LadderLine> {
     let own = |line: &&LadderLine| line.time <= attempt.ended && !line.doubted;
     let status = attempt.status.map(|status| status.to_string());
     let tells = |line: &&LadderLine| {
         status.as_ref().is_some_and(|status| line.line.split(' ').any(|word| word == status))
     };
     let before = || attempt.messages.iter().filter(own);
-    let deciding = before().rev().find(tells).or_else(|| before().next_back())?;
+    before().rev().find(tells).or_else(|| before().next_back())
+}
+
+/// The line of `lines` that decided an attempt, and what is said beside it.
+fn verdict(attempt: &Attempt, lines: &[LadderLine]) -> Option<(usize, String)> {
+    let deciding = deciding(attempt)?;
     let is_it = |line: &LadderLine| line.time == deciding.time && line.line == deciding.line;
     let seq = attempt.seq.map(|seq| format!(" on #{seq}")).unwrap_or_default();
     let what = format!("this is the verdict{seq}: {}", super::words::outcome(attempt.outcome));

@@ -34,6 +34,7 @@ use crate::record::{Alert, Attempt, Call, LadderLine, Output, Parties, WireTrace
 mod normalize;
 mod number;
 mod party_numbers;
+pub mod redact;
 mod secret;
 #[cfg(test)]
 mod tests;

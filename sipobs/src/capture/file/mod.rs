@@ -15,6 +15,7 @@ pub use self::fault::{Fault, FileError};
 use self::input::Input;
 pub use self::merge::{Capture, End, MOST_OPEN, Next, Overlap};
 pub use self::stop::Stop;
+pub use self::write::Writer;
 use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
@@ -26,6 +27,7 @@ mod pcapng;
 mod snoop;
 mod stop;
 mod unpack;
+mod write;
 
 /// The largest frame a file may hold, in bytes: libpcap's `MAXIMUM_SNAPLEN`.
 pub const MAX_FRAME: usize = 262_144;

@@ -8,6 +8,7 @@ use sipobs::privacy::dialled;
 use sipobs::record::{Attempt, Fault, LegRole, Outcome, Output, Parties};
 use sipobs::timestamp::Timestamp;
 
+use super::write::Wanted;
 use crate::cli::zone::Moment;
 
 /// What is asked for: of each option one value must fit, and all options together.
@@ -44,6 +45,9 @@ pub(super) struct Find {
     /// Transfers that failed, or whose outcome is not known
     #[arg(long)]
     failed: bool,
+    /// What is found is to be written, too.
+    #[arg(skip)]
+    pub(super) writes: bool,
 }
 
 /// A number, or a user's name.
@@ -61,6 +65,8 @@ pub(super) struct Unmasked {
     call: bool,
     /// Of the one call that is asked for.
     pub(super) whole: Option<Whole>,
+    /// What is to be written of it.
+    pub(super) wanted: Option<Wanted>,
 }
 
 /// What it takes to find all messages of a call.
@@ -94,8 +100,9 @@ impl Find {
 
     /// Looks at an output before it is masked.
     pub(super) fn look(&self, output: &Output) -> Unmasked {
+        let wanted = self.writes.then(|| Wanted::of(output, self.is_asked())).flatten();
         if !self.is_asked() {
-            return Unmasked::default();
+            return Unmasked { wanted, ..Unmasked::default() };
         }
         let legs = call_ids(output);
         Unmasked {
@@ -103,6 +110,7 @@ impl Find {
             call_id: self.is_named(&legs),
             call: self.call.as_ref().is_some_and(|call| legs.contains(&call.as_str())),
             whole: self.call.as_ref().and_then(|_| Whole::of(output)),
+            wanted,
         }
     }
 

@@ -91,7 +91,16 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
     let is_whole = args.find.is_of_one() && capture.can_be_read_again();
-    let out = io::stdout().lock();
+    let target = args.evidence.begin(&args.files, &capture).map_err(Failure::usage)?;
+    let names: Vec<String> = capture.names().collect();
+    let mut find = args.find.clone();
+    find.writes = target.is_some();
+    // Printed to nowhere where packets go to standard output.
+    let out: Box<dyn io::Write> = if args.evidence.takes_standard_output() {
+        Box::new(io::sink())
+    } else {
+        Box::new(io::stdout().lock())
+    };
     let mut sink: Box<dyn Sink> = match args.format {
         Format::Text => {
             let out = io::BufWriter::new(out);
@@ -105,7 +114,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let engine = Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?);
     let engine = engine.map_err(Failure::usage)?;
     let spans = Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?;
-    let mut reading = Reading::new(engine, spans, &args.find, config.absent.min_call);
+    let mut reading = Reading::new(engine, spans, &find, config.absent.min_call);
     let read = reading.read(&mut capture, &mut *sink);
     let exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
     let printed = read.and_then(|()| reading.settle(&mut *sink)).and_then(|()| {
@@ -117,9 +126,23 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
         }
         reading.end(&mut *sink)
     });
+    let all_written = match target {
+        Some(target) if printed.is_ok() => {
+            drop(sink);
+            let selection = std::mem::take(&mut reading.wanted);
+            let read_again = || Capture::open(&args.files, &stop);
+            args.evidence.write(target, &config, selection, &names, &stop, read_again).unwrap_or_else(
+                |error| {
+                    say(&error);
+                    false
+                },
+            )
+        }
+        _ => true,
+    };
     let delivered = reading.spans.map(Spans::finish).is_none_or(|(_, lost)| lost == 0);
     match printed {
-        Ok(()) if !delivered => Ok(Exit::Partial),
+        Ok(()) if !delivered || !all_written => Ok(Exit::Partial),
         Ok(()) => Ok(exit),
         Err(error) => Ok(written(Err(error))),
     }

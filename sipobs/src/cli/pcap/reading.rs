@@ -9,6 +9,7 @@ use std::time::Duration;
 use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine, Tally};
+use sipobs::evidence::Selection;
 use sipobs::export::{ReadFile, Shown, Sink, Summary};
 use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
@@ -35,6 +36,8 @@ pub(super) struct Reading<'a> {
     cut: Vec<CutFrames>,
     /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
     pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
+    /// What is to be written.
+    pub(super) wanted: Selection,
     /// Attempts so far.
     attempts: u64,
     first: Option<Timestamp>,
@@ -54,6 +57,7 @@ impl<'a> Reading<'a> {
             ends: Vec::new(),
             cut: Vec::new(),
             asked: Vec::new(),
+            wanted: Selection::default(),
             attempts: 0,
             first: None,
             last: Timestamp::default(),
@@ -167,6 +171,10 @@ impl<'a> Reading<'a> {
                     shown.count(&output);
                 }
                 sink.output(&output)?;
+                if let Some(wanted) = unmasked.wanted {
+                    let seq = Some(self.attempts).filter(|_| matches!(output, Output::Transfer(_)));
+                    wanted.select(&mut self.wanted, seq);
+                }
                 if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < MOST_ASKED) {
                     let attempt = match output {
                         Output::Transfer(attempt) => Some(attempt),

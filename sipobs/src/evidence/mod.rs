@@ -1,0 +1,339 @@
+//! The packets of a few calls, to be handed on: which frames they came in, what each is for the verdict, and what is to be
+//! written over in it where parties shall not be named.
+//!
+//! Whose calls they are is known behind a first reading, which judges. A second one finds their frames, by the same
+//! stages but with copies at other taps let through; frames of calls that only it found take it once more. What is kept
+//! is a note for each frame, no frame.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::connections::Connections;
+pub use self::rewrite::Rewritten;
+use crate::dialog::DialogKey;
+use crate::frame::Frame;
+use crate::packet::locate::{Located, Locator, place_of};
+use crate::packet::{self, Transport};
+use crate::privacy::redact::Redactor;
+use crate::record::LegRole;
+use crate::sip::{Message, Method, Name, NameAddr, Sipfrag, Uri};
+use crate::stream::{self, Item, Streams, WireMessage};
+use crate::timestamp::Timestamp;
+use crate::work;
+
+mod connections;
+mod rewrite;
+
+/// Bytes that notes of frames may take up, about.
+const MOST: usize = 512 << 20;
+/// What a frame's note takes up beside its bytes, about.
+const OVERHEAD: usize = 128;
+/// Names of parties that are looked for, at most.
+const MOST_PEOPLE: usize = 1 << 20;
+
+/// The calls whose packets are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// By Call-ID.
+    legs: BTreeMap<String, LegRole>,
+    /// Frames that a verdict rests on: whatever call their messages are of has to do with it.
+    evidence: BTreeMap<u64, LegRole>,
+    /// Frames that decided, and the numbers of the verdicts.
+    verdicts: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Selection {
+    /// Adds a leg; the first word on what it is counts.
+    pub fn add_leg(&mut self, call_id: &str, leg: LegRole) {
+        if !self.legs.contains_key(call_id) {
+            self.legs.insert(call_id.to_owned(), leg);
+        }
+    }
+
+    /// Adds a frame that a verdict rests on.
+    pub fn add_evidence(&mut self, frame: u64, leg: LegRole) {
+        self.evidence.entry(frame).or_insert(leg);
+    }
+
+    /// Says that a frame decided a verdict.
+    pub fn add_verdict(&mut self, frame: u64, seq: u64) {
+        self.verdicts.entry(frame).or_default().push(seq);
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.legs.is_empty() && self.evidence.is_empty()
+    }
+}
+
+/// Who takes part in the calls, as on the wire: never printed.
+#[derive(Clone, Default)]
+pub struct People {
+    /// Users of URIs.
+    pub(crate) users: BTreeSet<String>,
+    /// Display names.
+    pub(crate) names: BTreeSet<String>,
+}
+
+/// Only how many: names must not slip into a log.
+impl std::fmt::Debug for People {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "People({}, {})", self.users.len(), self.names.len())
+    }
+}
+
+/// Finds the frames of calls.
+#[derive(Debug)]
+pub struct Collect {
+    locator: Locator,
+    streams: Streams,
+    found: Found,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Found {
+    selection: Selection,
+    /// Calls that frames of evidence led to.
+    more: BTreeMap<String, LegRole>,
+    connections: Connections,
+    people: People,
+    /// What the parties' names are replaced by; none where nothing is.
+    redactor: Option<Redactor>,
+    /// Messages by their hashes: a second one is a retransmission, or the same at another tap.
+    seen: BTreeMap<u64, Timestamp>,
+    hasher: crate::hash::Keyed,
+    notes: Notes,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub struct Notes {
+    frames: BTreeMap<u64, Note>,
+    bytes: usize,
+    /// Frames that found no room.
+    left_out: u64,
+}
+
+/// What is known of one frame.
+#[derive(Debug, Default)]
+struct Note {
+    says: Vec<String>,
+    /// What is to stand in the frame, and where; where parties are not to be named, all else is blank.
+    patches: Vec<(usize, Box<[u8]>)>,
+}
+
+impl Collect {
+    /// Finds the frames of the calls of `selection`; with a redactor also what is to be written over in them.
+    pub fn new(
+        packet: &packet::Config,
+        stream: stream::Config,
+        selection: Selection,
+        redactor: Option<Redactor>,
+    ) -> Self {
+        let found = Found { selection, redactor, ..Found::default() };
+        Self { locator: Locator::new(packet), streams: Streams::new(stream), found }
+    }
+
+    /// The same calls with those that were found, to read once more; nothing where there were none.
+    pub fn again(&self) -> Option<Selection> {
+        let more = &self.found.more;
+        (!more.is_empty()).then(|| {
+            let mut selection = self.found.selection.clone();
+            more.iter().for_each(|(id, leg)| selection.add_leg(id, *leg));
+            selection
+        })
+    }
+
+    /// Who takes part in them, and which calls they are.
+    pub fn into_parts(self) -> (Selection, People, Notes) {
+        (self.found.selection, self.found.people, self.found.notes)
+    }
+
+    /// Takes one frame.
+    pub(crate) fn frame(&mut self, frame: &Frame<'_>) {
+        let Self { locator, streams, found } = self;
+        locator.handle_timeout(frame.time);
+        streams.handle_timeout(frame.time, &mut |item| found.item(&item, None));
+        locator.push(frame, &mut |located| {
+            if let Transport::Tcp { .. } = located.packet.transport {
+                found.connections.segment(located, &mut found.notes);
+            }
+            streams.push(&located.packet, &mut |item| found.item(&item, Some(located)));
+        });
+    }
+
+    /// The capture is over at `now`.
+    pub(crate) fn finish(&mut self, now: Timestamp) {
+        let Self { streams, found, .. } = self;
+        streams.finish(now, &mut |item| found.item(&item, None));
+    }
+}
+
+impl Found {
+    fn item(&mut self, item: &Item<'_>, located: Option<&Located<'_>>) {
+        let Item::Message(wire, _) = item else { return };
+        let says = Message::parse(wire.bytes).ok().and_then(|message| self.chosen(wire, &message));
+        match (wire.seq, located) {
+            (Some(seq), _) => {
+                let redacted = says.as_ref().and(self.redactor.as_ref());
+                let redacted = redacted.map(|redactor| redactor.message(wire.bytes));
+                self.connections.message(wire, seq, says, redacted, &mut self.notes);
+            }
+            (None, Some(located)) => {
+                if let Some(says) = says {
+                    self.datagram(wire, located, &says);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// What a message is, if it is of one of the calls.
+    fn chosen(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Option<String> {
+        let key = DialogKey::of(message).ok()?;
+        let call_id = String::from_utf8_lossy(key.call_id);
+        let Some(&leg) = self.selection.legs.get(&*call_id) else {
+            let leg = self.selection.evidence.get(&wire.frame)?;
+            self.more.entry(call_id.into_owned()).or_insert(*leg);
+            return None;
+        };
+        self.people.add(message);
+        let mut says = format!("{} of {}", what(message, key.cseq.method), leg_name(leg));
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, (wire.src, wire.dst, wire.bytes));
+        match self.seen.insert(hash, wire.time) {
+            Some(before) if wire.time.since(before) <= packet::Config::default().copy_window => {
+                says.push_str(": the same once more, as at another tap");
+            }
+            Some(_) => says.push_str(": retransmission"),
+            None => {}
+        }
+        for seq in self.selection.verdicts.get(&wire.frame).into_iter().flatten() {
+            says.push_str(&format!(": this is the verdict of #{seq}"));
+        }
+        Some(says)
+    }
+
+    /// Notes the frames of a message that did not come over TCP.
+    fn datagram(&mut self, wire: &WireMessage<'_>, located: &Located<'_>, says: &str) {
+        let place = place_of(located, wire.bytes);
+        let redacted = self.redactor.as_ref().map(|redactor| (redactor, redactor.message(wire.bytes)));
+        if !located.is_joined {
+            self.notes.say(wire.frame, says);
+            if let Some((_, redacted)) = redacted {
+                self.notes.patch(wire.frame, place.start, &redacted);
+            }
+            return;
+        }
+        // Headers and checksum of the whole are in its first fragment.
+        let whole = redacted.map(|(redactor, redacted)| rewrite::whole(located, place, &redacted, redactor));
+        for piece in located.pieces {
+            let part = if located.pieces.len() > 1 { " (fragment)" } else { "" };
+            self.notes.say(piece.frame, &format!("{says}{part}"));
+            if let Some(part) =
+                whole.as_ref().and_then(|whole| whole.get(piece.at..piece.at + piece.bytes.len()))
+            {
+                self.notes.patch(piece.frame, piece.bytes.start, part);
+            }
+        }
+    }
+}
+
+impl Notes {
+    /// Frames to be written.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Frames that there is no room for: fewer calls are to be asked for.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// A frame is to be written whatever it says.
+    fn keep(&mut self, frame: u64) {
+        let _ = self.note(frame, 0);
+    }
+
+    fn say(&mut self, frame: u64, says: &str) {
+        let Some(note) = self.note(frame, says.len()) else { return };
+        if !note.says.iter().any(|said| said == says) {
+            note.says.push(says.to_owned());
+        }
+    }
+
+    fn patch(&mut self, frame: u64, at: usize, bytes: &[u8]) {
+        work::count(bytes.len());
+        if let Some(note) = self.note(frame, bytes.len()) {
+            note.patches.push((at, bytes.into()));
+        }
+    }
+
+    fn note(&mut self, frame: u64, more: usize) -> Option<&mut Note> {
+        if self.bytes + more > MOST {
+            self.left_out += 1;
+            return None;
+        }
+        self.bytes += more;
+        Some(self.frames.entry(frame).or_insert_with(|| {
+            self.bytes += OVERHEAD;
+            Note::default()
+        }))
+    }
+}
+
+impl People {
+    fn add(&mut self, message: &Message<'_>) {
+        if self.users.len() + self.names.len() >= MOST_PEOPLE {
+            return;
+        }
+        self.add_uri(message.request_uri().unwrap_or_default());
+        for name in [
+            Name::From,
+            Name::To,
+            Name::Contact,
+            Name::PAssertedIdentity,
+            Name::PPreferredIdentity,
+            Name::RemotePartyId,
+            Name::Diversion,
+            Name::HistoryInfo,
+            Name::ReferTo,
+            Name::ReferredBy,
+        ] {
+            for address in message.values(name).filter_map(NameAddr::parse) {
+                self.add_uri(address.uri);
+                self.names.extend(address.display_text().map(std::borrow::Cow::into_owned));
+            }
+        }
+    }
+
+    fn add_uri(&mut self, uri: &[u8]) {
+        if let Some(user) = Uri::parse(uri).as_ref().and_then(Uri::user_part) {
+            self.users.insert(String::from_utf8_lossy(&user).into_owned());
+        }
+    }
+}
+
+/// A message's method, or status and method.
+fn what(message: &Message<'_>, method: Method) -> String {
+    match message.status() {
+        Some(status) => format!("{status} to {}", method.as_str()),
+        None if method == Method::Notify => match Sipfrag::of(message) {
+            Ok(told) => format!("NOTIFY that tells of {}", told.status),
+            Err(_) => "NOTIFY".to_owned(),
+        },
+        None => method.as_str().to_owned(),
+    }
+}
+
+fn leg_name(leg: LegRole) -> &'static str {
+    match leg {
+        LegRole::Call => "the call",
+        LegRole::Target => "the second leg",
+        LegRole::Consultation => "the consultation",
+    }
+}
