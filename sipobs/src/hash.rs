@@ -33,7 +33,7 @@ impl BuildHasher for Keyed {
 }
 
 /// A number that nobody outside knows: what SipHash makes of nothing under keys from the operating system.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 

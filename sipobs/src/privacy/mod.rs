@@ -35,6 +35,7 @@ mod normalize;
 mod number;
 mod party_numbers;
 pub mod redact;
+mod scramble;
 mod secret;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::{Privacy, is_hashed};
 use crate::work;
 
 /// Separators that may stand between two digits of one number: `(0) - ` is four.
-const GAP: usize = 4;
+pub(super) const GAP: usize = 4;
 
 /// In a Call-ID random digits stand beside a party's; what is one number there is written closely.
 const GAP_IN_KEY: usize = 1;
@@ -26,12 +26,15 @@ const ROUNDS: usize = 8;
 
 /// A stretch of a text that something else is shown for.
 #[derive(Debug)]
-struct Hidden {
-    bytes: Range<usize>,
-    shown: String,
+pub(super) struct Hidden {
+    pub(super) bytes: Range<usize>,
+    pub(super) shown: String,
     /// It is a number, and may be part of a longer one.
-    number: bool,
+    pub(super) number: bool,
 }
+
+/// What is shown for the headers of a URI.
+pub(super) const HEADERS: &str = "?***";
 
 impl Privacy {
     /// A URI, or a bare user or number.
@@ -155,7 +158,7 @@ impl Privacy {
 
     /// What is hidden in `text` whatever digits stand around it: users, and credentials. In order, none within
     /// another.
-    fn hidden(&self, text: &str) -> Vec<Hidden> {
+    pub(super) fn hidden(&self, text: &str) -> Vec<Hidden> {
         let mut all = self.users(text);
         let secret = |bytes| Hidden { bytes, shown: "***".to_owned(), number: false };
         all.extend(secrets(text).into_iter().map(secret));
@@ -217,7 +220,7 @@ impl Privacy {
                         }
                         if let Some(headers) = parts.headers {
                             let bytes = at + from + host + headers..at + word.len();
-                            found.push(Hidden { bytes, shown: "?***".to_owned(), number: false });
+                            found.push(Hidden { bytes, shown: HEADERS.to_owned(), number: false });
                         }
                     }
                 }
