@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::dialog::DialogKey;
 use crate::record::{LadderLine, LegRole, Parties};
-use crate::sip::Message;
+use crate::sip::{self, Message};
 use crate::stream::WireMessage;
 use crate::transfer::show;
 
@@ -72,7 +72,8 @@ impl Follow {
     }
 
     pub(crate) fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>, key: &DialogKey<'_>) {
-        let call_id = String::from_utf8_lossy(key.call_id);
+        // As records have it.
+        let call_id = sip::line(key.call_id);
         let Some(&leg) = self.legs.get(&*call_id) else {
             if let Some(leg) = self.evidence.get(&wire.frame) {
                 self.found.entry(call_id.into_owned()).or_insert(*leg);

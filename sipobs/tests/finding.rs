@@ -162,8 +162,23 @@ fn a_person_is_told_who_was_handed_to_whom() {
             shown.lines().find(|shown| shown.contains(&line)).unwrap_or_else(|| panic!("{line}\n{shown}"));
         assert!(line.contains(&format!(" → {}", user(&record["target"]))), "{line}");
     }
-    let none = text(&["--number", "999999999"]);
-    assert!(none.contains("Shown: 0 of 4 transfers."), "{none}");
+    // Nothing of that name is said to be nothing, also by the exit status.
+    for (args, said) in [
+        (["--number", "999999999"], "--number: no transfer and no call"),
+        (["--number", "abc"], "--number: no transfer and no call"),
+        (["--call", "#999"], "--call: no verdict and no call"),
+        (["--call-id", "nobody's"], "--call-id: no transfer and no call"),
+    ] {
+        let none = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(captures()).args(args).output().unwrap();
+        assert_eq!(none.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8_lossy(&none.stdout).contains("Shown: 0 of 4 transfers."), "{args:?}");
+        assert!(String::from_utf8_lossy(&none.stderr).contains(said), "{args:?}");
+    }
+    let empty = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(captures()).args(["--call", ""]).output();
+    assert_eq!(empty.unwrap().status.code(), Some(2));
+    // An id may be cut short, as long as it is told from the others.
+    let id = all[0]["id"].as_str().unwrap();
+    assert_eq!(transfers(&jsonl(&["--call", &id[..9]])), [all[0].clone()]);
     // A call that no transfer concerns is shown where it is asked for.
     let calls: Vec<Value> = jsonl(&[]);
     let plain = calls

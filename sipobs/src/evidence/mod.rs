@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::around::{Around, Wide};
 use self::connections::Connections;
 pub use self::rewrite::Rewritten;
 use crate::dialog::DialogKey;
 use crate::frame::Frame;
+use crate::packet::locate::Lost;
 use crate::packet::locate::{Located, Locator, place_of};
 use crate::packet::{self, Transport};
 use crate::privacy::redact::Redactor;
@@ -20,6 +22,7 @@ use crate::stream::{self, Item, Streams, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::work;
 
+mod around;
 mod connections;
 mod rewrite;
 
@@ -27,6 +30,7 @@ mod rewrite;
 const MOST: usize = 512 << 20;
 /// What a frame's note takes up beside its bytes, about.
 const OVERHEAD: usize = 128;
+const UDP_HEADER: usize = 8;
 /// Names of parties that are looked for, at most.
 const MOST_PEOPLE: usize = 1 << 20;
 
@@ -39,6 +43,10 @@ pub struct Selection {
     evidence: BTreeMap<u64, LegRole>,
     /// Frames that decided, and the numbers of the verdicts.
     verdicts: BTreeMap<u64, Vec<u64>>,
+    /// Which calls beside these are wanted, too, and who they are of.
+    wide: Option<(Wide, Around)>,
+    /// Those, by Call-ID.
+    beside: BTreeSet<String>,
 }
 
 impl Selection {
@@ -57,6 +65,17 @@ impl Selection {
     /// Says that a frame decided a verdict.
     pub fn add_verdict(&mut self, frame: u64, seq: u64) {
         self.verdicts.entry(frame).or_default().push(seq);
+    }
+
+    /// Wants calls beside these, too, where a reader might judge otherwise without them.
+    pub fn widen(&mut self, wide: Wide, around: Around) {
+        self.wide = Some((wide, around));
+        self.beside.clear();
+    }
+
+    /// Whether calls beside these are looked for.
+    pub fn is_wide(&self) -> bool {
+        self.wide.is_some()
     }
 
     /// Whether nothing is wanted.
@@ -95,6 +114,9 @@ struct Found {
     selection: Selection,
     /// Calls that frames of evidence led to.
     more: BTreeMap<String, LegRole>,
+    /// Calls beside those that are wanted.
+    beside: BTreeSet<String>,
+    around: Around,
     connections: Connections,
     people: People,
     /// What the parties' names are replaced by; none where nothing is.
@@ -136,23 +158,25 @@ impl Collect {
 
     /// The same calls with those that were found, to read once more; nothing where there were none.
     pub fn again(&self) -> Option<Selection> {
-        let more = &self.found.more;
-        (!more.is_empty()).then(|| {
-            let mut selection = self.found.selection.clone();
+        let Found { more, beside, selection, .. } = &self.found;
+        (!more.is_empty() || !beside.is_empty()).then(|| {
+            let mut selection = selection.clone();
             more.iter().for_each(|(id, leg)| selection.add_leg(id, *leg));
+            selection.beside.extend(beside.iter().cloned());
             selection
         })
     }
 
-    /// Who takes part in them, and which calls they are.
-    pub fn into_parts(self) -> (Selection, People, Notes) {
-        (self.found.selection, self.found.people, self.found.notes)
+    /// Which calls they are, who takes part in them and when, and their frames.
+    pub fn into_parts(self) -> (Selection, People, Around, Notes) {
+        let Found { selection, people, around, notes, .. } = self.found;
+        (selection, people, around, notes)
     }
 
     /// Takes one frame.
     pub(crate) fn frame(&mut self, frame: &Frame<'_>) {
         let Self { locator, streams, found } = self;
-        locator.handle_timeout(frame.time);
+        locator.handle_timeout(frame.time, &mut |lost| found.lost(lost));
         streams.handle_timeout(frame.time, &mut |item| found.item(&item, None));
         locator.push(frame, &mut |located| {
             if let Transport::Tcp { .. } = located.packet.transport {
@@ -164,7 +188,8 @@ impl Collect {
 
     /// The capture is over at `now`.
     pub(crate) fn finish(&mut self, now: Timestamp) {
-        let Self { streams, found, .. } = self;
+        let Self { locator, streams, found } = self;
+        locator.finish(&mut |lost| found.lost(lost));
         streams.finish(now, &mut |item| found.item(&item, None));
     }
 }
@@ -191,14 +216,30 @@ impl Found {
     /// What a message is, if it is of one of the calls.
     fn chosen(&mut self, wire: &WireMessage<'_>, message: &Message<'_>) -> Option<String> {
         let key = DialogKey::of(message).ok()?;
-        let call_id = String::from_utf8_lossy(key.call_id);
-        let Some(&leg) = self.selection.legs.get(&*call_id) else {
-            let leg = self.selection.evidence.get(&wire.frame)?;
-            self.more.entry(call_id.into_owned()).or_insert(*leg);
-            return None;
+        // As records have it.
+        let call_id = crate::sip::line(key.call_id);
+        let whose = match self.selection.legs.get(&*call_id) {
+            Some(leg) => {
+                self.around.add(wire, &key);
+                leg_name(*leg)
+            }
+            None if self.selection.beside.contains(&*call_id) => "a call beside it",
+            None => {
+                if let Some(leg) = self.selection.evidence.get(&wire.frame) {
+                    self.more.entry(call_id.into_owned()).or_insert(*leg);
+                } else if self
+                    .selection
+                    .wide
+                    .as_ref()
+                    .is_some_and(|(wide, around)| around.fits(*wide, wire, &key))
+                {
+                    self.beside.insert(call_id.into_owned());
+                }
+                return None;
+            }
         };
         self.people.add(message);
-        let mut says = format!("{} of {}", what(message, key.cseq.method), leg_name(leg));
+        let mut says = format!("{} of {whose}", what(message, key.cseq.method));
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, (wire.src, wire.dst, wire.bytes));
         match self.seen.insert(hash, wire.time) {
             Some(before) if wire.time.since(before) <= packet::Config::default().copy_window => {
@@ -211,6 +252,22 @@ impl Found {
             says.push_str(&format!(": this is the verdict of #{seq}"));
         }
         Some(says)
+    }
+
+    /// Notes the fragments of a datagram that never got whole: what was lost with it may be why a verdict is in doubt.
+    fn lost(&mut self, lost: &Lost<'_>) {
+        let is_wanted = self.selection.wide.as_ref().is_some_and(|(_, around)| around.concerns(lost));
+        if !is_wanted {
+            return;
+        }
+        for piece in lost.pieces {
+            self.notes.say(piece.frame, "fragment of a datagram of which others are missing");
+        }
+        let head = lost.pieces.iter().find(|piece| piece.at == 0).zip(lost.head.split_at_checked(UDP_HEADER));
+        if let Some(((piece, (header, message)), redactor)) = head.zip(self.redactor.as_ref()) {
+            let bytes = [header, &redactor.message(message)].concat();
+            self.notes.patch(piece.frame, piece.bytes.start, &bytes);
+        }
     }
 
     /// Notes the frames of a message that did not come over TCP.

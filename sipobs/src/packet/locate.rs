@@ -1,8 +1,9 @@
 //! Where in its frames a packet lies: for whoever writes frames again, perhaps with other bytes in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -16,14 +17,42 @@ use crate::timestamp::Timestamp;
 pub(crate) struct Locator {
     fragments: Fragments,
     /// By what tells one datagram from another: addresses, identification and protocol.
-    pieces: HashMap<(IpAddr, IpAddr, u32, u8), Vec<Piece>>,
-    waiting: usize,
+    pieces: HashMap<Key, Pieces>,
+    /// Those by the time of their first fragment, in the order of their coming.
+    order: VecDeque<(Timestamp, Key)>,
+    timeout: Duration,
     counters: Counters,
     vxlan_ports: Vec<u16>,
 }
 
-/// Fragments whose places are known, at most: those of datagrams that never get whole are forgotten then.
-const MOST_WAITING: usize = 1 << 16;
+type Key = (IpAddr, IpAddr, u32, u8);
+
+/// Fragments that came of a datagram.
+#[derive(Debug, Default)]
+struct Pieces {
+    since: Timestamp,
+    places: Vec<Piece>,
+    /// The bytes of the first.
+    head: Vec<u8>,
+}
+
+/// A UDP datagram of which not all fragments came.
+#[derive(Debug)]
+pub(crate) struct Lost<'a> {
+    /// When the first of them came.
+    pub(crate) time: Timestamp,
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) pieces: &'a [Piece],
+    /// The bytes of its beginning, if that came.
+    pub(crate) head: &'a [u8],
+}
+
+/// Datagrams that wait for fragments, at most.
+const MOST_WAITING: usize = 1 << 14;
+/// Fragments of one of them whose places are known, at most.
+const MOST_PIECES: usize = 1 << 10;
+const UDP: u8 = 17;
 
 /// A packet, and where it lies.
 #[derive(Debug)]
@@ -101,7 +130,8 @@ impl Locator {
         Self {
             fragments: Fragments::new(config.max_fragment_bytes, config.fragment_timeout),
             pieces: HashMap::new(),
-            waiting: 0,
+            order: VecDeque::new(),
+            timeout: config.fragment_timeout,
             counters: Counters::default(),
             vxlan_ports: config.vxlan_ports.clone(),
         }
@@ -120,17 +150,21 @@ impl Locator {
         };
         let ip = fragment.ip;
         let key = (ip.src, ip.dst, ip.id, fragment.protocol);
-        if self.waiting >= MOST_WAITING {
-            self.pieces.clear();
-            self.waiting = 0;
+        let order = &mut self.order;
+        let pieces = self.pieces.entry(key).or_insert_with(|| {
+            order.push_back((frame.time, key));
+            Pieces { since: frame.time, ..Pieces::default() }
+        });
+        if pieces.places.len() < MOST_PIECES {
+            let bytes = within(frame.bytes, fragment.bytes);
+            pieces.places.push(Piece { frame: frame.number, at: fragment.offset, bytes });
         }
-        let bytes = within(frame.bytes, fragment.bytes);
-        self.pieces.entry(key).or_default().push(Piece { frame: frame.number, at: fragment.offset, bytes });
-        self.waiting += 1;
+        if fragment.offset == 0 {
+            pieces.head = fragment.bytes.to_vec();
+        }
         let joined = self.fragments.push(frame.time, &fragment, false, &mut self.counters, &mut |_| {});
         let Joined::Whole(whole) = joined else { return };
-        let mut pieces = self.pieces.remove(&key).unwrap_or_default();
-        self.waiting -= pieces.len();
+        let mut pieces = self.pieces.remove(&key).unwrap_or_default().places;
         pieces.sort_by_key(|piece| piece.at);
         let at = At { layer: Layer::Payload(fragment.protocol, ip), bytes: &whole.bytes, missing: 0 };
         let mut layers = Layers::default();
@@ -138,9 +172,33 @@ impl Locator {
         give(found, frame, &whole.bytes, &pieces, layers, true, sink);
     }
 
-    /// Gives up on what has waited too long at `now`.
-    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+    /// Gives up on what has waited too long at `now`, and tells of it.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn FnMut(&Lost<'_>)) {
         self.fragments.handle_timeout(now, &mut self.counters, &mut |_| {});
+        while let Some(&(time, key)) = self.order.front()
+            && (time + self.timeout <= now || self.order.len() > MOST_WAITING)
+        {
+            self.order.pop_front();
+            self.give_up(time, key, sink);
+        }
+    }
+
+    /// The capture is over: gives up on what still waits.
+    pub(crate) fn finish(&mut self, sink: &mut dyn FnMut(&Lost<'_>)) {
+        for (time, key) in std::mem::take(&mut self.order) {
+            self.give_up(time, key, sink);
+        }
+    }
+
+    fn give_up(&mut self, time: Timestamp, key: Key, sink: &mut dyn FnMut(&Lost<'_>)) {
+        let (src, dst, _, protocol) = key;
+        // Of one that got whole the time may still stand in the row.
+        if self.pieces.get(&key).is_none_or(|pieces| pieces.since != time) {
+            return;
+        }
+        if let Some(Pieces { places, head, .. }) = self.pieces.remove(&key).filter(|_| protocol == UDP) {
+            sink(&Lost { time, src, dst, pieces: &places, head: &head });
+        }
     }
 }
 

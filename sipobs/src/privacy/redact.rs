@@ -344,7 +344,7 @@ impl Page<'_> {
         match kind {
             Some(kind) if kind.starts_with(b"application/sdp") => self.sdp(place),
             Some(kind) if kind.starts_with(b"message/sip") && !is_within => self.message(place, true),
-            Some(kind) if kind.starts_with(b"multipart/") => self.parts(place),
+            Some(kind) if kind.starts_with(b"multipart/") => self.parts(place, is_within),
             None if begins.starts_with(b"v=") => self.sdp(place),
             None if !is_within => self.message(place, true),
             None => blank(&mut self.out[place]),
@@ -353,7 +353,7 @@ impl Page<'_> {
     }
 
     /// A body of several: each begins with two dashes, and headers of its own (RFC 2046 §5.1).
-    fn parts(&mut self, place: Range<usize>) {
+    fn parts(&mut self, place: Range<usize>, is_within: bool) {
         let bytes = self.bytes;
         let mut starts: Vec<usize> = lines(bytes, place.clone())
             .filter(|line| bytes[line.clone()].starts_with(b"--"))
@@ -378,7 +378,7 @@ impl Page<'_> {
             // A part within a part has nothing in it that a verdict rests on.
             match kind.as_deref() {
                 Some(kind) if kind.starts_with(b"multipart/") => blank(&mut self.out[body..part[1]]),
-                Some(kind) => self.body(body..part[1], Some(kind), false),
+                Some(kind) => self.body(body..part[1], Some(kind), is_within),
                 None => blank(&mut self.out[body..part[1]]),
             }
         }

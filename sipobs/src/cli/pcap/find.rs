@@ -1,7 +1,7 @@
 //! Which of the verdicts are shown. All that was captured is judged, whatever is asked for.
 
 use clap::Args;
-use clap::builder::{PossibleValue, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
 use ipnet::IpNet;
 use sipobs::export::has_failed;
 use sipobs::privacy::dialled;
@@ -15,14 +15,14 @@ use crate::cli::zone::Moment;
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Which to show (everything is judged)")]
 pub(super) struct Find {
-    /// One verdict or call, with its whole ladder: by #17, id or Call-ID as they are printed
-    #[arg(long, value_name = "#N|ID|CALL-ID")]
+    /// One verdict or call, with its whole ladder: by #17, id (or how that begins) or Call-ID as they are printed
+    #[arg(long, value_name = "#N|ID|CALL-ID", value_parser = NonEmptyStringValueParser::new())]
     call: Option<String>,
     /// A party's number, or its last digits, however it is written (masked or not)
     #[arg(long, value_name = "NUMBER")]
     number: Vec<Number>,
     /// Call-ID of any leg, or a part of it
-    #[arg(long, value_name = "CALL-ID")]
+    #[arg(long, value_name = "CALL-ID", value_parser = NonEmptyStringValueParser::new())]
     call_id: Vec<String>,
     /// An address, or a network, that took part
     #[arg(long, value_name = "ADDRESS", value_parser = network)]
@@ -96,6 +96,19 @@ impl Find {
     /// Whether one call is asked for, with all that belongs to it.
     pub(super) fn is_of_one(&self) -> bool {
         self.call.is_some()
+    }
+
+    /// What was asked for by its name, where nothing has it: then nothing that was asked for is there.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        if self.call.is_some() {
+            Some("--call: no verdict and no call has this number, id or Call-ID")
+        } else if !self.number.is_empty() {
+            Some("--number: no transfer and no call of this number is among what was asked for")
+        } else if !self.call_id.is_empty() {
+            Some("--call-id: no transfer and no call with this Call-ID is among what was asked for")
+        } else {
+            None
+        }
     }
 
     /// Looks at an output before it is masked.
@@ -289,11 +302,17 @@ fn is_called(output: &Output, name: &str) -> bool {
     let of_attempt = match output {
         Output::Transfer(attempt) => {
             let seq = name.strip_prefix('#').unwrap_or(name).parse().ok();
-            attempt.id == name || (seq.is_some() && attempt.seq == seq)
+            attempt.id == name || begins(&attempt.id, name) || (seq.is_some() && attempt.seq == seq)
         }
         Output::Notice(_) | Output::Call(_) | Output::Alert(_) => false,
     };
     of_attempt || call_ids(output).contains(&name)
+}
+
+/// Whether an id begins so: with enough of it that it is no number of a verdict.
+fn begins(id: &str, with: &str) -> bool {
+    let enough = if with.bytes().all(|byte| byte.is_ascii_digit()) { 8 } else { 4 };
+    with.len() >= enough && id.starts_with(with)
 }
 
 #[cfg(test)]

@@ -116,27 +116,32 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let spans = Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?;
     let mut reading = Reading::new(engine, spans, &find, config.absent.min_call);
     let read = reading.read(&mut capture, &mut *sink);
-    let exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
+    let mut exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
     let printed = read.and_then(|()| reading.settle(&mut *sink)).and_then(|()| {
         if is_whole && matches!(args.format, Format::Text) && !stop.is_asked() {
             let read_again = || Capture::open(&args.files, &stop);
-            whole::show(&config, &reading.asked, read_again, &mut *sink)?;
+            if !whole::show(&config, &reading.asked, read_again, &mut *sink)? {
+                exit = Exit::Partial;
+            }
         } else if is_whole && stop.is_asked() {
             say(&anyhow::anyhow!("interrupted: the whole call is not drawn"));
         }
         reading.end(&mut *sink)
     });
+    let is_shown = reading.summary.shown.is_none_or(|shown| shown.transfers + shown.calls + shown.alerts > 0);
+    if let Some(missing) = find.missing().filter(|_| !is_shown) {
+        say(&anyhow::anyhow!("{missing}"));
+        exit = Exit::Partial;
+    }
     let all_written = match target {
         Some(target) if printed.is_ok() => {
             drop(sink);
-            let selection = std::mem::take(&mut reading.wanted);
+            let wants = std::mem::take(&mut reading.wants);
             let read_again = || Capture::open(&args.files, &stop);
-            args.evidence.write(target, &config, selection, &names, &stop, read_again).unwrap_or_else(
-                |error| {
-                    say(&error);
-                    false
-                },
-            )
+            args.evidence.write(target, &config, wants, &names, &stop, read_again).unwrap_or_else(|error| {
+                say(&error);
+                false
+            })
         }
         _ => true,
     };

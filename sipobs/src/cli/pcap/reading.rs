@@ -9,18 +9,21 @@ use std::time::Duration;
 use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine, Tally};
-use sipobs::evidence::Selection;
 use sipobs::export::{ReadFile, Shown, Sink, Summary};
 use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
 
 use super::find::{Find, Whole};
+use super::write::Wants;
 use crate::cli::say;
 use crate::cli::spans::Spans;
 
 /// Attempts and calls of one call that is asked for, at most.
 const MOST_ASKED: usize = 64;
+
+/// Frames that tell when a capture begins.
+const AROUND: usize = 3;
 
 /// Reads a capture.
 pub(super) struct Reading<'a> {
@@ -37,10 +40,11 @@ pub(super) struct Reading<'a> {
     /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
     pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
     /// What is to be written.
-    pub(super) wanted: Selection,
+    pub(super) wants: Wants,
     /// Attempts so far.
     attempts: u64,
-    first: Option<Timestamp>,
+    /// The times of the first frames.
+    first: Vec<Timestamp>,
     last: Timestamp,
 }
 
@@ -57,9 +61,9 @@ impl<'a> Reading<'a> {
             ends: Vec::new(),
             cut: Vec::new(),
             asked: Vec::new(),
-            wanted: Selection::default(),
+            wants: Wants::default(),
             attempts: 0,
-            first: None,
+            first: Vec::new(),
             last: Timestamp::default(),
         }
     }
@@ -82,7 +86,7 @@ impl<'a> Reading<'a> {
             let end = match next {
                 Next::Frame(frame) => {
                     self.summary.packets += 1;
-                    self.first.get_or_insert(frame.time);
+                    self.begin(frame.time);
                     self.last = frame.time;
                     let file = Place::of(frame.number).file;
                     let before = self.engine.tally_of(file).messages_cut;
@@ -106,6 +110,19 @@ impl<'a> Reading<'a> {
             }
         }
         Ok(())
+    }
+
+    fn begin(&mut self, time: Timestamp) {
+        if self.first.len() < AROUND {
+            self.first.push(time);
+        }
+    }
+
+    /// When the capture begins: by the middle one of its first frames, as one of them may lie.
+    fn start(&self) -> Timestamp {
+        let mut times = self.first.clone();
+        times.sort_unstable();
+        times.get(times.len().saturating_sub(1) / 2).copied().unwrap_or_default()
     }
 
     /// Says at once what ended a file too early.
@@ -157,6 +174,9 @@ impl<'a> Reading<'a> {
         while let Some((mut output, unmasked)) = self.engine.poll_output_seen(|output| self.find.look(output))
         {
             self.summary.count(&output);
+            if self.find.writes {
+                self.wants.note(&output);
+            }
             if let Output::Transfer(attempt) = &mut output {
                 self.attempts += 1;
                 attempt.seq = Some(self.attempts);
@@ -166,14 +186,14 @@ impl<'a> Reading<'a> {
                 spans.name(&mut output);
                 spans.output(&output);
             }
-            if self.find.shows(&output, &unmasked, self.first.unwrap_or_default()) {
+            if self.find.shows(&output, &unmasked, self.start()) {
                 if let Some(shown) = &mut self.summary.shown {
                     shown.count(&output);
                 }
                 sink.output(&output)?;
                 if let Some(wanted) = unmasked.wanted {
                     let seq = Some(self.attempts).filter(|_| matches!(output, Output::Transfer(_)));
-                    wanted.select(&mut self.wanted, seq);
+                    self.wants.add(wanted, &output, seq);
                 }
                 if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < MOST_ASKED) {
                     let attempt = match output {

@@ -13,35 +13,38 @@ use sipobs::timestamp::Timestamp;
 use super::find::Whole;
 use crate::cli::say;
 
-/// Shows all messages of what was asked for; `read_again` opens the capture anew.
+/// Shows all messages of what was asked for; `read_again` opens the capture anew. `false` if not all of it could be read.
 pub(super) fn show(
     config: &Config,
     asked: &[(Option<Box<Attempt>>, Whole)],
     read_again: impl Fn() -> Result<Capture, FileError>,
     sink: &mut dyn Sink,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     if asked.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     // The first one's word on which leg is which counts.
     let legs = asked.iter().rev().flat_map(|(_, whole)| whole.legs.iter().cloned());
     let evidence = asked.iter().flat_map(|(_, whole)| whole.evidence.iter().copied());
     let mut followed = Some(Follow::new(legs, evidence));
-    let mut last = None;
+    let (mut last, mut complete) = (None, true);
     while let Some(follow) = followed {
-        let read = read(config, &read_again, follow)?;
+        let (read, all) = read(config, &read_again, follow)?;
         followed = read.again();
-        last = Some(read);
+        (last, complete) = (Some(read), all);
     }
-    let Some(follow) = last else { return Ok(()) };
-    sink.whole_call(&masked(config, asked, follow)?)
+    if let Some(follow) = last {
+        sink.whole_call(&masked(config, asked, follow)?)?;
+    }
+    Ok(complete)
 }
 
 fn read(
     config: &Config,
     read_again: impl Fn() -> Result<Capture, FileError>,
     follow: Follow,
-) -> io::Result<Follow> {
+) -> io::Result<(Follow, bool)> {
+    let mut complete = true;
     let mut capture = read_again().map_err(io::Error::other)?;
     let privacy = config.privacy().map_err(io::Error::other)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(io::Error::other)?;
@@ -55,6 +58,7 @@ fn read(
             }
             Next::End(end) => {
                 if let Some(error) = &end.error {
+                    complete = false;
                     say(&anyhow::anyhow!("{error}; the whole call lacks what stands behind that"));
                 }
                 if end.is_alone {
@@ -66,7 +70,7 @@ fn read(
         while engine.poll_output().is_some() {}
     }
     engine.finish(last);
-    Ok(engine.take_followed().unwrap_or_default())
+    Ok((engine.take_followed().unwrap_or_default(), complete))
 }
 
 fn masked(config: &Config, asked: &[(Option<Box<Attempt>>, Whole)], follow: Follow) -> io::Result<WholeCall> {

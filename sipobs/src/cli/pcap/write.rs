@@ -1,7 +1,9 @@
 //! `-w`: the packets of the calls that are shown, in a file to hand on.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, BufWriter, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -9,7 +11,7 @@ use clap::{Args, ValueEnum};
 use sipobs::capture::file::{Capture, FileError, Next, Stop, Writer};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::evidence::{Collect, Notes, People, Selection};
+use sipobs::evidence::{Around, Collect, Notes, People, Selection, Wide};
 use sipobs::export::deciding;
 use sipobs::frame::{Frame, Place};
 use sipobs::privacy::redact::Redactor;
@@ -50,6 +52,41 @@ pub(super) struct Wanted {
     legs: Vec<(String, LegRole)>,
     evidence: Vec<(u64, LegRole)>,
     decided: Option<u64>,
+    /// What must be the same when it is read again.
+    verdict: u64,
+}
+
+/// All that is wanted.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    selection: Selection,
+    /// Verdicts of what is wanted, and of every attempt.
+    verdicts: Vec<u64>,
+    all: BTreeSet<u64>,
+}
+
+/// What is said of a call, in a number: whoever the parties are.
+fn verdict(output: &Output) -> u64 {
+    let text = match output {
+        Output::Transfer(attempt) => format!(
+            "{} {} {} {} {:?} {:?} {:?}",
+            attempt.started.as_nanos(),
+            attempt.ended.as_nanos(),
+            attempt.outcome,
+            attempt.evidence,
+            attempt.method,
+            attempt.status,
+            attempt.diagnosis.iter().map(|cause| &cause.code).collect::<Vec<_>>(),
+        ),
+        Output::Call(call) => {
+            let word = std::mem::discriminant(&call.refer_absent);
+            format!("{} {} {word:?}", call.started.as_nanos(), call.ended.as_nanos())
+        }
+        Output::Alert(_) | Output::Notice(_) => String::new(),
+    };
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Wanted {
@@ -66,30 +103,43 @@ impl Wanted {
                     legs: target.chain(call).chain(others).collect(),
                     evidence: attempt.messages.iter().map(|line| (line.frame, line.leg)).collect(),
                     decided: deciding(attempt).map(|line| line.frame),
+                    verdict: verdict(output),
                 })
             }
             Output::Call(call) => {
                 let is_flagged = !matches!(call.refer_absent, ReferAbsent::No);
-                (is_asked || is_flagged).then(|| Self::of_leg(&call.call_id))
+                (is_asked || is_flagged).then(|| Self::of_leg(&call.call_id, output))
             }
-            Output::Alert(alert) => alert.call_id.as_deref().map(Self::of_leg),
+            Output::Alert(alert) => alert.call_id.as_deref().map(|id| Self::of_leg(id, output)),
             Output::Notice(_) => None,
         }
     }
 
-    fn of_leg(call_id: &str) -> Self {
-        Self { legs: vec![(call_id.to_owned(), LegRole::Call)], evidence: Vec::new(), decided: None }
+    fn of_leg(call_id: &str, output: &Output) -> Self {
+        let legs = vec![(call_id.to_owned(), LegRole::Call)];
+        Self { legs, evidence: Vec::new(), decided: None, verdict: verdict(output) }
+    }
+}
+
+impl Wants {
+    /// Takes note of an attempt that may not be wanted.
+    pub(super) fn note(&mut self, output: &Output) {
+        self.all.insert(verdict(output));
     }
 
-    /// Adds it to what is wanted, by the number of its verdict.
-    pub(super) fn select(self, selection: &mut Selection, seq: Option<u64>) {
-        for (id, leg) in &self.legs {
+    /// Adds to what is wanted, by the number of its verdict.
+    pub(super) fn add(&mut self, wanted: Wanted, output: &Output, seq: Option<u64>) {
+        let selection = &mut self.selection;
+        if !matches!(output, Output::Alert(_)) {
+            self.verdicts.push(wanted.verdict);
+        }
+        for (id, leg) in &wanted.legs {
             selection.add_leg(id, *leg);
         }
-        for (frame, leg) in self.evidence {
+        for (frame, leg) in wanted.evidence {
             selection.add_evidence(frame, leg);
         }
-        if let Some((frame, seq)) = self.decided.zip(seq) {
+        if let Some((frame, seq)) = wanted.decided.zip(seq) {
             selection.add_verdict(frame, seq);
         }
     }
@@ -112,69 +162,70 @@ impl Evidence {
             bail!("-w reads the capture twice, and a pipe can be read only once: save it to a file first");
         }
         if is_standard(path) {
-            return Ok(Some(Target::Standard));
+            let partial = Partial::make(&std::env::temp_dir().join("sipobs.pcapng"))?;
+            return Ok(Some(Target { partial, is_standard: true }));
         }
         if files.iter().any(|file| is_same(file, path)) {
             bail!("-w {}: that is one of the files to read; name another", path.display());
         }
-        Partial::make(path).map(|partial| Some(Target::File(partial)))
+        Partial::make(path).map(|partial| Some(Target { partial, is_standard: false }))
     }
 
-    /// Writes the packets of `selection`; `read_again` opens the capture anew. `false` if not all of them were.
+    /// Writes the packets of what is wanted; `read_again` opens the capture anew. `false` if not all of them were.
+    ///
+    /// What is written is read again. Where a verdict is another then, as it rests on other calls too, those are written
+    /// with it: first calls of the same two parties, then those of any.
     ///
     /// # Errors
     ///
     /// When the file can't be written.
     pub(super) fn write(
         &self,
-        target: Target,
+        mut target: Target,
         config: &Config,
-        selection: Selection,
+        wants: Wants,
         names: &[String],
         stop: &Stop,
         read_again: impl Fn() -> Result<Capture, FileError>,
     ) -> anyhow::Result<bool> {
-        if selection.is_empty() {
+        if wants.selection.is_empty() {
             warn(format_args!(
                 "-w: nothing was written: no call is among what was asked for, or had a transfer or a flag"
             ));
             return Ok(false);
         }
-        let (redactor, notes) = self.collect(config, selection, &read_again)?;
-        let written = match target {
-            Target::Standard => {
-                let out = BufWriter::new(io::stdout().lock());
-                packets(out, config, &notes, redactor.as_ref(), names, stop, read_again)?.0
+        let mut selection = wants.selection.clone();
+        let mut left_out = 0;
+        let mut others = 0;
+        for wide in [Some(Wide::Pairs), Some(Wide::Parties), None] {
+            let Collected { redactor, notes, selection: found, around } =
+                self.collect(config, selection, &read_again)?;
+            let writing = Writing { config, notes: &notes, redactor: redactor.as_ref(), names, stop };
+            let written = target.write(&writing, &read_again)?;
+            if stop.is_asked() {
+                warn(format_args!("interrupted: -w wrote no file"));
+                return Ok(false);
             }
-            Target::File(partial) => {
-                let to = partial.path.clone();
-                let result = packets(
-                    BufWriter::new(&partial.file),
-                    config,
-                    &notes,
-                    redactor.as_ref(),
-                    names,
-                    stop,
-                    read_again,
-                );
-                let (written, _) = result.with_context(|| format!("cannot write {}", to.display()))?;
-                if !stop.is_asked() {
-                    partial.done().with_context(|| format!("cannot write {}", to.display()))?;
-                }
-                written
+            left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
+            others = target.other_verdicts(config, &wants, stop)?;
+            selection = found;
+            match wide.filter(|_| others > 0) {
+                Some(wide) => selection.widen(wide, around),
+                None => break,
             }
-        };
-        if stop.is_asked() {
-            warn(format_args!("interrupted: -w wrote no file"));
-            return Ok(false);
         }
-        let left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
+        target.done()?;
         if left_out > 0 {
             warn(format_args!(
                 "-w: {left_out} packets were left out; with fewer calls asked for, all may find room"
             ));
         }
-        Ok(left_out == 0)
+        if others > 0 {
+            warn(format_args!(
+                "-w: read by itself, the file gives {others} other verdicts than the capture: these rest on more than the calls in it"
+            ));
+        }
+        Ok(left_out == 0 && others == 0)
     }
 
     /// Finds the packets, and what is to be written over in them.
@@ -183,17 +234,19 @@ impl Evidence {
         config: &Config,
         mut selection: Selection,
         read_again: &impl Fn() -> Result<Capture, FileError>,
-    ) -> anyhow::Result<(Option<Redactor>, Notes)> {
+    ) -> anyhow::Result<Collected> {
         for _ in 0..MOST_READINGS {
             let collected = read(config, selection, None, read_again)?;
             if let Some(more) = collected.again() {
                 selection = more;
                 continue;
             }
-            let (found, people, notes) = collected.into_parts();
-            let Some(redactor) = self.redactor(&people) else { return Ok((None, notes)) };
-            let (_, _, notes) = read(config, found, Some(redactor.clone()), read_again)?.into_parts();
-            return Ok((Some(redactor), notes));
+            let (selection, people, around, mut notes) = collected.into_parts();
+            let redactor = self.redactor(&people);
+            if let Some(redactor) = &redactor {
+                notes = read(config, selection.clone(), Some(redactor.clone()), read_again)?.into_parts().3;
+            }
+            return Ok(Collected { redactor, notes, selection, around });
         }
         bail!("-w: more and more calls belong to each other; ask for fewer")
     }
@@ -231,40 +284,108 @@ fn read(
     engine.take_collected().ok_or_else(|| anyhow!("nothing was collected"))
 }
 
-/// Writes what the notes say, and tells how many packets that were.
-fn packets<W: Write>(
-    out: W,
-    config: &Config,
-    notes: &Notes,
-    redactor: Option<&Redactor>,
-    names: &[String],
-    stop: &Stop,
-    read_again: impl Fn() -> Result<Capture, FileError>,
-) -> anyhow::Result<(u64, W)> {
-    let vxlan_ports = config.engine().packet.vxlan_ports;
-    let mut capture = read_again()?;
-    let mut writer = Writer::new(out)?;
-    let mut written = 0;
-    while let Some(next) = capture.next() {
-        let Next::Frame(frame) = next else { continue };
-        let Some(new) = notes.rewrite(&frame, &vxlan_ports, redactor) else { continue };
-        let name = names.get(Place::of(frame.number).file).map(String::as_str).unwrap_or_default();
-        let source = if redactor.is_some() { "" } else { name };
-        let bytes = new.bytes.as_deref().unwrap_or(frame.bytes);
-        let new_frame = Frame { link: new.link, wire_len: new.wire_len, bytes, ..frame };
-        writer.frame(&new_frame, &new.says, source)?;
-        written += 1;
-        if stop.is_asked() {
-            break;
-        }
-    }
-    Ok((written, writer.finish()?))
+/// What was found.
+struct Collected {
+    redactor: Option<Redactor>,
+    notes: Notes,
+    selection: Selection,
+    around: Around,
 }
 
-/// Where packets go.
-pub(super) enum Target {
-    Standard,
-    File(Partial),
+/// What it takes to write.
+struct Writing<'a> {
+    config: &'a Config,
+    notes: &'a Notes,
+    redactor: Option<&'a Redactor>,
+    names: &'a [String],
+    stop: &'a Stop,
+}
+
+impl Writing<'_> {
+    /// Writes what the notes say, and tells how many packets that were.
+    fn packets(&self, out: impl Write, mut capture: Capture) -> anyhow::Result<u64> {
+        let vxlan_ports = self.config.engine().packet.vxlan_ports;
+        let mut writer = Writer::new(out)?;
+        let mut written = 0;
+        while let Some(next) = capture.next() {
+            let Next::Frame(frame) = next else { continue };
+            let Some(new) = self.notes.rewrite(&frame, &vxlan_ports, self.redactor) else { continue };
+            // A file may be called by somebody's number.
+            let name = self.names.get(Place::of(frame.number).file).filter(|_| self.redactor.is_none());
+            let bytes = new.bytes.as_deref().unwrap_or(frame.bytes);
+            let frame = Frame { link: new.link, wire_len: new.wire_len, bytes, ..frame };
+            writer.frame(&frame, &new.says, name.map(String::as_str).unwrap_or_default())?;
+            written += 1;
+            if self.stop.is_asked() {
+                break;
+            }
+        }
+        writer.finish()?;
+        Ok(written)
+    }
+}
+
+/// Where packets go: to a file, and from there to standard output if that is wanted.
+pub(super) struct Target {
+    partial: Partial,
+    is_standard: bool,
+}
+
+impl Target {
+    fn write(
+        &mut self,
+        writing: &Writing<'_>,
+        read_again: &impl Fn() -> Result<Capture, FileError>,
+    ) -> anyhow::Result<u64> {
+        let capture = read_again()?;
+        let Partial { file, path, .. } = &mut self.partial;
+        let cannot = || format!("cannot write {}", path.display());
+        file.set_len(0).with_context(cannot)?;
+        file.rewind().with_context(cannot)?;
+        writing.packets(BufWriter::new(&*file), capture).with_context(cannot)
+    }
+
+    /// How many of the verdicts are others where the file is read by itself.
+    fn other_verdicts(&self, config: &Config, wants: &Wants, stop: &Stop) -> anyhow::Result<usize> {
+        let mut capture = Capture::open(&[self.partial.place()], stop)?;
+        let mut engine = Engine::new(config.engine(), config.privacy()?)?;
+        let mut found: Vec<(u64, bool)> = Vec::new();
+        let mut last = Timestamp::default();
+        let mut drain = |engine: &mut Engine| {
+            let look = |output: &Output| (verdict(output), matches!(output, Output::Transfer(_)));
+            while let Some((_, verdict)) = engine.poll_output_seen(look) {
+                found.push(verdict);
+            }
+        };
+        while let Some(next) = capture.next() {
+            if let Next::Frame(frame) = next {
+                last = frame.time;
+                engine.frame(&frame);
+            }
+            drain(&mut engine);
+        }
+        engine.finish(last);
+        drain(&mut engine);
+        let new =
+            found.iter().filter(|(verdict, is_attempt)| *is_attempt && !wants.all.contains(verdict)).count();
+        let found: BTreeSet<u64> = found.into_iter().map(|(verdict, _)| verdict).collect();
+        let gone = wants.verdicts.iter().filter(|wanted| !found.contains(wanted)).count();
+        Ok(new.max(gone))
+    }
+
+    fn done(self) -> anyhow::Result<()> {
+        let Self { partial, is_standard } = self;
+        if is_standard {
+            let mut file = File::open(partial.place())?;
+            let mut out = io::stdout().lock();
+            io::copy(&mut file, &mut out)
+                .and_then(|_| out.flush())
+                .context("cannot write to standard output")?;
+            return Ok(());
+        }
+        let to = partial.path.clone();
+        partial.done().with_context(|| format!("cannot write {}", to.display()))
+    }
 }
 
 /// A file that has its name only once all of it is there.
@@ -288,6 +409,11 @@ impl Partial {
         Ok(Self { file, path, now: Some(now) })
     }
 
+    /// Where it is for now.
+    fn place(&self) -> &Path {
+        self.now.as_deref().unwrap_or(&self.path)
+    }
+
     fn done(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         if let Some(now) = &self.now {
@@ -309,7 +435,7 @@ impl Drop for Partial {
 /// For its owner alone: what somebody said is in it.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+    options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
