@@ -128,6 +128,14 @@ fn secrets_of(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
     (numbers, words)
 }
 
+/// IPv4 addresses as they are written in texts.
+fn addresses_in(bytes: &[u8]) -> std::collections::BTreeSet<std::net::Ipv4Addr> {
+    let words = bytes.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.' && *byte != b'-');
+    let addresses =
+        words.filter_map(|word| std::str::from_utf8(word).ok()?.parse::<std::net::Ipv4Addr>().ok());
+    addresses.filter(|ip| !ip.is_unspecified() && !ip.is_loopback() && !ip.is_broadcast()).collect()
+}
+
 /// Places in a file where five digits of a number stand, whatever separates them on the wire.
 fn places_of(bytes: &[u8], numbers: &[String]) -> std::collections::BTreeMap<usize, String> {
     let windows: std::collections::BTreeSet<&[u8]> = numbers
@@ -172,6 +180,10 @@ fn faults_of(file: &Path, config: Option<&PathBuf>, dir: &Path) -> Option<Vec<St
         }
         files.push(bytes);
     }
+    let told = addresses_in(&files[2]);
+    for address in addresses_in(&files[0]).intersection(&told) {
+        wrong.push(format!("address: {address}"));
+    }
     let (numbers, words) = secrets_of(&files[0]);
     // Under another key, what is the same by chance is something else.
     let [one, other] = [1, 2].map(|file| places_of(&files[file], &numbers));
@@ -215,4 +227,239 @@ fn what_is_written_gives_the_same_verdicts_and_redacted_names_nobody() {
     });
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(written > 170 || !only.is_empty(), "{written}");
+}
+
+/// The program on a recorded call, which is to write to `to`.
+fn write_of(file: &Path, to: &Path, args: &[&str]) -> Output {
+    sipobs(file, None, &[&["-w", to.to_str().unwrap()], args].concat())
+}
+
+fn recorded(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name)
+}
+
+#[test]
+fn a_file_is_there_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = || std::fs::read_dir(dir.path()).unwrap().count();
+    let call = recorded("recorded/pjsua_blind_busy486.pcap");
+    let own = dir.path().join("own.pcap");
+    std::fs::copy(&call, &own).unwrap();
+    let link = dir.path().join("link.pcap");
+    std::fs::hard_link(&own, &link).unwrap();
+    for to in [&own, &link] {
+        let refused = write_of(&own, to, &[]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("one of the files to read"), "{refused:?}");
+    }
+    assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(&call).unwrap());
+    for to in ["/dev/full", "/nowhere/to/be.pcapng"] {
+        let refused = write_of(&call, Path::new(to), &[]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains(&format!("cannot write {to}")),
+            "{refused:?}"
+        );
+    }
+    // Nothing to write leaves nothing behind.
+    let none = write_of(&call, &dir.path().join("none.pcapng"), &["--number", "999999999"]);
+    assert_eq!(none.status.code(), Some(1), "{none:?}");
+    assert_eq!(left(), 2);
+    let piped = Command::new(env!("CARGO_BIN_EXE_sipobs"))
+        .args(["-", "-w", dir.path().join("out.pcapng").to_str().unwrap()])
+        .stdin(std::fs::File::open(&call).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(piped.status.code(), Some(2), "{piped:?}");
+    assert!(String::from_utf8_lossy(&piped.stderr).contains("a pipe can be read only once"), "{piped:?}");
+    assert_eq!(left(), 2);
+    // To standard output goes the file alone.
+    let to = dir.path().join("out.pcapng");
+    assert_eq!(write_of(&call, &to, &[]).status.code(), Some(0));
+    assert_eq!(left(), 3);
+    assert_eq!(write_of(&call, Path::new("-"), &[]).stdout, std::fs::read(&to).unwrap());
+}
+
+/// Packets of one call, and what is said of each.
+fn comments(file: &Path) -> Vec<String> {
+    let bytes = std::fs::read(file).unwrap();
+    let (mut at, mut found) = (0, Vec::new());
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let half = |at: usize| usize::from(u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap()));
+    while at < bytes.len() {
+        let (kind, len) = (word(at), word(at + 4) as usize);
+        if kind == 6 {
+            let option = at + 28 + (word(at + 20) as usize).next_multiple_of(4);
+            assert_eq!(half(option), 1, "opt_comment");
+            let text = &bytes[option + 4..option + 4 + half(option + 2)];
+            found.push(String::from_utf8(text.to_vec()).unwrap());
+        }
+        at += len;
+    }
+    found
+}
+
+#[test]
+fn every_packet_says_what_it_is_for_the_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("out.pcapng");
+    write_of(&recorded("livekit/invite_second_leg_486_fast.pcap"), &to, &[]);
+    let said = comments(&to);
+    for what in [
+        "INVITE of the call",
+        "INVITE of the second leg",
+        "486 to INVITE of the second leg: this is the verdict of #1",
+    ] {
+        assert!(said.iter().any(|said| said == what), "{what}: {said:#?}");
+    }
+    // One call of several files, and nothing of the others.
+    let all = [
+        "recorded/pjsua_blind_ok.pcap",
+        "recorded/pjsua_blind_tcp_segmented.pcap",
+        "livekit/refer_busy.pcap",
+    ];
+    let args = |call: &str| -> Vec<String> {
+        let files = all.map(|file| recorded(file).to_str().unwrap().to_owned());
+        let more = ["--format", "jsonl", "--mask", "full", "--call", call, "-w", to.to_str().unwrap()];
+        files.into_iter().chain(more.map(str::to_owned)).collect()
+    };
+    for call in ["#1", "#2", "#3"] {
+        let first = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(args(call)).output().unwrap();
+        let before = records(&first);
+        assert_eq!(before.len(), 1, "{first:?}");
+        let again = records(&sipobs(&to, None, &[]));
+        let fields = [VERDICT, NAMES].concat();
+        assert_eq!(verdicts(&before, &fields), verdicts(&again, &fields));
+    }
+}
+
+/// What a file's summary says of losses.
+fn lost(output: &Output) -> Value {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    serde_json::from_str::<Value>(text.lines().last().unwrap()).unwrap()["lost"].clone()
+}
+
+/// Ended calls by their times, and the Call-IDs.
+fn calls(output: &Output) -> Vec<(Value, Value, String)> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    all.filter(|record| record["kind"] == "call")
+        .map(|call| {
+            (call["started"].clone(), call["ended"].clone(), call["call_id"].as_str().unwrap().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn of_a_tcp_connection_a_reader_stays_in_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("out.pcapng");
+    for args in [&[][..], &["--redact"]] {
+        write_of(&recorded("recorded/pjsua_blind_tcp_segmented.pcap"), &to, args);
+        let said = comments(&to);
+        assert!(said.iter().any(|said| said.contains("(a part of it)")), "{said:#?}");
+        assert!(said.iter().any(|said| said == "opens the TCP connection"), "{said:#?}");
+        assert_eq!(lost(&sipobs(&to, None, &[])), serde_json::json!({}));
+    }
+    // Five calls between two servers.
+    let file = recorded("public/nextcaller_sip-capture__sip-tcp_sll_5calls.pcap");
+    let whole = sipobs(&file, None, &[]);
+    let all = calls(&whole);
+    assert!(all.len() >= 5, "{all:?}");
+    for (started, ended, id) in &all {
+        for args in [&["--call-id", id.as_str()][..], &["--call-id", id, "--redact"]] {
+            write_of(&file, &to, args);
+            let again = sipobs(&to, None, &[]);
+            let found = calls(&again);
+            let one = found.iter().find(|call| (&call.0, &call.1) == (started, ended));
+            assert!(one.is_some(), "{args:?}: {found:?}");
+            assert_eq!(lost(&again), serde_json::json!({}), "{args:?}");
+            if args.len() == 3 {
+                // Of the others nothing is left.
+                assert_eq!(found.len(), 1, "{found:?}");
+            }
+        }
+    }
+}
+
+/// The sum over a header or a payload is all ones where its checksum is right (RFC 1071).
+fn sums_up(parts: &[&[u8]]) -> bool {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let mut sum: u32 =
+        words.map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum == 0xffff
+}
+
+#[test]
+fn checksums_are_right_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("out.pcapng");
+    let mut checked = 0;
+    for name in [
+        "recorded/pjsua_blind_tcp_segmented.pcap",
+        "recorded/pjsua_attended_ok.pcap",
+        "livekit/refer_busy.pcap",
+    ] {
+        for args in [&["--redact"][..], &["--redact=addresses"]] {
+            write_of(&recorded(name), &to, args);
+            let mut reader = sipobs::capture::file::Reader::open(&to).unwrap();
+            while let Some(frame) = reader.next().unwrap() {
+                let at = memchr::memmem::find(frame.bytes, &[0x45, 0])
+                    .filter(|at| [0, 4, 14, 16, 20].contains(at));
+                let ip = &frame.bytes[at.unwrap_or_else(|| panic!("{name}: {:?}", frame.link))..];
+                let ip = &ip[..usize::from(u16::from_be_bytes([ip[2], ip[3]]))];
+                assert!(sums_up(&[&ip[..20]]), "{name}: IP");
+                let (protocol, payload) = (ip[9], &ip[20..]);
+                let pseudo = [0, protocol, 0, 0];
+                let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
+                assert!(sums_up(&[&ip[12..20], &pseudo, &len, payload]), "{name}: {protocol}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 100, "{checked}");
+}
+
+/// Whatever a capture holds: no panic, and what is written can be read.
+#[test]
+fn arbitrary_bytes_are_written_and_redacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("in.pcap"), dir.path().join("out.pcapng"));
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below as u64).unwrap()
+    };
+    let files = [
+        "livekit/refer_busy.pcap",
+        "recorded/pjsua_blind_tcp_segmented.pcap",
+        "public/nextcaller_sip-capture__sip-i_multipart.pcap",
+    ];
+    for round in 0..30 {
+        let mut bytes = std::fs::read(recorded(files[round % files.len()])).unwrap();
+        for _ in 0..=next(40) {
+            // Behind the file's header: that it is a capture stays.
+            let at = 24 + next(bytes.len() - 24);
+            match next(3) {
+                0 => bytes[at] = u8::try_from(next(256)).unwrap(),
+                1 => bytes[at] = b"<>\"@:;%\r\n=,+0 "[next(14)],
+                _ => bytes[at] ^= 0x80,
+            }
+        }
+        std::fs::write(&from, &bytes).unwrap();
+        let _ = std::fs::remove_file(&to);
+        let args: &[&str] = if round % 2 == 0 { &["--redact"] } else { &["--redact=addresses"] };
+        let output = write_of(&from, &to, args);
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+        if to.exists() {
+            let again = sipobs(&to, None, &[]);
+            assert!(!String::from_utf8_lossy(&again.stderr).contains("block"), "{again:?}");
+            assert!(matches!(again.status.code(), Some(0 | 1)), "{again:?}");
+        }
+    }
 }

@@ -50,8 +50,8 @@ Exit status:
      all handed over
   1  a file was not read to its end (Ctrl-C is one reason), or held frames
      that could not be read (what was read is still reported), or an output
-     could not be written or delivered; or, for check --live, the daemon cannot account for
-     everything
+     could not be written or delivered; or nothing has the number or id that
+     was asked for; or, for check --live, the daemon cannot account for everything
   2  bad arguments or configuration
   3  this machine cannot capture: a capability, a kernel feature or an
      interface is missing; for check, also that no interface fits; or, for

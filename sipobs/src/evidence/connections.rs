@@ -51,6 +51,8 @@ struct Waiting {
     seq: u32,
     len: usize,
     parts: Vec<Part>,
+    /// Its headers, where IP fragments carry them: frame, place and bytes.
+    head: Vec<(u64, usize, Vec<u8>)>,
 }
 
 /// A part of a segment that lies in one frame: all of it, unless that is an IP fragment.
@@ -86,7 +88,7 @@ impl Connections {
         let parts =
             parts.map(|(frame, at, bytes)| Part { frame, at, bytes: bytes.start - start..bytes.end - start });
         let seq = seq.wrapping_add(u32::from(syn));
-        let waiting = Waiting { seq, len: payload.len(), parts: parts.collect() };
+        let waiting = Waiting { seq, len: payload.len(), parts: parts.collect(), head: head_of(located) };
         let all = located.pieces.iter().map(|piece| piece.frame);
         match &mut connection.since {
             Some(since) if since.len() < MOST_BETWEEN => since.extend(all),
@@ -151,6 +153,10 @@ impl Connection {
     ) {
         let mut first = None;
         for waiting in &self.waiting[side] {
+            let is_of_it = waiting.within(seq, len).next().is_some();
+            for (frame, at, bytes) in waiting.head.iter().filter(|_| is_of_it && redacted.is_some()) {
+                notes.patch(*frame, *at, bytes);
+            }
             for (frame, at, part) in waiting.within(seq, len) {
                 first = first.or(Some(frame));
                 notes
@@ -185,6 +191,18 @@ impl Connection {
             self.recent.pop_front();
         }
     }
+}
+
+/// The headers of a segment that came in fragments. Its checksum is of bytes that are written over, and left out.
+fn head_of(located: &Located<'_>) -> Vec<(u64, usize, Vec<u8>)> {
+    let Some(segment) = located.layers.transport.last().filter(|_| located.is_joined) else {
+        return Vec::new();
+    };
+    let mut head = located.base[..located.payload.start].to_vec();
+    if let Some(checksum) = head.get_mut(segment.bytes.start + 16..segment.bytes.start + 18) {
+        checksum.fill(0);
+    }
+    located.frames_of(0..head.len()).map(|(frame, at, bytes)| (frame, at, head[bytes].to_vec())).collect()
 }
 
 impl Waiting {

@@ -34,14 +34,18 @@ impl Notes {
         redactor: Option<&Redactor>,
     ) -> Option<Rewritten> {
         let note = self.frames.get(&frame.number)?;
+        let opened = locate::open(frame, vxlan_ports);
+        let is_empty = opened.as_ref().is_some_and(|opened| opened.inside.is_empty());
         let says = match note.says.as_slice() {
-            [] => "of the same TCP connection: without it the stream would have a gap".to_owned(),
+            [] if is_empty => "of the same TCP connection, without SIP".to_owned(),
+            [] => "of the same TCP connection, not of these calls: without it the stream would have a gap"
+                .to_owned(),
             says => says.join("; "),
         };
         let Some(redactor) = redactor else {
             return Some(Rewritten { link: frame.link, bytes: None, wire_len: frame.wire_len, says });
         };
-        let opened = locate::open(frame, vxlan_ports)?;
+        let opened = opened?;
         let mut bytes = frame.bytes.to_vec();
         bytes[opened.inside.clone()].fill(BLANK);
         bytes[opened.inside.end..].fill(0);
@@ -50,7 +54,7 @@ impl Notes {
                 place.copy_from_slice(patch);
             }
         }
-        settle(&mut bytes, &opened.layers, redactor, !opened.is_fragment);
+        settle(&mut bytes, &opened.layers, redactor);
         let (link, cut) = head(&mut bytes, frame.link, &opened.layers, redactor);
         bytes.drain(..cut);
         let wire_len = frame.wire_len.saturating_sub(u32::try_from(cut).unwrap_or(0));
@@ -71,17 +75,17 @@ pub(super) fn whole(
     if let Some(place) = bytes.get_mut(place) {
         place.copy_from_slice(message);
     }
-    settle(&mut bytes, &located.layers, redactor, true);
+    settle(&mut bytes, &located.layers, redactor);
     bytes
 }
 
 /// Writes other addresses where they are not to be told, and right checksums.
-fn settle(bytes: &mut [u8], layers: &Layers, redactor: &Redactor, transport: bool) {
+fn settle(bytes: &mut [u8], layers: &Layers, redactor: &Redactor) {
     for &at in &layers.ip {
         change_addresses(&mut bytes[at..], redactor);
     }
     // Innermost first: the outer ones sum up what is in them.
-    for segment in layers.transport.iter().rev().filter(|_| transport) {
+    for segment in layers.transport.iter().rev() {
         let ends = [segment.src, segment.dst].map(|ip| redactor.address(ip));
         sum_up(bytes, segment, ends);
     }

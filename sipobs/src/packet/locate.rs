@@ -108,18 +108,15 @@ pub(crate) struct Opened {
     pub(crate) layers: Layers,
     /// What lies behind the headers: a payload, or all of a fragment.
     pub(crate) inside: Range<usize>,
-    pub(crate) is_fragment: bool,
 }
 
 /// Looks into one frame; `None` where it holds no packet.
 pub(crate) fn open(frame: &Frame<'_>, vxlan_ports: &[u16]) -> Option<Opened> {
     let mut layers = Layers::default();
     match descend(At::of(frame), frame.bytes, vxlan_ports, &mut layers)? {
-        Under::Fragment(fragment) => {
-            Some(Opened { layers, inside: within(frame.bytes, fragment.bytes), is_fragment: true })
-        }
+        Under::Fragment(fragment) => Some(Opened { layers, inside: within(frame.bytes, fragment.bytes) }),
         Under::Packet(_, _, _, transport) => {
-            Some(Opened { layers, inside: within(frame.bytes, transport.payload()), is_fragment: false })
+            Some(Opened { layers, inside: within(frame.bytes, transport.payload()) })
         }
         Under::More(_) => None,
     }

@@ -37,6 +37,8 @@ Examples:
   sipobs --outcome busy,no_answer --fault provider *.pcap
   sipobs --call '#17' *.pcap                  that verdict, and the whole call from
                                               INVITE to BYE, with all its legs
+  sipobs --call '#17' -w case.pcapng --redact *.pcap
+                                              its packets, to hand on; nobody is named
   tcpdump -w - port 5060 | sipobs -           until Ctrl-C
   sipobs pcap --ladders --mask full --color always call.pcap | less -R
   sipobs pcap --format jsonl call.pcap | jq 'select(.outcome == \"busy\")'

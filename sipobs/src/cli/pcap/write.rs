@@ -69,7 +69,7 @@ pub(super) struct Wants {
 fn verdict(output: &Output) -> u64 {
     let text = match output {
         Output::Transfer(attempt) => format!(
-            "{} {} {} {} {:?} {:?} {:?}",
+            "{} {} {} {} {:?} {:?} {:?} {}",
             attempt.started.as_nanos(),
             attempt.ended.as_nanos(),
             attempt.outcome,
@@ -77,6 +77,7 @@ fn verdict(output: &Output) -> u64 {
             attempt.method,
             attempt.status,
             attempt.diagnosis.iter().map(|cause| &cause.code).collect::<Vec<_>>(),
+            attempt.messages.iter().map(|line| u64::from(line.copies)).sum::<u64>(),
         ),
         Output::Call(call) => {
             let word = std::mem::discriminant(&call.refer_absent);
