@@ -10,12 +10,14 @@ use sipobs::export::{Jsonl, Sink, Terminal};
 
 use self::find::Find;
 use self::reading::Reading;
+use self::report::Reports;
 use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, memory, say, written};
 
 mod find;
 mod interrupt;
 mod reading;
+mod report;
 mod whole;
 
 const AFTER: &str = "\
@@ -51,9 +53,9 @@ pub(super) struct Pcap {
     /// Capture files: pcap, pcapng or snoop, also packed by gzip, zstd or lz4; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// How to print [default: text]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Look for SIP on these ports only
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     port: Vec<u16>,
@@ -65,6 +67,8 @@ pub(super) struct Pcap {
     color: Colour,
     #[command(flatten)]
     find: Find,
+    #[command(flatten)]
+    reports: Reports,
     #[command(flatten)]
     settings: Settings,
 }
@@ -89,7 +93,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
     let is_whole = args.find.is_of_one() && capture.can_be_read_again();
     let out = io::stdout().lock();
-    let mut sink: Box<dyn Sink> = match args.format {
+    let mut sink: Box<dyn Sink> = match args.format.unwrap_or_default() {
         Format::Text => {
             let out = io::BufWriter::new(out);
             let ladders = args.ladders || args.find.is_of_one();
@@ -106,7 +110,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     let read = reading.read(&mut capture, &mut *sink);
     let exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
     let printed = read.and_then(|()| reading.settle(&mut *sink)).and_then(|()| {
-        if is_whole && matches!(args.format, Format::Text) && !stop.is_asked() {
+        if is_whole && matches!(args.format.unwrap_or_default(), Format::Text) && !stop.is_asked() {
             let read_again = || Capture::open(&args.files, &stop);
             whole::show(&config, &reading.asked, read_again, &mut *sink)?;
         } else if is_whole && stop.is_asked() {
