@@ -13,6 +13,7 @@ mod brief;
 mod golden;
 mod jsonl;
 mod ladder;
+mod layout;
 #[cfg(feature = "daemon")]
 pub mod metrics;
 #[cfg(feature = "otlp")]

@@ -51,13 +51,8 @@ impl WholeCall {
         look.paint(&mut out, DIM, &format!(", from {}", look.moment(first.time)));
         out.push('\n');
         for (leg, call_id) in &self.legs {
-            let letter = match leg {
-                LegRole::Call => "(a)",
-                LegRole::Target => "(b)",
-                LegRole::Consultation => "(c)",
-            };
             out.push_str("  ");
-            look.paragraph(&mut out, DIM, 2, &format!("{letter} {}", clean(call_id)));
+            look.paragraph(&mut out, DIM, 2, &format!("({}) {}", leg.letter(), clean(call_id)));
         }
         out.push('\n');
         let time = if look.width < BROAD { 0 } else { TIME };
