@@ -18,6 +18,7 @@ mod layout;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+mod report;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod words;
 
 pub use brief::Brief;
 pub use jsonl::Jsonl;
+pub use report::{MOST_LADDERS, Report};
 pub use style::{Look, clean};
 pub use summary::{ReadFile, Shown, Summary};
 pub use terminal::Terminal;

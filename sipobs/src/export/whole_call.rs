@@ -2,6 +2,7 @@
 
 use super::ladder;
 use super::style::{BOLD, DIM, Look, clean};
+use crate::follow::Header;
 use crate::record::{Attempt, LadderLine, LegRole};
 
 /// Columns that the time of day takes, with what is behind it.
@@ -10,7 +11,7 @@ const TIME: usize = 13;
 const BROAD: usize = 80;
 
 /// All messages of a call and its legs, masked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WholeCall {
     /// The Call-IDs, and which legs they are.
     pub legs: Vec<(LegRole, String)>,
@@ -18,13 +19,17 @@ pub struct WholeCall {
     pub lines: Vec<LadderLine>,
     /// Messages that found no room.
     pub more: u64,
+    /// The headers of each line's message, where they were asked for.
+    pub headers: Vec<Vec<Header>>,
+    /// How many headers were left out of these, as they may hold anything.
+    pub headers_left_out: usize,
     /// Lines with a message that is a verdict, and what is said beside each.
     pub verdicts: Vec<(usize, String)>,
 }
 
 /// The line of `lines` that decided an attempt, and what is said beside it: its last one with the status that it was decided
 /// by, else its last one before its end.
-fn verdict(attempt: &Attempt, lines: &[LadderLine]) -> Option<(usize, String)> {
+pub(super) fn verdict(attempt: &Attempt, lines: &[LadderLine]) -> Option<(usize, String)> {
     let own = |line: &&LadderLine| line.time <= attempt.ended && !line.doubted;
     let status = attempt.status.map(|status| status.to_string());
     let tells = |line: &&LadderLine| {

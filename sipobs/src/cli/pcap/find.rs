@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{PossibleValue, TypedValueParser};
 use ipnet::IpNet;
-use sipobs::export::has_failed;
+use sipobs::export::{Report, has_failed};
 use sipobs::privacy::dialled;
 use sipobs::record::{Attempt, Fault, LegRole, Outcome, Output, Parties};
 use sipobs::timestamp::Timestamp;
@@ -44,6 +44,9 @@ pub(super) struct Find {
     /// Transfers that failed, or whose outcome is not known
     #[arg(long)]
     failed: bool,
+    /// A report is made, which tells the whole call of whatever it tells in full.
+    #[arg(skip)]
+    pub(super) for_report: bool,
 }
 
 /// A number, or a user's name.
@@ -73,6 +76,11 @@ pub(super) struct Whole {
 }
 
 impl Find {
+    /// The same, where a report is made if `for_report`.
+    pub(super) fn for_report(&self, for_report: bool) -> Self {
+        Self { for_report, ..self.clone() }
+    }
+
     /// Whether anything is asked for.
     pub(super) fn is_asked(&self) -> bool {
         self.call.is_some()
@@ -94,15 +102,17 @@ impl Find {
 
     /// Looks at an output before it is masked.
     pub(super) fn look(&self, output: &Output) -> Unmasked {
+        let is_whole = self.call.is_some() || (self.for_report && Report::is_told(output));
         if !self.is_asked() {
-            return Unmasked::default();
+            let whole = is_whole.then(|| Whole::of(output)).flatten();
+            return Unmasked { whole, ..Unmasked::default() };
         }
         let legs = call_ids(output);
         Unmasked {
             number: self.number.is_empty() || self.number.iter().any(|number| number.is_in(output)),
             call_id: self.is_named(&legs),
             call: self.call.as_ref().is_some_and(|call| legs.contains(&call.as_str())),
-            whole: self.call.as_ref().and_then(|_| Whole::of(output)),
+            whole: is_whole.then(|| Whole::of(output)).flatten(),
         }
     }
 

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use sipobs::capture::file::Capture;
 use sipobs::engine::Engine;
-use sipobs::export::{Jsonl, Sink, Terminal};
+use sipobs::export::{Jsonl, Look, Report, Sink, Terminal};
+use sipobs::privacy::Mask;
 
 use self::find::Find;
 use self::reading::Reading;
-use self::report::Reports;
+use self::report::{Destination, Reports, Sinks};
 use super::spans::{Spans, WhenFull};
-use super::{Colour, Exit, Failure, Settings, memory, say, written};
+use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
 
 mod find;
 mod interrupt;
@@ -38,6 +39,7 @@ Examples:
   sipobs --outcome busy,no_answer --fault provider *.pcap
   sipobs --call '#17' *.pcap                  that verdict, and the whole call from
                                               INVITE to BYE, with all its legs
+  sipobs --html report.html *.pcap            a page to hand on; --md for a ticket
   tcpdump -w - port 5060 | sipobs -           until Ctrl-C
   sipobs pcap --ladders --mask full --color always call.pcap | less -R
   sipobs pcap --format jsonl call.pcap | jq 'select(.outcome == \"busy\")'
@@ -91,34 +93,60 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     config.limits.memory = config.limits.memory.or_else(memory::for_files);
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
-    let is_whole = args.find.is_of_one() && capture.can_be_read_again();
-    let out = io::stdout().lock();
-    let mut sink: Box<dyn Sink> = match args.format.unwrap_or_default() {
+    let destinations = args.reports.open(&args.files).map_err(Failure::usage)?;
+    let on_stdout = destinations.iter().any(Destination::is_standard_output);
+    if on_stdout && args.format.is_some() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "a report and --format can't both go to standard output"
+        )));
+    }
+    let find = args.find.for_report(!destinations.is_empty());
+    let read_twice = capture.can_be_read_again();
+    let is_whole = find.is_of_one() && read_twice;
+    let format = args.format.unwrap_or_default();
+    let is_printed = args.format.is_some() || destinations.is_empty();
+    let out = io::stdout();
+    let printed: Option<Box<dyn Sink>> = match format {
+        _ if !is_printed => None,
         Format::Text => {
             let out = io::BufWriter::new(out);
-            let ladders = args.ladders || args.find.is_of_one();
-            let terminal = Terminal::new(out, args.color.look(), ladders).asked(args.find.is_asked());
-            Box::new(terminal.whole(is_whole))
+            let ladders = args.ladders || find.is_of_one();
+            let terminal = Terminal::new(out, args.color.look(), ladders).asked(find.is_asked());
+            Some(Box::new(terminal.whole(is_whole)))
         }
-        Format::Jsonl => Box::new(Jsonl::new(out, config.jsonl.notices)),
+        Format::Jsonl => Some(Box::new(Jsonl::new(out.lock(), config.jsonl.notices))),
     };
+    let masked = config.privacy.mask != Mask::Full;
+    let report =
+        find.for_report.then(|| Report::new(Look { offset: zone::offset, ..Look::default() }, masked));
+    let mut sinks = Sinks { printed, report };
 
     let engine = Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?);
     let engine = engine.map_err(Failure::usage)?;
     let spans = Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?;
-    let mut reading = Reading::new(engine, spans, &args.find, config.absent.min_call);
-    let read = reading.read(&mut capture, &mut *sink);
+    let mut reading = Reading::new(engine, spans, &find, config.absent.min_call);
+    let read = reading.read(&mut capture, &mut sinks);
     let exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
-    let printed = read.and_then(|()| reading.settle(&mut *sink)).and_then(|()| {
-        if is_whole && matches!(args.format.unwrap_or_default(), Format::Text) && !stop.is_asked() {
-            let read_again = || Capture::open(&args.files, &stop);
-            whole::show(&config, &reading.asked, read_again, &mut *sink)?;
+    let printed = read.and_then(|()| reading.settle(&mut sinks)).and_then(|()| {
+        let read_again = || Capture::open(&args.files, &stop);
+        if is_whole && is_printed && matches!(format, Format::Text) && !stop.is_asked() {
+            whole::show(&config, &reading.asked, read_again, &mut sinks)?;
         } else if is_whole && stop.is_asked() {
             say(&anyhow::anyhow!("interrupted: the whole call is not drawn"));
         }
-        reading.end(&mut *sink)
+        if let Some(report) = sinks.report.as_mut().filter(|_| read_twice && !stop.is_asked()) {
+            report::add_whole_calls(report, &config, &reading.asked, read_again)?;
+        }
+        reading.end(&mut sinks)
     });
     let delivered = reading.spans.map(Spans::finish).is_none_or(|(_, lost)| lost == 0);
+    if let (Ok(()), Some(report)) = (&printed, &sinks.report) {
+        let written = report::write(report, destinations);
+        if let Err(error) = written {
+            say(&error);
+            return Ok(Exit::Partial);
+        }
+    }
     match printed {
         Ok(()) if !delivered => Ok(Exit::Partial),
         Ok(()) => Ok(exit),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine, Tally};
-use sipobs::export::{ReadFile, Shown, Sink, Summary};
+use sipobs::export::{MOST_LADDERS, ReadFile, Shown, Sink, Summary};
 use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
@@ -20,6 +20,16 @@ use crate::cli::spans::Spans;
 
 /// Attempts and calls of one call that is asked for, at most.
 const MOST_ASKED: usize = 64;
+
+/// An output whose whole call is to be seen.
+pub(super) struct Asked {
+    /// Which of those shown it is, from 1.
+    pub(super) output: u64,
+    /// As it is shown, if it is an attempt.
+    pub(super) attempt: Option<Box<Attempt>>,
+    /// What it takes to see all of it.
+    pub(super) whole: Whole,
+}
 
 /// Reads a capture.
 pub(super) struct Reading<'a> {
@@ -33,8 +43,10 @@ pub(super) struct Reading<'a> {
     ends: Vec<End>,
     /// By the files' index.
     cut: Vec<CutFrames>,
-    /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
-    pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
+    /// What one call was asked for by, or what a report tells in full.
+    pub(super) asked: Vec<Asked>,
+    /// Outputs that were shown.
+    shown: u64,
     /// Attempts so far.
     attempts: u64,
     first: Option<Timestamp>,
@@ -54,6 +66,7 @@ impl<'a> Reading<'a> {
             ends: Vec::new(),
             cut: Vec::new(),
             asked: Vec::new(),
+            shown: 0,
             attempts: 0,
             first: None,
             last: Timestamp::default(),
@@ -167,12 +180,14 @@ impl<'a> Reading<'a> {
                     shown.count(&output);
                 }
                 sink.output(&output)?;
-                if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < MOST_ASKED) {
+                self.shown += 1;
+                let most = if self.find.for_report { MOST_LADDERS } else { MOST_ASKED };
+                if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < most) {
                     let attempt = match output {
                         Output::Transfer(attempt) => Some(attempt),
                         Output::Notice(_) | Output::Call(_) | Output::Alert(_) => None,
                     };
-                    self.asked.push((attempt, whole));
+                    self.asked.push(Asked { output: self.shown, attempt, whole });
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `--html` and `--md`: where reports go, and that they get there whole or not at all.
+//! `--html` and `--md`: what reports tell of whole calls, where they go, and that they get there whole or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -6,7 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use sipobs::capture::file::{Capture, FileError};
+use sipobs::config::Config;
+use sipobs::export::{Report, Sink, Summary, WholeCall};
 use sipobs::files::Kind;
+use sipobs::follow::{Follow, FollowedMessage, Found};
+use sipobs::privacy::Privacy;
+use sipobs::record::{LegRole, Output, Parties};
+
+use super::reading::Asked;
+use super::whole;
 
 /// The reports that are asked for.
 #[derive(Clone, Debug, Default, Args)]
@@ -18,6 +27,117 @@ pub(super) struct Reports {
     /// The same as a text for tickets (Markdown); `-` is standard output
     #[arg(long, value_name = "FILE")]
     md: Option<PathBuf>,
+}
+
+/// What is printed, and a report of the same.
+pub(super) struct Sinks {
+    /// None where a report alone is wanted.
+    pub(super) printed: Option<Box<dyn Sink>>,
+    pub(super) report: Option<Report>,
+}
+
+impl Sink for Sinks {
+    fn output(&mut self, output: &Output) -> io::Result<()> {
+        self.printed.iter_mut().try_for_each(|sink| sink.output(output))?;
+        self.report.iter_mut().try_for_each(|sink| sink.output(output))
+    }
+
+    fn whole_call(&mut self, call: &WholeCall) -> io::Result<()> {
+        self.printed.iter_mut().try_for_each(|sink| sink.whole_call(call))
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        self.printed.iter_mut().try_for_each(|sink| sink.summary(summary))?;
+        self.report.iter_mut().try_for_each(|sink| sink.summary(summary))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.printed.iter_mut().try_for_each(|sink| sink.flush())
+    }
+}
+
+/// Reads the capture again, by `read_again`, for all messages of what a report tells in full.
+pub(super) fn add_whole_calls(
+    report: &mut Report,
+    config: &Config,
+    asked: &[Asked],
+    read_again: impl Fn() -> Result<Capture, FileError>,
+) -> io::Result<()> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let legs = asked.iter().flat_map(|asked| asked.whole.legs.iter().cloned());
+    let evidence = asked.iter().flat_map(|asked| asked.whole.evidence.iter().copied());
+    let first = Follow::new(legs, evidence).with_headers();
+    let (follow, found) = whole::follow(config, read_again, first)?;
+    let privacy = config.privacy().map_err(io::Error::other)?;
+    for asked in asked {
+        report.whole(asked.output, whole_call(asked, &follow, &found, &privacy));
+    }
+    Ok(())
+}
+
+/// All messages of one of them, masked.
+fn whole_call(asked: &Asked, follow: &Follow, found: &[(String, Found)], privacy: &Privacy) -> WholeCall {
+    let evidence = |frame| asked.whole.evidence.iter().any(|(known, _)| *known == frame);
+    let found = found.iter().filter(|(_, found)| evidence(found.frame)).map(|(id, found)| (id, found.role));
+    let named = asked.whole.legs.iter().map(|(id, role)| (id, *role));
+    let mut legs: Vec<(&String, LegRole)> = Vec::new();
+    // The call's own word on which leg is which counts, and of one that has two roles, that of the call.
+    for (id, role) in named.chain(found) {
+        match legs.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, known)) => *known = role.min(*known),
+            None => legs.push((id, role)),
+        }
+    }
+    let mut parties: Parties = asked.whole.parties.iter().collect();
+    let mut messages: Vec<(FollowedMessage, LegRole)> = Vec::new();
+    for (leg, role) in legs.iter().filter_map(|(id, role)| Some((follow.leg(id)?, *role))) {
+        leg.parties.iter().for_each(|user| parties.add(user));
+        messages.extend(leg.messages.iter().map(|message| (message.clone(), role)));
+    }
+    messages.sort_by_key(|(message, _)| message.place());
+    let start = messages.first().map(|(first, _)| first.line.time).unwrap_or_default();
+    let mut whole = WholeCall::default();
+    for (mut message, role) in messages {
+        message.line.leg = role;
+        message.line.t_ms = message.line.time.millis_since(start);
+        whole.lines.push(message.line);
+        whole.headers_left_out += privacy.headers(&mut message.headers, &parties);
+        whole.headers.push(message.headers);
+    }
+    privacy.lines(&mut whole.lines, &parties);
+    let mask = |(id, role): (&String, LegRole)| (role, privacy.call_id_of(id, &parties));
+    whole.legs = legs.into_iter().map(mask).collect();
+    whole.legs.sort_unstable();
+    whole
+}
+
+/// Writes a report to where it was asked for, and says so.
+pub(super) fn write(report: &Report, destinations: Vec<Destination>) -> anyhow::Result<()> {
+    for destination in destinations {
+        let text = match destination.form {
+            Form::Html => report.html(),
+            Form::Markdown => report.markdown(),
+        };
+        let place = destination.file.as_ref().map(|file| file.path.display().to_string());
+        match destination.write(&text) {
+            Ok(Some(path)) => {
+                let (transfers, failed) = report.transfers();
+                let message =
+                    format!("{}: {transfers} transfers, {failed} of them failed or in doubt", path.display());
+                let _ = writeln!(io::stderr(), "{message}");
+            }
+            Ok(None) => {}
+            // Whoever reads it has seen enough.
+            Err(error) if place.is_none() && error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => {
+                let place = place.unwrap_or_else(|| "standard output".to_owned());
+                return Err(anyhow::Error::new(error).context(format!("cannot write the report to {place}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How a report is written.
@@ -63,7 +183,7 @@ impl Reports {
             let path = |file: &Option<NewFile>| file.as_ref().map(|file| file.path.clone());
             ensure!(
                 all.iter().all(|other| path(&other.file) != path(&file)),
-                "--html and --md can't go to the same place"
+                "--html and --md go to the same place: choose two"
             );
             all.push(Destination { form, file });
         }

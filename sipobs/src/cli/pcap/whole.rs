@@ -6,17 +6,17 @@ use sipobs::capture::file::{Capture, FileError, Next};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::{Sink, WholeCall};
-use sipobs::follow::Follow;
-use sipobs::record::{Attempt, LegRole, Parties};
+use sipobs::follow::{Follow, Found};
+use sipobs::record::{LegRole, Parties};
 use sipobs::timestamp::Timestamp;
 
-use super::find::Whole;
+use super::reading::Asked;
 use crate::cli::say;
 
 /// Shows all messages of what was asked for; `read_again` opens the capture anew.
 pub(super) fn show(
     config: &Config,
-    asked: &[(Option<Box<Attempt>>, Whole)],
+    asked: &[Asked],
     read_again: impl Fn() -> Result<Capture, FileError>,
     sink: &mut dyn Sink,
 ) -> io::Result<()> {
@@ -24,17 +24,25 @@ pub(super) fn show(
         return Ok(());
     }
     // The first one's word on which leg is which counts.
-    let legs = asked.iter().rev().flat_map(|(_, whole)| whole.legs.iter().cloned());
-    let evidence = asked.iter().flat_map(|(_, whole)| whole.evidence.iter().copied());
-    let mut followed = Some(Follow::new(legs, evidence));
-    let mut last = None;
-    while let Some(follow) = followed {
-        let read = read(config, &read_again, follow)?;
-        followed = read.again();
-        last = Some(read);
-    }
-    let Some(follow) = last else { return Ok(()) };
+    let legs = asked.iter().rev().flat_map(|asked| asked.whole.legs.iter().cloned());
+    let evidence = asked.iter().flat_map(|asked| asked.whole.evidence.iter().copied());
+    let (follow, _) = follow(config, &read_again, Follow::new(legs, evidence))?;
     sink.whole_call(&masked(config, asked, follow)?)
+}
+
+/// Reads the capture until no more legs are found; and says which were found.
+pub(super) fn follow(
+    config: &Config,
+    read_again: impl Fn() -> Result<Capture, FileError>,
+    first: Follow,
+) -> io::Result<(Follow, Vec<(String, Found)>)> {
+    let mut found = Vec::new();
+    let mut follow = read(config, &read_again, first)?;
+    while let Some(again) = follow.again() {
+        found.extend(follow.found().map(|(id, found)| (id.to_owned(), found)));
+        follow = read(config, &read_again, again)?;
+    }
+    Ok((follow, found))
 }
 
 fn read(
@@ -69,16 +77,16 @@ fn read(
     Ok(engine.take_followed().unwrap_or_default())
 }
 
-fn masked(config: &Config, asked: &[(Option<Box<Attempt>>, Whole)], follow: Follow) -> io::Result<WholeCall> {
+fn masked(config: &Config, asked: &[Asked], follow: Follow) -> io::Result<WholeCall> {
     let privacy = config.privacy().map_err(io::Error::other)?;
-    let asked_for = asked.iter().flat_map(|(_, whole)| whole.parties.iter());
+    let asked_for = asked.iter().flat_map(|asked| asked.whole.parties.iter());
     let parties: Parties = asked_for.chain(follow.parties().iter()).collect();
     let mut legs: Vec<(LegRole, String)> =
         follow.legs().map(|(id, leg)| (leg, privacy.call_id_of(id, &parties))).collect();
     legs.sort_unstable();
     let (mut lines, more) = follow.into_lines();
     privacy.lines(&mut lines, &parties);
-    let mut whole = WholeCall { legs, lines, more, verdicts: Vec::new() };
-    asked.iter().filter_map(|(attempt, _)| attempt.as_deref()).for_each(|attempt| whole.mark(attempt));
+    let mut whole = WholeCall { legs, lines, more, ..WholeCall::default() };
+    asked.iter().filter_map(|asked| asked.attempt.as_deref()).for_each(|attempt| whole.mark(attempt));
     Ok(whole)
 }
