@@ -177,7 +177,8 @@ impl Reports {
             let file = match path.as_os_str() == "-" {
                 true => None,
                 false => Some(
-                    NewFile::open(path, captures).with_context(|| format!("{option} {}", path.display()))?,
+                    NewFile::open(path, form, captures)
+                        .with_context(|| format!("{option} {}", path.display()))?,
                 ),
             };
             let path = |file: &Option<NewFile>| file.as_ref().map(|file| file.path.clone());
@@ -211,7 +212,7 @@ impl Destination {
 }
 
 impl NewFile {
-    fn open(path: &Path, captures: &[PathBuf]) -> anyhow::Result<Self> {
+    fn open(path: &Path, form: Form, captures: &[PathBuf]) -> anyhow::Result<Self> {
         // Through a link to what it leads to, so that the link stays.
         let path = match path.canonicalize() {
             Ok(there) => {
@@ -228,7 +229,7 @@ impl NewFile {
         let Some(name) = path.file_name() else { bail!("this is not a file's name") };
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".{}.new", std::process::id()));
+        hidden.push(format!(".{}.{form:?}", std::process::id()));
         let temporary = path.with_file_name(hidden);
         let file = File::options().write(true).create_new(true).open(&temporary)?;
         Ok(Self { path, temporary, file })

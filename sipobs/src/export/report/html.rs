@@ -8,9 +8,9 @@ use sha2::{Digest as _, Sha256};
 use super::figures::Share;
 use super::ladder::{self, Shown};
 use super::safe::safe;
-use super::{Report, Told, What, chart, tone_mark, tone_word};
+use super::{Report, Told, What, chart, of_call, tone_word};
 use crate::export::style::grouped;
-use crate::export::terminal::{call_in_a_sentence, counted, facts, in_which_call};
+use crate::export::terminal::{counted, facts, in_which_call};
 use crate::export::words::{self, Tone};
 use crate::record::{Attempt, Call, Diagnosis, LegRole, Method, Outcome, ReferAbsent};
 
@@ -284,7 +284,7 @@ fn one(report: &Report, at: usize, told: &Told, attempt: &Attempt, shown: &Shown
     let anchor = attempt.seq.map(|seq| format!("n{seq}"));
     html! {
         article id=[anchor.as_deref()] class=(tone_word(tone)) data-o=(attempt.outcome.as_str()) {
-            h3 { (mark(tone)) (safe(&words::headline(attempt))) }
+            h3 { (safe(&words::headline(attempt))) }
             p.who {
                 @if let Some(seq) = attempt.seq { a href={ "#n" (seq) } { "#" (seq) } " · " }
                 (safe(&words::who(attempt))) " · " code { (safe(&attempt.id)) }
@@ -293,16 +293,13 @@ fn one(report: &Report, at: usize, told: &Told, attempt: &Attempt, shown: &Shown
             dl.d {
                 @for (n, candidate) in attempt.diagnosis.iter().enumerate() { (cause(n, candidate)) }
                 @if let Some(spots) = words::blind_spots(attempt) { dt { "unseen" } dd { (safe(&spots)) } }
+                @if let Some(also) = &told.also { dt { "besides" } dd { (safe(also)) } }
             }
             p.ids { (safe(&in_which_call(attempt))) (consultation(told)) }
             (ids(attempt))
             (ladder::draw(report.look, at, told, shown, is_open))
         }
     }
-}
-
-fn mark(tone: Tone) -> Markup {
-    html! { span class=(tone_word(tone)) aria-hidden="true" { (tone_mark(tone)) } " " }
 }
 
 fn cause(n: usize, candidate: &Diagnosis) -> Markup {
@@ -344,7 +341,7 @@ fn flagged(report: &Report, at: usize, told: &Told, call: &Call, shown: &Shown, 
     let who = told.whole.as_ref().and_then(words::ends_of);
     html! {
         article class=(tone_word(tone)) data-o="call" {
-            h3 { (mark(tone)) (safe(&call_in_a_sentence(call))) "." }
+            h3 { (safe(&of_call(call))) "." }
             p.who {
                 @if let Some(who) = who { (safe(&who)) " · " }
                 "trunk " (safe(&call.trunk))

@@ -11,14 +11,14 @@ use crate::export::layout::{Layout, Row};
 use crate::export::style::Look;
 use crate::export::{whole_call, words};
 use crate::follow::Header;
-use crate::record::LadderLine;
+use crate::record::{LadderLine, LegRole};
 
 /// Rows of one ladder.
 const MOST_ROWS: usize = 100;
 /// Columns that fit side by side; of more, the ends of each message are named by numbers alone.
 const MOST_COLUMNS: usize = 8;
 /// What a transfer may take of a page, on average, in bytes: headers fill what is left of that.
-const BYTES_EACH: usize = 3_000;
+const BYTES_EACH: usize = 2_950;
 /// What pages may take anyhow, as so many transfers.
 const FEWEST: usize = 100;
 /// What a row's headers take beside their text, in bytes.
@@ -97,17 +97,20 @@ pub(super) fn draw(look: Look, at: usize, told: &Told, shown: &Shown, is_open: b
                 ol {
                     @for (n, row) in layout.rows.iter().enumerate() {
                         @let verdict = verdicts.iter().find(|(decides, _)| *decides == n);
-                        li class=[class_of(row, verdict.is_some())] {
-                            @match headers(n) {
-                                Some(headers) => details {
-                                    summary.r { (message(look, row)) }
-                                    pre { (text_of(headers)) }
-                                },
-                                None => div.r { (message(look, row)) },
-                            }
-                            @if let Some((_, what)) = verdict {
-                                strong { "⟵ " (safe(what)) }
-                            }
+                        @let class = class_of(row, verdict.is_some());
+                        @match (headers(n), verdict) {
+                            // Most are such.
+                            (None, None) => li class={ "r" (class) } { (message(look, row)) },
+                            (headers, verdict) => li class=[Some(class.trim()).filter(|class| !class.is_empty())] {
+                                @match headers {
+                                    Some(headers) => details {
+                                        summary.r { (message(look, row)) }
+                                        pre { (text_of(headers)) }
+                                    },
+                                    None => div.r { (message(look, row)) },
+                                }
+                                @if let Some((_, what)) = verdict { strong { "⟵ " (safe(what)) } }
+                            },
                         }
                     }
                 }
@@ -119,12 +122,12 @@ pub(super) fn draw(look: Look, at: usize, told: &Told, shown: &Shown, is_open: b
     }
 }
 
-fn class_of(row: &Row<'_>, decides: bool) -> Option<&'static str> {
+const fn class_of(row: &Row<'_>, decides: bool) -> &'static str {
     match (decides, row.after_silence) {
-        (true, true) => Some("v s"),
-        (true, false) => Some("v"),
-        (false, true) => Some("s"),
-        (false, false) => None,
+        (true, true) => " v s",
+        (true, false) => " v",
+        (false, true) => " s",
+        (false, false) => "",
     }
 }
 
@@ -138,7 +141,15 @@ fn message(look: Look, row: &Row<'_>) -> Markup {
         i { (since(row.line)) }
         b { (leg) }
         u { (row.from + 1) "→" (row.to + 1) }
-        span class={ "m c" (left) (right) " " (leg) (back) (tone(row.status)) } { (safe(&row.label)) }
+        span class={ "m c" (left) (right) (line_class(row.line.leg)) (back) (tone(row.status)) } { (safe(&row.label)) }
+    }
+}
+
+const fn line_class(leg: LegRole) -> &'static str {
+    match leg {
+        LegRole::Call => "",
+        LegRole::Target => " b",
+        LegRole::Consultation => " c",
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::safe::safe;
-use super::{MOST_LADDERS, Report, Told, What};
+use super::{MOST_LADDERS, Report, Told, What, of_call};
 use crate::export::style::{Look, grouped};
-use crate::export::terminal::{call_in_a_sentence, facts, in_which_call};
+use crate::export::terminal::{facts, in_which_call};
 use crate::export::{ladder, words};
 use crate::record::{Attempt, Call};
 
@@ -148,6 +148,9 @@ fn one(report: &Report, told: &Told, attempt: &Attempt, draws: bool, out: &mut S
     if let Some(spots) = words::blind_spots(attempt) {
         let _ = writeln!(out, "- unseen: {}", plain(&spots));
     }
+    if let Some(also) = &told.also {
+        let _ = writeln!(out, "- besides: {}", plain(also));
+    }
     let _ = writeln!(out, "- {}", plain(&in_which_call(attempt)));
     for (header, id) in attempt.provider_ids.iter().chain(&attempt.target_provider_ids) {
         let _ = writeln!(out, "- for the provider: {}", code(&format!("{header}: {id}")));
@@ -159,7 +162,7 @@ fn one(report: &Report, told: &Told, attempt: &Attempt, draws: bool, out: &mut S
 }
 
 fn flagged(report: &Report, told: &Told, call: &Call, out: &mut String) {
-    let _ = writeln!(out, "### {}\n", plain(&call_in_a_sentence(call)));
+    let _ = writeln!(out, "### {}\n", plain(&of_call(call)));
     let _ = writeln!(out, "{} · call {}\n", plain(&report.look.moment(call.started)), code(&call.call_id));
     drawn(report.look, told, out);
 }

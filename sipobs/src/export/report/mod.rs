@@ -19,6 +19,8 @@ mod html;
 mod ladder;
 mod markdown;
 mod safe;
+#[cfg(test)]
+mod tests;
 
 use figures::Figures;
 
@@ -30,6 +32,8 @@ const MOST_TOLD: usize = 10_000;
 const MOST_LISTED: usize = 10_000;
 /// Answered calls without any transfer that are told one by one; the others are only counted.
 const MOST_FACTS: usize = 10;
+/// A call's transfer is looked for among so many that were told last.
+const LATELY: usize = 256;
 /// Alerts that are told.
 const MOST_ALERTS: usize = 100;
 
@@ -64,6 +68,8 @@ struct Told {
     output: u64,
     what: What,
     whole: Option<WholeCall>,
+    /// What is to be said of its call besides.
+    also: Option<String>,
 }
 
 #[derive(Debug)]
@@ -93,7 +99,8 @@ impl Report {
     pub fn is_told(output: &Output) -> bool {
         match output {
             Output::Transfer(attempt) => words::has_failed(attempt),
-            Output::Call(call) => is_flagged(call) || is_bare(call),
+            // Of a call in which a transfer was tried, that is told.
+            Output::Call(call) => call.transfers == 0 && (is_flagged(call) || is_bare(call)),
             Output::Notice(_) | Output::Alert(_) => false,
         }
     }
@@ -125,7 +132,7 @@ impl Report {
 
     fn tell(&mut self, what: What) {
         if self.told.len() < MOST_TOLD {
-            self.told.push(Told { output: self.outputs, what, whole: None });
+            self.told.push(Told { output: self.outputs, what, whole: None, also: None });
         } else {
             self.left_out.told += 1;
         }
@@ -133,10 +140,25 @@ impl Report {
 
     fn call(&mut self, call: &Call) {
         let is_flagged = is_flagged(call);
+        if is_flagged && self.fold(call) {
+            return;
+        }
         self.facts += usize::from(!is_flagged);
         if is_flagged || self.facts <= MOST_FACTS {
             self.tell(What::Call(Box::new(call.clone())));
         }
+    }
+
+    /// Says of a transfer in this call, if one was told lately, what there is to be said of the call.
+    fn fold(&mut self, call: &Call) -> bool {
+        let is_its = |told: &&mut Told| match &told.what {
+            What::Attempt(attempt) => attempt.call_id.as_ref() == Some(&call.call_id),
+            What::Call(_) => false,
+        };
+        let found = self.told.iter_mut().rev().take(LATELY).find(is_its);
+        let is_there = found.is_some();
+        found.into_iter().for_each(|told| told.also = Some(terminal::call_in_a_sentence(call)));
+        is_there
     }
 
     fn attempt(&mut self, attempt: &Attempt) {
@@ -162,7 +184,7 @@ impl Sink for Report {
         match output {
             Output::Notice(_) => {}
             Output::Transfer(attempt) => self.attempt(attempt),
-            Output::Call(call) if Self::is_told(output) => self.call(call),
+            Output::Call(call) if is_flagged(call) || is_bare(call) => self.call(call),
             Output::Call(_) => {}
             Output::Alert(alert) if self.alerts.len() < MOST_ALERTS => self.alerts.push((**alert).clone()),
             Output::Alert(_) => self.left_out.alerts += 1,
@@ -308,6 +330,15 @@ const fn is_bare(call: &Call) -> bool {
     call.answered.is_some() && call.transfers == 0 && !call.in_transfer
 }
 
+/// A call that is told, in a sentence.
+fn of_call(call: &Call) -> String {
+    let said = terminal::call_in_a_sentence(call);
+    match said.strip_prefix("A call ") {
+        Some(rest) => format!("No transfer in a call {rest}"),
+        None => said,
+    }
+}
+
 /// A verdict's tone as a word.
 const fn tone_word(tone: Tone) -> &'static str {
     match tone {
@@ -315,15 +346,5 @@ const fn tone_word(tone: Tone) -> &'static str {
         Tone::Bad => "bad",
         Tone::Doubt => "doubt",
         Tone::Neutral => "neutral",
-    }
-}
-
-/// A verdict's tone as a mark.
-const fn tone_mark(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Good => "✓",
-        Tone::Bad => "✗",
-        Tone::Doubt => "?",
-        Tone::Neutral => "↪",
     }
 }
