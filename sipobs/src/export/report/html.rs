@@ -140,7 +140,7 @@ fn causes(report: &Report) -> Markup {
         @if !causes.is_empty() {
             section aria-labelledby="causes" {
                 h2 #causes { "Likely causes" }
-                div.t { table {
+                div.t tabindex="0" role="region" aria-label="Table: Likely causes" { table {
                     thead { tr {
                         th.n scope="col" { "Times" } th scope="col" { "Cause" } th scope="col" { "Fault" }
                         th scope="col" { "For example" }
@@ -182,7 +182,7 @@ fn counts(report: &Report) -> Markup {
         @if figures.transfers > 0 {
             section aria-labelledby="counts" {
                 h2 #counts { "Counts" }
-                div.t { table {
+                div.t tabindex="0" role="region" aria-label="Table: Outcomes by method" { table {
                     caption { "Outcomes by method" }
                     thead { tr {
                         th scope="col" { "Outcome" }
@@ -203,7 +203,7 @@ fn counts(report: &Report) -> Markup {
                 } }
                 div.two {
                     @if !figures.faults.is_empty() {
-                        div.t { table {
+                        div.t tabindex="0" role="region" aria-label="Table: Whose fault it was" { table {
                             caption { "Whose fault it was, of those that failed" }
                             thead { tr { th scope="col" { "Fault" } th.n scope="col" { "Times" } } }
                             tbody {
@@ -223,7 +223,7 @@ fn counts(report: &Report) -> Markup {
 
 fn shares(caption: &str, what: &str, names: &[(&str, Share)]) -> Markup {
     html! {
-        div.t { table {
+        div.t tabindex="0" role="region" aria-label=(caption) { table {
             caption { (caption) }
             thead { tr {
                 th scope="col" { (what) } th.n scope="col" { "Transfers" } th.n scope="col" { "Failed or in doubt" }
@@ -358,7 +358,7 @@ fn listed(report: &Report) -> Markup {
         @if !report.listed.is_empty() {
             section aria-labelledby="worked" {
                 h2 #worked { "What worked" }
-                div.t { table {
+                div.t tabindex="0" role="region" aria-label="Table: What worked" { table {
                     thead { tr {
                         th scope="col" { "#" } th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "Who" }
                         th scope="col" { "Id" }
@@ -386,7 +386,7 @@ fn files(report: &Report) -> Markup {
     html! {
         section aria-labelledby="files" {
             h2 #files { "Files" }
-            div.t { table {
+            div.t tabindex="0" role="region" aria-label="Table: Files" { table {
                 thead { tr {
                     th scope="col" { "File" } th scope="col" { "First packet" } th scope="col" { "Last packet" }
                     th.n scope="col" { "Packets" } th.n scope="col" { "SIP messages" } th scope="col" { "Notes" }
