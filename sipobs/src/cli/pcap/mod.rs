@@ -117,8 +117,8 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
         Format::Jsonl => Some(Box::new(Jsonl::new(out.lock(), config.jsonl.notices))),
     };
     let masked = config.privacy.mask != Mask::Full;
-    let report =
-        find.for_report.then(|| Report::new(Look { offset: zone::offset, ..Look::default() }, masked));
+    let look = Look { offset: zone::offset, ..Look::default() };
+    let report = find.for_report.then(|| Report::new(look, masked).all(find.is_of_one()));
     let mut sinks = Sinks { printed, report };
 
     let engine = Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?);

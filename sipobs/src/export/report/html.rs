@@ -1,6 +1,8 @@
 //! The report as one page. It loads nothing, and its policy lets it: styles and script are told by their hashes, so that
 //! nothing from the wire could run even if it were not escaped.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
@@ -101,7 +103,7 @@ fn head(report: &Report, headline: &str) -> Markup {
             }
             nav aria-label="In this report" {
                 ul {
-                    li { a href="#transfers" { "What failed" } }
+                    li { a href="#transfers" { (report.heading()) } }
                     @if !report.listed.is_empty() { li { a href="#worked" { "What worked" } } }
                     @if report.figures.transfers > 0 { li { a href="#counts" { "Counts" } } }
                     li { a href="#files" { "Files" } }
@@ -243,9 +245,9 @@ fn told(report: &Report, shown: &Shown) -> Markup {
     let is_open = report.told.len() <= FEW;
     html! {
         section aria-labelledby="transfers" {
-            h2 #transfers tabindex="-1" { "What failed, and why" }
+            h2 #transfers tabindex="-1" { (report.heading()) }
             (filter(report))
-            @if report.told.is_empty() { p { "Nothing failed." } }
+            @if report.told.is_empty() { p { "Nothing." } }
             @for (at, told) in report.told.iter().enumerate() {
                 @match &told.what {
                     What::Attempt(attempt) => (one(report, at, told, attempt, shown, is_open)),
@@ -328,8 +330,8 @@ fn consultation(told: &Told) -> Markup {
 /// What a provider's support asks for.
 fn ids(attempt: &Attempt) -> Markup {
     let all = attempt.provider_ids.iter().chain(&attempt.target_provider_ids);
-    let mut all: Vec<_> = all.map(|(header, id)| format!("{}: {}", safe(header), safe(id))).collect();
-    all.dedup();
+    let all: BTreeSet<_> = all.map(|(header, id)| format!("{}: {}", safe(header), safe(id))).collect();
+    let all: Vec<_> = all.into_iter().collect();
     html! { @if !all.is_empty() { p.ids { "for the provider: " (all.join(" · ")) } } }
 }
 
