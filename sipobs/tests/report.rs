@@ -120,6 +120,13 @@ fn what_is_asked_for_is_in_it_and_nothing_else() {
     let told = articles(&page);
     assert_eq!(told.len(), 1);
     assert!(told[0].contains("nobody answered") && page.contains("Chosen: 1 of 4 transfers"), "{page}");
+    // Whatever became of it.
+    let page = report("--html", &[capture("livekit/refer_ok_twilio.pcap")], &["--call", "#1"]);
+    let told = articles(&page);
+    assert!(
+        told.len() == 1 && told[0].contains("Transferred to") && told[0].contains("The whole call"),
+        "{page}"
+    );
     let page = report("--html", &five(), &["--mask", "full"]);
     assert!(page.contains("+15105550177") && !page.contains("are masked"), "{page}");
 }

@@ -186,7 +186,7 @@ impl Pcap {
         });
         let masked = config.privacy.mask != Mask::Full;
         let look = || Look { offset: zone::offset, ..Look::default() };
-        let report = find.for_report.then(|| Report::new(look(), masked));
+        let report = find.for_report.then(|| Report::new(look(), masked).all(find.is_of_one()));
         let draws = prints && matches!(self.format.unwrap_or_default(), Format::Text);
         Sinks { printed, draws, report }
     }

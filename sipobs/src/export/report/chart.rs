@@ -46,7 +46,7 @@ pub(super) fn over_time(figures: &Figures) -> Markup {
             }
             details {
                 summary { "The same figures in a table" }
-                div.t { table {
+                div.t tabindex="0" role="region" aria-label="Table: transfers over time" { table {
                     caption { "Transfers by method and outcome, for each " (every) " in which there were any" }
                     thead { tr {
                         th scope="col" { "From" }

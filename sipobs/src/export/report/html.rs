@@ -1,6 +1,8 @@
 //! The report as one page. It loads nothing, and its policy lets it: styles and script are told by their hashes, so that
 //! nothing from the wire could run even if it were not escaped.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
@@ -101,7 +103,7 @@ fn head(report: &Report, headline: &str) -> Markup {
             }
             nav aria-label="In this report" {
                 ul {
-                    li { a href="#transfers" { "What failed" } }
+                    li { a href="#transfers" { (report.heading()) } }
                     @if !report.listed.is_empty() { li { a href="#worked" { "What worked" } } }
                     @if report.figures.transfers > 0 { li { a href="#counts" { "Counts" } } }
                     li { a href="#files" { "Files" } }
@@ -140,7 +142,7 @@ fn causes(report: &Report) -> Markup {
         @if !causes.is_empty() {
             section aria-labelledby="causes" {
                 h2 #causes { "Likely causes" }
-                div.t { table {
+                div.t tabindex="0" role="region" aria-label="Table: Likely causes" { table {
                     thead { tr {
                         th.n scope="col" { "Times" } th scope="col" { "Cause" } th scope="col" { "Fault" }
                         th scope="col" { "For example" }
@@ -182,7 +184,7 @@ fn counts(report: &Report) -> Markup {
         @if figures.transfers > 0 {
             section aria-labelledby="counts" {
                 h2 #counts { "Counts" }
-                div.t { table {
+                div.t tabindex="0" role="region" aria-label="Table: Outcomes by method" { table {
                     caption { "Outcomes by method" }
                     thead { tr {
                         th scope="col" { "Outcome" }
@@ -203,7 +205,7 @@ fn counts(report: &Report) -> Markup {
                 } }
                 div.two {
                     @if !figures.faults.is_empty() {
-                        div.t { table {
+                        div.t tabindex="0" role="region" aria-label="Table: Whose fault it was" { table {
                             caption { "Whose fault it was, of those that failed" }
                             thead { tr { th scope="col" { "Fault" } th.n scope="col" { "Times" } } }
                             tbody {
@@ -223,7 +225,7 @@ fn counts(report: &Report) -> Markup {
 
 fn shares(caption: &str, what: &str, names: &[(&str, Share)]) -> Markup {
     html! {
-        div.t { table {
+        div.t tabindex="0" role="region" aria-label=(caption) { table {
             caption { (caption) }
             thead { tr {
                 th scope="col" { (what) } th.n scope="col" { "Transfers" } th.n scope="col" { "Failed or in doubt" }
@@ -243,9 +245,9 @@ fn told(report: &Report, shown: &Shown) -> Markup {
     let is_open = report.told.len() <= FEW;
     html! {
         section aria-labelledby="transfers" {
-            h2 #transfers tabindex="-1" { "What failed, and why" }
+            h2 #transfers tabindex="-1" { (report.heading()) }
             (filter(report))
-            @if report.told.is_empty() { p { "Nothing failed." } }
+            @if report.told.is_empty() { p { "Nothing." } }
             @for (at, told) in report.told.iter().enumerate() {
                 @match &told.what {
                     What::Attempt(attempt) => (one(report, at, told, attempt, shown, is_open)),
@@ -328,8 +330,8 @@ fn consultation(told: &Told) -> Markup {
 /// What a provider's support asks for.
 fn ids(attempt: &Attempt) -> Markup {
     let all = attempt.provider_ids.iter().chain(&attempt.target_provider_ids);
-    let mut all: Vec<_> = all.map(|(header, id)| format!("{}: {}", safe(header), safe(id))).collect();
-    all.dedup();
+    let all: BTreeSet<_> = all.map(|(header, id)| format!("{}: {}", safe(header), safe(id))).collect();
+    let all: Vec<_> = all.into_iter().collect();
     html! { @if !all.is_empty() { p.ids { "for the provider: " (all.join(" · ")) } } }
 }
 
@@ -358,7 +360,7 @@ fn listed(report: &Report) -> Markup {
         @if !report.listed.is_empty() {
             section aria-labelledby="worked" {
                 h2 #worked { "What worked" }
-                div.t { table {
+                div.t tabindex="0" role="region" aria-label="Table: What worked" { table {
                     thead { tr {
                         th scope="col" { "#" } th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "Who" }
                         th scope="col" { "Id" }
@@ -386,7 +388,7 @@ fn files(report: &Report) -> Markup {
     html! {
         section aria-labelledby="files" {
             h2 #files { "Files" }
-            div.t { table {
+            div.t tabindex="0" role="region" aria-label="Table: Files" { table {
                 thead { tr {
                     th scope="col" { "File" } th scope="col" { "First packet" } th scope="col" { "Last packet" }
                     th.n scope="col" { "Packets" } th.n scope="col" { "SIP messages" } th scope="col" { "Notes" }

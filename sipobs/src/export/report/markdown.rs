@@ -22,7 +22,7 @@ pub(super) fn text(report: &Report) -> String {
     }
     summary(report, &mut out);
     if !report.told.is_empty() {
-        out.push_str("## What failed, and why\n\n");
+        let _ = writeln!(out, "## {}\n", report.heading());
     }
     for (at, told) in report.told.iter().enumerate() {
         match &told.what {

@@ -42,6 +42,8 @@ const MOST_ALERTS: usize = 100;
 pub struct Report {
     look: Look,
     masked: bool,
+    /// Whatever became of it is told in full.
+    all: bool,
     told: Vec<Told>,
     listed: Vec<Attempt>,
     alerts: Vec<Alert>,
@@ -84,6 +86,7 @@ impl Report {
         Self {
             look,
             masked,
+            all: false,
             told: Vec::new(),
             listed: Vec::new(),
             alerts: Vec::new(),
@@ -93,6 +96,13 @@ impl Report {
             facts: 0,
             summary: Summary::default(),
         }
+    }
+
+    /// Tells in full what worked, too: somebody asked for one call.
+    #[must_use]
+    pub fn all(mut self, all: bool) -> Self {
+        self.all = all;
+        self
     }
 
     /// Whether an output is told in full, so that its whole call is worth a look.
@@ -162,7 +172,7 @@ impl Report {
     }
 
     fn attempt(&mut self, attempt: &Attempt) {
-        if words::has_failed(attempt) {
+        if self.all || words::has_failed(attempt) {
             let mut attempt = attempt.clone();
             if self.told.len() >= MOST_LADDERS {
                 attempt.messages = Vec::new();
@@ -230,6 +240,11 @@ impl Report {
                 format!("{bad} of {of} transfers failed{doubt}.")
             }
         }
+    }
+
+    /// What is said above those that are told.
+    const fn heading(&self) -> &'static str {
+        if self.all { "What was asked for" } else { "What failed, and why" }
     }
 
     /// The likeliest cause of most, where some share one.
