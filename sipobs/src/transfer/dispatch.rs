@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::method::{handover, redirect, refer, second_leg};
 use super::stage::{Due, Heard, Stage};
+use super::state::Owned;
 use super::{dialect, facts, identity, ladder};
 use crate::dialog::{DialogEventKind, is_challenge};
 use crate::leg::{Leg, LegId, Origin};
@@ -233,7 +234,7 @@ fn bye(stage: &mut Stage, heard: Heard<'_>) {
     }
     for id in stage.open_in(event.leg) {
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
-        attempt.own(event.leg, event.by, event.cseq);
+        attempt.own(Owned::of(event));
     }
     refer::events::on_bye(stage, event, wire.time);
     handover::on_bye(stage, heard);

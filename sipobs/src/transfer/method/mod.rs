@@ -61,10 +61,7 @@ pub(super) trait Method {
     /// Headers that say why, of the message with the deciding status.
     fn headers<'a>(&self, known: Known<'a>, answered: Answered) -> &'a [(&'static str, String)] {
         match answered {
-            Answered::Target => {
-                let state = known.target_leg().and_then(|leg| known.stage.state_of(leg));
-                state.map_or(&[][..], |state| &state.answer_headers)
-            }
+            Answered::Target => target_headers(known),
             Answered::Sipfrag | Answered::Refer => &known.attempt.headers,
         }
     }
@@ -84,6 +81,11 @@ pub(super) trait Method {
 
     /// Whether that request was not captured: what came of it tells of it.
     fn is_unseen(&self) -> bool {
+        false
+    }
+
+    /// Whether somebody who has no part in the call told an outcome of it.
+    fn is_told_by_stranger(&self) -> bool {
         false
     }
 
@@ -111,6 +113,12 @@ pub(super) trait Method {
     fn shows_all(&self) -> bool {
         false
     }
+}
+
+/// Headers that say why, of the target's answer.
+fn target_headers(known: Known<'_>) -> &[(&'static str, String)] {
+    let state = known.target_leg().and_then(|leg| known.stage.state_of(leg));
+    state.map_or(&[][..], |state| &state.answer_headers)
 }
 
 impl Machine {

@@ -9,7 +9,7 @@ use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::stage::{Heard, Stage};
-use crate::transfer::state::PendingAttempt;
+use crate::transfer::state::{Owned, PendingAttempt};
 use crate::transfer::verdict::{Provisional, Verdict};
 
 /// A BYE that hands a call over, and its answer.
@@ -84,7 +84,7 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, method: Word, target: &[u8]) {
         ..PendingAttempt::new(method, machine, leg.id, event.by, wire.time)
     };
     attempt.ladder.push(show(wire, message, event.cseq, LegRole::Call), stage.config.limits.ladder);
-    attempt.own(leg.id, event.by, event.cseq);
+    attempt.own(Owned::of(event));
     stage.note_transferred(event.leg);
     stage.begin(attempt);
 }

@@ -1,7 +1,7 @@
 //! REFER and its NOTIFYs, brought to the machine of their attempt.
 
 use super::elsewhere::Elsewhere;
-use super::{Beside, Notified, Refer, Subscription, again, unseen};
+use super::{Beside, Notified, Refer, Subscription, Teller, again, unseen};
 use crate::dialog::DialogEvent;
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
@@ -13,7 +13,7 @@ use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::method::{Machine, consultation, target_leg};
 use crate::transfer::stage::{Heard, Stage};
-use crate::transfer::state::PendingAttempt;
+use crate::transfer::state::{Owned, PendingAttempt};
 
 /// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
 pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
@@ -70,6 +70,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
     (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst));
+    refer.peer = heard.key.to_tag.and_then(|tag| stage.legs.tag(tag));
     refer.referred_by = message.referred_by().is_some();
     refer.to_focus = stage.state(dialog).is_some_and(|state| state.focus == Some(by.other()));
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
@@ -85,9 +86,9 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         trace: stage.identity.trace(message).map(Box::new),
         ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), dialog, place.by, wire.time)
     };
-    attempt.own(dialog, by, event.cseq);
+    attempt.own(Owned::of(event));
     if let Some(call) = place.call.filter(|call| is_untagged(stage, dialog, *call)) {
-        attempt.own(call, place.by, event.cseq);
+        attempt.own(Owned::untagged(event, call, place.by));
     }
     if let Some(told) = told {
         take_over(&mut attempt, *told, stage.config.limits.ladder);
@@ -121,9 +122,7 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
 fn take_over(attempt: &mut PendingAttempt, told: PendingAttempt, most: usize) {
     attempt.ladder.extend(told.ladder, most);
     attempt.headers = told.headers;
-    for (leg, by, cseq) in told.owned {
-        attempt.own(leg, by, cseq);
-    }
+    told.owned.into_iter().for_each(|owned| attempt.own(owned));
     if let (Machine::Refer(before), Some(refer)) = (told.machine, attempt.refer_mut()) {
         refer.told(*before);
     }
@@ -150,7 +149,7 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
         if refer.is_retried_by(refer_to, credentials) {
             refer.retry(event.cseq.number, wire.time);
             refer.credentials = credentials;
-            attempt.own(event.leg, event.by, event.cseq);
+            attempt.own(Owned::of(event));
             return true;
         }
         refer.supersede(wire.time);
@@ -229,11 +228,11 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
         && let Some(id) = unseen::by_answer(stage, heard, status)
         && let Some(attempt) = stage.attempts.get_mut(&id)
     {
-        attempt.own(event.leg, event.by, event.cseq);
+        attempt.own(Owned::of(event));
     }
     for id in stage.open_in(event.leg) {
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
-        if !attempt.owns(event.leg, event.by, event.cseq) {
+        if !attempt.owns(event) {
             continue;
         }
         if status >= 300 {
@@ -300,29 +299,56 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let known = subscribed(stage, event.leg, event.by, number).or_else(|| again::told_of(stage, heard));
     let id = match known {
         // What only a stranger tells of begins no attempt.
-        None if event.outside => return,
+        None if is_strange(stage, heard, None) => return,
         None => unseen::by_notify(stage, heard, number),
         known => known,
     };
     let Some(id) = id else { return };
-    // What is told of a REFER that was passed on is of that: its own dialog tells what became of it (RFC 3515 §2.4.4).
-    let passed_on = stage.state(event.leg).and_then(|state| state.part_of).is_some_and(|part| !part.copy);
     find_leg(stage, id);
+    let teller = teller(stage, heard, id);
     let Some(attempt) = stage.attempts.get_mut(&id) else { return };
-    attempt.own(event.leg, event.by, event.cseq);
+    attempt.own(match teller {
+        Teller::Stranger => Owned::doubted(event),
+        Teller::Dialog | Teller::PassedOn => Owned::of(event),
+    });
     let notified = notified(wire, message);
     let is_final = notified.status.as_ref().is_some_and(|(status, _)| *status >= 200);
     let Some(refer) = attempt.refer_mut() else { return };
     refer.numbered |= number.is_some();
-    let first = refer.result.is_none();
-    match event.outside || passed_on {
-        true => refer.heard_outside(wire.time, notified),
-        false => refer.notified(wire.time, notified),
+    if teller != Teller::Dialog {
+        refer.heard_elsewhere(wire.time, notified, teller, facts::told(message));
+        return stage.review(id);
     }
+    let first = refer.result.is_none();
+    refer.notified(wire.time, notified);
     if is_final && first {
         attempt.headers = facts::told(message);
     }
     stage.review(id);
+}
+
+/// Who tells of an attempt.
+fn teller(stage: &Stage, heard: Heard<'_>, id: AttemptId) -> Teller {
+    let leg = heard.event.leg;
+    if is_strange(stage, heard, stage.attempts.get(&id).map(|attempt| &**attempt)) {
+        return Teller::Stranger;
+    }
+    // What is told of a REFER that was passed on is of that: its own dialog tells what became of it (RFC 3515 §2.4.4).
+    let passed_on = stage.state(leg).and_then(|state| state.part_of).is_some_and(|part| !part.copy);
+    if passed_on { Teller::PassedOn } else { Teller::Dialog }
+}
+
+/// Whether a NOTIFY is from a host that is not on the call's path, or under a tag that its sender does not have in the
+/// dialog of the REFER, or in that of the leg.
+fn is_strange(stage: &Stage, heard: Heard<'_>, attempt: Option<&PendingAttempt>) -> bool {
+    let Heard { event, key, .. } = heard;
+    let known = match attempt {
+        Some(attempt) if attempt.dialog != event.leg => None,
+        Some(attempt) => attempt.refer().and_then(|refer| refer.peer),
+        None => stage.legs.get(event.leg).and_then(|leg| leg.end(event.by).tag),
+    };
+    event.outside
+        || known.is_some_and(|known| key.from_tag.and_then(|tag| stage.legs.tag(tag)) != Some(known))
 }
 
 /// Of a REFER that was not captured the target's leg may have begun before anything told of it.
@@ -336,8 +362,7 @@ fn find_leg(stage: &mut Stage, id: AttemptId) {
 pub(in crate::transfer) fn on_notify_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
     let event = heard.event;
     for id in stage.open_in(event.leg) {
-        let attempt =
-            stage.attempts.get_mut(&id).filter(|attempt| attempt.owns(event.leg, event.by, event.cseq));
+        let attempt = stage.attempts.get_mut(&id).filter(|attempt| attempt.owns(event));
         if let Some(refer) = attempt.and_then(|attempt| attempt.refer_mut()) {
             refer.notify_answer = refer.notify_answer.max(Some(status));
         }
@@ -368,7 +393,7 @@ fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Op
     }
     // Nor is one without a number about a REFER whose NOTIFYs carry one: it is about the REFER before that.
     let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
-    let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
+    let waiting = refers().find(|(_, refer)| !refer.is_told() && refer.superseded.is_none());
     waiting.or(refers().next_back()).filter(fits).map(|(id, _)| id)
 }
 

@@ -220,11 +220,13 @@ impl Refer {
         Provisional { at, verdict: verdict.clone() }
     }
 
-    /// What a host outside the call's path told counts once nobody on that path tells any more.
+    /// What is told outside the dialog counts once nobody in the dialog tells any more.
     fn with_hearsay(&self, own: Provisional, timers: &Timers) -> Provisional {
-        let told = self.hearsay.as_deref().filter(|_| !self.is_past_help(timers) && self.result.is_none());
-        let Some(told) = told else { return own };
-        let verdict = Verdict { silence: true, early: self.bye.is_none(), ..self.told_by(told, timers) };
+        let hearsay = self.hearsay().filter(|_| self.result.is_none() && !self.is_past_help(timers));
+        let Some((hearsay, told)) = hearsay else { return own };
+        // The subscription may have been taken up beside the dialog (RFC 6665 §4.4.1): then it tells there to the end.
+        let early = self.bye.is_none() && !hearsay.announced;
+        let verdict = Verdict { silence: true, early, ..self.told_by(told, timers) };
         Provisional { at: own.at.max(told.time + timers.grace), verdict }
     }
 

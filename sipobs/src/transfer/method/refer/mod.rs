@@ -18,14 +18,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Known, Method};
+use super::{Known, Method, target_headers};
 use crate::dialog::{copies, is_challenge};
-use crate::leg::{Leg, Origin};
+use crate::leg::{Leg, Origin, Tag};
 use crate::record::{self, Answered, AnsweredBy, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
-use crate::transfer::facts::Answer;
+use crate::transfer::facts::{Answer, Headers};
 use crate::transfer::state::PendingAttempt;
 use crate::transfer::verdict::Provisional;
 
@@ -79,8 +79,10 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) progress: Option<(u16, Timestamp)>,
     /// The first sipfrag ≥ 200.
     pub(in crate::transfer) result: Option<Answer>,
-    /// The same, from a host that is not on the call's path: it counts where nobody on that path tells.
-    pub(in crate::transfer) hearsay: Option<Box<Answer>>,
+    /// The same, from elsewhere: it counts where nobody in the dialog tells.
+    pub(in crate::transfer) hearsay: Option<Box<Hearsay>>,
+    /// The tag that its receiver has in its dialog.
+    pub(in crate::transfer) peer: Option<Tag>,
     /// Subscription-State: terminated.
     pub(in crate::transfer) terminated: Option<(Timestamp, String)>,
     /// When the subscription runs out.
@@ -116,6 +118,29 @@ pub(in crate::transfer) enum Subscription {
     None,
     /// On another dialog, at the 2xx's Refer-Events-At (RFC 7614 §4).
     Elsewhere,
+}
+
+/// Who tells what becomes of a REFER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transfer) enum Teller {
+    /// Its receiver, in its dialog.
+    Dialog,
+    /// Whom a B2BUA asked the same, in another call.
+    PassedOn,
+    /// A host that is not on the call's path, or somebody under a tag that the dialog does not have.
+    Stranger,
+}
+
+/// What is told outside a REFER's dialog.
+#[derive(Clone, Debug)]
+pub(in crate::transfer) struct Hearsay {
+    teller: Teller,
+    /// The first final one.
+    result: Option<Answer>,
+    /// It began by a sipfrag 1xx, as a subscription of its own does.
+    announced: bool,
+    /// Headers that say why.
+    headers: Headers,
 }
 
 /// What a NOTIFY says.
@@ -205,6 +230,21 @@ impl Method for Refer {
         }
     }
 
+    fn headers<'a>(&self, known: Known<'a>, answered: Answered) -> &'a [(&'static str, String)] {
+        if answered == Answered::Target {
+            return target_headers(known);
+        }
+        let hearsay = known.attempt.refer().and_then(|refer| refer.hearsay.as_deref());
+        match hearsay.filter(|_| answered == Answered::Sipfrag && self.result.is_none()) {
+            Some(hearsay) => &hearsay.headers,
+            None => &known.attempt.headers,
+        }
+    }
+
+    fn is_told_by_stranger(&self) -> bool {
+        Self::is_told_by_stranger(self)
+    }
+
     fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
         Some((LegRole::Call, self.cseq()?, self.copies_sent(known)))
     }
@@ -229,7 +269,7 @@ impl Refer {
     /// lost, unless it is in none.
     fn is_strangers(&self, known: Known<'_>) -> bool {
         let status = self.answer.as_ref().map(|answer| answer.status);
-        let told = self.notified.is_some() || self.hearsay.is_some();
+        let told = self.notified.is_some() || self.is_told();
         let taken = told || status.is_some_and(|status| status < 300);
         let unknown = known.dialog().is_some_and(|leg| match leg.origin {
             Origin::Invite => false,
@@ -269,6 +309,7 @@ impl Refer {
             progress: None,
             result: None,
             hearsay: None,
+            peer: None,
             terminated: None,
             expires: None,
             bye: None,
@@ -349,11 +390,46 @@ impl Refer {
         }
     }
 
-    /// The same, from outside the call's path.
-    pub(in crate::transfer) fn heard_outside(&mut self, now: Timestamp, news: Notified) {
-        if let Some((status @ 200.., reason)) = news.status {
-            self.hearsay.get_or_insert_with(|| Box::new(Answer { status, reason, time: now }));
+    /// The same, from elsewhere. Whom a B2BUA asked is believed before strangers.
+    pub(in crate::transfer) fn heard_elsewhere(
+        &mut self,
+        now: Timestamp,
+        news: Notified,
+        teller: Teller,
+        headers: Headers,
+    ) {
+        let Some((status, reason)) = news.status else { return };
+        let better =
+            |known: &mut Box<Hearsay>| known.teller == Teller::Stranger && teller != Teller::Stranger;
+        if self.hearsay.as_mut().is_some_and(better) {
+            self.hearsay = None;
         }
+        let new = || {
+            Box::new(Hearsay { teller, result: None, announced: status < 200, headers: Headers::default() })
+        };
+        let hearsay = self.hearsay.get_or_insert_with(new);
+        if hearsay.teller == teller && hearsay.result.is_none() && status >= 200 {
+            hearsay.result = Some(Answer { status, reason, time: now });
+            hearsay.headers = headers;
+        }
+    }
+
+    /// Whether anybody told its outcome.
+    fn is_told(&self) -> bool {
+        self.result.is_some() || self.hearsay().is_some()
+    }
+
+    /// What is told outside its dialog, where that is believed: not a stranger's word where the dialog has begun to tell.
+    fn hearsay(&self) -> Option<(&Hearsay, &Answer)> {
+        let hearsay = self.hearsay.as_deref()?;
+        let believed = hearsay.teller != Teller::Stranger || self.notified.is_none();
+        hearsay.result.as_ref().filter(|_| believed).map(|result| (hearsay, result))
+    }
+
+    /// Whether a stranger told its outcome.
+    fn is_told_by_stranger(&self) -> bool {
+        let told = |hearsay: &Hearsay| hearsay.teller == Teller::Stranger && hearsay.result.is_some();
+        self.hearsay.as_deref().is_some_and(told)
     }
 
     /// Got a 2xx, or a NOTIFY, which may come before it (RFC 3515 §2.4.4).
@@ -368,6 +444,6 @@ impl Refer {
     /// A newer REFER would supersede it.
     fn is_undecided(&self) -> bool {
         let refused = self.answer.as_ref().is_some_and(|answer| answer.status >= 300);
-        self.result.is_none() && !refused && self.terminated.is_none()
+        !self.is_told() && !refused && self.terminated.is_none()
     }
 }

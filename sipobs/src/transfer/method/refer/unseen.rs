@@ -43,6 +43,8 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> 
     if number.is_none() {
         refer.numbers.clear();
     }
+    let peer = if by == event.by { heard.key.to_tag } else { heard.key.from_tag };
+    refer.peer = peer.and_then(|tag| stage.legs.tag(tag));
     let attempt = PendingAttempt {
         call: Some(leg.id),
         call_id: Some(leg.call_id_text().into_owned()),
