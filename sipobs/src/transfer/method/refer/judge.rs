@@ -235,6 +235,12 @@ impl Refer {
         matches!(self.state(timers), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
     }
 
+    /// When its dialog told its success, if that was no mere optimism.
+    pub(in crate::transfer) fn succeeded(&self, timers: &Timers) -> Option<Timestamp> {
+        let told = self.result.as_ref().filter(|result| result.status < 300);
+        told.filter(|result| !self.is_optimistic(result, timers)).map(|result| result.time)
+    }
+
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
         // How long after a REFER that was not seen, and after what, can't be told.
         if !self.is_captured() {
