@@ -2,7 +2,7 @@
 
 use super::transaction::{self, Exchange};
 use super::{DialogEventKind, DialogKey, is_challenge};
-use crate::leg::{Branch, Invite, Leg, Origin, Speaker, Tag, When};
+use crate::leg::{Branch, Final, Invite, Leg, Origin, Speaker, Tag, When};
 use crate::record::Side;
 use crate::sip::{CSeq, Message, Method, Name, Start, sdp};
 use crate::stream::WireMessage;
@@ -104,6 +104,7 @@ impl Leg {
             // A 2xx beats a failure (§16.7 step 5); nothing beats a 2xx.
             if known.status < 300 || !(200..300).contains(&status) {
                 invite.answered_again(status, wire.time);
+                self.note_fork(known, status, to);
                 return None;
             }
         }
@@ -120,6 +121,14 @@ impl Leg {
             self.up(wire, to);
         }
         Some(DialogEventKind::InviteAnswer(status))
+    }
+
+    /// Another 2xx under another tag: the call has forked (RFC 3261 §13.2.2.4).
+    fn note_fork(&mut self, known: Final, status: u16, to: ToTag) {
+        let both = [known.status, status].iter().all(|status| (200..300).contains(status));
+        if let Some(tag) = to.tag.filter(|tag| both && self.callee.tag.is_some_and(|known| known != *tag)) {
+            self.rare_mut().add_fork(tag);
+        }
     }
 
     fn ack(
@@ -197,7 +206,7 @@ impl Leg {
                     && self.callee.tag.is_some()
                     && to.tag.is_some()
                     && self.callee.tag != to.tag;
-                if !lost && !self.bye.is_set() {
+                if !lost && !exchange.in_fork && !self.bye.is_set() {
                     (self.bye, self.bye_by) = (wire.time.into(), by);
                 }
             }

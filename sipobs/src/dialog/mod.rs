@@ -125,8 +125,10 @@ pub(crate) fn take(
     leg.two_hosts |= wire.src.ip() != leg.hosts.0 && message.status() != Some(481);
     let from_tag = key.from_tag.and_then(|tag| legs.tag(tag));
     let speaker = Speaker::of([from_tag, to_tag], outside);
-    let exchange = Exchange { by, cseq, branch: key.branch, speaker };
+    let callee_tag = if by == Side::Caller { to_tag } else { from_tag };
     let Some(leg) = legs.get_mut(id) else { return Taken::Nothing };
+    let in_fork = callee_tag.is_some_and(|tag| leg.is_forked_to(tag));
+    let exchange = Exchange { by, cseq, branch: key.branch, speaker, in_fork };
     let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
     let taken = leg.take(wire, message, key, exchange, to_tag, new_path);
     let Some((kind, speaker)) = taken else { return Taken::Nothing };

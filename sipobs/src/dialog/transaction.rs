@@ -20,6 +20,8 @@ pub(super) struct Exchange {
     pub(super) cseq: CSeq,
     pub(super) branch: Branch,
     pub(super) speaker: Speaker,
+    /// It is in a fork of the call that its leg is not kept for.
+    pub(super) in_fork: bool,
 }
 
 /// Takes a request; whether it is the first copy of one.
@@ -92,7 +94,7 @@ fn find(
     exchange: Exchange,
     will_do: impl Fn(&Transaction) -> bool,
 ) -> Option<&mut Transaction> {
-    let Exchange { by, cseq, branch, speaker } = exchange;
+    let Exchange { by, cseq, branch, speaker, .. } = exchange;
     let latest = |fits: &dyn Fn(&Transaction) -> bool| {
         known.iter().rposition(|known| known.is(by, cseq) && fits(known))
     };
@@ -112,6 +114,7 @@ mod tests {
         cseq: CSeq { number: 2, method: Method::Refer },
         branch: Branch(1),
         speaker: Speaker::NOBODY,
+        in_fork: false,
     };
 
     fn branch(branch: u32) -> Exchange {

@@ -292,6 +292,16 @@ impl Leg {
         }
     }
 
+    /// Whether more than one callee answered its INVITE.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.rare.as_deref().is_some_and(|rare| !rare.forks.is_empty())
+    }
+
+    /// Whether the tag is a callee's that answered after the first.
+    pub(crate) fn is_forked_to(&self, tag: Tag) -> bool {
+        self.rare.as_deref().is_some_and(|rare| rare.forks.contains(&tag))
+    }
+
     pub(crate) fn end(&self, side: Side) -> &End {
         match side {
             Side::Caller => &self.caller,

@@ -30,9 +30,11 @@ use crate::transfer::state::PendingAttempt;
 use crate::transfer::verdict::Provisional;
 
 mod again;
+mod dialogs;
 pub(in crate::transfer) mod elsewhere;
 pub(in crate::transfer) mod events;
 mod judge;
+pub(in crate::transfer) mod notify;
 pub(in crate::transfer) mod unseen;
 
 /// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
@@ -81,8 +83,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) result: Option<Answer>,
     /// The same, from elsewhere: it counts where nobody in the dialog tells.
     pub(in crate::transfer) hearsay: Option<Box<Hearsay>>,
-    /// The tag that its receiver has in its dialog.
-    pub(in crate::transfer) peer: Option<Tag>,
+    /// The tags of its sender and of its receiver in its dialog: a fork's are not those of its leg.
+    pub(in crate::transfer) tags: [Option<Tag>; 2],
     /// Subscription-State: terminated.
     pub(in crate::transfer) terminated: Option<(Timestamp, String)>,
     /// When the subscription runs out.
@@ -309,7 +311,7 @@ impl Refer {
             progress: None,
             result: None,
             hearsay: None,
-            peer: None,
+            tags: [None; 2],
             terminated: None,
             expires: None,
             bye: None,
@@ -336,9 +338,9 @@ impl Refer {
         self.sender.is_some()
     }
 
-    /// Whether only its answer was seen, by this number.
-    fn is_only_answered(&self, number: u32) -> bool {
-        !self.is_captured() && self.numbers == [number]
+    /// Whether only what came of it was seen, and that by this number, or just now and by no number.
+    fn is_only_told(&self, number: u32, just_now: bool) -> bool {
+        !self.is_captured() && (self.numbers == [number] || self.numbers.is_empty() && just_now)
     }
 
     /// Takes over what was told of it before it was seen.
@@ -346,6 +348,7 @@ impl Refer {
         (self.answer, self.notified, self.progress) = (before.answer, before.notified, before.progress);
         (self.result, self.terminated, self.expires) = (before.result, before.terminated, before.expires);
         (self.subscription, self.numbered) = (before.subscription, before.numbered);
+        (self.hearsay, self.bye) = (before.hearsay, before.bye);
     }
 
     pub(in crate::transfer) fn retry(&mut self, number: u32, now: Timestamp) {
