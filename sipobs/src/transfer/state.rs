@@ -9,7 +9,7 @@ use super::method::Machine;
 use crate::dialog::DialogEvent;
 use crate::leg::{AttemptId, LegId, Speaker, Tag, When};
 use crate::record::{AnsweredBy, Kind, LadderLine, Link, Method, Notice, Side};
-use crate::sip::{CSeq, TraceContext};
+use crate::sip::{CSeq, ReasonHeader, TraceContext};
 use crate::timestamp::Timestamp;
 
 /// Transactions of one attempt whose answers are shown.
@@ -149,6 +149,22 @@ impl CallState {
         self.held.get().is_some_and(|held| {
             held <= time && self.resumed.get().is_none_or(|resumed| resumed < held || resumed > time)
         })
+    }
+
+    /// The status that the caller's CANCEL gives as its reason (RFC 3326): that of another branch of the call.
+    pub(super) fn cancel_cause(&self) -> Option<u16> {
+        let reasons = self.cancel_reasons.iter().flat_map(|line| ReasonHeader::all(line.as_bytes()));
+        let mut causes = reasons.filter_map(|reason| match (reason.sip(), reason.q850()) {
+            // That it was cancelled is no reason.
+            (Some(487), _) => None,
+            (Some(status), _) => Some(status),
+            // The causes of a branch that was taken, busy, or turned down (RFC 3398 §7.2.4.1): others are of the caller itself.
+            (None, Some(26)) => Some(200),
+            (None, Some(17)) => Some(486),
+            (None, Some(21)) => Some(603),
+            (None, _) => None,
+        });
+        causes.find(|status| *status >= 200)
     }
 
     /// Whether something still hangs on the leg.
