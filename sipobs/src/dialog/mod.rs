@@ -1,8 +1,8 @@
 //! Messages → transactions and dialogs (RFC 3261 §12, §17).
 //!
 //! `take` turns each message into at most one `DialogEvent`: copies, whether retransmitted or shown again by
-//! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, PRACK, …), which touch no
-//! table. INFO tells of a dialog that is older than the capture, and of nothing else.
+//! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, INFO, PRACK, …), which
+//! touch no table.
 
 use crate::leg::{Doubted, LegId, Legs, NewLeg, Origin, Speaker};
 use crate::record::Side;
@@ -83,7 +83,7 @@ pub(crate) fn take(
     vouched: bool,
 ) -> Taken {
     let cseq = key.cseq;
-    if !matters(cseq.method, message) || cseq.method == Method::Info && is_heard(legs, key) {
+    if !matters(cseq.method, message) {
         return Taken::Nothing;
     }
     if let Some(doubted) = trust::vouched_for(legs, wire, message, key) {
@@ -169,25 +169,17 @@ fn origin_of(message: &Message<'_>, method: Method, in_dialog: bool) -> Option<O
     match method {
         Method::Invite if !in_dialog => Some(Origin::Invite),
         Method::Refer if !in_dialog => Some(Origin::Refer),
-        Method::Invite | Method::Update | Method::Info | Method::Refer | Method::Notify | Method::Bye
-            if in_dialog =>
-        {
+        Method::Invite | Method::Update | Method::Refer | Method::Notify | Method::Bye if in_dialog => {
             Some(Origin::Midcall)
         }
         _ => None,
     }
 }
 
-/// Whether a dialog is known under a Call-ID: there INFO, of which there may be one a key, tells nothing new.
-fn is_heard(legs: &Legs, key: &DialogKey<'_>) -> bool {
-    legs.under(key.call_id).any(|leg| leg.origin == Origin::Invite || leg.two_hosts)
-}
-
 /// Whether a message of this method can change anything here.
 fn matters(method: Method, message: &Message<'_>) -> bool {
     match method {
         Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Refer | Method::Update => true,
-        Method::Info => true,
         // Most NOTIFYs are of other packages; the answers to those find no transaction.
         Method::Notify => !message.is_request() || is_refer_event(message),
         _ => false,

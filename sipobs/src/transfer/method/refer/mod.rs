@@ -42,6 +42,8 @@ const REFER_COPIES: u32 = 11;
 /// Copies after which nobody can say that a BYE came before the answer had time to: the fourth goes out 3.5 s after the
 /// first.
 const SILENT: u32 = 4;
+/// A leg tied with no more confidence than this may be another's: what the dialog tells counts more.
+const SURE: f64 = 0.75;
 /// Tries of one REFER that are remembered.
 const MOST_TRIES: usize = 16;
 
@@ -158,7 +160,9 @@ pub(in crate::transfer) struct Notified {
 impl Method for Refer {
     fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional {
         let target = known.target_provisional();
-        let mut stands = self.with_target(target.as_ref(), self.copies_sent(known), now, known.timers());
+        let sure = known.attempt.link.as_ref().is_none_or(|link| link.confidence > SURE);
+        let copies = self.copies_sent(known);
+        let mut stands = self.with_target(target.as_ref(), sure, copies, now, known.timers());
         let verdict = &mut stands.verdict;
         // The same as the target's own answer would say: the dialog that Replaces names is not there (RFC 3891 §3).
         if verdict.status == Some(481)
