@@ -126,7 +126,7 @@ fn fit(leg: &Leg, key: &DialogKey<'_>, tags: Tags) -> Option<(Side, Fit)> {
 fn of_callee(leg: &Leg, key: &DialogKey<'_>, tag: Option<Tag>) -> Fit {
     let initial = leg.invite.as_ref().is_some_and(|invite| invite.number == key.cseq.number);
     match (leg.callee.tag, tag) {
-        (Some(known), Some(tag)) if known == tag => Fit::Both,
+        (Some(known), Some(tag)) if known == tag || leg.is_forked_to(tag) => Fit::Both,
         // The tries and branches of the first INVITE have tags of their own, or none.
         (None, _) => Fit::Open,
         _ if initial && matches!(key.cseq.method, Method::Invite | Method::Ack | Method::Cancel) => Fit::Open,

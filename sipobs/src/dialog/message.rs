@@ -1,7 +1,8 @@
 //! What one message does to its leg.
 
-use super::{DialogEventKind, DialogKey, is_challenge, transaction};
-use crate::leg::{Branch, Invite, Leg, Origin, Tag, When};
+use super::transaction::{self, Exchange};
+use super::{DialogEventKind, DialogKey, is_challenge};
+use crate::leg::{Branch, Final, Invite, Leg, Origin, Speaker, Tag, When};
 use crate::record::Side;
 use crate::sip::{CSeq, Message, Method, Name, Start, sdp};
 use crate::stream::WireMessage;
@@ -21,22 +22,23 @@ impl Leg {
         wire: &WireMessage<'_>,
         message: &Message<'_>,
         key: &DialogKey<'_>,
-        by: Side,
+        exchange: Exchange,
         to: ToTag,
         new_path: bool,
-    ) -> Option<DialogEventKind> {
-        let cseq = key.cseq;
+    ) -> Option<(DialogEventKind, Speaker)> {
+        let Exchange { by, cseq, speaker, .. } = exchange;
+        let asked = |kind: Option<DialogEventKind>| kind.map(|kind| (kind, speaker));
         match message.start() {
             Start::Request { uri, .. } => {
                 let sender = self.end_mut(by);
                 (sender.heard, sender.agrees) = (true, true);
-                match cseq.method {
+                asked(match cseq.method {
                     Method::Invite if self.origin == Origin::Invite && to.tag.is_none() => {
                         self.initial_invite(wire, message, key, by, uri, new_path)
                     }
                     Method::Ack => self.ack(wire, key, by, to),
-                    _ => self.later_request(wire, message, key, by, to),
-                }
+                    _ => self.later_request(wire, message, exchange, to),
+                })
             }
             Start::Response { status, reason, .. } => {
                 let sender = self.end_mut(by.other());
@@ -44,9 +46,9 @@ impl Leg {
                 sender.agrees |= (200..300).contains(&status);
                 self.infer_try(wire, cseq, by);
                 if self.is_initial(cseq, by) {
-                    return self.invite_answer(wire, status, reason, to);
+                    return asked(self.invite_answer(wire, status, reason, to));
                 }
-                self.response(cseq, by, status)
+                self.response(exchange, status)
             }
         }
     }
@@ -102,6 +104,7 @@ impl Leg {
             // A 2xx beats a failure (§16.7 step 5); nothing beats a 2xx.
             if known.status < 300 || !(200..300).contains(&status) {
                 invite.answered_again(status, wire.time);
+                self.note_fork(known, status, to);
                 return None;
             }
         }
@@ -118,6 +121,14 @@ impl Leg {
             self.up(wire, to);
         }
         Some(DialogEventKind::InviteAnswer(status))
+    }
+
+    /// Another 2xx under another tag: the call has forked (RFC 3261 §13.2.2.4).
+    fn note_fork(&mut self, known: Final, status: u16, to: ToTag) {
+        let both = [known.status, status].iter().all(|status| (200..300).contains(status));
+        if let Some(tag) = to.tag.filter(|tag| both && self.callee.tag.is_some_and(|known| known != *tag)) {
+            self.rare_mut().add_fork(tag);
+        }
     }
 
     fn ack(
@@ -168,12 +179,11 @@ impl Leg {
         &mut self,
         wire: &WireMessage<'_>,
         message: &Message<'_>,
-        key: &DialogKey<'_>,
-        by: Side,
+        exchange: Exchange,
         to: ToTag,
     ) -> Option<DialogEventKind> {
-        let cseq = key.cseq;
-        if !transaction::request(&mut self.transactions, by, cseq, key.branch) {
+        let Exchange { by, cseq, .. } = exchange;
+        if !transaction::request(&mut self.transactions, exchange) {
             return None;
         }
         // Who goes on after a BYE that was refused never sent it, or never got one (RFC 3261 §15.1.2).
@@ -196,7 +206,7 @@ impl Leg {
                     && self.callee.tag.is_some()
                     && to.tag.is_some()
                     && self.callee.tag != to.tag;
-                if !lost && !self.bye.is_set() {
+                if !lost && !exchange.in_fork && !self.bye.is_set() {
                     (self.bye, self.bye_by) = (wire.time.into(), by);
                 }
             }
@@ -210,21 +220,19 @@ impl Leg {
         Some(DialogEventKind::Request)
     }
 
-    fn response(&mut self, cseq: CSeq, by: Side, status: u16) -> Option<DialogEventKind> {
+    fn response(&mut self, exchange: Exchange, status: u16) -> Option<(DialogEventKind, Speaker)> {
+        let Exchange { by, cseq, .. } = exchange;
         // Of a REFER that was not captured its answer tells.
         let unseen = cseq.method == Method::Refer && status >= 200;
-        let new = match unseen {
-            true => transaction::response_or_unseen(&mut self.transactions, by, cseq, status),
-            false => transaction::response(&mut self.transactions, by, cseq, status),
-        };
-        if !new {
-            return None;
-        }
+        let speaker = match unseen {
+            true => transaction::response_or_unseen(&mut self.transactions, exchange, status),
+            false => transaction::response(&mut self.transactions, exchange, status),
+        }?;
         self.bye_refused |= cseq.method == Method::Bye
             && matches!(status, 403 | 481)
             && self.ended().is_some_and(|(_, side)| side == by);
         self.proven |= (200..300).contains(&status) && cseq.method != Method::Cancel;
-        Some(DialogEventKind::Response(status))
+        Some((DialogEventKind::Response(status), speaker))
     }
 
     fn is_initial(&self, cseq: CSeq, by: Side) -> bool {

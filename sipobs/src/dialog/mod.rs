@@ -4,7 +4,7 @@
 //! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, INFO, PRACK, …), which
 //! touch no table.
 
-use crate::leg::{Doubted, LegId, Legs, NewLeg, Origin};
+use crate::leg::{Doubted, LegId, Legs, NewLeg, Origin, Speaker};
 use crate::record::Side;
 use crate::sip::{self, CSeq, Message, Method, Name};
 use crate::stream::WireMessage;
@@ -18,6 +18,7 @@ mod trust;
 pub(crate) use key::DialogKey;
 pub use key::NoDialogKey;
 pub(crate) use message::has_credentials;
+use transaction::Exchange;
 pub(crate) use transaction::{copies, is_challenge};
 use trust::Trust;
 
@@ -36,6 +37,8 @@ pub(crate) struct DialogEvent {
     pub(crate) begins: bool,
     /// A host sent it that is not on the leg's path, and who was asked agreed to it.
     pub(crate) outside: bool,
+    /// Who sent that request.
+    pub(crate) speaker: Speaker,
 }
 
 /// What can happen to a leg.
@@ -120,13 +123,20 @@ pub(crate) fn take(
     leg.alleged = false;
     // Who says that there is no such dialog does not speak in it.
     leg.two_hosts |= wire.src.ip() != leg.hosts.0 && message.status() != Some(481);
+    let from_tag = key.from_tag.and_then(|tag| legs.tag(tag));
+    let speaker = Speaker::of([from_tag, to_tag], outside);
+    let callee_tag = if by == Side::Caller { to_tag } else { from_tag };
+    let Some(leg) = legs.get_mut(id) else { return Taken::Nothing };
+    let in_fork = callee_tag.is_some_and(|tag| leg.is_forked_to(tag));
+    let exchange = Exchange { by, cseq, branch: key.branch, speaker, in_fork };
     let to_tag = message::ToTag { tag: to_tag, livekit: key.to_tag.is_some_and(crate::leg::is_livekit) };
-    let Some(kind) = leg.take(wire, message, key, by, to_tag, new_path) else { return Taken::Nothing };
+    let taken = leg.take(wire, message, key, exchange, to_tag, new_path);
+    let Some((kind, speaker)) = taken else { return Taken::Nothing };
     leg.seen = wire.time;
     if begins || may_move && trust::names_path(cseq.method, message.status()) {
         trust::learn_path(legs, id, message);
     }
-    Taken::Event(DialogEvent { leg: id, by, cseq, kind, begins, outside })
+    Taken::Event(DialogEvent { leg: id, by, cseq, kind, begins, outside, speaker })
 }
 
 /// Begins the leg of a message that no leg claims, if the message can begin one.
@@ -159,7 +169,9 @@ fn origin_of(message: &Message<'_>, method: Method, in_dialog: bool) -> Option<O
     match method {
         Method::Invite if !in_dialog => Some(Origin::Invite),
         Method::Refer if !in_dialog => Some(Origin::Refer),
-        Method::Invite | Method::Refer | Method::Notify | Method::Bye if in_dialog => Some(Origin::Midcall),
+        Method::Invite | Method::Update | Method::Refer | Method::Notify | Method::Bye if in_dialog => {
+            Some(Origin::Midcall)
+        }
         _ => None,
     }
 }

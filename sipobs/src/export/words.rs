@@ -237,12 +237,16 @@ pub(super) fn blind_spots(attempt: &Attempt) -> Option<String> {
         restarts,
         refer_unseen,
         midcall,
+        hearsay,
     } = attempt.quality;
     if refer_unseen {
         spots.push("the REFER itself is not in this capture".to_owned());
     }
     if midcall {
         spots.push("the call was up before the capture began".to_owned());
+    }
+    if hearsay {
+        spots.push("an outcome was told by somebody outside the call, who may have made it up".to_owned());
     }
     for (count, what) in [
         (ring_lost, "frames lost in the kernel's ring"),

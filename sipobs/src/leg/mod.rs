@@ -37,7 +37,9 @@ pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
 pub(crate) use party::Party;
 pub(crate) use rare::{Claim, Doubted, HeaderValue, MOST_OF_EACH, Rare, Refer};
-pub(crate) use record::{Branch, Dialects, Final, Invite, Leg, Media, Origin, Ties, Transaction, cut};
+pub(crate) use record::{
+    Branch, Dialects, Final, Invite, Leg, Media, Origin, Speaker, Ties, Transaction, cut,
+};
 use record::{Call, End};
 pub(crate) use remembered::Remembered;
 use texts::Texts;
@@ -63,6 +65,12 @@ const LONGEST_URI: usize = 516;
 /// A tag, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tag(NonZeroU64);
+
+impl Tag {
+    fn hash(self) -> u64 {
+        self.0.get()
+    }
+}
 
 /// Why a leg has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

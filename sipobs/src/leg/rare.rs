@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Branch, LegId, Party, When};
+use super::{Branch, LegId, Party, Tag, When};
 use crate::sip::{CSeq, TraceContext};
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
@@ -15,6 +15,8 @@ pub(crate) const MOST_OF_EACH: usize = 8;
 pub(crate) struct Rare {
     /// The pairs of hosts that its messages went between, but for the first.
     pub(super) paths: Vec<(IpAddr, IpAddr)>,
+    /// Tags of callees that answered its INVITE by 2xx after the first: forks of the call.
+    pub(crate) forks: Vec<Tag>,
     /// Hosts that its INVITE went on to.
     pub(super) reached: Vec<IpAddr>,
     /// Where the latest try of its INVITE goes, if that is not where the first went.
@@ -108,6 +110,7 @@ impl Rare {
         size_of::<Self>()
             + self.paths.capacity() * size_of::<(IpAddr, IpAddr)>()
             + self.reached.capacity() * size_of::<IpAddr>()
+            + self.forks.capacity() * size_of::<Tag>()
             + self.request.as_ref().map_or(0, |request| request.len())
             + self.phrase.as_ref().map_or(0, |phrase| phrase.len())
             + (self.asserted.capacity() + self.diverted.capacity()) * size_of::<Party>()
@@ -123,6 +126,11 @@ impl Rare {
     /// What names it elsewhere, to add to.
     pub(crate) fn identity_mut(&mut self) -> &mut Identity {
         self.identity.get_or_insert_default()
+    }
+
+    /// Adds the tag of a fork.
+    pub(crate) fn add_fork(&mut self, tag: Tag) {
+        add(&mut self.forks, tag);
     }
 
     /// Adds a UUID of Session-ID; whether it is new.

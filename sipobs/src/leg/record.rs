@@ -159,8 +159,13 @@ pub(crate) struct Transaction {
     pub(crate) copies: u16,
     /// The highest status of its answers; 0 before the first.
     pub(crate) status: u16,
+    pub(crate) speaker: Speaker,
     by: Side,
 }
+
+/// Who sends a request in a leg: by the tags of its From and To, and by whether it comes from outside the leg's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Speaker(u16);
 
 /// What is kept of the call that a leg is, whatever becomes of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -285,6 +290,16 @@ impl Leg {
         } else if let Some(rare) = &mut self.rare {
             rare.phrase = None;
         }
+    }
+
+    /// Whether more than one callee answered its INVITE.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.rare.as_deref().is_some_and(|rare| !rare.forks.is_empty())
+    }
+
+    /// Whether the tag is a callee's that answered after the first.
+    pub(crate) fn is_forked_to(&self, tag: Tag) -> bool {
+        self.rare.as_deref().is_some_and(|rare| rare.forks.contains(&tag))
     }
 
     pub(crate) fn end(&self, side: Side) -> &End {
@@ -440,14 +455,27 @@ impl Leg {
 
 impl Transaction {
     /// The first copy of a request.
-    pub(crate) const fn new(by: Side, cseq: CSeq, branch: Branch) -> Self {
+    pub(crate) const fn new(by: Side, cseq: CSeq, branch: Branch, speaker: Speaker) -> Self {
         let CSeq { number, method } = cseq;
-        Self { number, method, branch, copies: 1, status: 0, by }
+        Self { number, method, branch, copies: 1, status: 0, speaker, by }
     }
 
     /// Whether it is that of a request with this CSeq, sent by that side.
     pub(crate) fn is(&self, by: Side, cseq: CSeq) -> bool {
         self.by == by && self.number == cseq.number && self.method == cseq.method
+    }
+}
+
+impl Speaker {
+    #[cfg(test)]
+    pub(crate) const NOBODY: Self = Self(0);
+
+    /// Few of one leg's dialogs are alike in so few bits, and their numbers would have to be, too.
+    #[allow(clippy::cast_possible_truncation, reason = "a part of a hash")]
+    pub(crate) fn of([from, to]: [Option<Tag>; 2], outside: bool) -> Self {
+        let [from, to] = [from, to].map(|tag| tag.map_or(0, Tag::hash));
+        let tags = from ^ to.rotate_left(32);
+        Self((tags as u16) << 1 | u16::from(outside))
     }
 }
 

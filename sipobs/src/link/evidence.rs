@@ -24,6 +24,15 @@ pub(super) struct Candidate {
     pub(super) evidence: Evidence,
     /// The REFER that asked for the leg.
     pub(super) refer: Option<u32>,
+    /// The leg hides its caller, whom the call shows.
+    hides: bool,
+}
+
+impl Candidate {
+    /// Whether the leg hides who calls, and no more than a REFER to its target ties it to a call that shows that.
+    pub(super) fn hides_its_caller(&self) -> bool {
+        self.hides && self.evidence <= Evidence::ReferTo
+    }
 }
 
 /// Evidence that two legs belong together, weakest first.
@@ -119,80 +128,15 @@ pub(super) fn candidates(
     parties: &Parties,
     clues: &Clues<'_>,
 ) -> Option<Second> {
-    let Known { legs, index, config, .. } = known;
-    let host = leg.hosts.0;
     let own = Own { leg, parties };
     let forwards = forwards(known, own);
     let mut search = Search { own, known, forwards, found: BTreeMap::new() };
-    let mut unweighed = 0;
-    if let Some(from) = &parties.from {
-        let key = legs.hash_of(By::Called(host, from.tail()));
-        unweighed = index.len(key).saturating_sub(config.max_candidates);
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            search.by_number(call, Evidence::HostNumber, |call| called(call).any(|number| number.same(from)));
-        }
-    }
+    let unweighed = search.by_own_number();
     let by_number = !search.found.is_empty();
-    let rare = leg.rare();
-    for number in rare.map_or(&[][..], |rare| &rare.diverted) {
-        let key = legs.hash_of(By::Called(host, number.tail()));
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            search.by_number(call, Evidence::Diverted, |call| called(call).any(|called| called.same(number)));
-        }
-    }
-    for caller in &parties.callers {
-        let key = legs.hash_of(By::Caller(host, caller.tail()));
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            search.by_number(call, Evidence::Caller, |call| {
-                callers(call, config).iter().any(|other| other.same(caller))
-            });
-        }
-    }
-    if let Some(target) = &parties.request {
-        let key = legs.hash_of(By::Target(target.tail()));
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            search.by_refer(call, target);
-        }
-    }
-    for target in rare.map_or(&[][..], |rare| &rare.diverted) {
-        let key = legs.hash_of(By::Target(target.tail()));
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            search.sent_on(call, target);
-        }
-    }
-    for (call_id, evidence) in [
-        (clues.replaces, Evidence::Replaces),
-        (clues.join, Evidence::Join),
-        (clues.target_dialog, Evidence::TargetDialog),
-    ] {
-        call_id
-            .and_then(|call_id| search.named(call_id))
-            .into_iter()
-            .for_each(|call| search.tie(call, evidence, None));
-    }
-    if let Some(replaced) = rare.and_then(|rare| rare.replaces) {
-        let key = legs.hash_of(By::Replaces(replaced));
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            let refers = call.rare().map_or(&[][..], |rare| &rare.refers);
-            let refer = refers.iter().rev().find(|refer| refer.replaces == Some(replaced));
-            search.tie_if_recent(call, Evidence::ReferReplaces, refer.map(|refer| refer.cseq));
-        }
-    }
-    for session in rare.map_or(&[][..], |rare| &rare.sessions) {
-        let key = legs.hash_of(By::Session(*session));
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            search.tie_if_recent(call, Evidence::SessionId, None);
-        }
-    }
-    for &(header, value) in &clues.headers {
-        let key = legs.hash_of(By::Header(header, legs.hash(value)));
-        for call in index.calls(key).take(config.max_candidates).filter_map(|slot| legs.at(slot)) {
-            search.tie_if_recent(call, Evidence::Header(header), None);
-        }
-        if let Some(call) = search.named(value) {
-            search.tie(call, Evidence::Header(header), None);
-        }
-    }
+    search.by_parties();
+    search.by_refers();
+    search.by_dialogs(clues);
+    search.by_headers(clues);
     search.finish(unweighed, by_number)
 }
 
@@ -220,6 +164,11 @@ impl Parties {
         let plain = to == request && identities == 0 && from.as_ref() == callers.first();
         Self { from, request, callers, plain }
     }
+}
+
+/// Whom a leg was diverted from.
+fn diverted(leg: &Leg) -> &[Party] {
+    leg.rare().map_or(&[][..], |rare| &rare.diverted)
 }
 
 /// Who calls, by From; nobody where a recorder is called (RFC 7866): it gets a call's media, not the call.
@@ -299,6 +248,94 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
+    /// The calls at a place of the index, as many as are weighed.
+    fn calls(&self, by: By) -> impl Iterator<Item = &'a Leg> + use<'a> {
+        let Known { legs, index, config, .. } = self.known;
+        index.calls(legs.hash_of(by)).take(config.max_candidates).filter_map(|slot| legs.at(slot))
+    }
+
+    /// Calls to the number that the leg shows, at the host that it comes from. How many more there are than are weighed.
+    fn by_own_number(&mut self) -> usize {
+        let Known { legs, index, config, .. } = self.known;
+        let Some(from) = &self.own.parties.from else { return 0 };
+        let by = || By::Called(self.own.leg.hosts.0, from.tail());
+        let unweighed = index.len(legs.hash_of(by())).saturating_sub(config.max_candidates);
+        for call in self.calls(by()) {
+            self.by_number(call, Evidence::HostNumber, |call| called(call).any(|number| number.same(from)));
+        }
+        unweighed
+    }
+
+    /// Calls at that host whose number the leg names as diverting, or whose caller it shows.
+    fn by_parties(&mut self) {
+        let Own { leg, parties } = self.own;
+        let (host, config) = (leg.hosts.0, self.known.config);
+        for number in diverted(leg) {
+            for call in self.calls(By::Called(host, number.tail())) {
+                let fits = |call: &Leg| called(call).any(|called| called.same(number));
+                self.by_number(call, Evidence::Diverted, fits);
+            }
+        }
+        for caller in &parties.callers {
+            for call in self.calls(By::Caller(host, caller.tail())) {
+                let fits = |call: &Leg| callers(call, config).iter().any(|other| other.same(caller));
+                self.by_number(call, Evidence::Caller, fits);
+            }
+        }
+    }
+
+    /// Calls with a REFER to whom the leg calls, or to whom it was diverted from.
+    fn by_refers(&mut self) {
+        let Own { leg, parties } = self.own;
+        if let Some(target) = &parties.request {
+            for call in self.calls(By::Target(target.tail())) {
+                self.by_refer(call, target);
+            }
+        }
+        for target in diverted(leg) {
+            for call in self.calls(By::Target(target.tail())) {
+                self.sent_on(call, target);
+            }
+        }
+    }
+
+    /// Calls that the leg names, or whose REFER said to replace what it replaces.
+    fn by_dialogs(&mut self, clues: &Clues<'_>) {
+        for (call_id, evidence) in [
+            (clues.replaces, Evidence::Replaces),
+            (clues.join, Evidence::Join),
+            (clues.target_dialog, Evidence::TargetDialog),
+        ] {
+            if let Some(call) = call_id.and_then(|call_id| self.named(call_id)) {
+                self.tie(call, evidence, None);
+            }
+        }
+        let Some(replaced) = self.own.leg.rare().and_then(|rare| rare.replaces) else { return };
+        for call in self.calls(By::Replaces(replaced)) {
+            let refers = call.rare().map_or(&[][..], |rare| &rare.refers);
+            let refer = refers.iter().rev().find(|refer| refer.replaces == Some(replaced));
+            self.tie_if_recent(call, Evidence::ReferReplaces, refer.map(|refer| refer.cseq));
+        }
+    }
+
+    /// Calls with the same Session-ID, or the same value of a configured header.
+    fn by_headers(&mut self, clues: &Clues<'_>) {
+        let sessions = self.own.leg.rare().map_or(&[][..], |rare| &rare.sessions);
+        for session in sessions {
+            for call in self.calls(By::Session(*session)) {
+                self.tie_if_recent(call, Evidence::SessionId, None);
+            }
+        }
+        for &(header, value) in &clues.headers {
+            for call in self.calls(By::Header(header, self.known.legs.hash(value))) {
+                self.tie_if_recent(call, Evidence::Header(header), None);
+            }
+            if let Some(call) = self.named(value) {
+                self.tie(call, Evidence::Header(header), None);
+            }
+        }
+    }
+
     /// The leg under a Call-ID that can be named.
     fn named(&self, call_id: &[u8]) -> Option<&'a Leg> {
         let known = || self.known.legs.under(call_id).filter(|leg| leg.ties.known);
@@ -343,7 +380,10 @@ impl<'a> Search<'a> {
         self.tie_if_recent(leg, evidence, Some(refer.cseq));
         // Of calls that are transferred to one number at once, the new leg shows whose it is.
         let shown = if shows { self.known.config.weights.caller } else { 1.0 };
+        // Nothing but the target, the host and the time ties a leg that hides who calls, where the call does not.
+        let hides = !shows && !by_name && callers(leg, self.known.config).iter().any(Party::is_number);
         if let Some(candidate) = self.found.get_mut(&leg.id) {
+            candidate.hides = hides;
             candidate.weight *= shown * (-age / REFER_FADES).exp();
         }
     }
@@ -400,7 +440,13 @@ impl<'a> Search<'a> {
             return;
         }
         let weight = evidence.weight(self.known.config);
-        let found = self.found.entry(call).or_insert(Candidate { call, weight: 1.0, evidence, refer: None });
+        let found = self.found.entry(call).or_insert(Candidate {
+            call,
+            weight: 1.0,
+            evidence,
+            refer: None,
+            hides: false,
+        });
         found.weight *= weight;
         found.evidence = found.evidence.max(evidence);
         found.refer = refer.or(found.refer);

@@ -36,6 +36,8 @@ const FAINT: f64 = 0.004;
 const DOUBT: f64 = 5.0;
 /// Nothing is surer than this.
 const SUREST: f64 = 0.99;
+/// Nor that a leg is a call's which shows a number for its caller, where the leg hides it.
+const HIDDEN: f64 = 0.75;
 const MOST_NAMED: usize = 8;
 
 impl Links {
@@ -119,8 +121,9 @@ impl Links {
         }
         let posterior = self.among_rivals(legs, leg, second, now);
         let Some((call, share)) = posterior.calls.first().copied() else { return Decision::No };
-        let confidence = confidence_of(share);
         let candidate = second.candidates.iter().find(|candidate| candidate.call == call);
+        let most = if candidate.is_some_and(Candidate::hides_its_caller) { HIDDEN } else { SUREST };
+        let confidence = confidence_of(share).min(most);
         if let Some(candidate) = candidate.filter(|_| confidence >= self.config.link_at) {
             let method = match candidate.evidence {
                 Evidence::HostNumber if !second.is_alone() => LinkMethod::HostNumberTime,

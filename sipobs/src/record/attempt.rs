@@ -191,6 +191,11 @@ pub struct Quality {
     #[serde(serialize_with = "as_number")]
     #[cfg_attr(test, schemars(with = "u8"))]
     pub midcall: bool,
+    /// An outcome was told by somebody outside: from a host that is not on the call's path, or under a tag that the dialog
+    /// does not have. It counts only where nobody in the dialog tells of the transfer.
+    #[serde(serialize_with = "as_number")]
+    #[cfg_attr(test, schemars(with = "u8"))]
+    pub hearsay: bool,
 }
 
 /// One message of the ladder.

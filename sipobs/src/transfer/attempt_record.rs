@@ -74,6 +74,7 @@ pub(super) fn quality(known: Known<'_>) -> Quality {
         restarts: lost.restarts.into(),
         refer_unseen: known.attempt.machine.as_method().is_unseen(),
         midcall,
+        hearsay: known.attempt.machine.as_method().is_told_by_stranger(),
     }
 }
 

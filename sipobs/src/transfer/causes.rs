@@ -53,6 +53,7 @@ pub(super) fn diagnose(
         target: attempt.target.uri.as_deref(),
         replaces: replaces_fit(known),
         target_seen: target.is_some(),
+        taken_elsewhere: method.is_taken_elsewhere(known),
         tried_before: target.is_some_and(|leg| was_tried_before(known, leg)),
         before_answer: call.is_some_and(|call| began_before_answer(attempt, call)),
         target_unacknowledged: invite.is_some_and(Invite::is_unacknowledged),

@@ -29,7 +29,7 @@ pub(super) fn take(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>) {
         DialogEventKind::Response(status) => match event.cseq.method {
             Method::Refer => refer::events::on_answer(stage, heard, status),
             Method::Bye => handover::on_bye_answer(stage, heard, status),
-            Method::Notify => refer::events::on_notify_answer(stage, heard, status),
+            Method::Notify => refer::notify::on_notify_answer(stage, heard, status),
             _ => {}
         },
         DialogEventKind::Acknowledged => acknowledged(stage, leg, wire.time),
@@ -52,7 +52,7 @@ fn request(stage: &mut Stage, heard: Heard<'_>) {
     forget_refused_bye(stage, heard.event.leg);
     match heard.event.cseq.method {
         Method::Refer => refer::events::on_refer(stage, heard),
-        Method::Notify => refer::events::on_notify(stage, heard),
+        Method::Notify => refer::notify::on_notify(stage, heard),
         Method::Bye => bye(stage, heard),
         Method::Cancel => cancelled(stage, heard),
         Method::Invite | Method::Update => reinvited(stage, heard.event.leg, heard.wire.time),
@@ -210,6 +210,7 @@ fn reinvited(stage: &mut Stage, leg: LegId, now: Timestamp) {
 
 fn bye(stage: &mut Stage, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
+    refer::events::on_bye(stage, heard);
     let Some(leg) = stage.legs.get_mut(event.leg) else { return };
     if leg.ended() != Some((wire.time, event.by)) {
         return;
@@ -231,11 +232,6 @@ fn bye(stage: &mut Stage, heard: Heard<'_>) {
             state.bye_reasons = facts::reasons(message);
         }
     }
-    for id in stage.open_in(event.leg) {
-        let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
-        attempt.own(event.leg, event.by, event.cseq);
-    }
-    refer::events::on_bye(stage, event, wire.time);
     handover::on_bye(stage, heard);
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::dialect;
-use crate::leg::cut;
+use crate::leg::{Party, cut};
 use crate::record::AnsweredBy;
 use crate::sip::{self, Message, Name, ReasonHeader, Replaces, Scheme, TargetDialog, Uri};
 use crate::stream::WireMessage;
@@ -219,33 +219,44 @@ pub(super) fn allow_lacks_refer(message: &Message<'_>) -> Option<bool> {
     Some(!lines.any(named))
 }
 
-/// Whether a BYE's Reason has the number that a REFER asked for (REFER-to-BYE, seen on Oracle SBCs).
+/// Whether a BYE's Reason hands the call over to whom a REFER asked for (REFER-to-BYE, seen on Oracle SBCs): all that it
+/// says is that number, or a URI with it.
 pub(super) fn hands_over(message: &Message<'_>, wanted: &str) -> bool {
     let number = sip::Number::parse(wanted.as_bytes()).filter(|number| number.digits().len() >= 5);
-    let has = |digits: &str| {
-        let mut values = message.headers(Name::Reason).take(VALUES);
-        values.any(|value| memchr::memmem::find(value, digits.as_bytes()).is_some())
+    let wanted = number.and_then(|_| Party::new(wanted.as_bytes()));
+    let names = |text: &[u8]| {
+        let uri = Uri::parse(text).filter(|uri| uri.scheme != Scheme::Other);
+        let party = if uri.is_some() { Party::of_uri(text) } else { Party::new(text) };
+        wanted.as_ref().zip(party).is_some_and(|(wanted, party)| party.same(wanted))
     };
-    number.is_some_and(|number| has(number.digits()))
+    reasons_of(message).filter_map(|reason| whole_text(&reason)).any(names)
 }
 
 /// The URI that a BYE's Reason hands the call over to: all that SIP has to say there. One within a sentence tells who hung
 /// up, or why.
 pub(super) fn handed_over<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
-    message.headers(Name::Reason).take(VALUES).flat_map(ReasonHeader::all).find_map(|reason| {
-        // Beside a failure's cause a URI says whose it was.
-        let hands_over = reason.cause.is_none_or(|cause| (200..400).contains(&cause));
-        let is_sip = reason.protocol.eq_ignore_ascii_case(b"SIP");
-        let text = reason.text.filter(|_| is_sip && hands_over)?.trim_ascii();
-        let text = match text.split_first_chunk::<8>() {
-            Some((word, rest)) if word.eq_ignore_ascii_case(b"Contact:") => rest.trim_ascii(),
-            _ => text,
-        };
-        let uri = text.strip_prefix(b"<").and_then(|uri| uri.strip_suffix(b">")).unwrap_or(text);
-        let alone = !uri.iter().any(|byte| b"\"<> ,".contains(byte));
+    let sip = reasons_of(message).filter(|reason| reason.protocol.eq_ignore_ascii_case(b"SIP"));
+    sip.filter_map(|reason| whole_text(&reason)).find(|uri| {
         let calls = Uri::parse(uri).is_some_and(|uri| uri.scheme != Scheme::Other);
-        (alone && calls && user(uri).is_some()).then_some(uri)
+        calls && user(uri).is_some()
     })
+}
+
+fn reasons_of<'a>(message: &Message<'a>) -> impl Iterator<Item = ReasonHeader<'a>> {
+    message.headers(Name::Reason).take(VALUES).flat_map(ReasonHeader::all)
+}
+
+/// The one word or URI that a Reason's text is. Beside a failure's cause it says whose that was.
+fn whole_text<'a>(reason: &ReasonHeader<'a>) -> Option<&'a [u8]> {
+    let fails = reason.sip().is_some_and(|status| !(200..400).contains(&status))
+        || reason.q850().is_some_and(|cause| !matches!(cause, 16 | 31));
+    let text = reason.text.filter(|_| !fails)?.trim_ascii();
+    let text = match text.split_first_chunk::<8>() {
+        Some((word, rest)) if word.eq_ignore_ascii_case(b"Contact:") => rest.trim_ascii(),
+        _ => text,
+    };
+    let word = text.strip_prefix(b"<").and_then(|word| word.strip_suffix(b">")).unwrap_or(text);
+    (!word.iter().any(|byte| b"\"<> ,".contains(byte))).then_some(word)
 }
 
 /// Headers that say why: those within the sipfrag of a NOTIFY, then the NOTIFY's own.

@@ -9,7 +9,7 @@ use crate::timestamp::Timestamp;
 const LONGEST_LINE: usize = 256;
 
 /// Doubted lines of one ladder: strangers don't crowd out a call's own.
-const MOST_DOUBTED: usize = 4;
+const MOST_DOUBTED: usize = 8;
 
 /// Lines in the order they came.
 #[derive(Clone, Debug, Default)]

@@ -108,8 +108,11 @@ impl Transfers {
         let found = self.diagnose(known, &verdict, &record, now);
         (record.diagnosis, record.fault) = (found.diagnosis, found.fault);
         let suppressed = method.is_suppressed(known, now);
-        let second_leg = (method.is_second_leg() && !suppressed)
-            .then(|| SecondLeg { started: attempt.started, answered: answered(record.outcome) });
+        let second_leg = (method.is_second_leg() && !suppressed).then(|| SecondLeg {
+            started: attempt.started,
+            // A phone that did not take the call shows no failure where another did.
+            answered: answered(record.outcome).filter(|_| !method.is_taken_elsewhere(known)),
+        });
         let call = attempt.call;
         let copies = copies(known);
         if suppressed {

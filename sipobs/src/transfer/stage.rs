@@ -314,8 +314,10 @@ impl Stage {
         }
         for id in &state.open {
             let Some(attempt) = self.attempts.get_mut(id) else { continue };
-            if attempt.owns(event.leg, event.by, event.cseq) || attempt.machine.as_method().shows_all() {
-                attempt.ladder.push(line(LegRole::Call), most);
+            match attempt.owned(event) {
+                Some(owned) if owned.doubted => attempt.ladder.push_doubted(line(LegRole::Call), most),
+                None if !attempt.machine.as_method().shows_all() => {}
+                _ => attempt.ladder.push(line(LegRole::Call), most),
             }
         }
     }

@@ -6,9 +6,10 @@ use super::absent::SecondLeg;
 use super::facts::{Headers, Target};
 use super::ladder::Ladder;
 use super::method::Machine;
-use crate::leg::{AttemptId, LegId, Tag, When};
+use crate::dialog::DialogEvent;
+use crate::leg::{AttemptId, LegId, Speaker, Tag, When};
 use crate::record::{AnsweredBy, Kind, LadderLine, Link, Method, Notice, Side};
-use crate::sip::{CSeq, TraceContext};
+use crate::sip::{CSeq, ReasonHeader, TraceContext};
 use crate::timestamp::Timestamp;
 
 /// Transactions of one attempt whose answers are shown.
@@ -102,7 +103,7 @@ pub(super) struct PendingAttempt {
     pub(super) link: Option<Link>,
     pub(super) ladder: Ladder,
     /// The transactions in `dialog` or `call` that belong to it.
-    pub(super) owned: Vec<(LegId, Side, CSeq)>,
+    pub(super) owned: Vec<Owned>,
     /// Headers that say why, of the REFER's answer or the final NOTIFY.
     pub(super) headers: Headers,
     /// The trace that its REFER names, and by which header.
@@ -114,12 +115,56 @@ pub(super) struct PendingAttempt {
     pub(super) noticed: Option<Box<Notice>>,
 }
 
+/// A transaction that belongs to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owned {
+    pub(super) leg: LegId,
+    by: Side,
+    cseq: CSeq,
+    /// Whose it is; `None` where a tag was forgotten, and any may be there.
+    speaker: Option<Speaker>,
+    /// It is shown, and counts for little.
+    pub(super) doubted: bool,
+}
+
+impl Owned {
+    pub(super) fn of(event: DialogEvent) -> Self {
+        let DialogEvent { leg, by, cseq, speaker, .. } = event;
+        Self { leg, by, cseq, speaker: Some(speaker), doubted: false }
+    }
+
+    /// The same in the leg whose tag it forgot.
+    pub(super) fn untagged(event: DialogEvent, leg: LegId, by: Side) -> Self {
+        Self { leg, by, speaker: None, ..Self::of(event) }
+    }
+
+    pub(super) fn doubted(event: DialogEvent) -> Self {
+        Self { doubted: true, ..Self::of(event) }
+    }
+}
+
 impl CallState {
     /// Whether it was on hold at `time`, as far as the latest hold tells.
     pub(super) fn was_held(&self, time: Timestamp) -> bool {
         self.held.get().is_some_and(|held| {
             held <= time && self.resumed.get().is_none_or(|resumed| resumed < held || resumed > time)
         })
+    }
+
+    /// The status that the caller's CANCEL gives as its reason (RFC 3326): that of another branch of the call.
+    pub(super) fn cancel_cause(&self) -> Option<u16> {
+        let reasons = self.cancel_reasons.iter().flat_map(|line| ReasonHeader::all(line.as_bytes()));
+        let mut causes = reasons.filter_map(|reason| match (reason.sip(), reason.q850()) {
+            // That it was cancelled is no reason.
+            (Some(487), _) => None,
+            (Some(status), _) => Some(status),
+            // The causes of a branch that was taken, busy, or turned down (RFC 3398 §7.2.4.1): others are of the caller itself.
+            (None, Some(26)) => Some(200),
+            (None, Some(17)) => Some(486),
+            (None, Some(21)) => Some(603),
+            (None, _) => None,
+        });
+        causes.find(|status| *status >= 200)
     }
 
     /// Whether something still hangs on the leg.
@@ -167,13 +212,24 @@ impl PendingAttempt {
         }
     }
 
-    pub(super) fn owns(&self, leg: LegId, by: Side, cseq: CSeq) -> bool {
-        self.owned.contains(&(leg, by, cseq))
+    /// What it knows of an event's transaction, if that belongs to it.
+    pub(super) fn owned(&self, event: DialogEvent) -> Option<Owned> {
+        let DialogEvent { leg, by, cseq, speaker, .. } = event;
+        let fits = |known: &Owned| {
+            (known.leg, known.by, known.cseq) == (leg, by, cseq)
+                && known.speaker.is_none_or(|its| its == speaker)
+        };
+        self.owned.iter().copied().find(fits)
     }
 
-    pub(super) fn own(&mut self, leg: LegId, by: Side, cseq: CSeq) {
-        if self.owned.len() < MOST_OWNED && !self.owns(leg, by, cseq) {
-            self.owned.push((leg, by, cseq));
+    pub(super) fn owns(&self, event: DialogEvent) -> bool {
+        self.owned(event).is_some()
+    }
+
+    /// The transaction belongs to it.
+    pub(super) fn own(&mut self, owned: Owned) {
+        if self.owned.len() < MOST_OWNED && !self.owned.contains(&owned) {
+            self.owned.push(owned);
         }
     }
 

@@ -51,6 +51,7 @@ pub(super) static CONDITIONS: &[Condition] = &[
     Condition { name: "cancel_reason", about: "a Reason of that CANCEL", asks: Reason(|f| f.cancel_reasons.iter().map(String::as_str).collect()) },
     Condition { name: "tried_before", about: "its Call-ID had been used for an INVITE that failed", asks: Flag(|f| f.tried_before) },
     Condition { name: "ambiguous", about: "several calls could have asked for it, or none", asks: Flag(|f| f.ambiguous) },
+    Condition { name: "taken_elsewhere", about: "another leg of the call was taken in its place, by whatever tells so", asks: Flag(|f| f.taken_elsewhere) },
     Condition { name: "answered_beside", about: "another leg of the call was answered just before its CANCEL", asks: Flag(|f| f.answered_beside) },
     Condition { name: "target_unacknowledged", about: "its 2xx was sent over and over, and never acknowledged", asks: Flag(|f| f.target_unacknowledged) },
     Condition { name: "redirects_back", about: "the redirect leads back to where the call had been sent before", asks: Flag(|f| f.redirects_back) },

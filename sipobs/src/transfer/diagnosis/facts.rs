@@ -81,6 +81,8 @@ pub struct Facts<'a> {
     pub ambiguous: bool,
     /// Another leg of the same call was answered just before this one was cancelled.
     pub answered_beside: bool,
+    /// That, or its CANCEL says so.
+    pub taken_elsewhere: bool,
     /// The REFER got a 2xx.
     pub accepted: bool,
     /// The last sipfrag's status.
@@ -140,6 +142,7 @@ impl<'a> Facts<'a> {
             tried_before: false,
             ambiguous: false,
             answered_beside: false,
+            taken_elsewhere: false,
             accepted: false,
             sipfrag: None,
             no_subscription: false,

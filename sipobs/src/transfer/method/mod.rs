@@ -61,10 +61,7 @@ pub(super) trait Method {
     /// Headers that say why, of the message with the deciding status.
     fn headers<'a>(&self, known: Known<'a>, answered: Answered) -> &'a [(&'static str, String)] {
         match answered {
-            Answered::Target => {
-                let state = known.target_leg().and_then(|leg| known.stage.state_of(leg));
-                state.map_or(&[][..], |state| &state.answer_headers)
-            }
+            Answered::Target => target_headers(known),
             Answered::Sipfrag | Answered::Refer => &known.attempt.headers,
         }
     }
@@ -87,6 +84,11 @@ pub(super) trait Method {
         false
     }
 
+    /// Whether somebody who has no part in the call told an outcome of it.
+    fn is_told_by_stranger(&self) -> bool {
+        false
+    }
+
     /// Requests that were sent more than once.
     fn copies(&self, _known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
         None
@@ -102,6 +104,11 @@ pub(super) trait Method {
         false
     }
 
+    /// Whether another leg of its call was taken in its place.
+    fn is_taken_elsewhere(&self, _known: Known<'_>) -> bool {
+        false
+    }
+
     /// Whether it hangs on its call alone, and not on the leg that carries it.
     fn hangs_on_call_alone(&self) -> bool {
         false
@@ -111,6 +118,12 @@ pub(super) trait Method {
     fn shows_all(&self) -> bool {
         false
     }
+}
+
+/// Headers that say why, of the target's answer.
+fn target_headers(known: Known<'_>) -> &[(&'static str, String)] {
+    let state = known.target_leg().and_then(|leg| known.stage.state_of(leg));
+    state.map_or(&[][..], |state| &state.answer_headers)
 }
 
 impl Machine {
@@ -168,9 +181,18 @@ impl<'a> Known<'a> {
         // A transferor leaves once it has handed over; only the transferee's leaving takes the leg with it.
         let bye = self.call().and_then(Leg::ended).filter(|(_, side)| *side != self.attempt.by);
         let hung_up = bye.map(|(time, _)| time).or_else(|| second_leg::caller_left(self, leg));
-        let context =
-            second_leg::invite::Context { hung_up, bridge: false, replaces: self.attempt.target.attended };
+        let context = second_leg::invite::Context {
+            hung_up,
+            bridge: false,
+            replaces: self.attempt.target.attended,
+            cancel_cause: self.cancel_cause(leg),
+        };
         second_leg::invite::evaluate(leg, context, self.timers())
+    }
+
+    /// The status of another branch that a leg's CANCEL says it comes of.
+    fn cancel_cause(self, leg: &Leg) -> Option<u16> {
+        self.stage.state_of(leg)?.cancel_cause()
     }
 
     pub(super) fn seen(self, leg: crate::leg::LegId) -> Seen {

@@ -310,9 +310,10 @@ fn two_in_a_row_and_two_at_once() {
 
     let mut world = World::called();
     world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").at(2.5).refer(3, TARGET);
+    assert!(world.said().0.is_empty(), "nobody has taken the newer one yet");
+    world.referred(3, "202 Accepted").at(3.0);
     let attempt = world.only();
     assert_eq!((attempt.refer_cseq, attempt.outcome), (Some(2), Outcome::Superseded));
-    world.referred(3, "202 Accepted").at(3.0);
     world.notify(2, "Event: refer;id=2\r\nSubscription-State: terminated", "404 Not Found");
     world.notify(3, second, "200 OK");
     assert_eq!(verdict(&world.finished()), (Outcome::Succeeded, Evidence::Reported, Some(200)));

@@ -9,7 +9,7 @@ use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::stage::{Heard, Stage};
-use crate::transfer::state::PendingAttempt;
+use crate::transfer::state::{Owned, PendingAttempt};
 use crate::transfer::verdict::{Provisional, Verdict};
 
 /// A BYE that hands a call over, and its answer.
@@ -26,6 +26,7 @@ pub(in crate::transfer) fn on_bye(stage: &mut Stage, heard: Heard<'_>) {
         return begin(stage, heard, Word::Also, also.uri);
     }
     let open = stage.open_in(heard.event.leg);
+    let target = facts::handed_over(message).filter(|target| !is_party(stage, heard.event.leg, target));
     for id in &open {
         let Some(attempt) = stage.attempts.get_mut(id).filter(|attempt| attempt.method == Word::Refer) else {
             continue;
@@ -34,18 +35,14 @@ pub(in crate::transfer) fn on_bye(stage: &mut Stage, heard: Heard<'_>) {
         let ended = attempt.refer().is_some_and(|refer| refer.terminated.is_some() || refer.result.is_some());
         let hands_over = || {
             let wanted = attempt.target.user.as_deref();
-            wanted.is_some_and(|wanted| facts::hands_over(message, wanted))
-                || facts::handed_over(message).is_some()
+            wanted.is_some_and(|wanted| facts::hands_over(message, wanted)) || target.is_some()
         };
         if ended && hands_over() {
             attempt.method = Word::ReferBye;
             return;
         }
     }
-    if open.is_empty()
-        && let Some(target) = facts::handed_over(message)
-        && !is_party(stage, heard.event.leg, target)
-    {
+    if let Some(target) = target.filter(|_| open.is_empty()) {
         begin(stage, heard, Word::ReferBye, target);
     }
 }
@@ -84,7 +81,7 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, method: Word, target: &[u8]) {
         ..PendingAttempt::new(method, machine, leg.id, event.by, wire.time)
     };
     attempt.ladder.push(show(wire, message, event.cseq, LegRole::Call), stage.config.limits.ladder);
-    attempt.own(leg.id, event.by, event.cseq);
+    attempt.own(Owned::of(event));
     stage.note_transferred(event.leg);
     stage.begin(attempt);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::events::notified;
+use super::notify::notified;
 use crate::leg::AttemptId;
 use crate::record::LegRole;
 use crate::sip::{self, Message, Uri};

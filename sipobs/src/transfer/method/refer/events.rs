@@ -1,19 +1,21 @@
-//! REFER and its NOTIFYs, brought to the machine of their attempt.
+//! REFERs, what they are answered, and the BYEs around them, brought to the machine of their attempt.
 
+use super::dialogs::{differ, is_in_dialog, is_untagged, open_in_dialog, tags_by};
 use super::elsewhere::Elsewhere;
-use super::{Beside, Notified, Refer, Subscription, again, unseen};
-use crate::dialog::DialogEvent;
+use super::{Beside, Refer, Subscription, again, unseen};
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
-use crate::sip::{self, Message, Name, NameAddr, Sipfrag, SubscriptionState};
+use crate::sip::{self, Message, Name, NameAddr};
 use crate::stream::{TransportKind, WireMessage};
-use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
 use crate::transfer::method::{Machine, consultation, target_leg};
 use crate::transfer::stage::{Heard, Stage};
-use crate::transfer::state::PendingAttempt;
+use crate::transfer::state::{Owned, PendingAttempt};
+
+/// How far two taps, or two queues of a card, may turn messages around.
+const TURNED_AROUND: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
 pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
@@ -70,6 +72,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"nosub"));
     refer.credentials = crate::dialog::has_credentials(message);
     (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst));
+    refer.tags = tags_by(stage, heard, by);
     refer.referred_by = message.referred_by().is_some();
     refer.to_focus = stage.state(dialog).is_some_and(|state| state.focus == Some(by.other()));
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
@@ -85,9 +88,9 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         trace: stage.identity.trace(message).map(Box::new),
         ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), dialog, place.by, wire.time)
     };
-    attempt.own(dialog, by, event.cseq);
+    attempt.own(Owned::of(event));
     if let Some(call) = place.call.filter(|call| is_untagged(stage, dialog, *call)) {
-        attempt.own(call, place.by, event.cseq);
+        attempt.own(Owned::untagged(event, call, place.by));
     }
     if let Some(told) = told {
         take_over(&mut attempt, *told, stage.config.limits.ladder);
@@ -101,18 +104,21 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     {
         other.consults = Some(id);
     }
+    supersede_older(stage, id);
     again::drop_passed_on(stage, dialog);
 }
 
-/// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and its answer
-/// around. The attempt that this was taken for is the REFER's.
+/// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and what it was
+/// answered, or the first NOTIFY, around. The attempt that this was taken for is the REFER's.
 fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt>> {
-    let Heard { event, .. } = heard;
+    let Heard { event, wire, .. } = heard;
     let id = stage.open_in(event.leg).into_iter().find(|id| {
         stage.attempts.get(id).is_some_and(|attempt| {
+            let just_now = wire.time.since(attempt.started) <= TURNED_AROUND;
             attempt.dialog == event.leg
                 && attempt.by == event.by
-                && attempt.refer().is_some_and(|refer| refer.is_only_answered(event.cseq.number))
+                && is_in_dialog(stage, attempt, heard)
+                && attempt.refer().is_some_and(|refer| refer.is_only_told(event.cseq.number, just_now))
         })
     })?;
     stage.withdraw(id)
@@ -121,9 +127,7 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
 fn take_over(attempt: &mut PendingAttempt, told: PendingAttempt, most: usize) {
     attempt.ladder.extend(told.ladder, most);
     attempt.headers = told.headers;
-    for (leg, by, cseq) in told.owned {
-        attempt.own(leg, by, cseq);
-    }
+    told.owned.into_iter().for_each(|owned| attempt.own(owned));
     if let (Machine::Refer(before), Some(refer)) = (told.machine, attempt.refer_mut()) {
         refer.told(*before);
     }
@@ -136,12 +140,16 @@ fn note_other_refer(stage: &mut Stage, dialog: LegId) {
     }
 }
 
-/// Whether a REFER is one that is known, with credentials now. Else it supersedes those under way.
+/// Whether a REFER is one that is known, with credentials now.
 fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
     let Heard { event, wire, message, .. } = heard;
     let refer_to = message.header(Name::ReferTo).unwrap_or_default();
     let credentials = crate::dialog::has_credentials(message);
     for id in stage.open_in(event.leg) {
+        let in_dialog = |attempt: &&Box<PendingAttempt>| is_in_dialog(stage, attempt, heard);
+        if stage.attempts.get(&id).filter(in_dialog).is_none() {
+            continue;
+        }
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
         if attempt.dialog != event.leg || attempt.by_of(event.leg) != event.by {
             continue;
@@ -150,13 +158,26 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
         if refer.is_retried_by(refer_to, credentials) {
             refer.retry(event.cseq.number, wire.time);
             refer.credentials = credentials;
-            attempt.own(event.leg, event.by, event.cseq);
+            attempt.own(Owned::of(event));
             return true;
         }
-        refer.supersede(wire.time);
-        stage.review(id);
     }
     false
+}
+
+/// Once a REFER is accepted it takes the place of those before it in its dialog that are under way.
+pub(super) fn supersede_older(stage: &mut Stage, id: AttemptId) {
+    let Some(newer) = stage.attempts.get(&id) else { return };
+    let Some(refer) = newer.refer().filter(|refer| refer.accepted().is_some()) else { return };
+    let (dialog, by, tags, sent) = (newer.dialog, newer.by, refer.tags, newer.started);
+    for older in stage.open_in(dialog).into_iter().filter(|older| *older < id) {
+        let Some(attempt) = stage.attempts.get_mut(&older) else { continue };
+        let same = attempt.dialog == dialog && attempt.by == by;
+        if let Some(refer) = attempt.refer_mut().filter(|refer| same && !differ(refer.tags, tags)) {
+            refer.supersede(sent);
+            stage.review(older);
+        }
+    }
 }
 
 /// The call that a REFER is about.
@@ -229,11 +250,11 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
         && let Some(id) = unseen::by_answer(stage, heard, status)
         && let Some(attempt) = stage.attempts.get_mut(&id)
     {
-        attempt.own(event.leg, event.by, event.cseq);
+        attempt.own(Owned::of(event));
     }
     for id in stage.open_in(event.leg) {
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
-        if !attempt.owns(event.leg, event.by, event.cseq) {
+        if !attempt.owns(event) {
             continue;
         }
         if status >= 300 {
@@ -253,6 +274,7 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
         refer.answered_by = refer.sender.map(|asked| facts::answered_by(wire, message, asked, &[]));
         if (200..300).contains(&status) {
             subscribe(refer, id, message, &mut stage.elsewhere);
+            supersede_older(stage, id);
         }
     }
     again::drop_passed_on(stage, event.leg);
@@ -293,92 +315,23 @@ fn subscribe(refer: &mut Refer, id: AttemptId, message: &Message<'_>, elsewhere:
     }
 }
 
-/// A NOTIFY of the refer package, in the dialog of its REFER.
-pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
-    let Heard { event, wire, message, .. } = heard;
-    let number = message.header(Name::Event).and_then(sip::Event::parse).and_then(|event| event.refer_cseq());
-    let known = subscribed(stage, event.leg, event.by, number).or_else(|| again::told_of(stage, heard));
-    let id = match known {
-        // What only a stranger tells of begins no attempt.
-        None if event.outside => return,
-        None => unseen::by_notify(stage, heard, number),
-        known => known,
-    };
-    let Some(id) = id else { return };
-    // What is told of a REFER that was passed on is of that: its own dialog tells what became of it (RFC 3515 §2.4.4).
-    let passed_on = stage.state(event.leg).and_then(|state| state.part_of).is_some_and(|part| !part.copy);
-    find_leg(stage, id);
-    let Some(attempt) = stage.attempts.get_mut(&id) else { return };
-    attempt.own(event.leg, event.by, event.cseq);
-    let notified = notified(wire, message);
-    let is_final = notified.status.as_ref().is_some_and(|(status, _)| *status >= 200);
-    let Some(refer) = attempt.refer_mut() else { return };
-    refer.numbered |= number.is_some();
-    let first = refer.result.is_none();
-    match event.outside || passed_on {
-        true => refer.heard_outside(wire.time, notified),
-        false => refer.notified(wire.time, notified),
-    }
-    if is_final && first {
-        attempt.headers = facts::told(message);
-    }
-    stage.review(id);
-}
-
-/// Of a REFER that was not captured the target's leg may have begun before anything told of it.
-fn find_leg(stage: &mut Stage, id: AttemptId) {
-    if let Some(leg) = unseen::leg_of(stage, id) {
-        target_leg::attach_referred(stage, id, leg);
-    }
-}
-
-/// An answer to a NOTIFY: one that refuses it shows that the transferor has dropped the subscription.
-pub(in crate::transfer) fn on_notify_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) {
-    let event = heard.event;
-    for id in stage.open_in(event.leg) {
-        let attempt =
-            stage.attempts.get_mut(&id).filter(|attempt| attempt.owns(event.leg, event.by, event.cseq));
-        if let Some(refer) = attempt.and_then(|attempt| attempt.refer_mut()) {
-            refer.notify_answer = refer.notify_answer.max(Some(status));
-        }
-    }
-}
-
-/// The attempt whose subscription a NOTIFY belongs to: by its Event id (RFC 3515 §2.4.6); without one the
-/// oldest that still waits, as only later REFERs must give ids.
-fn subscribed(stage: &Stage, dialog: LegId, by: Side, number: Option<u32>) -> Option<AttemptId> {
-    let open = stage.open_in(dialog);
-    let refers = || {
-        open.iter().filter_map(|id| {
-            let attempt = stage.attempts.get(id)?;
-            let refer =
-                attempt.refer().filter(|_| is_home(stage, attempt, dialog) && attempt.by_of(dialog) != by)?;
-            Some((*id, refer))
-        })
-    };
-    if let Some(number) = number
-        && let Some((id, _)) = refers().find(|(_, refer)| refer.numbers.contains(&number))
-    {
-        return Some(id);
-    }
-    // A number that names no REFER is a peer's mistake, as long as there is only one it can mean.
-    let transfers = stage.legs.get(dialog).map_or(0, |leg| leg.call.transfers);
-    if number.is_some() && (refers().count() != 1 || transfers > 1) {
-        return None;
-    }
-    // Nor is one without a number about a REFER whose NOTIFYs carry one: it is about the REFER before that.
-    let fits = |(_, refer): &(AttemptId, &Refer)| transfers <= 1 || !refer.numbered;
-    let waiting = refers().find(|(_, refer)| refer.result.is_none() && refer.superseded.is_none());
-    waiting.or(refers().next_back()).filter(fits).map(|(id, _)| id)
-}
-
-/// A BYE ends the dialog of a REFER, or the call that it is about.
-pub(in crate::transfer) fn on_bye(stage: &mut Stage, event: DialogEvent, now: Timestamp) {
-    for id in stage.open_in(event.leg) {
+/// A BYE ends the dialog of a REFER, or the call that it is about; that of a fork ends no other.
+pub(in crate::transfer) fn on_bye(stage: &mut Stage, heard: Heard<'_>) {
+    let Heard { event, wire, .. } = heard;
+    let Some(leg) = stage.legs.get(event.leg) else { return };
+    let (ends_leg, forked) = (leg.ended() == Some((wire.time, event.by)), leg.is_forked());
+    for id in open_in_dialog(stage, heard) {
+        let named = stage.attempts.get(&id).is_some_and(|attempt| is_in_dialog(stage, attempt, heard));
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
+        // Of a call that has not forked only the first BYE is an end.
+        let counts = if forked { named && attempt.dialog == event.leg } else { ends_leg };
+        if !counts {
+            continue;
+        }
+        attempt.own(Owned::of(event));
         let transferor = event.by == attempt.by;
         if let Some(refer) = attempt.refer_mut() {
-            refer.bye.get_or_insert((now, transferor));
+            refer.bye.get_or_insert((wire.time, transferor));
         }
     }
 }
@@ -389,30 +342,5 @@ pub(in crate::transfer) fn on_bye_refused(stage: &mut Stage, leg: LegId) {
         if let Some(refer) = stage.attempts.get_mut(&id).and_then(|attempt| attempt.refer_mut()) {
             refer.bye = None;
         }
-    }
-}
-
-/// Whether the messages of a dialog may be about a REFER: it is in that, or under its Call-ID without its tag.
-fn is_home(stage: &Stage, attempt: &PendingAttempt, dialog: LegId) -> bool {
-    attempt.dialog == dialog || attempt.call == Some(dialog) && is_untagged(stage, attempt.dialog, dialog)
-}
-
-/// Whether a leg is what a message under a call's Call-ID was taken for as it lacked a tag.
-fn is_untagged(stage: &Stage, leg: LegId, call: LegId) -> bool {
-    let call_id = |id| stage.legs.get(id).map(Leg::call_id);
-    leg != call && call_id(leg) == call_id(call)
-}
-
-pub(super) fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
-    let state = message.header(Name::SubscriptionState).and_then(SubscriptionState::parse);
-    Notified {
-        status: Sipfrag::of(message).ok().map(|frag| (frag.status, cut(frag.reason))),
-        terminated: state
-            .as_ref()
-            .filter(|state| state.state == sip::Subscription::Terminated)
-            .map(|state| state.reason.map(cut).unwrap_or_default()),
-        expires: state
-            .and_then(|state| state.expires)
-            .map(|seconds| wire.time + std::time::Duration::from_secs(u64::from(seconds))),
     }
 }

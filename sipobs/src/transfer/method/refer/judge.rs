@@ -166,10 +166,11 @@ impl Refer {
     }
 
     /// The verdict as it stands at `now`, the target's leg considered: what is seen of it overrides what is
-    /// told of it.
+    /// told of it, if it is `sure` that the leg is the target's.
     pub(super) fn with_target(
         &self,
         target: Option<&Provisional>,
+        sure: bool,
         copies: u32,
         now: Timestamp,
         timers: &Timers,
@@ -183,11 +184,13 @@ impl Refer {
             let longest = self.tried + timers.notify + timers.after_bye;
             return Provisional { at: own.at.max(target.at).min(own.at.max(longest)), verdict: own.verdict };
         }
-        // What is only inferred of the leg does not outdo what is told of it.
-        if verdict.status.is_none() && self.result.is_some() {
+        let failed = verdict.outcome != Outcome::Succeeded;
+        // What is only inferred of the leg does not outdo what is told of it, nor does a leg that may be another's.
+        let believed = verdict.status.is_some()
+            && (sure || self.result.as_ref().is_none_or(|told| (told.status >= 300) == failed));
+        if !believed && self.result.is_some() {
             return own;
         }
-        let failed = verdict.outcome != Outcome::Succeeded;
         let later = |told: Timestamp| failed && verdict.decided.is_some_and(|decided| told > decided);
         match (&self.result, self.progress) {
             // A success that is told after the leg's failure is of another leg: the transferee went on.
@@ -214,23 +217,31 @@ impl Refer {
         let at = match &self.result {
             Some(result) => target.at.max(result.time + timers.grace),
             // Another leg, or the NOTIFY that goes with this one, may follow.
-            None if failed => target.at + timers.target,
+            None if failed || !sure => target.at + timers.target,
             None => target.at + timers.grace,
         };
         Provisional { at, verdict: verdict.clone() }
     }
 
-    /// What a host outside the call's path told counts once nobody on that path tells any more.
+    /// What is told outside the dialog counts once nobody in the dialog tells any more.
     fn with_hearsay(&self, own: Provisional, timers: &Timers) -> Provisional {
-        let told = self.hearsay.as_deref().filter(|_| !self.is_past_help(timers) && self.result.is_none());
-        let Some(told) = told else { return own };
-        let verdict = Verdict { silence: true, early: self.bye.is_none(), ..self.told_by(told, timers) };
+        let hearsay = self.hearsay().filter(|_| self.result.is_none() && !self.is_past_help(timers));
+        let Some((hearsay, told)) = hearsay else { return own };
+        // The subscription may have been taken up beside the dialog (RFC 6665 §4.4.1): then it tells there to the end.
+        let early = self.bye.is_none() && !hearsay.announced;
+        let verdict = Verdict { silence: true, early, ..self.told_by(told, timers) };
         Provisional { at: own.at.max(told.time + timers.grace), verdict }
     }
 
     /// No target leg can change the verdict.
     fn is_past_help(&self, timers: &Timers) -> bool {
         matches!(self.state(timers), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
+    }
+
+    /// When its dialog told its success, if that was no mere optimism.
+    pub(in crate::transfer) fn succeeded(&self, timers: &Timers) -> Option<Timestamp> {
+        let told = self.result.as_ref().filter(|result| result.status < 300);
+        told.filter(|result| !self.is_optimistic(result, timers)).map(|result| result.time)
     }
 
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {

@@ -18,21 +18,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Known, Method};
+use super::{Known, Method, target_headers};
 use crate::dialog::{copies, is_challenge};
-use crate::leg::{Leg, Origin};
+use crate::leg::{Leg, Origin, Tag};
 use crate::record::{self, Answered, AnsweredBy, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
-use crate::transfer::facts::Answer;
+use crate::transfer::facts::{Answer, Headers};
 use crate::transfer::state::PendingAttempt;
 use crate::transfer::verdict::Provisional;
 
 mod again;
+mod dialogs;
 pub(in crate::transfer) mod elsewhere;
 pub(in crate::transfer) mod events;
 mod judge;
+pub(in crate::transfer) mod notify;
 pub(in crate::transfer) mod unseen;
 
 /// Copies of a REFER over UDP until its client gives up, the last at 31.5 s (RFC 3261 §17.1.2.2).
@@ -40,6 +42,8 @@ const REFER_COPIES: u32 = 11;
 /// Copies after which nobody can say that a BYE came before the answer had time to: the fourth goes out 3.5 s after the
 /// first.
 const SILENT: u32 = 4;
+/// A leg tied with no more confidence than this may be another's: what the dialog tells counts more.
+const SURE: f64 = 0.75;
 /// Tries of one REFER that are remembered.
 const MOST_TRIES: usize = 16;
 
@@ -79,8 +83,10 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) progress: Option<(u16, Timestamp)>,
     /// The first sipfrag ≥ 200.
     pub(in crate::transfer) result: Option<Answer>,
-    /// The same, from a host that is not on the call's path: it counts where nobody on that path tells.
-    pub(in crate::transfer) hearsay: Option<Box<Answer>>,
+    /// The same, from elsewhere: it counts where nobody in the dialog tells.
+    pub(in crate::transfer) hearsay: Option<Box<Hearsay>>,
+    /// The tags of its sender and of its receiver in its dialog: a fork's are not those of its leg.
+    pub(in crate::transfer) tags: [Option<Tag>; 2],
     /// Subscription-State: terminated.
     pub(in crate::transfer) terminated: Option<(Timestamp, String)>,
     /// When the subscription runs out.
@@ -118,6 +124,29 @@ pub(in crate::transfer) enum Subscription {
     Elsewhere,
 }
 
+/// Who tells what becomes of a REFER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transfer) enum Teller {
+    /// Its receiver, in its dialog.
+    Dialog,
+    /// Whom a B2BUA asked the same, in another call.
+    PassedOn,
+    /// A host that is not on the call's path, or somebody under a tag that the dialog does not have.
+    Stranger,
+}
+
+/// What is told outside a REFER's dialog.
+#[derive(Clone, Debug)]
+pub(in crate::transfer) struct Hearsay {
+    teller: Teller,
+    /// The first final one.
+    result: Option<Answer>,
+    /// It began by a sipfrag 1xx, as a subscription of its own does.
+    announced: bool,
+    /// Headers that say why.
+    headers: Headers,
+}
+
 /// What a NOTIFY says.
 #[derive(Clone, Debug)]
 pub(in crate::transfer) struct Notified {
@@ -131,7 +160,9 @@ pub(in crate::transfer) struct Notified {
 impl Method for Refer {
     fn evaluate(&self, known: Known<'_>, now: Timestamp) -> Provisional {
         let target = known.target_provisional();
-        let mut stands = self.with_target(target.as_ref(), self.copies_sent(known), now, known.timers());
+        let sure = known.attempt.link.as_ref().is_none_or(|link| link.confidence > SURE);
+        let copies = self.copies_sent(known);
+        let mut stands = self.with_target(target.as_ref(), sure, copies, now, known.timers());
         let verdict = &mut stands.verdict;
         // The same as the target's own answer would say: the dialog that Replaces names is not there (RFC 3891 §3).
         if verdict.status == Some(481)
@@ -205,6 +236,21 @@ impl Method for Refer {
         }
     }
 
+    fn headers<'a>(&self, known: Known<'a>, answered: Answered) -> &'a [(&'static str, String)] {
+        if answered == Answered::Target {
+            return target_headers(known);
+        }
+        let hearsay = known.attempt.refer().and_then(|refer| refer.hearsay.as_deref());
+        match hearsay.filter(|_| answered == Answered::Sipfrag && self.result.is_none()) {
+            Some(hearsay) => &hearsay.headers,
+            None => &known.attempt.headers,
+        }
+    }
+
+    fn is_told_by_stranger(&self) -> bool {
+        Self::is_told_by_stranger(self)
+    }
+
     fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
         Some((LegRole::Call, self.cseq()?, self.copies_sent(known)))
     }
@@ -229,7 +275,7 @@ impl Refer {
     /// lost, unless it is in none.
     fn is_strangers(&self, known: Known<'_>) -> bool {
         let status = self.answer.as_ref().map(|answer| answer.status);
-        let told = self.notified.is_some() || self.hearsay.is_some();
+        let told = self.notified.is_some() || self.is_told();
         let taken = told || status.is_some_and(|status| status < 300);
         let unknown = known.dialog().is_some_and(|leg| match leg.origin {
             Origin::Invite => false,
@@ -269,6 +315,7 @@ impl Refer {
             progress: None,
             result: None,
             hearsay: None,
+            tags: [None; 2],
             terminated: None,
             expires: None,
             bye: None,
@@ -295,9 +342,9 @@ impl Refer {
         self.sender.is_some()
     }
 
-    /// Whether only its answer was seen, by this number.
-    fn is_only_answered(&self, number: u32) -> bool {
-        !self.is_captured() && self.numbers == [number]
+    /// Whether only what came of it was seen, and that by this number, or just now and by no number.
+    fn is_only_told(&self, number: u32, just_now: bool) -> bool {
+        !self.is_captured() && (self.numbers == [number] || self.numbers.is_empty() && just_now)
     }
 
     /// Takes over what was told of it before it was seen.
@@ -305,6 +352,7 @@ impl Refer {
         (self.answer, self.notified, self.progress) = (before.answer, before.notified, before.progress);
         (self.result, self.terminated, self.expires) = (before.result, before.terminated, before.expires);
         (self.subscription, self.numbered) = (before.subscription, before.numbered);
+        (self.hearsay, self.bye) = (before.hearsay, before.bye);
     }
 
     pub(in crate::transfer) fn retry(&mut self, number: u32, now: Timestamp) {
@@ -349,11 +397,46 @@ impl Refer {
         }
     }
 
-    /// The same, from outside the call's path.
-    pub(in crate::transfer) fn heard_outside(&mut self, now: Timestamp, news: Notified) {
-        if let Some((status @ 200.., reason)) = news.status {
-            self.hearsay.get_or_insert_with(|| Box::new(Answer { status, reason, time: now }));
+    /// The same, from elsewhere. Whom a B2BUA asked is believed before strangers.
+    pub(in crate::transfer) fn heard_elsewhere(
+        &mut self,
+        now: Timestamp,
+        news: Notified,
+        teller: Teller,
+        headers: Headers,
+    ) {
+        let Some((status, reason)) = news.status else { return };
+        let better =
+            |known: &mut Box<Hearsay>| known.teller == Teller::Stranger && teller != Teller::Stranger;
+        if self.hearsay.as_mut().is_some_and(better) {
+            self.hearsay = None;
         }
+        let new = || {
+            Box::new(Hearsay { teller, result: None, announced: status < 200, headers: Headers::default() })
+        };
+        let hearsay = self.hearsay.get_or_insert_with(new);
+        if hearsay.teller == teller && hearsay.result.is_none() && status >= 200 {
+            hearsay.result = Some(Answer { status, reason, time: now });
+            hearsay.headers = headers;
+        }
+    }
+
+    /// Whether anybody told its outcome.
+    fn is_told(&self) -> bool {
+        self.result.is_some() || self.hearsay().is_some()
+    }
+
+    /// What is told outside its dialog, where that is believed: not a stranger's word where the dialog has begun to tell.
+    fn hearsay(&self) -> Option<(&Hearsay, &Answer)> {
+        let hearsay = self.hearsay.as_deref()?;
+        let believed = hearsay.teller != Teller::Stranger || self.notified.is_none();
+        hearsay.result.as_ref().filter(|_| believed).map(|result| (hearsay, result))
+    }
+
+    /// Whether a stranger told its outcome.
+    fn is_told_by_stranger(&self) -> bool {
+        let told = |hearsay: &Hearsay| hearsay.teller == Teller::Stranger && hearsay.result.is_some();
+        self.hearsay.as_deref().is_some_and(told)
     }
 
     /// Got a 2xx, or a NOTIFY, which may come before it (RFC 3515 §2.4.4).
@@ -368,6 +451,6 @@ impl Refer {
     /// A newer REFER would supersede it.
     fn is_undecided(&self) -> bool {
         let refused = self.answer.as_ref().is_some_and(|answer| answer.status >= 300);
-        self.result.is_none() && !refused && self.terminated.is_none()
+        !self.is_told() && !refused && self.terminated.is_none()
     }
 }

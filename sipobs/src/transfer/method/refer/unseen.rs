@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Refer;
+use super::dialogs::tags_by;
 use crate::leg::{AttemptId, Leg, LegId, Origin, Party};
 use crate::record::{Method, Side};
 use crate::sip::Sipfrag;
@@ -43,6 +44,7 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> 
     if number.is_none() {
         refer.numbers.clear();
     }
+    refer.tags = tags_by(stage, heard, by);
     let attempt = PendingAttempt {
         call: Some(leg.id),
         call_id: Some(leg.call_id_text().into_owned()),

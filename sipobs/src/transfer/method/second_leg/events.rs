@@ -154,7 +154,9 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
     let Some(watched) = stage.unwatch(leg) else { return };
     match decision {
         Decision::Linked { call, refer: Some(number), link } => {
-            if let Some(id) = refer_attempt(stage, call, number) {
+            if let Some(id) = refer_attempt(stage, call, number)
+                && !comes_after_success(stage, id, leg)
+            {
                 target_leg::attach(stage, id, leg, link, watched.ladder);
             }
         }
@@ -195,6 +197,13 @@ fn refer_attempt(stage: &Stage, call: LegId, number: u32) -> Option<AttemptId> {
         let refer = stage.attempts.get(id).and_then(|attempt| attempt.refer());
         refer.is_some_and(|refer| refer.numbers.contains(&number))
     })
+}
+
+/// Whether a leg began only after the success of its REFER was told, and not for the mere attempt: nobody asked for another.
+fn comes_after_success(stage: &Stage, id: AttemptId, leg: LegId) -> bool {
+    let refer = stage.attempts.get(&id).and_then(|attempt| attempt.refer());
+    let (Some(refer), Some(leg)) = (refer, stage.legs.get(leg)) else { return false };
+    refer.succeeded(&stage.config.timers).is_some_and(|told| told < leg.started)
 }
 
 /// The attempt by a REFER that was not seen, to which an INVITE with Replaces belongs.

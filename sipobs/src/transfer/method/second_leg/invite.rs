@@ -43,11 +43,26 @@ pub(in crate::transfer) struct Context {
     pub(in crate::transfer) bridge: bool,
     /// Its INVITE has Replaces or Join.
     pub(in crate::transfer) replaces: bool,
+    /// The status of another branch, that its CANCEL says it comes of.
+    pub(in crate::transfer) cancel_cause: Option<u16>,
 }
 
 impl Context {
     /// The leg belongs to no call.
-    pub(in crate::transfer) const ALONE: Self = Self { hung_up: None, bridge: false, replaces: false };
+    pub(in crate::transfer) const ALONE: Self =
+        Self { hung_up: None, bridge: false, replaces: false, cancel_cause: None };
+
+    /// What a cancelled leg comes to: what its CANCEL says, unless the caller had left before that.
+    fn cancelled(self, cancelled: Timestamp, leg: &Leg, timers: &Timers) -> Outcome {
+        let said = self.cancel_cause.filter(|_| self.hung_up.is_none_or(|bye| bye > cancelled));
+        match said {
+            // Another phone of the target took the call: this one did not answer.
+            Some(..300) => Outcome::NoAnswer,
+            Some(status) => Outcome::of_status(status),
+            None if self.left_before(cancelled, leg, timers) => Outcome::Abandoned,
+            None => Outcome::NoAnswer,
+        }
+    }
 
     /// Whether the BYE of its call explains the leg's CANCEL: a caller who left before it, or just after it, was leaving. But
     /// a CANCEL after whole seconds is a ring timer's, if the BYE came after it.
@@ -83,15 +98,15 @@ pub(in crate::transfer) fn evaluate(leg: &Leg, context: Context, timers: &Timers
             verdict: Verdict::unknown(UnknownReason::NoFinalAnswer),
         },
         State::Cancelled(cancelled, answer) => {
-            let outcome = if context.left_before(cancelled, leg, timers) {
-                Outcome::Abandoned
-            } else {
-                Outcome::NoAnswer
-            };
+            let outcome = context.cancelled(cancelled, leg, timers);
             match answer {
                 Some(answer) => {
                     let at = cancelled + timers.abandoned;
-                    Provisional { at: at.max(answer.time), verdict: by(leg, answer, outcome) }
+                    let mut verdict = by(leg, answer, outcome);
+                    if !matches!(outcome, Outcome::NoAnswer | Outcome::Abandoned) {
+                        verdict.evidence = Evidence::Inferred;
+                    }
+                    Provisional { at: at.max(answer.time), verdict }
                 }
                 None => Provisional {
                     at: cancelled + timers.transaction,

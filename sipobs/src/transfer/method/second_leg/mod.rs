@@ -68,6 +68,11 @@ impl Method for SecondLeg {
         !self.replaces
     }
 
+    fn is_taken_elsewhere(&self, known: Known<'_>) -> bool {
+        let said = known.target_leg().and_then(|leg| known.cancel_cause(leg));
+        said.is_some_and(|status| status < 300) || is_answered_beside(known)
+    }
+
     fn hangs_on_call_alone(&self) -> bool {
         true
     }
@@ -79,7 +84,12 @@ impl SecondLeg {
         let leg = known.target_leg()?;
         // A replaced call ends because the new leg took its place.
         let hung_up = known.call().and_then(|call| call.bye.get()).filter(|_| !self.replaces);
-        let context = invite::Context { hung_up, bridge: !self.replaces, replaces: self.replaces };
+        let context = invite::Context {
+            hung_up,
+            bridge: !self.replaces,
+            replaces: self.replaces,
+            cancel_cause: known.cancel_cause(leg),
+        };
         let stands = invite::evaluate(leg, context, known.timers())?;
         let cancelled = leg.invite.as_ref().is_some_and(|invite| invite.cancelled.is_set());
         if !is_ambiguous(known) {
