@@ -184,7 +184,7 @@ impl Redactor {
         let mut out = bytes.to_vec();
         match &self.0.scrambler {
             Some(scrambler) => {
-                Page { scrambler, inner: &self.0, bytes, out: &mut out }.message(0..bytes.len(), false)
+                Page { scrambler, inner: &self.0, bytes, out: &mut out }.message(0..bytes.len(), false);
             }
             None => blank(&mut out),
         }
@@ -263,9 +263,9 @@ impl Page<'_> {
         let is_packed = message.header(Name::ContentEncoding).is_some_and(|how| how != b"identity");
         let body = head.end..place.end;
         if is_packed || body.is_empty() {
-            blank(&mut self.out[body])
+            blank(&mut self.out[body]);
         } else {
-            self.body(body, kind.as_deref(), is_within)
+            self.body(body, kind.as_deref(), is_within);
         }
     }
 
@@ -297,7 +297,7 @@ impl Page<'_> {
             | Name::Require
             | Name::SubscriptionState => {}
             Name::Authorization | Name::ProxyAuthorization | Name::ProxyAuthenticate => {
-                self.credentials(value)
+                self.credentials(value);
             }
             Name::Identity => self.scramble(value),
             _ => {
@@ -498,7 +498,7 @@ impl Page<'_> {
                 continue;
             };
             let found = if number.digits.len() >= most {
-                vec![0..number.groups.len()]
+                std::iter::once(0..number.groups.len()).collect()
             } else {
                 known.within(&number)
             };
@@ -519,7 +519,7 @@ impl Page<'_> {
     /// The parties' names.
     fn names(&mut self, text: &str, place: &Range<usize>, closed: &[Range<usize>]) {
         let mut from = 0;
-        for closed in closed.iter().cloned().chain([text.len()..text.len()]) {
+        for closed in closed.iter().cloned().chain(std::iter::once(text.len()..text.len())) {
             if from < closed.start {
                 let out = &mut self.out[place.start + from..place.start + closed.start];
                 self.scrambler.words(&text[from..closed.start], out, |word| self.inner.names.contains(word));

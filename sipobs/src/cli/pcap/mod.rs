@@ -140,7 +140,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
             drop(sink);
             let wants = std::mem::take(&mut reading.wants);
             let read_again = || Capture::open(&args.files, &stop);
-            args.evidence.write(target, &config, wants, &names, &stop, read_again).unwrap_or_else(|error| {
+            args.evidence.write(target, &config, &wants, &names, &stop, read_again).unwrap_or_else(|error| {
                 say(&error);
                 false
             })
