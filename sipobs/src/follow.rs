@@ -1,4 +1,4 @@
-//! All messages of a few calls, for whoever asked for these: what a second reading of a capture keeps, and a third where that
+//! All messages of some calls, for whoever asked for these: what a second reading of a capture keeps, and a third where that
 //! found more legs.
 //!
 //! The first reading judges, and keeps no messages but those of attempts. Which calls are to be seen whole is known behind
@@ -8,28 +8,76 @@ use std::collections::BTreeMap;
 
 use crate::dialog::DialogKey;
 use crate::record::{LadderLine, LegRole, Parties};
-use crate::sip::{self, Message};
+use crate::sip::{self, Message, Name, brief};
 use crate::stream::WireMessage;
+use crate::timestamp::Timestamp;
 use crate::transfer::show;
 
 /// Messages that are kept; the others are only counted.
 const MOST: usize = 4_096;
-/// A message that is repeated is looked for among so many before it.
+/// The same where their headers are kept, too: several calls are asked for then.
+const MOST_WITH_HEADERS: usize = 16_384;
+/// A message that is repeated is looked for among so many before it in its leg.
 const AROUND: usize = 64;
+/// Headers of a message that are kept.
+const MOST_HEADERS: usize = 40;
+/// Bytes of a header's value that are kept.
+const LONGEST_HEADER: usize = 200;
 
 /// Keeps the messages of these calls.
 #[derive(Clone, Debug, Default)]
 pub struct Follow {
     /// By Call-ID.
-    legs: BTreeMap<String, LegRole>,
+    legs: BTreeMap<String, Leg>,
     /// Frames that a verdict rests on: whatever call their messages are of has to do with it.
     evidence: BTreeMap<u64, LegRole>,
     /// Calls that were found by those.
-    found: BTreeMap<String, LegRole>,
-    /// Users of everyone who takes part in them.
-    parties: Parties,
-    lines: Vec<LadderLine>,
+    found: BTreeMap<String, Found>,
+    with_headers: bool,
+    kept: usize,
     more: u64,
+}
+
+/// One leg of a call that is followed.
+#[derive(Clone, Debug)]
+pub struct Leg {
+    /// Which leg it is; where it is one of several calls, of the one that was named last.
+    pub role: LegRole,
+    /// Its messages in the order in which they were captured.
+    pub messages: Vec<FollowedMessage>,
+    /// Users of everyone who takes part in it.
+    pub parties: Parties,
+}
+
+/// A call that has to do with a verdict, by a frame that this rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which leg it is.
+    pub role: LegRole,
+    /// The number of the frame ([`crate::frame::Place`]).
+    pub frame: u64,
+}
+
+/// A message that was kept, as on the wire: to be masked.
+#[derive(Clone, Debug)]
+pub struct FollowedMessage {
+    /// Its place in a ladder.
+    pub line: LadderLine,
+    /// Its headers in order, but for those with credentials; none where they were not asked for.
+    pub headers: Vec<Header>,
+    /// A frame may hold several.
+    order: usize,
+}
+
+/// A header of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What it is.
+    pub name: Name,
+    /// How it is spelt.
+    pub spelling: String,
+    /// Its value, in one line, the end cut off where it is long.
+    pub value: String,
 }
 
 impl Follow {
@@ -38,60 +86,115 @@ impl Follow {
         legs: impl IntoIterator<Item = (String, LegRole)>,
         evidence: impl IntoIterator<Item = (u64, LegRole)>,
     ) -> Self {
-        let evidence = evidence.into_iter().collect();
-        Self { legs: legs.into_iter().collect(), evidence, ..Self::default() }
+        let legs = legs.into_iter().map(|(id, role)| (id, Leg::new(role))).collect();
+        Self { legs, evidence: evidence.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Keeps headers, too.
+    #[must_use]
+    pub fn with_headers(mut self) -> Self {
+        self.with_headers = true;
+        self
     }
 
     /// The same with the calls that were found, to read once more; nothing where there were none.
     pub fn again(&self) -> Option<Self> {
-        let legs = self.legs.iter().chain(&self.found).map(|(id, leg)| (id.clone(), *leg));
-        (!self.found.is_empty()).then(|| Self { legs: legs.collect(), ..Self::default() })
+        let legs = self.legs.iter().map(|(id, leg)| (id, leg.role));
+        let legs = legs.chain(self.found.iter().map(|(id, found)| (id, found.role)));
+        let legs = legs.map(|(id, role)| (id.clone(), Leg::new(role))).collect();
+        let with_headers = self.with_headers;
+        (!self.found.is_empty()).then(|| Self { legs, with_headers, ..Self::default() })
+    }
+
+    /// The calls that were found.
+    pub fn found(&self) -> impl Iterator<Item = (&str, Found)> {
+        self.found.iter().map(|(id, found)| (id.as_str(), *found))
+    }
+
+    /// The leg of this Call-ID.
+    pub fn leg(&self, call_id: &str) -> Option<&Leg> {
+        self.legs.get(call_id)
     }
 
     /// The Call-IDs, and which legs they are.
     pub fn legs(&self) -> impl Iterator<Item = (&str, LegRole)> {
-        self.legs.iter().map(|(id, leg)| (id.as_str(), *leg))
+        self.legs.iter().map(|(id, leg)| (id.as_str(), leg.role))
     }
 
     /// Users of everyone who takes part in them.
-    pub fn parties(&self) -> &Parties {
-        &self.parties
+    pub fn parties(&self) -> Parties {
+        self.legs.values().flat_map(|leg| leg.parties.iter()).collect()
     }
 
     /// The messages in the order of time, and how many more there were.
-    pub fn into_lines(mut self) -> (Vec<LadderLine>, u64) {
-        self.lines.sort_by_key(|line| (line.time, line.frame));
-        if let Some(start) = self.lines.first().map(|first| first.time) {
-            self.lines.iter_mut().for_each(|line| line.t_ms = line.time.millis_since(start));
+    pub fn into_lines(self) -> (Vec<LadderLine>, u64) {
+        let messages = self.legs.into_values().flat_map(|leg| leg.messages);
+        let mut messages: Vec<_> = messages.collect();
+        messages.sort_by_key(FollowedMessage::place);
+        let mut lines: Vec<_> = messages.into_iter().map(|message| message.line).collect();
+        if let Some(start) = lines.first().map(|first| first.time) {
+            lines.iter_mut().for_each(|line| line.t_ms = line.time.millis_since(start));
         }
-        (self.lines, self.more)
+        (lines, self.more)
     }
 
-    pub(crate) fn lines_mut(&mut self) -> &mut [LadderLine] {
-        &mut self.lines
+    /// Messages that found no room.
+    pub fn more(&self) -> u64 {
+        self.more
+    }
+
+    pub(crate) fn lines_mut(&mut self) -> impl Iterator<Item = &mut LadderLine> {
+        self.legs.values_mut().flat_map(|leg| &mut leg.messages).map(|message| &mut message.line)
     }
 
     pub(crate) fn message(&mut self, wire: &WireMessage<'_>, message: &Message<'_>, key: &DialogKey<'_>) {
         // As records have it.
         let call_id = sip::line(key.call_id);
-        let Some(&leg) = self.legs.get(&*call_id) else {
-            if let Some(leg) = self.evidence.get(&wire.frame) {
-                self.found.entry(call_id.into_owned()).or_insert(*leg);
+        let Some(leg) = self.legs.get_mut(&*call_id) else {
+            if let Some(&role) = self.evidence.get(&wire.frame) {
+                let found = Found { role, frame: wire.frame };
+                self.found.entry(call_id.into_owned()).or_insert(found);
             }
             return;
         };
         let uris = [Some(key.from.uri), Some(key.to.uri), message.request_uri()];
-        uris.into_iter().flatten().for_each(|uri| self.parties.add_user_of(uri));
-        let line = show(wire, message, key.cseq, leg);
+        uris.into_iter().flatten().for_each(|uri| leg.parties.add_user_of(uri));
+        let line = show(wire, message, key.cseq, leg.role);
         let is_again = |known: &&mut LadderLine| {
-            (known.leg, known.cseq, known.from, known.to) == (line.leg, line.cseq, line.from, line.to)
-                && known.line == line.line
+            (known.cseq, known.from, known.to) == (line.cseq, line.from, line.to) && known.line == line.line
         };
-        let has_room = self.lines.len() < MOST;
-        match self.lines.iter_mut().rev().take(AROUND).find(is_again) {
-            Some(known) => known.copies += 1,
-            None if has_room => self.lines.push(line),
-            None => self.more += 1,
+        let before = leg.messages.iter_mut().rev().take(AROUND).map(|known| &mut known.line);
+        if let Some(known) = before.into_iter().find(is_again) {
+            known.copies += 1;
+        } else if self.kept < if self.with_headers { MOST_WITH_HEADERS } else { MOST } {
+            let headers = if self.with_headers { headers(message) } else { Vec::new() };
+            leg.messages.push(FollowedMessage { line, headers, order: self.kept });
+            self.kept += 1;
+        } else {
+            self.more += 1;
         }
     }
+}
+
+impl FollowedMessage {
+    /// Where it stands among others.
+    pub fn place(&self) -> (Timestamp, u64, usize) {
+        (self.line.time, self.line.frame, self.order)
+    }
+}
+
+impl Leg {
+    fn new(role: LegRole) -> Self {
+        Self { role, messages: Vec::new(), parties: Parties::default() }
+    }
+}
+
+fn headers(message: &Message<'_>) -> Vec<Header> {
+    let shown = message.all_headers().filter(|(name, ..)| !name.is_secret());
+    let header = |(name, spelling, value): (Name, &[u8], &[u8])| Header {
+        name,
+        spelling: brief(spelling, LONGEST_HEADER),
+        value: brief(value, LONGEST_HEADER),
+    };
+    shown.take(MOST_HEADERS).map(header).collect()
 }

@@ -25,6 +25,7 @@ mod lab;
 mod ladder;
 mod live;
 mod load;
+mod page;
 mod recording;
 mod rollout;
 mod setup;

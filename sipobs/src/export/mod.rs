@@ -13,10 +13,12 @@ mod brief;
 mod golden;
 mod jsonl;
 mod ladder;
+mod layout;
 #[cfg(feature = "daemon")]
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+mod report;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod words;
 
 pub use brief::Brief;
 pub use jsonl::Jsonl;
+pub use report::{MOST_LADDERS, Report};
 pub use style::{Look, clean};
 pub use summary::{ReadFile, Shown, Summary};
 pub use terminal::Terminal;

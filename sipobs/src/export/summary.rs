@@ -106,6 +106,11 @@ pub struct ReadFile {
 }
 
 impl Summary {
+    /// Whether something was asked for, and nothing of the kind was there.
+    pub fn shows_nothing(&self) -> bool {
+        self.shown.is_some_and(|shown| shown.transfers + shown.calls + shown.alerts == 0)
+    }
+
     /// Whether all that the files hold was read, whatever it was.
     pub fn all_read(&self) -> bool {
         self.files.iter().all(|file| file.error.is_none())

@@ -148,6 +148,12 @@ fn about(look: Look, attempt: &Attempt, out: &mut String) {
     out.push_str("  ");
     look.paragraph(out, DIM, 2, &facts(look, attempt));
 
+    out.push_str("  ");
+    look.paragraph(out, DIM, 2, &in_which_call(attempt));
+}
+
+/// The Call-IDs, what ties them, and whose trunk it is.
+pub(super) fn in_which_call(attempt: &Attempt) -> String {
     let mut call = match &attempt.call_id {
         Some(call_id) => format!("call (a) {}", clean(call_id)),
         None => "call (a) not known".to_owned(),
@@ -166,8 +172,7 @@ fn about(look: Look, attempt: &Attempt, out: &mut String) {
     if &*attempt.trunk != "other" {
         call.push_str(&format!(" · trunk {}", clean(&attempt.trunk)));
     }
-    out.push_str("  ");
-    look.paragraph(out, DIM, 2, &call);
+    call
 }
 
 fn point(look: Look, out: &mut String, word: &str, style: anstyle::Style, text: &str) {
@@ -181,46 +186,50 @@ fn point(look: Look, out: &mut String, word: &str, style: anstyle::Style, text: 
 
 fn ended_call(look: Look, call: &Call) -> String {
     let mut out = String::new();
+    let (mark, style) = match &call.refer_absent {
+        ReferAbsent::No | ReferAbsent::Fact { .. } => ("·", PLAIN),
+        ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => ("!", DOUBT),
+    };
+    look.paint(&mut out, style, mark);
+    out.push(' ');
+    look.paragraph(&mut out, style, 2, &call_in_a_sentence(call));
+    let facts = format!("{} · call {}", look.moment(call.ended), clean(&call.call_id));
+    out.push_str("  ");
+    look.paragraph(&mut out, DIM, 2, &facts);
+    out.push('\n');
+    out
+}
+
+/// What is to be said of a call that ended.
+pub(super) fn call_in_a_sentence(call: &Call) -> String {
     let by = match call.ended_by {
         Some(Side::Caller) => "the caller's BYE",
         Some(Side::Callee) => "the callee's BYE",
         None => "a failure answer",
     };
     let lasted = words::seconds(call.ended.millis_since(call.answered.unwrap_or(call.started)));
-    let (mark, style, said) = match &call.refer_absent {
-        ReferAbsent::No => ("·", PLAIN, ordinary(call, &lasted, by)),
+    match &call.refer_absent {
+        ReferAbsent::No => ordinary(call, &lasted, by),
         ReferAbsent::Fact { invite_unknown } => {
             let unseen = if *invite_unknown { " that could be seen from here" } else { "" };
-            ("·", PLAIN, format!("No transfer{unseen} in a call of {lasted}, ended by {by}"))
+            format!("No transfer{unseen} in a call of {lasted}, ended by {by}")
         }
         ReferAbsent::Suspected { score, signals } => {
             let signals: Vec<_> = signals
                 .iter()
                 .map(|s| format!("{} {:+}", s.name.as_str().replace('_', " "), s.weight))
                 .collect();
-            let said = format!(
+            format!(
                 "A transfer seems to have been wanted, but no REFER was sent: call of {lasted}, ended by {by} \
                  (score {score}: {})",
                 signals.join(", ")
-            );
-            ("!", DOUBT, said)
+            )
         }
-        ReferAbsent::MethodSwitched => {
-            let said = format!(
-                "The transfer method has changed: a second leg was dialled where REFER used to be \
-                 (call of {lasted}, ended by {by})"
-            );
-            ("!", DOUBT, said)
-        }
-    };
-    look.paint(&mut out, style, mark);
-    out.push(' ');
-    look.paragraph(&mut out, style, 2, &said);
-    let facts = format!("{} · call {}", look.moment(call.ended), clean(&call.call_id));
-    out.push_str("  ");
-    look.paragraph(&mut out, DIM, 2, &facts);
-    out.push('\n');
-    out
+        ReferAbsent::MethodSwitched => format!(
+            "The transfer method has changed: a second leg was dialled where REFER used to be \
+             (call of {lasted}, ended by {by})"
+        ),
+    }
 }
 
 fn ordinary(call: &Call, lasted: &str, by: &str) -> String {
@@ -331,7 +340,7 @@ fn look_at_files(look: Look, summary: &Summary, out: &mut String) {
 }
 
 /// What a capture without a transfer holds, and what to do about it.
-fn what_was_there(summary: &Summary) -> String {
+pub(super) fn what_was_there(summary: &Summary) -> String {
     const MOST_PORTS: usize = 4;
     let Surroundings { rtp, tls, sip_ports } = &summary.surroundings;
     let mut said = match (summary.messages, summary.calls) {
@@ -400,7 +409,7 @@ fn table(look: Look, summary: &Summary, out: &mut String) {
     }
 }
 
-fn counted(n: u64, what: &str) -> String {
+pub(super) fn counted(n: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 

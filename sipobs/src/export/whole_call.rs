@@ -2,6 +2,7 @@
 
 use super::ladder;
 use super::style::{BOLD, DIM, Look, clean};
+use crate::follow::Header;
 use crate::record::{Attempt, LadderLine, LegRole};
 
 /// Columns that the time of day takes, with what is behind it.
@@ -10,7 +11,7 @@ const TIME: usize = 13;
 const BROAD: usize = 80;
 
 /// All messages of a call and its legs, masked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WholeCall {
     /// The Call-IDs, and which legs they are.
     pub legs: Vec<(LegRole, String)>,
@@ -18,6 +19,10 @@ pub struct WholeCall {
     pub lines: Vec<LadderLine>,
     /// Messages that found no room.
     pub more: u64,
+    /// The headers of each line's message, where they were asked for.
+    pub headers: Vec<Vec<Header>>,
+    /// How many headers were left out of these, as they may hold anything.
+    pub headers_left_out: usize,
     /// Lines with a message that is a verdict, and what is said beside each.
     pub verdicts: Vec<(usize, String)>,
 }
@@ -35,7 +40,7 @@ pub fn deciding(attempt: &Attempt) -> Option<&LadderLine> {
 }
 
 /// The line of `lines` that decided an attempt, and what is said beside it.
-fn verdict(attempt: &Attempt, lines: &[LadderLine]) -> Option<(usize, String)> {
+pub(super) fn verdict(attempt: &Attempt, lines: &[LadderLine]) -> Option<(usize, String)> {
     let deciding = deciding(attempt)?;
     let is_it = |line: &LadderLine| line.time == deciding.time && line.line == deciding.line;
     let seq = attempt.seq.map(|seq| format!(" on #{seq}")).unwrap_or_default();
@@ -56,13 +61,8 @@ impl WholeCall {
         look.paint(&mut out, DIM, &format!(", from {}", look.moment(first.time)));
         out.push('\n');
         for (leg, call_id) in &self.legs {
-            let letter = match leg {
-                LegRole::Call => "(a)",
-                LegRole::Target => "(b)",
-                LegRole::Consultation => "(c)",
-            };
             out.push_str("  ");
-            look.paragraph(&mut out, DIM, 2, &format!("{letter} {}", clean(call_id)));
+            look.paragraph(&mut out, DIM, 2, &format!("({}) {}", leg.letter(), clean(call_id)));
         }
         out.push('\n');
         let time = if look.width < BROAD { 0 } else { TIME };

@@ -1,8 +1,9 @@
 //! The verdicts in plain language.
 
-use crate::record::{Attempt, Evidence, LinkMethod, Method, Outcome, Quality, Seen};
+use crate::record::{Attempt, Evidence, LadderLine, LinkMethod, Method, Outcome, Quality, Seen};
 use crate::sip;
 
+use super::WholeCall;
 use super::style::clean;
 
 /// How a verdict strikes its reader.
@@ -99,6 +100,22 @@ pub(super) fn who(attempt: &Attempt) -> String {
     let name = |uri: &Option<String>| uri.as_deref().map_or_else(|| "somebody".to_owned(), user);
     let by = attempt.transferor.as_deref().map(|uri| format!(", by {}", user(uri))).unwrap_or_default();
     format!("{} → {}{by}", name(&attempt.transferee), name(&attempt.target))
+}
+
+/// Who calls whom, by a call's first INVITE.
+pub(super) fn ends_of(whole: &WholeCall) -> Option<String> {
+    let is_invite = |line: &LadderLine| line.line.starts_with("INVITE ");
+    let at = whole.lines.iter().position(is_invite)?;
+    let from = whole.headers.get(at)?.iter().find(|header| header.name == sip::Name::From)?;
+    let uri = from.value.split_once('<').map_or(&*from.value, |(_, uri)| uri);
+    let from = user(uri.split(['>', ';']).next().unwrap_or(uri));
+    let to = user(whole.lines.get(at)?.line.split(' ').nth(1)?);
+    Some(format!("{from} → {to}"))
+}
+
+/// Who was to be called, as [`who`] has it.
+pub(super) fn target(attempt: &Attempt) -> String {
+    attempt.target.as_deref().map_or_else(|| "somebody".to_owned(), user)
 }
 
 /// The user of a URI, else its host.

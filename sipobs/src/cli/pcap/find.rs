@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
 use ipnet::IpNet;
-use sipobs::export::has_failed;
+use sipobs::export::{Report, has_failed};
 use sipobs::privacy::dialled;
 use sipobs::record::{Attempt, Fault, LegRole, Outcome, Output, Parties};
 use sipobs::timestamp::Timestamp;
@@ -48,6 +48,9 @@ pub(super) struct Find {
     /// What is found is to be written, too.
     #[arg(skip)]
     pub(super) writes: bool,
+    /// A report is made, which tells the whole call of whatever it tells in full.
+    #[arg(skip)]
+    pub(super) for_report: bool,
 }
 
 /// A number, or a user's name.
@@ -113,16 +116,18 @@ impl Find {
 
     /// Looks at an output before it is masked.
     pub(super) fn look(&self, output: &Output) -> Unmasked {
+        let is_whole = self.call.is_some() || (self.for_report && Report::is_told(output));
         let wanted = self.writes.then(|| Wanted::of(output, self.is_asked())).flatten();
         if !self.is_asked() {
-            return Unmasked { wanted, ..Unmasked::default() };
+            let whole = is_whole.then(|| Whole::of(output)).flatten();
+            return Unmasked { whole, wanted, ..Unmasked::default() };
         }
         let legs = call_ids(output);
         Unmasked {
             number: self.number.is_empty() || self.number.iter().any(|number| number.is_in(output)),
             call_id: self.is_named(&legs),
             call: self.call.as_ref().is_some_and(|call| legs.contains(&call.as_str())),
-            whole: self.call.as_ref().and_then(|_| Whole::of(output)),
+            whole: is_whole.then(|| Whole::of(output)).flatten(),
             wanted,
         }
     }

@@ -5,17 +5,23 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::file::Capture;
+use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::export::{Jsonl, Sink, Terminal};
+use sipobs::export::{Jsonl, Look, Report, Sink, Terminal};
+use sipobs::privacy::Mask;
 
 use self::find::Find;
 use self::reading::Reading;
+use self::report::{Destination, Reports};
+use self::sinks::Sinks;
 use super::spans::{Spans, WhenFull};
-use super::{Colour, Exit, Failure, Settings, memory, say, written};
+use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
 
 mod find;
 mod interrupt;
 mod reading;
+mod report;
+mod sinks;
 mod whole;
 mod write;
 
@@ -39,6 +45,7 @@ Examples:
                                               INVITE to BYE, with all its legs
   sipobs --call '#17' -w case.pcapng --redact *.pcap
                                               its packets, to hand on; nobody is named
+  sipobs --html report.html *.pcap            a page to hand on; --md for a ticket
   tcpdump -w - port 5060 | sipobs -           until Ctrl-C
   sipobs pcap --ladders --mask full --color always call.pcap | less -R
   sipobs pcap --format jsonl call.pcap | jq 'select(.outcome == \"busy\")'
@@ -54,9 +61,9 @@ pub(super) struct Pcap {
     /// Capture files: pcap, pcapng or snoop, also packed by gzip, zstd or lz4; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// How to print [default: text]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Look for SIP on these ports only
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     port: Vec<u16>,
@@ -70,6 +77,8 @@ pub(super) struct Pcap {
     find: Find,
     #[command(flatten)]
     evidence: write::Evidence,
+    #[command(flatten)]
+    reports: Reports,
     #[command(flatten)]
     settings: Settings,
 }
@@ -92,65 +101,93 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     config.limits.memory = config.limits.memory.or_else(memory::for_files);
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
-    let is_whole = args.find.is_of_one() && capture.can_be_read_again();
-    let target = args.evidence.begin(&args.files, &capture).map_err(Failure::usage)?;
-    let names: Vec<String> = capture.names().collect();
+    // Made now: what can't be written is told before anything is read.
+    let packets = args.evidence.begin(&args.files, &capture).map_err(Failure::usage)?;
+    let reports = args.reports.open(&args.files).map_err(Failure::usage)?;
+    let prints = args.prints(&reports).map_err(Failure::usage)?;
     let mut find = args.find.clone();
-    find.writes = target.is_some();
-    // Printed to nowhere where packets go to standard output.
-    let out: Box<dyn io::Write> = if args.evidence.takes_standard_output() {
-        Box::new(io::sink())
-    } else {
-        Box::new(io::stdout().lock())
-    };
-    let mut sink: Box<dyn Sink> = match args.format {
-        Format::Text => {
-            let out = io::BufWriter::new(out);
-            let ladders = args.ladders || args.find.is_of_one();
-            let terminal = Terminal::new(out, args.color.look(), ladders).asked(args.find.is_asked());
-            Box::new(terminal.whole(is_whole))
-        }
-        Format::Jsonl => Box::new(Jsonl::new(out, config.jsonl.notices)),
-    };
+    (find.writes, find.for_report) = (packets.is_some(), !reports.is_empty());
+    let names: Vec<String> = capture.names().collect();
+    let may_read_again = capture.can_be_read_again();
+    let mut sinks = args.sinks(&config, &find, prints, may_read_again);
 
     let engine = Engine::new(config.engine(), config.privacy().map_err(Failure::usage)?);
     let engine = engine.map_err(Failure::usage)?;
     let spans = Spans::start(&config, WhenFull::Wait, || {}).map_err(Failure::usage)?;
     let mut reading = Reading::new(engine, spans, &find, config.absent.min_call);
-    let read = reading.read(&mut capture, &mut *sink);
-    let mut exit = if reading.summary.all_read() { Exit::Done } else { Exit::Partial };
-    let printed = read.and_then(|()| reading.settle(&mut *sink)).and_then(|()| {
-        if is_whole && matches!(args.format, Format::Text) && !stop.is_asked() {
-            let read_again = || Capture::open(&args.files, &stop);
-            if !whole::show(&config, &reading.asked, read_again, &mut *sink)? {
-                exit = Exit::Partial;
+    let read = reading.read(&mut capture, &mut sinks);
+    let read_again = || Capture::open(&args.files, &stop);
+    let told = read.and_then(|()| reading.settle(&mut sinks)).and_then(|()| {
+        let all = if !may_read_again {
+            true
+        } else if stop.is_asked() {
+            if find.is_of_one() {
+                say(&anyhow::anyhow!("interrupted: the whole call is not drawn"));
             }
-        } else if is_whole && stop.is_asked() {
-            say(&anyhow::anyhow!("interrupted: the whole call is not drawn"));
-        }
-        reading.end(&mut *sink)
+            true
+        } else {
+            sinks.add_whole_calls(&config, find.is_of_one(), &reading.asked, read_again)?
+        };
+        reading.end(&mut sinks).map(|()| all)
     });
-    let is_shown = reading.summary.shown.is_none_or(|shown| shown.transfers + shown.calls + shown.alerts > 0);
-    if let Some(missing) = find.missing().filter(|_| !is_shown) {
+    let mut all = reading.summary.all_read();
+    if let Some(missing) = find.missing().filter(|_| reading.summary.shows_nothing()) {
         say(&anyhow::anyhow!("{missing}"));
-        exit = Exit::Partial;
+        all = false;
     }
-    let all_written = match target {
-        Some(target) if printed.is_ok() => {
-            drop(sink);
-            let wants = std::mem::take(&mut reading.wants);
-            let read_again = || Capture::open(&args.files, &stop);
-            args.evidence.write(target, &config, &wants, &names, &stop, read_again).unwrap_or_else(|error| {
+    if told.is_ok() {
+        let wants = std::mem::take(&mut reading.wants);
+        let written = packets.map(|to| args.evidence.write(to, &config, &wants, &names, &stop, read_again));
+        let reported = sinks.report.map(|report| report::write(&report, reports).map(|()| true));
+        for written in [written, reported].into_iter().flatten() {
+            all &= written.unwrap_or_else(|error| {
                 say(&error);
                 false
-            })
+            });
         }
-        _ => true,
-    };
-    let delivered = reading.spans.map(Spans::finish).is_none_or(|(_, lost)| lost == 0);
-    match printed {
-        Ok(()) if !delivered || !all_written => Ok(Exit::Partial),
-        Ok(()) => Ok(exit),
+    }
+    all &= reading.spans.map(Spans::finish).is_none_or(|(_, lost)| lost == 0);
+    match told {
+        Ok(all_again) => Ok(if all && all_again { Exit::Done } else { Exit::Partial }),
         Err(error) => Ok(written(Err(error))),
+    }
+}
+
+impl Pcap {
+    /// Whether verdicts are printed: not where something else goes to standard output, or a report is wanted instead.
+    ///
+    /// # Errors
+    ///
+    /// When two go there.
+    fn prints(&self, reports: &[Destination]) -> anyhow::Result<bool> {
+        let there = [
+            (self.evidence.takes_standard_output(), "-w -"),
+            (reports.iter().any(Destination::is_standard_output), "a report"),
+            (self.format.is_some(), "what --format is of"),
+        ];
+        let mut there = there.into_iter().filter_map(|(is_there, what)| is_there.then_some(what));
+        if let (Some(one), Some(other)) = (there.next(), there.next()) {
+            anyhow::bail!("{one} and {other} can't both go to standard output");
+        }
+        Ok(self.format.is_some() || (reports.is_empty() && !self.evidence.takes_standard_output()))
+    }
+
+    fn sinks(&self, config: &Config, find: &Find, prints: bool, may_read_again: bool) -> Sinks {
+        let printed = prints.then(|| -> Box<dyn Sink> {
+            match self.format.unwrap_or_default() {
+                Format::Text => {
+                    let ladders = self.ladders || find.is_of_one();
+                    let out = io::BufWriter::new(io::stdout());
+                    let terminal = Terminal::new(out, self.color.look(), ladders).asked(find.is_asked());
+                    Box::new(terminal.whole(find.is_of_one() && may_read_again))
+                }
+                Format::Jsonl => Box::new(Jsonl::new(io::stdout().lock(), config.jsonl.notices)),
+            }
+        });
+        let masked = config.privacy.mask != Mask::Full;
+        let look = || Look { offset: zone::offset, ..Look::default() };
+        let report = find.for_report.then(|| Report::new(look(), masked));
+        let draws = prints && matches!(self.format.unwrap_or_default(), Format::Text);
+        Sinks { printed, draws, report }
     }
 }

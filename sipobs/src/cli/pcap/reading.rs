@@ -9,7 +9,7 @@ use std::time::Duration;
 use sipobs::capture::file::{Capture, End, Fault, FileError, Next, Progress};
 use sipobs::discard::DiscardReason;
 use sipobs::engine::{Counters, Engine, Tally};
-use sipobs::export::{ReadFile, Shown, Sink, Summary};
+use sipobs::export::{MOST_LADDERS, ReadFile, Shown, Sink, Summary};
 use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
@@ -24,6 +24,15 @@ const MOST_ASKED: usize = 64;
 
 /// Frames that tell when a capture begins.
 const AROUND: usize = 3;
+/// An output whose whole call is to be seen.
+pub(super) struct Asked {
+    /// Which of those shown it is, from 1.
+    pub(super) output: u64,
+    /// As it is shown, if it is an attempt.
+    pub(super) attempt: Option<Box<Attempt>>,
+    /// What it takes to see all of it.
+    pub(super) whole: Whole,
+}
 
 /// Reads a capture.
 pub(super) struct Reading<'a> {
@@ -37,10 +46,12 @@ pub(super) struct Reading<'a> {
     ends: Vec<End>,
     /// By the files' index.
     cut: Vec<CutFrames>,
-    /// What one call was asked for by: attempts, as they are shown, and what it takes to see all of it.
-    pub(super) asked: Vec<(Option<Box<Attempt>>, Whole)>,
+    /// What one call was asked for by, or what a report tells in full.
+    pub(super) asked: Vec<Asked>,
     /// What is to be written.
     pub(super) wants: Wants,
+    /// Outputs that were shown.
+    shown: u64,
     /// Attempts so far.
     attempts: u64,
     /// The times of the first frames.
@@ -62,6 +73,7 @@ impl<'a> Reading<'a> {
             cut: Vec::new(),
             asked: Vec::new(),
             wants: Wants::default(),
+            shown: 0,
             attempts: 0,
             first: Vec::new(),
             last: Timestamp::default(),
@@ -195,12 +207,14 @@ impl<'a> Reading<'a> {
                     let seq = Some(self.attempts).filter(|_| matches!(output, Output::Transfer(_)));
                     self.wants.add(wanted, &output, seq);
                 }
-                if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < MOST_ASKED) {
+                self.shown += 1;
+                let most = if self.find.for_report { MOST_LADDERS } else { MOST_ASKED };
+                if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < most) {
                     let attempt = match output {
                         Output::Transfer(attempt) => Some(attempt),
                         Output::Notice(_) | Output::Call(_) | Output::Alert(_) => None,
                     };
-                    self.asked.push((attempt, whole));
+                    self.asked.push(Asked { output: self.shown, attempt, whole });
                 }
             }
         }
