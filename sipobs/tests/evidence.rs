@@ -175,7 +175,9 @@ fn faults_of(file: &Path, config: Option<&PathBuf>, dir: &Path) -> Option<Vec<St
         }
         let again = records(&sipobs(&to, config, &[]));
         let (before, again) = (verdicts(&before, fields), verdicts(&again, fields));
-        if before != again {
+        // A configuration names peers by their addresses.
+        let is_known = config.is_none() || args != ["--redact=addresses"];
+        if before != again && is_known {
             wrong.push(format!("{args:?}\n  {}\nnow\n  {}", before.join("\n  "), again.join("\n  ")));
         }
         files.push(bytes);
@@ -213,8 +215,12 @@ fn what_is_written_gives_the_same_verdicts_and_redacted_names_nobody() {
                     let dir = tempfile::tempdir().unwrap();
                     let wanted =
                         some.iter().filter(|(file, _)| file.to_str().unwrap().contains(only.as_str()));
-                    let each =
-                        wanted.map(|(file, config)| (file, faults_of(file, config.as_ref(), dir.path())));
+                    let each = wanted.map(|(file, config)| {
+                        let faults = faults_of(file, config.as_ref(), dir.path());
+                        // At once: all of it takes its time.
+                        faults.iter().flatten().for_each(|fault| eprintln!("{}: {fault}", file.display()));
+                        (file, faults)
+                    });
                     each.collect::<Vec<_>>()
                 })
             })

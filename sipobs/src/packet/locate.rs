@@ -142,7 +142,7 @@ impl Locator {
             Under::Fragment(fragment) => fragment,
             found => {
                 let own = [Piece { frame: frame.number, at: 0, bytes: 0..frame.bytes.len() }];
-                return give(found, frame, frame.bytes, &own, layers, false, sink);
+                return give(&found, frame, frame.bytes, &own, layers, false, sink);
             }
         };
         let ip = fragment.ip;
@@ -166,7 +166,7 @@ impl Locator {
         let at = At { layer: Layer::Payload(fragment.protocol, ip), bytes: &whole.bytes, missing: 0 };
         let mut layers = Layers::default();
         let Some(found) = descend(at, &whole.bytes, &self.vxlan_ports, &mut layers) else { return };
-        give(found, frame, &whole.bytes, &pieces, layers, true, sink);
+        give(&found, frame, &whole.bytes, &pieces, layers, true, sink);
     }
 
     /// Gives up on what has waited too long at `now`, and tells of it.
@@ -200,7 +200,7 @@ impl Locator {
 }
 
 fn give(
-    found: Under<'_>,
+    found: &Under<'_>,
     frame: &Frame<'_>,
     base: &[u8],
     pieces: &[Piece],
@@ -208,7 +208,7 @@ fn give(
     is_joined: bool,
     sink: &mut dyn FnMut(&Located<'_>),
 ) {
-    let Under::Packet(_, src, dst, transport) = found else { return };
+    let &Under::Packet(_, src, dst, transport) = found else { return };
     let originated = frame.direction == Direction::Originated;
     let packet = Packet { time: frame.time, frame: frame.number, src, dst, originated, transport };
     let payload = within(base, transport.payload());

@@ -37,6 +37,8 @@ struct Inner {
 
 /// What takes the place of bytes of which nothing can be kept.
 const BLANK: u8 = b'x';
+/// An IPv6 address in full, with a colon after it.
+const LONGEST_ADDRESS: usize = 40;
 /// The fewest letters of a name that is looked for where no name is expected.
 const SHORTEST_NAME: usize = 3;
 
@@ -182,7 +184,7 @@ impl Redactor {
         let mut out = bytes.to_vec();
         match &self.0.scrambler {
             Some(scrambler) => {
-                Page { scrambler, inner: &self.0, bytes, out: &mut out }.message(0..bytes.len(), false)
+                Page { scrambler, inner: &self.0, bytes, out: &mut out }.message(0..bytes.len(), false);
             }
             None => blank(&mut out),
         }
@@ -261,9 +263,9 @@ impl Page<'_> {
         let is_packed = message.header(Name::ContentEncoding).is_some_and(|how| how != b"identity");
         let body = head.end..place.end;
         if is_packed || body.is_empty() {
-            blank(&mut self.out[body])
+            blank(&mut self.out[body]);
         } else {
-            self.body(body, kind.as_deref(), is_within)
+            self.body(body, kind.as_deref(), is_within);
         }
     }
 
@@ -295,7 +297,7 @@ impl Page<'_> {
             | Name::Require
             | Name::SubscriptionState => {}
             Name::Authorization | Name::ProxyAuthorization | Name::ProxyAuthenticate => {
-                self.credentials(value)
+                self.credentials(value);
             }
             Name::Identity => self.scramble(value),
             _ => {
@@ -496,7 +498,7 @@ impl Page<'_> {
                 continue;
             };
             let found = if number.digits.len() >= most {
-                vec![0..number.groups.len()]
+                std::iter::once(0..number.groups.len()).collect()
             } else {
                 known.within(&number)
             };
@@ -517,7 +519,7 @@ impl Page<'_> {
     /// The parties' names.
     fn names(&mut self, text: &str, place: &Range<usize>, closed: &[Range<usize>]) {
         let mut from = 0;
-        for closed in closed.iter().cloned().chain([text.len()..text.len()]) {
+        for closed in closed.iter().cloned().chain(std::iter::once(text.len()..text.len())) {
             if from < closed.start {
                 let out = &mut self.out[place.start + from..place.start + closed.start];
                 self.scrambler.words(&text[from..closed.start], out, |word| self.inner.names.contains(word));
@@ -530,19 +532,18 @@ impl Page<'_> {
         if !self.inner.addresses {
             return;
         }
-        let is_part = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
+        let mut before = ' ';
         let mut at = 0;
-        while let Some(from) = text[at..].find(is_part).map(|from| at + from) {
-            let len = text[from..].find(|c| !is_part(c)).unwrap_or(text.len() - from);
-            at = from + len;
-            let bounded = !text[..from].ends_with(|c: char| c.is_alphanumeric());
-            if !bounded || closed.iter().any(|closed| closed.contains(&from)) {
+        while let Some(c) = text[at..].chars().next() {
+            let begins = !before.is_alphanumeric() && before != '.' && (c.is_ascii_hexdigit() || c == ':');
+            let is_open = begins && !closed.iter().any(|closed| closed.contains(&at));
+            let Some((len, old)) = is_open.then(|| address(&text[at..])).flatten() else {
+                (before, at) = (c, at + c.len_utf8());
                 continue;
-            }
-            if let Some((address, old)) = address(&text[from..at]) {
-                let new = self.scrambler.address(old);
-                write_address(&text[from..from + address], new, &mut self.out[place.start + from..]);
-            }
+            };
+            let new = self.scrambler.address(old);
+            write_address(&text[at..at + len], new, &mut self.out[place.start + at..]);
+            (before, at) = ('0', at + len);
         }
     }
 
@@ -619,11 +620,12 @@ fn names_before_brackets(text: &str) -> Vec<Range<usize>> {
 
 /// The address that `text` begins with, and how long it is there: without a port, and without a dot that ends a sentence.
 fn address(text: &str) -> Option<(usize, IpAddr)> {
-    let v4 = text.split(':').next().unwrap_or_default().trim_end_matches('.');
+    let run = |is: fn(&u8) -> bool| &text[..text.bytes().take(LONGEST_ADDRESS).take_while(is).count()];
+    let v4 = run(|byte| byte.is_ascii_digit() || *byte == b'.').trim_end_matches('.');
     if let Ok(ip) = v4.parse() {
         return Some((v4.len(), IpAddr::V4(ip)));
     }
-    let v6 = text.trim_end_matches('.');
+    let v6 = run(|byte| byte.is_ascii_hexdigit() || *byte == b':');
     [v6, v6.strip_suffix(':').unwrap_or_default()]
         .into_iter()
         .find_map(|v6| Some((v6.len(), IpAddr::V6(v6.parse().ok()?))))

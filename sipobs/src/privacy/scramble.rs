@@ -81,7 +81,7 @@ impl Scrambler {
             if n / 32 >= stream.len() / 32 {
                 stream.extend(self.sum(b'w', &[plain.as_bytes(), &[u8::try_from(n / 32).unwrap_or(0)]]));
             }
-            let by = stream.get(n).copied().unwrap_or(n as u8);
+            let by = stream.get(n).copied().unwrap_or_default();
             let letter = match *c {
                 'a'..='z' => shifted(*c as u8, b'a', 26, by),
                 'A'..='Z' => shifted(*c as u8, b'A', 26, by),

@@ -259,7 +259,7 @@ impl Half {
         self.gap(now, cx)?;
         let (ends, last, end, sink) = (cx.ends, self.bearer(), self.seq(), &mut *cx.sink);
         self.framer.finish(cx.counters, &mut |bytes, cut, behind| {
-            sink(message(ends, last, (end, behind), bytes, cut))
+            sink(message(ends, last, (end, behind), bytes, cut));
         });
         Ok(())
     }

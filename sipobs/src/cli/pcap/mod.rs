@@ -137,7 +137,7 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     }
     if told.is_ok() {
         let wants = std::mem::take(&mut reading.wants);
-        let written = packets.map(|to| args.evidence.write(to, &config, wants, &names, &stop, read_again));
+        let written = packets.map(|to| args.evidence.write(to, &config, &wants, &names, &stop, read_again));
         let reported = sinks.report.map(|report| report::write(&report, reports).map(|()| true));
         for written in [written, reported].into_iter().flatten() {
             all &= written.unwrap_or_else(|error| {

@@ -184,7 +184,7 @@ impl Evidence {
         &self,
         mut target: Target,
         config: &Config,
-        wants: Wants,
+        wants: &Wants,
         names: &[String],
         stop: &Stop,
         read_again: impl Fn() -> Result<Capture, FileError>,
@@ -208,7 +208,7 @@ impl Evidence {
                 return Ok(false);
             }
             left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
-            others = target.other_verdicts(config, &wants, stop)?;
+            others = target.other_verdicts(config, wants, stop)?;
             selection = found;
             match wide.filter(|_| others > 0) {
                 Some(wide) => selection.widen(wide, around),
