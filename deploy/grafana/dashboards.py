@@ -39,6 +39,8 @@ def main(folder):
 
 TRUNK = 'trunk=~"$trunk"'
 NODE = 'instance=~"$instance"'
+# Every program that Prometheus scrapes has metrics of its process.
+PROCESS = 'job=~".*sipobs.*", ' + NODE
 
 
 def attempts(selector=None):
@@ -184,6 +186,28 @@ def trunk():
         )
         .links([runbook("SipobsMethodSwitched"), runbook("SipobsTransfersVanished")])
     )
+    board.with_row(dashboard.Row("How long it takes"))
+    for title, metric, description in (
+        ("Until the target rings", "ringing", "From a transfer's INVITE to the first ringing, where both were seen."),
+        ("Until the target answers", "answer", "From a transfer's INVITE to its final answer, where both were seen."),
+        ("Of a transfer", "duration", "From an attempt's first message to what decided it."),
+        ("Until the verdict", "verdict_delay", "From what decided an attempt to its verdict, which waits until nothing can change it."),
+    ):
+        board.with_panel(durations(title, f"sipobs_transfer_{metric}_seconds").description(description))
+    board.with_panel(
+        lines("Since the last SIP message", 12, unit="s", bars=False)
+        .with_target(
+            query(f"time() - max by (trunk) (sipobs_trunk_last_message_timestamp_seconds{{{TRUNK}}} > 0)", "{{trunk}}")
+        )
+        .links([runbook("SipobsNodeBlind")])
+    )
+    board.with_panel(
+        lines("Since the last REFER", 12, unit="s", bars=False)
+        .with_target(
+            query(f"time() - max by (trunk) (sipobs_trunk_last_refer_timestamp_seconds{{{TRUNK}}} > 0)", "{{trunk}}")
+        )
+        .links([runbook("SipobsMethodSwitched"), runbook("SipobsReferAbsent")])
+    )
     return board
 
 
@@ -258,6 +282,24 @@ def node():
             query(f"sum by (table, reason) (increase(sipobs_evicted_total{{{NODE}}}[$__interval]))", "{{table}} {{reason}}")
         )
         .links([runbook("SipobsMemoryBudgetEvicts")])
+    )
+    board.with_row(dashboard.Row("The daemon's process"))
+    board.with_panel(
+        lines("CPU", 6, unit="percentunit", bars=False)
+        .description("Of one CPU.")
+        .with_target(query(f"rate(process_cpu_seconds_total{{{PROCESS}}}[$__rate_interval])", "{{instance}}"))
+    )
+    board.with_panel(
+        lines("Resident memory", 6, unit="bytes", bars=False)
+        .with_target(query(f"process_resident_memory_bytes{{{PROCESS}}}", "{{instance}}"))
+    )
+    board.with_panel(
+        lines("Open files, of those it may open", 6, unit="percentunit", bars=False)
+        .with_target(query(f"process_open_fds{{{PROCESS}}} / process_max_fds{{{PROCESS}}}", "{{instance}}"))
+    )
+    board.with_panel(
+        lines("Runs since", 6, unit="s", bars=False)
+        .with_target(query(f"time() - process_start_time_seconds{{{PROCESS}}}", "{{instance}}"))
     )
     board.with_row(dashboard.Row("To the outside"))
     board.with_panel(
@@ -338,6 +380,15 @@ def lines(title, width, colours=None, unit="short", height=8, bars=True, percent
     for name, colour in (colours or {}).items():
         value = {"mode": "fixed", "fixedColor": colour}
         panel.override_by_name(name, [model.DynamicConfigValue(id_val="color", value=value)])
+    return panel
+
+
+def durations(title, metric):
+    """What half of the attempts stay below, and what all but the slowest twentieth do."""
+    panel = lines(title, 6, unit="s", bars=False, interval="10m").data_links([traces()])
+    for share, words_for_it in ((0.5, "half"), (0.95, "95 %")):
+        buckets = f"sum by (le) (increase({metric}_bucket{{{TRUNK}}}[1h]))"
+        panel.with_target(query(f"histogram_quantile({share}, {buckets})", words_for_it))
     return panel
 
 

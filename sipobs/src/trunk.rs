@@ -121,6 +121,11 @@ impl TrunkId {
     /// Every peer that no trunk claims.
     pub const OTHER: Self = Self(0);
 
+    /// The one with this place among [`Trunks::names`].
+    pub(crate) fn at(place: usize) -> Self {
+        u16::try_from(place).map_or(Self::OTHER, Self)
+    }
+
     /// What [`Trunks::renumbered`] makes of it.
     pub(crate) fn among(self, renumbered: &[Self]) -> Self {
         renumbered.get(usize::from(self.0)).copied().unwrap_or(Self::OTHER)

@@ -22,7 +22,8 @@ pub(crate) const METRICS: &str = "127.0.0.1:9464";
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Its server answers at once, but for a scrape, which waits up to two seconds for fresh counters.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// Link-time optimisation of a release takes a quarter of an hour where others work beside it.
+pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Builds sipobs, with live capture or without, and gives the path of its program.
 pub(crate) fn build(live: bool, release: bool) -> Result<PathBuf> {

@@ -143,7 +143,8 @@ impl Lab {
         Path::new("/run/netns").join(self.namespace(side))
     }
 
-    fn namespace(&self, side: Side) -> &str {
+    /// The name of the namespace of `side`.
+    pub(crate) fn namespace(&self, side: Side) -> &str {
         match side {
             Side::Trunk => &self.trunk,
             Side::Agent => &self.agent,

@@ -21,6 +21,7 @@ mod faults;
 mod fuzz;
 mod hook;
 mod kernels;
+mod kube;
 mod lab;
 mod ladder;
 mod live;
@@ -43,7 +44,7 @@ enum Chore {
     Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
-    /// Make the Debian package, the offline program, their bill of materials and checksums.
+    /// Make the Debian package, the container image, the offline program, their bill of materials and checksums.
     Dist(dist::Options),
     /// Feed hostile bytes to every stage that eats bytes.
     Fuzz(fuzz::Options),
@@ -55,6 +56,8 @@ enum Chore {
     },
     /// Boot other kernels in an emulator and hold live capture under each against the file reader.
     Kernels(kernels::Options),
+    /// Run the Helm chart on a Kubernetes node of its own, and see what becomes of it when things go wrong.
+    Kube(kube::Options),
     /// Write the captures of the golden cases from their ladder files.
     Ladders {
         /// Only say whether they are what their ladders say.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Chore::Generate { check } => deploy::generate::run(check),
         Chore::Dist(options) => dist::run(&options),
         Chore::Kernels(options) => kernels::run(&options),
+        Chore::Kube(options) => kube::run(&options),
         Chore::Load(options) => load::run(&options),
         Chore::Record { file } => recording::record(&file),
         Chore::RecordCases(options) => cases::run(

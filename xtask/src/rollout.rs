@@ -183,21 +183,22 @@ fn assess(placed: &[Instant], seen: [&[Value]; 2], ending: Duration, starting: D
 }
 
 /// Numbers of the calls that have a record.
-fn probes_in(lines: &[Value]) -> BTreeSet<usize> {
+pub(crate) fn probes_in(lines: &[Value]) -> BTreeSet<usize> {
     let calls = lines.iter().filter(|line| line["kind"] == "call");
     calls.filter_map(|call| call["call_id"].as_str()?.strip_prefix(PROBE)?.parse().ok()).collect()
 }
 
-const PROBE: &str = "probe-";
+/// How the Call-IDs of [`Probes`] begin.
+pub(crate) const PROBE: &str = "probe-";
 
 /// Calls that are over at once, one after another.
-struct Probes {
+pub(crate) struct Probes {
     over: Arc<AtomicBool>,
     thread: JoinHandle<Result<Vec<Instant>>>,
 }
 
 impl Probes {
-    fn start(lab: &Lab) -> Result<Self> {
+    pub(crate) fn start(lab: &Lab) -> Result<Self> {
         let (peers, over) = (Peers::new(lab)?, Arc::new(AtomicBool::new(false)));
         let stop = Arc::clone(&over);
         let place = move || {
@@ -214,7 +215,7 @@ impl Probes {
     }
 
     /// When each was placed.
-    fn stop(self) -> Result<Vec<Instant>> {
+    pub(crate) fn stop(self) -> Result<Vec<Instant>> {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the thread that places calls panicked"))?
     }

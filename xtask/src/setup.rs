@@ -29,6 +29,8 @@ pub(crate) enum Need {
     Comparisons,
     /// Make packages, and install them in a fresh Debian.
     Packages,
+    /// Run a Kubernetes node.
+    Kubernetes,
     /// Build the Jaeger page of the demo.
     Ui,
     /// Build and run the fuzz targets.
@@ -39,7 +41,7 @@ pub(crate) enum Need {
 
 impl Need {
     /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
-    /// [`Need::Kernels`] and [`Need::Packages`], as rare and large.
+    /// [`Need::Kernels`], [`Need::Packages`] and [`Need::Kubernetes`], as rare and large.
     pub(crate) const ALL: [Self; 7] =
         [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz, Self::Page];
 }
@@ -73,6 +75,12 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Packages, "dpkg-deb", "dpkg"),
     (Need::Packages, "strip", "binutils"),
     (Need::Packages, "mmdebstrap", "mmdebstrap"),
+    (Need::Kubernetes, "containerd", "containerd"),
+    (Need::Kubernetes, "runc", "runc"),
+    (Need::Kubernetes, "iptables", "iptables"),
+    (Need::Kubernetes, "conntrack", "conntrack"),
+    (Need::Kubernetes, "busybox", "busybox-static"),
+    (Need::Kubernetes, "openssl", "openssl"),
     (Need::Ui, "protoc", "protobuf-compiler"),
     (Need::Fuzz, "c++", "build-essential"),
     (Need::Page, "chromium", "chromium"),
@@ -452,16 +460,18 @@ fn debian_rust() -> bool {
 }
 
 fn venv() -> PathBuf {
-    cache().join("sipobs/python")
+    cache().join("python")
 }
 
 /// What comes from npm.
 fn node() -> PathBuf {
-    cache().join("sipobs/node")
+    cache().join("node")
 }
 
-fn cache() -> PathBuf {
-    env::var_os("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from)
+/// What was fetched or built for the chores, beside the project and for all clones of it.
+pub(crate) fn cache() -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
+    cache.join("sipobs")
 }
 
 fn cargo_home() -> PathBuf {

@@ -135,7 +135,11 @@ pub(super) fn fault(config: &Config) -> Option<Fault> {
         field: format!("trunk[{at}]"),
         message: "the same as an entry before it".to_owned(),
     });
-    twice.or_else(|| in_table("", "", &Table::try_from(config).unwrap_or_default()))
+    twice.or_else(|| match Table::try_from(config) {
+        Ok(table) => in_table("", "", &table),
+        // What can't be looked at is not said to be well.
+        Err(error) => Some(Fault { field: String::new(), message: error.to_string() }),
+    })
 }
 
 /// The first fault in `table`, which `path` names with places in lists, and `field` without.

@@ -6,15 +6,16 @@
 //! what is known; `callers` and `recent` remember hosts and legs; `absent` and `ratio` ask for REFERs that did not come;
 //! `restart` hears a predecessor's messages again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::dialog::{self, DialogKey, Taken};
 use crate::leg::{Doubted, LegId, Lost};
 use crate::record::Output;
-use crate::sip::Message;
+use crate::sip::{Message, Method};
 use crate::stream::{Loss, WireMessage};
 use crate::timers::Deadline;
 use crate::timestamp::Timestamp;
+use crate::trunk::TrunkId;
 
 pub mod absent;
 mod attempt_record;
@@ -61,6 +62,23 @@ pub struct Transfers {
     ratio: Ratio,
     outputs: VecDeque<Output>,
     counts: Counts,
+    /// By trunk; as many as there are trunks, at most.
+    seen: BTreeMap<TrunkId, LastSeen>,
+}
+
+/// When something of a trunk's calls was last seen, if it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastSeen {
+    /// A message.
+    pub message: Option<Timestamp>,
+    /// A REFER.
+    pub refer: Option<Timestamp>,
+}
+
+impl LastSeen {
+    fn or_later(self, other: Self) -> Self {
+        Self { message: self.message.max(other.message), refer: self.refer.max(other.refer) }
+    }
 }
 
 impl Transfers {
@@ -76,6 +94,7 @@ impl Transfers {
             ratio: Ratio::new(config.ratio.clone()),
             outputs: VecDeque::new(),
             counts: Counts::default(),
+            seen: BTreeMap::new(),
             stage: Stage::new(config),
         })
     }
@@ -96,6 +115,7 @@ impl Transfers {
             Taken::Nothing => {}
             Taken::Event(event) => {
                 dispatch::take(&mut self.stage, &self.rules.trunks, Heard { event, wire, message, key });
+                self.note_seen(event.leg, wire.time, message.method() == Some(Method::Refer));
                 self.review_due(wire.time);
                 self.stage.schedule(event.leg);
                 self.stage.charge(event.leg);
@@ -111,6 +131,12 @@ impl Transfers {
                 self.take(wire, message, key, false);
             }
         }
+    }
+
+    fn note_seen(&mut self, leg: LegId, time: Timestamp, is_refer: bool) {
+        let Some(leg) = self.stage.legs.get(leg) else { return };
+        let seen = self.seen.entry(leg.call.trunk).or_default();
+        *seen = seen.or_later(LastSeen { message: Some(time), refer: is_refer.then_some(time) });
     }
 
     /// Takes a request that was doubted until its answer came.
@@ -234,12 +260,22 @@ impl Transfers {
         self.rules.trunks.names()
     }
 
+    /// When something of each trunk's calls was last seen; `other` first.
+    pub fn last_seen(&self) -> impl Iterator<Item = (&str, LastSeen)> {
+        let names = self.rules.trunks.names().enumerate();
+        names.map(|(place, name)| (name, self.seen.get(&TrunkId::at(place)).copied().unwrap_or_default()))
+    }
+
     /// Goes by other rules from now on. A call that is up stays with its trunk, unless no trunk has that name any
     /// more.
     pub fn adopt(&mut self, rules: Rules) {
         let renumbered = rules.trunks.renumbered(&self.rules.trunks);
         for leg in self.stage.legs.iter_mut() {
             leg.call.trunk = leg.call.trunk.among(&renumbered);
+        }
+        for (trunk, seen) in std::mem::take(&mut self.seen) {
+            let kept = self.seen.entry(trunk.among(&renumbered)).or_default();
+            *kept = kept.or_later(seen);
         }
         self.rules = rules;
     }

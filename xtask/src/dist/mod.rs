@@ -1,4 +1,5 @@
-//! `cargo xtask dist`: a Debian package, an offline program for any Linux, what they are made of, and checksums.
+//! `cargo xtask dist`: a Debian package, a container image, an offline program for any Linux, what they are made of, and
+//! checksums.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,17 +11,17 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::children::{output, run as run_command};
+use crate::daemon::BUILD_LIMIT;
 use crate::{root, setup};
 
 mod check;
 mod deb;
+pub(crate) mod image;
 mod sbom;
 
-/// Link-time optimisation of everything takes minutes.
-const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 const LIMIT: Duration = Duration::from_secs(300);
 /// Larger is a finding.
-const MOST_BYTES: u64 = 15 << 20;
+const MOST_BYTES: u64 = 15_000_000;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -37,9 +38,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::remove_dir_all(&dist)?;
     }
     fs::create_dir_all(&dist)?;
-    let program = stripped(&crate::daemon::build(true, true)?)?;
+    let program = stripped(&crate::daemon::build(true, true)?, &crate::scratch("dist")?)?;
     let package = deb::build(&program, &dist)?;
     let offline = offline(&dist)?;
+    let name = format!("sipobs-{}-image-{}-linux.tar", version(), std::env::consts::ARCH);
+    image::of_sipobs(&format!("sipobs:{}", version()), &program)?.write(&dist.join(name))?;
     sbom::write(&dist)?;
     checksums(&dist)?;
     for made in files(&dist)? {
@@ -47,12 +50,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.check {
         setup::ensure(&[setup::Need::Lab, setup::Need::Checks])?;
+        output(Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(&dist))?;
         check::run(&package, &offline)?;
     }
     Ok(())
 }
 
-fn version() -> &'static str {
+pub(crate) fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
@@ -63,9 +67,9 @@ fn source_date() -> Result<String> {
     Ok(output(&mut git)?.trim().to_owned())
 }
 
-/// A copy of `program` without symbols, and the proof that it is no larger than it should be.
-fn stripped(program: &Path) -> Result<PathBuf> {
-    let to = crate::scratch("dist")?.join("sipobs");
+/// A copy of `program` in `folder` without symbols, and the proof that it is no larger than it should be.
+pub(crate) fn stripped(program: &Path, folder: &Path) -> Result<PathBuf> {
+    let to = folder.join("sipobs");
     run_command(Command::new("strip").arg("-o").arg(&to).arg(program), LIMIT)?;
     let bytes = to.metadata()?.len();
     ensure!(bytes < MOST_BYTES, "the program takes {bytes} bytes, more than {MOST_BYTES}");
@@ -83,7 +87,8 @@ fn offline(dist: &Path) -> Result<PathBuf> {
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("SIPOBS_COMMIT", crate::daemon::commit()?);
     run_command(cargo.env("PATH", setup::search_path()).current_dir(root()), BUILD_LIMIT)?;
-    let program = stripped(&crate::target().join(&target).join("release/sipobs"))?;
+    let program =
+        stripped(&crate::target().join(&target).join("release/sipobs"), &crate::scratch("dist-static")?)?;
     let dynamic = output(Command::new("readelf").args(["--dynamic", "--wide"]).arg(&program))?;
     ensure!(!dynamic.contains("(NEEDED)"), "the offline program needs libraries:\n{dynamic}");
 

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -19,16 +20,23 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Beyond what a daemon with as many trunks as there may be has to say.
 const MOST_BYTES: usize = 64 << 20;
 
+/// Whom to ask by the configuration, and what to show: its token and, by TLS, a certificate of our own with its key.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) config: &'a MetricsConfig,
+    pub(super) identity: Option<[&'a Path; 2]>,
+}
+
 /// Asks at `address`, else where the configuration says that a daemon serves; by TLS and with the token if it says so.
-pub(super) fn check(address: Option<&str>, config: &MetricsConfig) -> Result<Exit, Failure> {
+pub(super) fn check(address: Option<&str>, asking: Asking<'_>) -> Result<Exit, Failure> {
     let (name, addresses) = match address {
         Some(text) => (text.to_owned(), resolve(text).map_err(Failure::usage)?),
         None => {
-            let address = reachable(config.listen);
+            let address = reachable(asking.config.listen);
             (format!("{address} (metrics.listen)"), vec![address])
         }
     };
-    let (accounts, unwell) = ask(&addresses, config)
+    let (accounts, unwell) = ask(&addresses, asking)
         .map_err(|error| Failure { exit: Exit::Capture, error: error.context(absent(&name)) })?;
     let (text, exit) = report(&name, &accounts, unwell.as_deref());
     match written(io::stdout().write_all(text.as_bytes())) {
@@ -88,25 +96,25 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Its accounts, and what ails it, if something does.
-fn ask(addresses: &[SocketAddr], config: &MetricsConfig) -> anyhow::Result<(Accounts, Option<String>)> {
-    let (status, text) = fetch(addresses, "/metrics", config)?;
+fn ask(addresses: &[SocketAddr], asking: Asking<'_>) -> anyhow::Result<(Accounts, Option<String>)> {
+    let (status, text) = fetch(addresses, "/metrics", asking)?;
     ensure!(
         status != 401,
-        "it serves its metrics to those alone who show its token: give this command the daemon's own configuration \
-         (metrics.token, metrics.token_file)"
+        "it serves its metrics to those alone who show its token, or a certificate: give this command the daemon's own \
+         configuration (metrics.token, metrics.token_file), or --certificate and --key"
     );
     // None of what another says is shown: nobody knows who wrote it.
     ensure!(status == 200, "what answers there has no /metrics: HTTP status {status}");
     let read = Exposition::parse(&text).and_then(|metrics| Accounts::of(&metrics));
     let accounts = read.context("its /metrics can not be understood")?;
-    let (status, text) = fetch(addresses, "/healthz", config).context("its /healthz")?;
+    let (status, text) = fetch(addresses, "/healthz", asking).context("its /healthz")?;
     let unwell: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
     Ok((accounts, (status != 200).then(|| clean(&unwell))))
 }
 
 /// Status and body of `path`, from the first of `addresses` that takes a connection.
-fn fetch(addresses: &[SocketAddr], path: &str, config: &MetricsConfig) -> anyhow::Result<(u16, String)> {
-    let token = config.token().filter(|_| path == "/metrics");
+fn fetch(addresses: &[SocketAddr], path: &str, asking: Asking<'_>) -> anyhow::Result<(u16, String)> {
+    let token = asking.config.token().filter(|_| path == "/metrics");
     let shown =
         token.map(|token| format!("Authorization: Bearer {}\r\n", token.expose())).unwrap_or_default();
     let question = format!(
@@ -116,8 +124,8 @@ fn fetch(addresses: &[SocketAddr], path: &str, config: &MetricsConfig) -> anyhow
     for address in addresses {
         match TcpStream::connect_timeout(address, CONNECT) {
             Ok(socket) => {
-                let mut stream = wire(socket.try_clone()?, config)?;
-                return understood(&answer(&mut *stream, &socket, &question, ANSWER, MOST_BYTES)?);
+                let mut stream = wire(Timed::new(socket, ANSWER), asking)?;
+                return understood(&answer(&mut *stream, &question, MOST_BYTES)?);
             }
             Err(error) => refused = error.into(),
         }
@@ -125,42 +133,78 @@ fn fetch(addresses: &[SocketAddr], path: &str, config: &MetricsConfig) -> anyhow
     Err(refused)
 }
 
+/// A connection with a time in which all of it must be over, however little the other side says at a time.
+#[derive(Debug)]
+pub(super) struct Timed {
+    pub(super) socket: TcpStream,
+    time: Duration,
+    end: Instant,
+}
+
+impl Timed {
+    fn new(socket: TcpStream, time: Duration) -> Self {
+        Self { socket, time, end: now() + time }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.end.saturating_duration_since(now());
+        if left.is_zero() { Err(self.over()) } else { Ok(Some(left)) }
+    }
+
+    fn over(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, format!("its answer takes longer than {:?}", self.time))
+    }
+
+    /// What the system calls a time that is over differs.
+    fn said<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.over(),
+            _ => error,
+        })
+    }
+}
+
+impl io::Read for Timed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(self.left()?)?;
+        let read = self.socket.read(into);
+        self.said(read)
+    }
+}
+
+impl io::Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(self.left()?)?;
+        let written = self.socket.write(bytes);
+        self.said(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
 trait Wire: io::Read + io::Write {}
 impl<T: io::Read + io::Write> Wire for T {}
 
 /// `socket` as the daemon speaks by it.
-fn wire(socket: TcpStream, config: &MetricsConfig) -> anyhow::Result<Box<dyn Wire>> {
-    let Some(certificate) = &config.certificate else { return Ok(Box::new(socket)) };
+fn wire(socket: Timed, asking: Asking<'_>) -> anyhow::Result<Box<dyn Wire>> {
+    let Some(certificate) = &asking.config.certificate else { return Ok(Box::new(socket)) };
     #[cfg(feature = "daemon")]
-    return Ok(Box::new(super::tls::over(socket, certificate)?));
+    return Ok(Box::new(super::tls::over(socket, certificate, asking.identity)?));
     #[cfg(not(feature = "daemon"))]
     bail!("it speaks TLS (metrics.certificate: {}), and this build does not", certificate.display());
 }
 
-/// All that the other side says to `question` by `stream`, which is on `socket`, if it has said it in time and is no
-/// more than `most` bytes.
-fn answer(
-    stream: &mut dyn Wire,
-    socket: &TcpStream,
-    question: &str,
-    time: Duration,
-    most: usize,
-) -> anyhow::Result<Vec<u8>> {
-    let end = now() + time;
-    socket.set_write_timeout(Some(CONNECT))?;
-    socket.set_read_timeout(Some(time))?;
+/// All that the other side says to `question` by `stream`, if it is no more than `most` bytes.
+fn answer(stream: &mut dyn Wire, question: &str, most: usize) -> anyhow::Result<Vec<u8>> {
     stream.write_all(question.as_bytes())?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 16 << 10]);
     loop {
-        let left = end.saturating_duration_since(now());
-        ensure!(!left.is_zero(), "its answer takes longer than {time:?}");
-        socket.set_read_timeout(Some(left))?;
         match stream.read(&mut chunk) {
             Ok(0) => return Ok(answer),
             Ok(bytes) => answer.extend_from_slice(&chunk[..bytes]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The time is up: said above.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             Err(error) => return Err(error.into()),
         }
         ensure!(answer.len() <= most, "its answer is longer than {most} bytes");
@@ -199,6 +243,10 @@ mod tests {
     /// A daemon of ours, by what it says.
     const METRICS: &str = include_str!("../../export/accounting/sample.txt");
 
+    fn by(config: &MetricsConfig) -> Asking<'_> {
+        Asking { config, identity: None }
+    }
+
     /// One that gives these answers, one after another.
     fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -221,7 +269,7 @@ mod tests {
         let ask = |text: &str, health: &str| {
             let metrics = format!("HTTP/1.0 200 OK\r\nx: y\r\n\r\n{text}");
             let (address, server) = server(vec![metrics.into(), format!("HTTP/1.0 {health}").into()]);
-            let (accounts, unwell) = ask(&[address], &MetricsConfig::default()).unwrap();
+            let (accounts, unwell) = ask(&[address], by(&MetricsConfig::default())).unwrap();
             server.join().unwrap();
             report("here", &accounts, unwell.as_deref())
         };
@@ -259,7 +307,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\n\r\nsipobs_x 0\n# EOF\n", "another version"),
         ] {
             let (address, server) = server(vec![answer.to_vec()]);
-            let failure = check(Some(&address.to_string()), &MetricsConfig::default()).unwrap_err();
+            let failure = check(Some(&address.to_string()), by(&MetricsConfig::default())).unwrap_err();
             server.join().unwrap();
             assert_eq!(failure.exit, Exit::Capture);
             let text = format!("{:#}", failure.error);
@@ -273,7 +321,7 @@ mod tests {
         let (address, server) = server(vec![vec![b'x'; 1 << 20]]);
         let asked = |address, time| {
             let socket = TcpStream::connect(address).unwrap();
-            answer(&mut socket.try_clone().unwrap(), &socket, "GET / HTTP/1.0\r\n\r\n", time, 4096)
+            answer(&mut Timed::new(socket, time), "GET / HTTP/1.0\r\n\r\n", 4096)
         };
         let error = asked(address, ANSWER).unwrap_err().to_string();
         server.join().unwrap();
@@ -284,6 +332,37 @@ mod tests {
         assert!(error.contains("takes longer than 50ms"), "{error}");
     }
 
+    #[test]
+    fn one_that_says_little_at_a_time_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let dripping = thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                // The head of a TLS record of the greatest length, whose bytes come one by one; and they are no HTTP.
+                let _ = stream.write_all(&[22, 3, 3, 0x40, 0]);
+                while stream.write_all(&[2]).is_ok() {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        let certificate = format!("{}/tests/tls/server.pem", env!("CARGO_MANIFEST_DIR"));
+        let mut config = MetricsConfig::default();
+        config.certificate = Some(certificate.into());
+        let in_the_clear = MetricsConfig::default();
+        for config in [&in_the_clear, &config] {
+            if !cfg!(feature = "daemon") && config.certificate.is_some() {
+                drop(TcpStream::connect(address).unwrap());
+                continue;
+            }
+            let socket = Timed::new(TcpStream::connect(address).unwrap(), Duration::from_millis(100));
+            let mut stream = wire(socket, by(config)).unwrap();
+            let error = answer(&mut *stream, "GET / HTTP/1.0\r\n\r\n", MOST_BYTES).unwrap_err();
+            assert!(error.to_string().contains("takes longer than 100ms"), "{error}");
+        }
+        dripping.join().unwrap();
+    }
+
     #[cfg(feature = "daemon")]
     #[test]
     fn by_tls_the_daemon_is_known_by_its_certificate() {
@@ -291,9 +370,13 @@ mod tests {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
         let file = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let server =
-            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let server = server.unwrap().with_no_client_auth().with_single_cert(
+        let server = rustls::ServerConfig::builder_with_provider(std::sync::Arc::clone(&provider));
+        let server = server.with_safe_default_protocol_versions();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(file("authority.pem")).unwrap()).unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(std::sync::Arc::new(roots), provider);
+        let server = server.unwrap().with_client_cert_verifier(verifier.build().unwrap()).with_single_cert(
             vec![CertificateDer::from_pem_file(file("server.pem")).unwrap()],
             PrivateKeyDer::from_pem_file(file("server.key")).unwrap(),
         );
@@ -305,6 +388,7 @@ mod tests {
             for answer in [
                 format!("HTTP/1.0 200 OK\r\n\r\n{METRICS}"),
                 "HTTP/1.0 200 OK\r\n\r\nok\n".into(),
+                String::new(),
                 String::new(),
             ] {
                 let connection = rustls::ServerConnection::new(server.clone()).unwrap();
@@ -323,14 +407,21 @@ mod tests {
                 format!("token = \"0123456789abcdef\"\ncertificate = {:?}\nkey = \"k\"", file(certificate));
             toml::from_str(&text).unwrap()
         };
-        let (_, unwell) = ask(&[address], &with("server.pem")).unwrap();
+        let [certificate, key] =
+            ["client.pem", "client.key"].map(|name| std::path::PathBuf::from(file(name)));
+        let config = with("server.pem");
+        let asking = Asking { config: &config, identity: Some([&certificate, &key]) };
+        let (_, unwell) = ask(&[address], asking).unwrap();
         assert_eq!(unwell, None);
-        let error = format!("{:#}", ask(&[address], &with("stranger.pem")).unwrap_err());
+        let error = format!("{:#}", ask(&[address], by(&with("stranger.pem"))).unwrap_err());
         assert!(error.contains("another certificate than metrics.certificate"), "{error}");
+        let error = format!("{:#}", ask(&[address], by(&config)).unwrap_err());
+        assert!(!error.contains("metrics.certificate"), "it asks for a certificate: {error}");
         let asked = serving.join().unwrap();
         assert!(asked[0].contains("Authorization: Bearer 0123456789abcdef\r\n"), "{asked:?}");
         assert!(!asked[1].contains("Authorization"), "/healthz takes none: {asked:?}");
         assert_eq!(asked[2], "", "nothing is said to another");
+        assert_eq!(asked[3], "", "nor to one without a certificate");
     }
 
     #[test]
@@ -341,11 +432,11 @@ mod tests {
         let _asker = TcpStream::connect(free).unwrap();
         let _held = listener.accept().unwrap();
         drop(listener);
-        let failure = check(None, &MetricsConfig::at(free)).unwrap_err();
+        let failure = check(None, by(&MetricsConfig::at(free))).unwrap_err();
         let text = format!("{:#}", failure.error);
         assert_eq!(failure.exit, Exit::Capture);
         assert!(text.contains(&format!("{free} (metrics.listen)")) && text.contains("refused"), "{text}");
-        let failure = check(Some("nowhere"), &MetricsConfig::default()).unwrap_err();
+        let failure = check(Some("nowhere"), by(&MetricsConfig::default())).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
     }
 

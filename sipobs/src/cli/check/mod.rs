@@ -1,10 +1,15 @@
 //! `sipobs check`: whether this machine can capture, or whether a running daemon has lost anything.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use sipobs::capture::{Mode, RingChoice};
+#[cfg(feature = "daemon")]
+use sipobs::export::metrics::Access;
 #[cfg(feature = "webhook")]
 use sipobs::export::webhook::Webhook;
 
+use self::daemon::Asking;
 use super::{Exit, Failure, Settings};
 
 mod daemon;
@@ -45,6 +50,12 @@ pub(super) struct Check {
     /// the configuration unless an address is given
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["interface", "mode", "ring"])]
     live: Option<Option<String>>,
+    /// Certificate (PEM) to show to a daemon that knows its askers by metrics.client_authority
+    #[arg(long, value_name = "FILE", requires = "live", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -52,8 +63,11 @@ pub(super) struct Check {
 pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
     let config = args.settings.resolve().map_err(Failure::usage)?;
     if let Some(address) = &args.live {
-        return daemon::check(address.as_deref(), &config.metrics);
+        let identity = args.certificate.as_deref().zip(args.key.as_deref()).map(<[_; 2]>::from);
+        return daemon::check(address.as_deref(), Asking { config: &config.metrics, identity });
     }
+    #[cfg(feature = "daemon")]
+    Access::read(&config.metrics).map_err(Failure::usage)?;
     #[cfg(feature = "webhook")]
     if let Some(url) = &config.webhook.url {
         Webhook::check(&config.webhook, url).map_err(Failure::usage)?;

@@ -7,13 +7,13 @@ use sd_notify::NotifyState;
 use sipobs::capture::live::{AttachEvent, Coverage, Error, Event, Failure, Hook, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot};
+use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot, TrunkSeen};
 use sipobs::journal::Journal;
 use sipobs::record::Output;
 use sipobs::stream::Loss;
 use sipobs::timestamp::Timestamp;
-use sipobs::transfer::Fullness;
 use sipobs::transfer::ratio::RatioState;
+use sipobs::transfer::{Fullness, LastSeen, Transfers};
 
 use super::announce::Tally;
 use super::handover::{Gap, Handover};
@@ -428,6 +428,7 @@ impl CaptureLoop {
             clock_error: self.live.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
             last_message: self.engine.last_message(),
+            trunks: trunks_seen(self.engine.transfers()),
             spans: self.spans.as_ref().and_then(Spans::counts),
             sinks: self.sinks.iter().map(QueuedSink::counts).collect(),
             state_failures: self.state.failures(),
@@ -435,6 +436,12 @@ impl CaptureLoop {
         });
         true
     }
+}
+
+fn trunks_seen(transfers: &Transfers) -> Vec<TrunkSeen> {
+    let seen = transfers.last_seen();
+    seen.map(|(trunk, LastSeen { message, refer })| TrunkSeen { trunk: trunk.to_owned(), message, refer })
+        .collect()
 }
 
 /// The next that the engine has to say, counted; with the name of its trace where spans are exported.

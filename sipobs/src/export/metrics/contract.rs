@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Attached, HookCounts, Metrics, SinkCounts, Snapshot, SpanCounts};
+use super::{Attached, HookCounts, Metrics, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
 use crate::bless::hold;
 use crate::engine::Engine;
 
@@ -18,7 +18,8 @@ where a counter's family is called like its samples. Made of the program's outpu
 values of labels may be added. Series of each configured trunk are there from the start, at 0, and so is `other`, for peers that
 have no name; words of the output (`outcome`, `method`, `fault`, …) mean what [words.md](words.md) says. Histograms carry the
 trace of a call as exemplar (`trace_id`), where spans are exported: start Prometheus with `--enable-feature=exemplar-storage`. The
-kernel programs count by hook, not by interface.
+kernel programs count by hook, not by interface. Those of the process are called as every Prometheus client calls them, so a
+query of them names the job as well.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|
@@ -39,6 +40,7 @@ fn everything() -> Metrics {
         lost_by_cpu: vec![(0, vec![("full", 1)])],
         lost_told: Some(0),
         ring_kind: "perf",
+        trunks: vec![TrunkSeen { trunk: "t".into(), ..TrunkSeen::default() }],
         engine: Some(Engine::default().counters()),
         spans: Some(SpanCounts { dropped: vec![("queue_full", 0)], ..SpanCounts::default() }),
         sinks: vec![SinkCounts { sink: "jsonl", ..SinkCounts::default() }],

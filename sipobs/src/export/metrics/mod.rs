@@ -3,14 +3,12 @@
 //! Every series of a configured trunk is there from the start, at 0: a counter that is born at 1 is invisible
 //! to `increase()`.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use strum::VariantNames;
@@ -21,11 +19,13 @@ use crate::timestamp::Timestamp;
 #[cfg(test)]
 mod contract;
 mod plain;
+#[cfg(target_os = "linux")]
+mod process;
 mod serve;
 mod snapshot;
 
 pub use serve::{Access, AccessError, Health, ServeError, serve};
-pub use snapshot::{Attached, HookCounts, SinkCounts, Snapshot, SpanCounts};
+pub use snapshot::{Attached, HookCounts, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
 
 type Labels = Vec<(&'static str, String)>;
 type Times = Family<Labels, HistogramWithExemplars<Labels>, Buckets>;
@@ -58,7 +58,6 @@ pub struct Metrics {
     answer: Times,
     duration: Times,
     delay: Times,
-    last_refer: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Connections to the server that had to make way for others.
     pushed_out: Counter,
     snapshot: Arc<Mutex<Snapshot>>,
@@ -70,7 +69,12 @@ const NOBODY: &str = "none";
 impl Metrics {
     /// A registry with every series of `trunks` at 0.
     pub fn new<'a>(trunks: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut registry = Registry::with_prefix("sipobs");
+        let mut whole = Registry::default();
+        #[cfg(target_os = "linux")]
+        if let Ok(process) = process::Process::new() {
+            whole.register_collector(Box::new(process));
+        }
+        let registry = whole.sub_registry_with_prefix("sipobs");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", build);
         let mut family = |name: &str, help: &str| {
@@ -107,10 +111,6 @@ impl Metrics {
             "From what decided a transfer attempt to its verdict, which waits until nothing can change it",
             DELAY,
         );
-        let last_refer = Family::<Labels, Gauge<f64, AtomicU64>>::default();
-        let help =
-            "When the REFER of the last settled attempt was seen, in seconds since 1970; 0 before the first";
-        registry.register("trunk_last_refer_timestamp_seconds", help, last_refer.clone());
         let pushed_out = Counter::default();
         let help = "Connections to this server that were closed to make room for others";
         registry.register("http_connections_pushed_out", help, pushed_out.clone());
@@ -118,7 +118,7 @@ impl Metrics {
         registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
 
         let metrics = Self {
-            registry,
+            registry: whole,
             attempts,
             faults,
             ended,
@@ -127,7 +127,6 @@ impl Metrics {
             answer,
             duration,
             delay,
-            last_refer,
             pushed_out,
             snapshot,
         };
@@ -160,7 +159,6 @@ impl Metrics {
             for times in [&self.ringing, &self.answer, &self.duration, &self.delay] {
                 let _ = times.get_or_create(&trunk_labels(trunk));
             }
-            let _ = self.last_refer.get_or_create(&trunk_labels(trunk));
         }
     }
 
@@ -202,9 +200,6 @@ impl Metrics {
         observe(&self.duration, from_millis(attempt.duration_ms));
         if let Some(now) = now {
             observe(&self.delay, now.since(attempt.ended).as_secs_f64());
-        }
-        if matches!(attempt.method, Method::Refer | Method::ReferBye) {
-            self.last_refer.get_or_create(&labels).set(snapshot::seconds(attempt.started));
         }
     }
 
@@ -335,7 +330,6 @@ mod tests {
         attempt.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
         (attempt.ringing_ms, attempt.answer_ms) = (Some(180), Some(7_500));
         let now = attempt.ended + std::time::Duration::from_secs(3);
-        let started = attempt.started;
         metrics.output(&Output::Transfer(Box::new(attempt)), Some(now));
         let text = metrics.text();
         for line in [
@@ -345,15 +339,9 @@ mod tests {
             r#"sipobs_transfer_answer_seconds_bucket{le="10.0",trunk="twilio"} 1 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 7.5"#,
             r#"sipobs_transfer_duration_seconds_count{trunk="twilio"} 1"#,
             r#"sipobs_transfer_verdict_delay_seconds_sum{trunk="twilio"} 3.0"#,
-            r#"sipobs_trunk_last_refer_timestamp_seconds{trunk="other"} 0.0"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        let last = format!(
-            "sipobs_trunk_last_refer_timestamp_seconds{{trunk=\"twilio\"}} {:?}",
-            snapshot::seconds(started)
-        );
-        assert!(text.contains(&last), "{last} is not in\n{text}");
         assert!(!plain::plain(&text).contains("trace_id"), "the text format has no exemplars");
     }
 

@@ -97,7 +97,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// The time that others may take of ours.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// For a request's head, from the connection's beginning.
+    /// For TLS and a request's head, from the connection's beginning.
     head: Duration,
     /// For a whole connection: fresh counters may take 2 s, a Prometheus waits for 10.
     whole: Duration,
@@ -164,16 +164,22 @@ impl Server {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, place: Place, router: Router) {
         let Ok(local) = stream.local_addr() else { return };
-        let Some(tls) = self.access.tls() else {
-            return self.speak(stream, local.ip(), ShownCertificate(false), place, router).await;
+        let begun = Instant::now();
+        let spoken = async {
+            let Some(tls) = self.access.tls() else {
+                return self.speak(stream, local.ip(), ShownCertificate(false), place, router, begun).await;
+            };
+            // Whoever it does not come about with hears why in TLS's own words.
+            if let Ok(Ok(stream)) = timeout(self.limits.head, tls.accept(stream)).await {
+                let shown = ShownCertificate(stream.get_ref().1.peer_certificates().is_some());
+                self.speak(stream, local.ip(), shown, place, router, begun).await;
+            }
         };
-        // Whoever it does not come about with hears why in TLS's own words.
-        if let Ok(Ok(stream)) = timeout(self.limits.head, tls.accept(stream)).await {
-            let shown = ShownCertificate(stream.get_ref().1.peer_certificates().is_some());
-            self.speak(stream, local.ip(), shown, place, router).await;
-        }
+        // However it ends: the other side knows.
+        let _ = timeout(self.limits.whole, spoken).await;
     }
 
+    /// Reads one request and answers it, on a connection that began at `begun`.
     async fn speak(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -181,6 +187,7 @@ impl Server {
         shown: ShownCertificate,
         place: Place,
         router: Router,
+        begun: Instant,
     ) {
         let place = Arc::new(place);
         let answer = |mut request: Request<Incoming>| {
@@ -189,12 +196,11 @@ impl Server {
             let (place, router) = (Arc::clone(&place), router.clone());
             async move { Ok::<_, Infallible>(self.answer(request, local, place, router).await) }
         };
+        let left = self.limits.head.saturating_sub(begun.elapsed());
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.limits.head);
+        http.timer(TokioTimer::new()).header_read_timeout(left);
         http.keep_alive(false).half_close(true).max_buf_size(HEAD_BYTES);
-        let connection = http.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer));
-        // However it ends: the other side knows.
-        let _ = timeout(self.limits.whole, connection).await;
+        let _ = http.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer)).await;
     }
 
     async fn answer(

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub clock_error: f64,
     /// When the last SIP message was seen.
     pub last_message: Option<Timestamp>,
+    /// When a message of each trunk was last seen.
+    pub trunks: Vec<TrunkSeen>,
     /// The engine's.
     pub engine: Option<engine::Counters>,
     /// Spans' way to the collector.
@@ -72,6 +74,17 @@ pub struct HookCounts {
     pub truncated: u64,
     /// Frames that matched and could not be written, by reason.
     pub lost: Vec<(&'static str, u64)>,
+}
+
+/// When something of a trunk's was last seen, if it was.
+#[derive(Clone, Debug, Default)]
+pub struct TrunkSeen {
+    /// The trunk.
+    pub trunk: String,
+    /// A SIP message.
+    pub message: Option<Timestamp>,
+    /// A REFER.
+    pub refer: Option<Timestamp>,
 }
 
 /// One attached program.
@@ -147,6 +160,7 @@ impl Collector for Collected {
             "When the last SIP message was seen, in seconds since 1970; 0 before the first",
             [(vec![], snapshot.last_message.map_or(0.0, seconds))],
         )?;
+        last_seen(&snapshot.trunks, &mut out)?;
         if let Some(counters) = &snapshot.engine {
             stages(counters, &mut out)?;
         }
@@ -167,15 +181,35 @@ impl Collector for Collected {
     }
 }
 
+fn last_seen(trunks: &[TrunkSeen], out: &mut Encoder<'_>) -> fmt::Result {
+    if trunks.is_empty() {
+        return Ok(());
+    }
+    let mut gauge = |name, help, of: fn(&TrunkSeen) -> Option<Timestamp>| {
+        let series = trunks.iter().map(|seen| (vec![("trunk", &*seen.trunk)], of(seen).map_or(0.0, seconds)));
+        out.gauge(name, help, series)
+    };
+    gauge(
+        "trunk_last_message_timestamp_seconds",
+        "When the last SIP message of the trunk's calls was seen, in seconds since 1970; 0 before the first",
+        |seen| seen.message,
+    )?;
+    gauge(
+        "trunk_last_refer_timestamp_seconds",
+        "When the last REFER in the trunk's calls was seen, in seconds since 1970; 0 before the first",
+        |seen| seen.refer,
+    )
+}
+
 /// Seconds since 1970.
 #[allow(clippy::cast_precision_loss, reason = "to the microsecond, for a gauge")]
-pub(super) fn seconds(time: Timestamp) -> f64 {
+fn seconds(time: Timestamp) -> f64 {
     time.as_nanos() as f64 / 1e9
 }
 
 type LabelPairs<'a> = Vec<(&'static str, &'a str)>;
 
-struct Encoder<'a>(DescriptorEncoder<'a>);
+pub(super) struct Encoder<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Encoder<'_> {
     fn counter<'l>(
@@ -187,7 +221,12 @@ impl Encoder<'_> {
         self.family(name, help, series.into_iter().map(|(labels, n)| (labels, ConstCounter::new(n))))
     }
 
-    fn gauge<'l>(
+    /// A counter of seconds.
+    pub(super) fn seconds(&mut self, name: &str, help: &str, seconds: f64) -> fmt::Result {
+        self.family(name, help, [(vec![], ConstCounter::new(seconds))].into_iter())
+    }
+
+    pub(super) fn gauge<'l>(
         &mut self,
         name: &str,
         help: &str,

@@ -85,6 +85,29 @@ fn calls_stay_with_their_trunk_when_the_rules_change() {
 }
 
 #[test]
+fn when_a_trunk_was_last_seen_follows_its_calls_and_its_name() {
+    let rules = |name: &str| {
+        let trunk =
+            TrunkConfig { name: name.into(), cidr: vec!["0.0.0.0/0".into()], ..TrunkConfig::default() };
+        Rules::new(&Config { trunk: vec![trunk], ..Config::default() }).unwrap()
+    };
+    let seen = |world: &World| {
+        let millis = |time: Option<Timestamp>| time.map(|time| time.millis_since(world.start));
+        let seen = world.transfers.last_seen();
+        seen.map(|(trunk, seen)| (trunk.to_owned(), millis(seen.message), millis(seen.refer)))
+            .collect::<Vec<_>>()
+    };
+    let line = |trunk: &str, message, refer| (trunk.to_owned(), message, refer);
+    let mut world = World::new();
+    world.transfers.adopt(rules("t"));
+    assert_eq!(seen(&world), [line("other", None, None), line("t", None, None)]);
+    world.up(A).at(20.0).refer(2, TARGET).referred(2, "202 Accepted").at(30.0).bye(A, Side::Caller);
+    assert_eq!(seen(&world), [line("other", None, None), line("t", Some(30_000), Some(20_000))]);
+    world.transfers.adopt(rules("renamed"));
+    assert_eq!(seen(&world), [line("other", Some(30_000), Some(20_000)), line("renamed", None, None)]);
+}
+
+#[test]
 fn forged_callers_do_not_hide_that_second_legs_are_seen() {
     let mut world = World::new();
     // The platform calls, so a second leg of its would be seen.

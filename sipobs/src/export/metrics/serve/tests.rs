@@ -319,6 +319,15 @@ fn by_tls_a_certificate_of_the_authority_is_enough() {
 }
 
 #[test]
+fn tls_is_part_of_a_connections_whole_time() {
+    let (certificate, key) = (tls("server.pem"), tls("server.key"));
+    let access = access(&format!("certificate = {certificate:?}\nkey = {key:?}")).unwrap();
+    let limits = Limits { head: PATIENCE * 10, whole: HASTY.whole };
+    let server = start_for(access, limits, Metrics::new([]));
+    assert!(is_closed(&mut server.connect()), "it has said nothing, and may go on so");
+}
+
+#[test]
 fn files_of_tls_that_are_none_are_told() {
     let (certificate, key) = (tls("server.pem"), tls("server.key"));
     let (other, stranger) = (tls("client.key"), tls("stranger.pem"));
