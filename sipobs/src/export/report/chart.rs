@@ -148,7 +148,7 @@ fn in_words(bars: &[(i64, Bar)], step: i64) -> String {
 /// The next number that reads well, at least 2.
 fn round(most: u64) -> u64 {
     let mut ten = 1;
-    while ten < u64::MAX / 100 && ten * 10 < most {
+    while ten < u64::MAX / 1_000 && ten * 100 < most {
         ten *= 10;
     }
     [2, 4, 6, 8, 10, 12, 16, 20, 30, 40, 60, 80, 100]

@@ -254,7 +254,7 @@ mod tests {
             }
             assert_eq!(timeline.seconds(), step, "{span}");
             assert_eq!(timeline.bars().map(|(_, bar)| bar.ways[0]).sum::<u64>(), 100);
-            assert!(timeline.bars.len() <= MOST_BARS as usize);
+            assert!(i64::try_from(timeline.bars.len()).unwrap() <= MOST_BARS);
             assert!(timeline.bars().all(|(at, bar)| at % step == 0 && bar.tones[0] == bar.ways[0]));
         }
     }
