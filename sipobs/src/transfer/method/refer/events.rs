@@ -73,6 +73,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.credentials = crate::dialog::has_credentials(message);
     (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst));
     refer.tags = tags_by(stage, heard, by);
+    refer.outside = event.outside;
     refer.referred_by = message.referred_by().is_some();
     refer.to_focus = stage.state(dialog).is_some_and(|state| state.focus == Some(by.other()));
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
@@ -165,10 +166,13 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
     false
 }
 
-/// Once a REFER is accepted it takes the place of those before it in its dialog that are under way.
+/// Once a REFER is accepted it takes the place of those before it in its dialog that are under way. A stranger's takes
+/// nobody's.
 pub(super) fn supersede_older(stage: &mut Stage, id: AttemptId) {
     let Some(newer) = stage.attempts.get(&id) else { return };
-    let Some(refer) = newer.refer().filter(|refer| refer.accepted().is_some()) else { return };
+    let Some(refer) = newer.refer().filter(|refer| !refer.outside && refer.accepted().is_some()) else {
+        return;
+    };
     let (dialog, by, tags, sent) = (newer.dialog, newer.by, refer.tags, newer.started);
     for older in stage.open_in(dialog).into_iter().filter(|older| *older < id) {
         let Some(attempt) = stage.attempts.get_mut(&older) else { continue };
