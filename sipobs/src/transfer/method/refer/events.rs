@@ -147,8 +147,7 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
     let refer_to = message.header(Name::ReferTo).unwrap_or_default();
     let credentials = crate::dialog::has_credentials(message);
     for id in stage.open_in(event.leg) {
-        let in_dialog = |attempt: &&Box<PendingAttempt>| is_in_dialog(stage, attempt, heard);
-        if stage.attempts.get(&id).filter(in_dialog).is_none() {
+        if !stage.attempts.get(&id).is_some_and(|attempt| is_in_dialog(stage, attempt, heard)) {
             continue;
         }
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
