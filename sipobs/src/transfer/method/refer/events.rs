@@ -73,6 +73,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     refer.credentials = crate::dialog::has_credentials(message);
     (refer.sender, refer.sent_to) = (Some(wire.src.ip()), Some(wire.dst));
     refer.tags = tags_by(stage, heard, by);
+    refer.outside = event.outside;
     refer.referred_by = message.referred_by().is_some();
     refer.to_focus = stage.state(dialog).is_some_and(|state| state.focus == Some(by.other()));
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
@@ -146,8 +147,7 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
     let refer_to = message.header(Name::ReferTo).unwrap_or_default();
     let credentials = crate::dialog::has_credentials(message);
     for id in stage.open_in(event.leg) {
-        let in_dialog = |attempt: &&Box<PendingAttempt>| is_in_dialog(stage, attempt, heard);
-        if stage.attempts.get(&id).filter(in_dialog).is_none() {
+        if !stage.attempts.get(&id).is_some_and(|attempt| is_in_dialog(stage, attempt, heard)) {
             continue;
         }
         let Some(attempt) = stage.attempts.get_mut(&id) else { continue };
@@ -165,10 +165,13 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
     false
 }
 
-/// Once a REFER is accepted it takes the place of those before it in its dialog that are under way.
+/// Once a REFER is accepted it takes the place of those before it in its dialog that are under way. A stranger's takes
+/// nobody's.
 pub(super) fn supersede_older(stage: &mut Stage, id: AttemptId) {
     let Some(newer) = stage.attempts.get(&id) else { return };
-    let Some(refer) = newer.refer().filter(|refer| refer.accepted().is_some()) else { return };
+    let Some(refer) = newer.refer().filter(|refer| !refer.outside && refer.accepted().is_some()) else {
+        return;
+    };
     let (dialog, by, tags, sent) = (newer.dialog, newer.by, refer.tags, newer.started);
     for older in stage.open_in(dialog).into_iter().filter(|older| *older < id) {
         let Some(attempt) = stage.attempts.get_mut(&older) else { continue };

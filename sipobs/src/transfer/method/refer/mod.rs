@@ -64,6 +64,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) answered_by: Option<AnsweredBy>,
     /// The host that sent it.
     pub(in crate::transfer) sender: Option<IpAddr>,
+    /// That is not on the call's path, and who was asked agreed to it.
+    pub(in crate::transfer) outside: bool,
     /// Where its latest try was sent to.
     pub(in crate::transfer) sent_to: Option<SocketAddr>,
     /// The answer came from that host, but from another port: one from the right port may follow, and counts then.
@@ -304,6 +306,7 @@ impl Refer {
             answer: None,
             answered_by: None,
             sender: None,
+            outside: false,
             sent_to: None,
             astray: false,
             referred_by: false,
