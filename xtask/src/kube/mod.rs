@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let images = images(&lab, &sipobs)?;
     let start = Instant::now();
     let node = Node::start(&lab, &images)?;
-    let mut report = format!("cargo xtask kube\n\n{}, {}\n", machine()?, programs::about());
+    let mut report = format!("cargo xtask kube\n\n{}{}\n", machine()?, programs::about());
     let mut say = |line: String| {
         println!("{line}");
         report += &format!("{line}\n");
