@@ -71,6 +71,13 @@ impl Collector {
     }
 }
 
+/// The spans that the collector tells of in `account`, what it has written.
+pub(crate) fn spans_in(account: &str) -> Result<Vec<Span>> {
+    let mut spans = Vec::new();
+    parse(account.as_bytes(), |span| spans.push(span))?;
+    Ok(spans)
+}
+
 /// Reads the collector's own account, which is meant for people:
 ///
 /// ```text

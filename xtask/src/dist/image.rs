@@ -26,14 +26,20 @@ pub(crate) struct Image<'a> {
     pub(crate) files: Vec<(PathBuf, PathBuf)>,
 }
 
-/// The image of sipobs: the program, the libraries that it names, and the authorities that this machine trusts.
+/// The image of sipobs: with its libraries, and the authorities that this machine trusts.
 pub(crate) fn of_sipobs<'a>(name: &'a str, program: &Path) -> Result<Image<'a>> {
-    let mut files = vec![(program.to_owned(), "/usr/bin/sipobs".into())];
-    files.extend(libraries(program)?.into_iter().map(|library| (library.clone(), library)));
+    let mut files = with_libraries(program, "/usr/bin/sipobs")?;
     if Path::new(AUTHORITIES).exists() {
         files.push((AUTHORITIES.into(), AUTHORITIES.into()));
     }
     Ok(Image { name, entrypoint: &["/usr/bin/sipobs"], command: &["run"], files })
+}
+
+/// The program, at `path`, and the libraries that it names.
+pub(crate) fn with_libraries(program: &Path, path: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut files = vec![(program.to_owned(), path.into())];
+    files.extend(libraries(program)?.into_iter().map(|library| (library.clone(), library)));
+    Ok(files)
 }
 
 impl Image<'_> {

@@ -39,6 +39,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     fs::create_dir_all(&dist)?;
     let program = stripped(&crate::daemon::build(true, true)?, &crate::scratch("dist")?)?;
+    let bytes = program.metadata()?.len();
+    ensure!(bytes < MOST_BYTES, "the program takes {bytes} bytes, more than {MOST_BYTES}");
     let package = deb::build(&program, &dist)?;
     let offline = offline(&dist)?;
     let name = format!("sipobs-{}-image-{}-linux.tar", version(), std::env::consts::ARCH);
@@ -67,12 +69,10 @@ fn source_date() -> Result<String> {
     Ok(output(&mut git)?.trim().to_owned())
 }
 
-/// A copy of `program` in `folder` without symbols, and the proof that it is no larger than it should be.
+/// A copy of `program` in `folder`, without symbols.
 pub(crate) fn stripped(program: &Path, folder: &Path) -> Result<PathBuf> {
     let to = folder.join("sipobs");
     run_command(Command::new("strip").arg("-o").arg(&to).arg(program), LIMIT)?;
-    let bytes = to.metadata()?.len();
-    ensure!(bytes < MOST_BYTES, "the program takes {bytes} bytes, more than {MOST_BYTES}");
     Ok(to)
 }
 

@@ -11,6 +11,7 @@ use super::client::{Client, NAME, Pod};
 use super::node::{DNS, Node};
 use super::{SIPOBS, seconds};
 use crate::children::{output, pause, wait_for};
+use crate::collector;
 use crate::daemon::{METRICS, get};
 use crate::dist;
 use crate::faults::Peers;
@@ -23,7 +24,6 @@ const LIMIT: Duration = Duration::from_secs(90);
 const AROUND: Duration = Duration::from_secs(1);
 /// BPF, NET_ADMIN and PERFMON (linux/capability.h: 39, 12, 38).
 const THREE: u64 = 1 << 39 | 1 << 38 | 1 << 12;
-const JAEGER: &str = "127.0.0.1:16686";
 
 type Check = fn(&Trial<'_>) -> Result<String>;
 
@@ -31,7 +31,7 @@ pub(super) const CHECKS: [(&str, Check); 14] = [
     ("installed", installed),
     ("capabilities", capabilities),
     ("asked by exec", asked),
-    ("trace in Jaeger, found by the cluster's DNS", traced),
+    ("trace in a collector, found by the cluster's DNS", traced),
     ("state kept over a pod's replacement", replaced),
     ("rolling update", updated),
     ("kill -9", killed),
@@ -59,11 +59,14 @@ impl<'a> Trial<'a> {
         let text = include_str!("cluster.yaml");
         let text = text.replace("NODE_ADDRESS", &Node::address()).replace("DNS_ADDRESS", DNS);
         client.apply(&lab.dir.join("cluster.yaml"), &text)?;
-        for (namespace, name) in [("kube-system", "coredns"), ("observability", "jaeger")] {
+        for (namespace, name) in [("kube-system", "coredns"), ("observability", "otel-collector")] {
             let set = format!("deployment/{name}");
             let mut kubectl = client.kubectl();
-            kubectl.args(["--namespace", namespace, "rollout", "status", &set, "--timeout=90s"]);
-            output(&mut kubectl)?;
+            kubectl.args(["--namespace", namespace, "rollout", "status", &set, "--timeout=45s"]);
+            output(&mut kubectl).with_context(|| {
+                let mut logs = client.kubectl();
+                output(logs.args(["--namespace", namespace, "logs", &set, "--tail=15"])).unwrap_or_default()
+            })?;
         }
         let at = [Side::Trunk, Side::Agent].map(|side| std::net::SocketAddrV4::new(address(side, 1), 5060));
         Ok(Self { lab, node, client, peers: Peers::at(lab, at)? })
@@ -173,14 +176,13 @@ fn traced(trial: &Trial<'_>) -> Result<String> {
     call.transferred()?;
     let transfer = trial.transfer(&pod, "traced")?;
     ensure!(transfer["outcome"] == "succeeded", "{}", transfer["outcome"]);
-    let id = transfer["trace_id"].as_str().context("no trace_id")?.to_owned();
-    let path = format!("/api/traces/{id}");
-    let names = wait_for("the trace is in Jaeger", LIMIT, || {
-        let Ok((200, body)) = get(trial.lab, JAEGER, &path) else { return Ok(None) };
-        let body: Value = serde_json::from_str(&body).unwrap_or_default();
-        let spans = body["data"][0]["spans"].as_array().into_iter().flatten();
-        let names: Vec<_> =
-            spans.filter_map(|span| span["operationName"].as_str().map(str::to_owned)).collect();
+    let id = transfer["trace_id"].as_str().context("no trace_id")?;
+    let names = wait_for("the trace is in the collector", LIMIT, || {
+        let mut logs = trial.client.kubectl();
+        logs.args(["--namespace", "observability", "logs", "deployment/otel-collector"]);
+        let spans = collector::spans_in(&output(&mut logs)?)?;
+        let ours = spans.iter().filter(|span| span.fields.get("Trace ID").is_some_and(|it| it == id));
+        let names: Vec<_> = ours.filter_map(|span| span.fields.get("Name").cloned()).collect();
         Ok(names.iter().any(|name| name == "sip.transfer").then_some(names))
     })?;
     Ok(format!("by http://otel-collector.observability:4317, {} spans: {}", names.len(), names.join(", ")))

@@ -27,7 +27,7 @@ mod programs;
 use checks::{CHECKS, Trial};
 use client::{Client, NAME};
 use node::Node;
-use programs::{COREDNS, ETCD, JAEGER, KUBERNETES};
+use programs::{COREDNS, ETCD, KUBERNETES};
 
 /// An image may have to be pulled.
 const FOREIGN_LIMIT: &str = "5m";
@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return on_users_cluster(image);
     }
     setup::ensure(&[Need::Live, Need::Lab, Need::Checks, Need::Kubernetes, Need::Packages])?;
-    for module in [&ETCD, &KUBERNETES, &COREDNS, &JAEGER] {
+    for module in [&ETCD, &KUBERNETES, &COREDNS] {
         module.ensure()?;
     }
     let built = options.program.clone().map_or_else(|| build(true, true), Ok)?;
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let images = images(&lab, &sipobs)?;
     let start = Instant::now();
     let node = Node::start(&lab, &images)?;
-    let mut report = format!("cargo xtask kube\n\n{}, {}\n", machine()?, programs::about());
+    let mut report = format!("cargo xtask kube\n\n{}{}\n", machine()?, programs::about());
     let mut say = |line: String| {
         println!("{line}");
         report += &format!("{line}\n");
@@ -96,17 +96,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn images(lab: &Lab, sipobs: &std::path::Path) -> Result<Vec<PathBuf>> {
     let mut archives = Vec::new();
     let name = format!("{SIPOBS}:{}", dist::version());
-    let static_program = |name, program: &'static str, path: PathBuf| Image {
-        name,
-        entrypoint: if program == "coredns" { &["/coredns"] } else { &["/jaeger"] },
+    let rotel = setup::rotel().context("rotel is not installed; run cargo xtask setup")?;
+    let coredns = Image {
+        name: "lab.invalid/coredns:1",
+        entrypoint: &["/coredns"],
         command: &[],
-        files: vec![(path, format!("/{program}").into())],
+        files: vec![(COREDNS.path("coredns"), "/coredns".into())],
     };
-    for (file, image) in [
-        ("sipobs.tar", image::of_sipobs(&name, sipobs)?),
-        ("coredns.tar", static_program("lab.invalid/coredns:1", "coredns", COREDNS.path("coredns"))),
-        ("jaeger.tar", static_program("lab.invalid/jaeger:1", "jaeger", JAEGER.path("jaeger"))),
-    ] {
+    let rotel = Image {
+        name: "lab.invalid/rotel:1",
+        entrypoint: &["/rotel"],
+        command: &[],
+        files: image::with_libraries(&rotel, "/rotel")?,
+    };
+    for (file, image) in
+        [("sipobs.tar", image::of_sipobs(&name, sipobs)?), ("coredns.tar", coredns), ("rotel.tar", rotel)]
+    {
         let archive = lab.dir.join(file);
         image.write(&archive)?;
         archives.push(archive);

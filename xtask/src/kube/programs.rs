@@ -1,4 +1,4 @@
-//! The programs of a Kubernetes node, its name server and Jaeger, built from their Go modules into the user's cache.
+//! The programs of a Kubernetes node, and its name server, built from their Go modules into the user's cache.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,8 +19,10 @@ pub(super) struct Module {
     name: &'static str,
     module: &'static str,
     version: &'static str,
-    /// Below the module, with the program's name.
+    /// Where each is in the module, and its name.
     programs: &'static [(&'static str, &'static str)],
+    /// The source of the one program, where the module's own holds far more than we need.
+    source: Option<&'static str>,
 }
 
 pub(super) const ETCD: Module = Module {
@@ -28,6 +30,7 @@ pub(super) const ETCD: Module = Module {
     module: "go.etcd.io/etcd/server/v3",
     version: "v3.6.5",
     programs: &[("", "etcd")],
+    source: None,
 };
 pub(super) const KUBERNETES: Module = Module {
     name: "kubernetes",
@@ -40,19 +43,15 @@ pub(super) const KUBERNETES: Module = Module {
         ("/cmd/kube-scheduler", "kube-scheduler"),
         ("/cmd/kubelet", "kubelet"),
     ],
+    source: None,
 };
+/// Its own program speaks to every cloud.
 pub(super) const COREDNS: Module = Module {
     name: "coredns",
     module: "github.com/coredns/coredns",
     version: "v1.14.6",
     programs: &[("", "coredns")],
-};
-/// Jaeger 2.13.0, by the tag that its module goes by.
-pub(super) const JAEGER: Module = Module {
-    name: "jaeger",
-    module: "github.com/jaegertracing/jaeger",
-    version: "v1.76.0",
-    programs: &[("/cmd/jaeger", "jaeger")],
+    source: Some(include_str!("coredns.go.txt")),
 };
 
 impl Module {
@@ -75,13 +74,24 @@ impl Module {
         let packages =
             missing.iter().map(|(package, _)| format!("{}{package}@{}", self.module, self.version));
         fs::write(scratch.join("go.mod"), self.go_mod()?)?;
-        run(go(&scratch).args(["get", "-tool"]).args(packages), BUILD_LIMIT)?;
+        match self.source {
+            Some(source) => {
+                fs::write(scratch.join("main.go"), source)?;
+                run(go(&scratch).args(["get", &format!("{}@{}", self.module, self.version)]), BUILD_LIMIT)?;
+                run(go(&scratch).args(["get", "."]), BUILD_LIMIT)?;
+            }
+            None => run(go(&scratch).args(["get", "-tool"]).args(packages), BUILD_LIMIT)?,
+        }
         for (package, program) in missing {
             // Complete or not there at all: an interrupted build leaves nothing that is taken for one.
             let part = self.folder().join(format!("{program}.part"));
             let mut build = go(&scratch);
             build.args(["build", "-trimpath", "-ldflags", &self.linking(), "-o"]).arg(&part);
-            run(build.arg(format!("{}{package}", self.module)), BUILD_LIMIT)?;
+            match self.source {
+                Some(_) => build.arg("."),
+                None => build.arg(format!("{}{package}", self.module)),
+            };
+            run(&mut build, BUILD_LIMIT)?;
             fs::rename(&part, self.path(program))?;
         }
         Ok(())
@@ -133,5 +143,5 @@ fn go(folder: &Path) -> Command {
 
 /// What a node of ours is made of.
 pub(super) fn about() -> String {
-    [KUBERNETES, COREDNS, JAEGER].map(|it| format!("{} {}", it.name, it.version)).join(", ")
+    [KUBERNETES, COREDNS].map(|it| format!("{} {}", it.name, it.version)).join(", ")
 }

@@ -193,6 +193,8 @@ fn wire(socket: Timed, asking: Asking<'_>) -> anyhow::Result<Box<dyn Wire>> {
     #[cfg(feature = "daemon")]
     return Ok(Box::new(super::tls::over(socket, certificate, asking.identity)?));
     #[cfg(not(feature = "daemon"))]
+    let _ = (socket, asking.identity);
+    #[cfg(not(feature = "daemon"))]
     bail!("it speaks TLS (metrics.certificate: {}), and this build does not", certificate.display());
 }
 
