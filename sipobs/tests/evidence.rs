@@ -283,7 +283,10 @@ fn a_file_is_there_whole_or_not_at_all() {
     let to = dir.path().join("out.pcapng");
     assert_eq!(write_of(&call, &to, &[]).status.code(), Some(0));
     assert_eq!(left(), 3);
-    assert_eq!(write_of(&call, Path::new("-"), &[]).stdout, std::fs::read(&to).unwrap());
+    let alone = Command::new(env!("CARGO_BIN_EXE_sipobs")).arg(&call).args(["-w", "-"]).output().unwrap();
+    assert_eq!(alone.stdout, std::fs::read(&to).unwrap());
+    let both = write_of(&call, Path::new("-"), &[]);
+    assert_eq!((both.status.code(), both.stdout.len()), (Some(2), 0));
 }
 
 /// Packets of one call, and what is said of each.

@@ -114,7 +114,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     // Their texts are their own: one here would hide them.
-    Pcap(pcap::Pcap),
+    Pcap(Box<pcap::Pcap>),
     Run(run::Run),
     Check(check::Check),
     Explain(explain::Explain),
