@@ -256,7 +256,7 @@ fn a_file_is_there_whole_or_not_at_all() {
     for to in [&own, &link] {
         let refused = write_of(&own, to, &[]);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("one of the files to read"), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("a capture that is to be read"), "{refused:?}");
     }
     assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(&call).unwrap());
     for to in ["/dev/full", "/nowhere/to/be.pcapng"] {

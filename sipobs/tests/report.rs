@@ -179,8 +179,10 @@ fn nothing_is_written_over_a_capture_or_where_nothing_can_be() {
         (vec!["--html", &at("gone/page.html")], "No such file"),
         (vec!["--html", folder.path().to_str().unwrap()], "a directory"),
         (vec!["--html", "/dev/null"], "a device"),
-        (vec!["--html", &at("x"), "--md", &at("x")], "the same place"),
-        (vec!["--html", "-", "--md", "-"], "the same place"),
+        (vec!["--html", &at("x"), "--md", &at("x")], "something else is written there"),
+        (vec!["-w", &at("x"), "--md", &at("x")], "something else is written there"),
+        (vec!["--html", "-", "--md", "-"], "standard output"),
+        (vec!["--html", "-", "-w", "-"], "standard output"),
         (vec!["--html", "-", "--format", "jsonl"], "standard output"),
     ] {
         let output = sipobs(&[&[copy.as_str()][..], &args].concat());

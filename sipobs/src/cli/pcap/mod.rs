@@ -19,6 +19,7 @@ use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
 
 mod find;
 mod interrupt;
+mod new_file;
 mod reading;
 mod report;
 mod sinks;
@@ -163,6 +164,7 @@ impl Pcap {
         let there = [
             (self.evidence.takes_standard_output(), "-w -"),
             (reports.iter().any(Destination::is_standard_output), "a report"),
+            (reports.iter().filter(|report| report.is_standard_output()).count() > 1, "another"),
             (self.format.is_some(), "what --format is of"),
         ];
         let mut there = there.into_iter().filter_map(|(is_there, what)| is_there.then_some(what));

@@ -1,19 +1,17 @@
 //! `--html` and `--md`: what reports tell of whole calls, where they go, and that they get there whole or not at all.
 
-use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use sipobs::capture::file::{Capture, FileError};
 use sipobs::config::Config;
 use sipobs::export::{Report, WholeCall};
-use sipobs::files::Kind;
 use sipobs::follow::{Follow, FollowedMessage, Found};
 use sipobs::privacy::Privacy;
 use sipobs::record::{LegRole, Parties};
 
+use super::new_file::NewFile;
 use super::reading::Asked;
 use super::whole::{self, Followed};
 
@@ -94,7 +92,7 @@ pub(super) fn write(report: &Report, destinations: Vec<Destination>) -> anyhow::
             Form::Html => report.html(),
             Form::Markdown => report.markdown(),
         };
-        let place = destination.file.as_ref().map(|file| file.path.display().to_string());
+        let place = destination.file.as_ref().map(|file| file.path().display().to_string());
         match destination.write(&text) {
             Ok(Some(path)) => {
                 let (transfers, failed) = report.transfers();
@@ -129,20 +127,12 @@ pub(super) struct Destination {
     file: Option<NewFile>,
 }
 
-/// A file that gets its name when it is whole.
-#[derive(Debug)]
-struct NewFile {
-    path: PathBuf,
-    temporary: PathBuf,
-    file: File,
-}
-
 impl Reports {
     /// Makes the files, so that one that can't be written is told before anything is read.
     ///
     /// # Errors
     ///
-    /// When one can't be made, is a capture that is to be read, or both are the same.
+    /// When one can't be made or is a capture that is to be read.
     pub(super) fn open(&self, captures: &[PathBuf]) -> anyhow::Result<Vec<Destination>> {
         let asked = [("--html", &self.html, Form::Html), ("--md", &self.md, Form::Markdown)];
         let mut all: Vec<Destination> = Vec::new();
@@ -150,16 +140,8 @@ impl Reports {
             let Some(path) = path else { continue };
             let file = match path.as_os_str() == "-" {
                 true => None,
-                false => Some(
-                    NewFile::open(path, form, captures)
-                        .with_context(|| format!("{option} {}", path.display()))?,
-                ),
+                false => Some(NewFile::make(option, path, captures)?),
             };
-            let path = |file: &Option<NewFile>| file.as_ref().map(|file| file.path.clone());
-            ensure!(
-                all.iter().all(|other| path(&other.file) != path(&file)),
-                "--html and --md go to the same place: choose two"
-            );
             all.push(Destination { form, file });
         }
         Ok(all)
@@ -178,53 +160,8 @@ impl Destination {
             let mut out = io::stdout().lock();
             return out.write_all(text.as_bytes()).and_then(|()| out.flush()).map(|()| None);
         };
-        new.file.write_all(text.as_bytes())?;
-        new.file.sync_all()?;
-        fs::rename(&new.temporary, &new.path)?;
-        Ok(Some(new.path.clone()))
+        new.file().write_all(text.as_bytes())?;
+        let path = new.path().to_owned();
+        new.finish().map(|()| Some(path))
     }
-}
-
-impl NewFile {
-    fn open(path: &Path, form: Form, captures: &[PathBuf]) -> anyhow::Result<Self> {
-        // Through a link to what it leads to, so that the link stays.
-        let path = match path.canonicalize() {
-            Ok(there) => {
-                ensure!(
-                    captures.iter().all(|capture| !is_same(capture, &there)),
-                    "this is a capture that is to be read: choose another name"
-                );
-                Kind::of(&there.metadata()?).check(&[Kind::Regular])?;
-                there
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(name) = path.file_name() else { bail!("this is not a file's name") };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.{form:?}", std::process::id()));
-        let temporary = path.with_file_name(hidden);
-        let file = File::options().write(true).create_new(true).open(&temporary)?;
-        Ok(Self { path, temporary, file })
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        // Gone already where it got its name.
-        let _ = fs::remove_file(&self.temporary);
-    }
-}
-
-#[cfg(unix)]
-fn is_same(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
-}
-
-#[cfg(not(unix))]
-fn is_same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

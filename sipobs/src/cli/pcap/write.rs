@@ -1,7 +1,7 @@
 //! `-w`: the packets of the calls that are shown, in a file to hand on.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, BufWriter, Seek as _, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use sipobs::privacy::redact::Redactor;
 use sipobs::record::{LegRole, Output, ReferAbsent};
 use sipobs::timestamp::Timestamp;
 
+use super::new_file::NewFile;
 use crate::cli::warn;
 
 /// What to hand on.
@@ -162,14 +163,10 @@ impl Evidence {
         if !capture.can_be_read_again() {
             bail!("-w reads the capture twice, and a pipe can be read only once: save it to a file first");
         }
-        if is_standard(path) {
-            let partial = Partial::make(&std::env::temp_dir().join("sipobs.pcapng"))?;
-            return Ok(Some(Target { partial, is_standard: true }));
-        }
-        if files.iter().any(|file| is_same(file, path)) {
-            bail!("-w {}: that is one of the files to read; name another", path.display());
-        }
-        Partial::make(path).map(|partial| Some(Target { partial, is_standard: false }))
+        let is_standard = is_standard(path);
+        let aside = std::env::temp_dir().join("sipobs.pcapng");
+        let file = NewFile::make("-w", if is_standard { &aside } else { path }, files)?;
+        Ok(Some(Target { file, is_standard }))
     }
 
     /// Writes the packets of what is wanted; `read_again` opens the capture anew. `false` if not all of them were.
@@ -328,7 +325,7 @@ impl Writing<'_> {
 
 /// Where packets go: to a file, and from there to standard output if that is wanted.
 pub(super) struct Target {
-    partial: Partial,
+    file: NewFile,
     is_standard: bool,
 }
 
@@ -339,8 +336,9 @@ impl Target {
         read_again: &impl Fn() -> Result<Capture, FileError>,
     ) -> anyhow::Result<u64> {
         let capture = read_again()?;
-        let Partial { file, path, .. } = &mut self.partial;
-        let cannot = || format!("cannot write {}", path.display());
+        let path = self.file.path().display().to_string();
+        let cannot = || format!("cannot write {path}");
+        let file = self.file.file();
         file.set_len(0).with_context(cannot)?;
         file.rewind().with_context(cannot)?;
         writing.packets(BufWriter::new(&*file), capture).with_context(cannot)
@@ -348,7 +346,7 @@ impl Target {
 
     /// How many of the verdicts are others where the file is read by itself.
     fn other_verdicts(&self, config: &Config, wants: &Wants, stop: &Stop) -> anyhow::Result<usize> {
-        let mut capture = Capture::open(&[self.partial.place()], stop)?;
+        let mut capture = Capture::open(&[self.file.place()], stop)?;
         let mut engine = Engine::new(config.engine(), config.privacy()?)?;
         let mut found: Vec<(u64, bool)> = Vec::new();
         let mut last = Timestamp::default();
@@ -375,87 +373,20 @@ impl Target {
     }
 
     fn done(self) -> anyhow::Result<()> {
-        let Self { partial, is_standard } = self;
+        let Self { file: new, is_standard } = self;
         if is_standard {
-            let mut file = File::open(partial.place())?;
+            let mut file = File::open(new.place())?;
             let mut out = io::stdout().lock();
             io::copy(&mut file, &mut out)
                 .and_then(|_| out.flush())
                 .context("cannot write to standard output")?;
             return Ok(());
         }
-        let to = partial.path.clone();
-        partial.done().with_context(|| format!("cannot write {}", to.display()))
+        let to = new.path().display().to_string();
+        new.finish().with_context(|| format!("cannot write {to}"))
     }
-}
-
-/// A file that has its name only once all of it is there.
-pub(super) struct Partial {
-    file: File,
-    path: PathBuf,
-    now: Option<PathBuf>,
-}
-
-impl Partial {
-    fn make(path: &Path) -> anyhow::Result<Self> {
-        let cannot = || format!("cannot write {}", path.display());
-        // Where a link leads to, so that it stays a link.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if path.metadata().is_ok_and(|there| !there.is_file()) {
-            return Err(anyhow!("it is there, and no regular file").context(cannot()));
-        }
-        let name = path.file_name().ok_or_else(|| anyhow!("that is no file's name").context(cannot()))?;
-        let now = path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
-        let file = options().open(&now).with_context(cannot)?;
-        Ok(Self { file, path, now: Some(now) })
-    }
-
-    /// Where it is for now.
-    fn place(&self) -> &Path {
-        self.now.as_deref().unwrap_or(&self.path)
-    }
-
-    fn done(mut self) -> io::Result<()> {
-        self.file.sync_all()?;
-        if let Some(now) = &self.now {
-            std::fs::rename(now, &self.path)?;
-        }
-        self.now = None;
-        Ok(())
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if let Some(now) = &self.now {
-            let _ = std::fs::remove_file(now);
-        }
-    }
-}
-
-/// For its owner alone: what somebody said is in it.
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
-}
-
-/// Whether two paths lead to one file, by whatever link.
-fn is_same(one: &Path, other: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
-        identity(one).is_some() && identity(one) == identity(other)
-    }
-    #[cfg(not(unix))]
-    {
-        one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
-    }
 }
