@@ -92,7 +92,7 @@ pub(super) fn trunk_of(known: Known<'_>) -> TrunkId {
 }
 
 /// A name for the attempt, of what it has from its first message on: the leg that carries it, how it is tried, and when
-/// it began. The time also keeps a number in the Call-ID from being guessed from it.
+/// it began. It hides no Call-ID from who can guess one: docs/security.md says so.
 fn id_of(known: Known<'_>) -> String {
     let attempt = known.attempt;
     let mut hash = Sha256::new();
