@@ -1,7 +1,7 @@
 //! Writes over, in a SIP message, what names a party or lets somebody in: numbers, names, credentials, and addresses if
 //! they are asked for. Every length stays, and so does what a verdict rests on.
 //!
-//! What reads like a URI, a number or a secret is found as where it is masked ([`super::text`]); beside that the names that
+//! What reads like a URI, a number or a secret is found as where it is masked (`privacy::text`); beside that the names that
 //! the calls' own parties have, wherever they stand. Bodies that are neither SDP nor a part of a SIP message are blank.
 
 use std::collections::BTreeSet;
