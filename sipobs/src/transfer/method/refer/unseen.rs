@@ -84,9 +84,9 @@ pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Op
 
 /// The attempt that a leg's Referred-By names: its maker was asked by the transferor.
 pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptId> {
-    let named = leg.rare()?.referred_by.as_ref()?;
+    leg.rare()?.referred_by.as_ref()?;
     let recent = stage.recent_attempts();
-    let mut fits = recent.filter(|(_, attempt)| fits(stage, attempt, leg, named));
+    let mut fits = recent.filter(|(_, attempt)| fits(stage, attempt, leg));
     fits.next().map(|(id, _)| id)
 }
 
@@ -94,21 +94,22 @@ pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptI
 pub(super) fn leg_of(stage: &Stage, id: AttemptId) -> Option<LegId> {
     let attempt = stage.attempts.get(&id)?;
     let mut recent = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
-    let found = recent.find(|leg| {
-        let named = leg.rare().and_then(|rare| rare.referred_by.as_ref());
-        named.is_some_and(|named| fits(stage, attempt, leg, named)) && !serves(stage, leg)
-    });
+    let found = recent.find(|leg| fits(stage, attempt, leg) && !serves(stage, leg));
     found.map(|leg| leg.id)
 }
 
-fn fits(stage: &Stage, attempt: &PendingAttempt, leg: &Leg, named: &Party) -> bool {
-    let Some(call) = attempt.call.and_then(|call| stage.legs.get(call)) else { return false };
+fn fits(stage: &Stage, attempt: &PendingAttempt, leg: &Leg) -> bool {
     let near = leg.started <= attempt.started + LEG_WITHIN && attempt.started <= leg.started + LEG_WITHIN;
-    is_unseen(attempt)
-        && attempt.legs.is_empty()
-        && near
-        && notifier(stage, attempt) == Some(leg.hosts.0)
-        && Party::of_uri(call.uri(attempt.by)).is_some_and(|transferor| transferor.same(named))
+    is_unseen(attempt) && attempt.legs.is_empty() && near && is_for_transferor(stage, attempt, leg)
+}
+
+/// Whether the transferee's host made a leg, and says by its Referred-By that the transferor asked for it (RFC 3892).
+pub(in crate::transfer) fn is_for_transferor(stage: &Stage, attempt: &PendingAttempt, leg: &Leg) -> bool {
+    let named = leg.rare().and_then(|rare| rare.referred_by.as_ref());
+    let call = attempt.call.and_then(|call| stage.legs.get(call));
+    let transferor = call.and_then(|call| Party::of_uri(call.uri(attempt.by)));
+    notifier(stage, attempt) == Some(leg.hosts.0)
+        && transferor.zip(named).is_some_and(|(transferor, named)| transferor.same(named))
 }
 
 fn serves(stage: &Stage, leg: &Leg) -> bool {
