@@ -255,14 +255,11 @@ impl Refer {
     }
 
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
-        // Of a REFER that was not seen the first news stands for it; after what the only news came, nobody can tell.
-        if !self.is_captured() && self.answer.is_none() && self.notified == Some(result.time) {
-            return false;
-        }
         result.status < 300 && !self.rang() && result.time.since(self.taken()) < timers.optimistic
     }
 
-    /// When its answer came, or where that was not seen, it itself.
+    /// When its answer came; where that was not seen, it itself; where it was not seen either, the first news of it. How soon
+    /// a success followed can't be told if it is that news: it is no more than optimism then.
     fn taken(&self) -> Timestamp {
         self.answer.as_ref().map_or(self.tried, |answer| answer.time)
     }

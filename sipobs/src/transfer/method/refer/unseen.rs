@@ -72,13 +72,24 @@ pub(in crate::transfer) fn of_maker(stage: &Stage, maker: &Leg) -> Option<Attemp
     unseen.next().map(|(id, _)| id)
 }
 
-/// The attempt in this call that asked for a leg which is known to be the call's.
-pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Option<AttemptId> {
-    let began = stage.legs.get(leg)?.started;
-    stage.open_in(call).into_iter().find(|id| {
-        stage.attempts.get(id).is_some_and(|attempt| {
-            is_unseen(attempt) && attempt.legs.is_empty() && attempt.started <= began + LEG_WITHIN
-        })
+/// What a leg that is known to be a call's is to the REFER in it.
+pub(in crate::transfer) enum Part {
+    Target,
+    /// The transferor had made it itself, before that.
+    Consultation,
+}
+
+/// The attempt in this call that a leg which is known to be the call's has to do with.
+pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Option<(AttemptId, Part)> {
+    let leg = stage.legs.get(leg)?;
+    stage.open_in(call).into_iter().find_map(|id| {
+        let attempt = stage.attempts.get(&id).filter(|attempt| is_unseen(attempt))?;
+        let near = attempt.legs.is_empty() && attempt.started <= leg.started + LEG_WITHIN;
+        let dialog = stage.legs.get(attempt.dialog)?;
+        let [transferor, transferee] = ends(dialog, attempt.by);
+        let consults =
+            leg.started < attempt.started && transferor != transferee && leg.hosts.0 == transferor;
+        near.then_some((id, if consults { Part::Consultation } else { Part::Target }))
     })
 }
 
@@ -122,11 +133,15 @@ fn is_unseen(attempt: &PendingAttempt) -> bool {
 
 /// The host of the transferee, which sends the NOTIFYs.
 fn notifier(stage: &Stage, attempt: &PendingAttempt) -> Option<IpAddr> {
-    let dialog = stage.legs.get(attempt.dialog)?;
-    Some(match attempt.by {
-        Side::Caller => dialog.hosts.1,
-        Side::Callee => dialog.hosts.0,
-    })
+    Some(ends(stage.legs.get(attempt.dialog)?, attempt.by)[1])
+}
+
+/// The hosts of the transferor and of the transferee.
+fn ends(dialog: &Leg, by: Side) -> [IpAddr; 2] {
+    match by {
+        Side::Caller => [dialog.hosts.0, dialog.hosts.1],
+        Side::Callee => [dialog.hosts.1, dialog.hosts.0],
+    }
 }
 
 /// What the target's leg tells of the target that the REFER named.

@@ -8,6 +8,7 @@ use crate::record::{Kind, LegRole, Link, LinkMethod, Method, Side};
 use crate::sip::{Join, Message, Name, Replaces};
 use crate::timestamp::Timestamp;
 use crate::transfer::facts::Target;
+use crate::transfer::method::refer::unseen::Part;
 use crate::transfer::method::{Machine, consultation, refer, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::{Named, PendingAttempt, Watched};
@@ -168,9 +169,17 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
         }
         Decision::Linked { call, link, .. }
             if watched.named.is_none()
-                && let Some(id) = refer::unseen::of_call(stage, call, leg) =>
+                && let Some((id, part)) = refer::unseen::of_call(stage, call, leg) =>
         {
-            target_leg::attach(stage, id, leg, link, watched.ladder);
+            match part {
+                Part::Target => target_leg::attach(stage, id, leg, link, watched.ladder),
+                Part::Consultation => {
+                    if let Some(attempt) = stage.attempts.get_mut(&id) {
+                        attempt.kind = Kind::Attended;
+                    }
+                    target_leg::attach_behind(stage, id, leg);
+                }
+            }
         }
         Decision::Linked { call, refer: None, link } => begin(stage, leg, Some(call), Some(link), watched),
         // Nothing of its own: an attempt by REFER, whichever, tells of it.
