@@ -226,7 +226,7 @@ impl Method for Refer {
     /// Whom a focus takes in at a participant's request joins a conference, and nobody is transferred (RFC 4579 §5.5); what
     /// it refuses may well have been meant as a transfer.
     fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
-        if self.is_strangers(known) {
+        if self.is_strangers(known) || !self.is_captured() && is_beside_known(known) {
             return true;
         }
         let fails = |answer: &Option<Answer>| answer.as_ref().is_some_and(|answer| answer.status >= 300);
@@ -258,6 +258,15 @@ impl Method for Refer {
     fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
         Some((LegRole::Call, self.cseq()?, self.copies_sent(known)))
     }
+}
+
+/// Whether only one host speaks in the dialog of an attempt, while both sides do in another under its Call-ID: that is the call.
+fn is_beside_known(known: Known<'_>) -> bool {
+    let alone = known.dialog().filter(|dialog| !dialog.two_hosts && !dialog.originated);
+    alone.is_some_and(|alone| {
+        let mut others = known.stage.legs.under(alone.call_id()).filter(|leg| leg.id != alone.id);
+        others.any(|leg| !leg.alleged && leg.is_confirmed_by_both())
+    })
 }
 
 impl Refer {

@@ -87,8 +87,7 @@ pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Op
         let near = attempt.legs.is_empty() && attempt.started <= leg.started + LEG_WITHIN;
         let dialog = stage.legs.get(attempt.dialog)?;
         let [transferor, transferee] = ends(dialog, attempt.by);
-        let consults =
-            leg.started < attempt.started && transferor != transferee && leg.hosts.0 == transferor;
+        let consults = leg.started < attempt.started && transferor != transferee && leg.hosts.0 == transferor;
         near.then_some((id, if consults { Part::Consultation } else { Part::Target }))
     })
 }
