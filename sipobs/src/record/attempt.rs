@@ -192,7 +192,7 @@ pub struct Quality {
     #[cfg_attr(test, schemars(with = "u8"))]
     pub midcall: bool,
     /// An outcome was told by somebody outside: from a host that is not on the call's path, or under a tag that the dialog
-    /// does not have. It counts only where nobody in the dialog tells of the transfer.
+    /// does not have. It counts only where nobody in the dialog tells of the transfer, another host's under the dialog's tags where nobody there tells anything after it.
     #[serde(serialize_with = "as_number")]
     #[cfg_attr(test, schemars(with = "u8"))]
     pub hearsay: bool,

@@ -149,7 +149,7 @@ words! {
         Confirmed,
         /// A sipfrag said so.
         Reported,
-        /// A 200 sipfrag soon after the REFER's 2xx (`timers.optimistic`) with no ringing before it: perhaps sent before dialling.
+        /// A 200 sipfrag soon after the REFER's 2xx (`timers.optimistic`) with no ringing before it, or before anything else of a transfer was seen: perhaps sent before dialling.
         ReportedOptimistic,
         /// Drawn from timing, silence or other messages.
         Inferred,

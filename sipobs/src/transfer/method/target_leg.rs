@@ -19,7 +19,8 @@ pub(super) fn attach_referred(stage: &mut Stage, id: AttemptId, leg: LegId) {
     attach(stage, id, leg, link, ladder);
 }
 
-/// Where the consultation still rings, through a B2BUA, the leg behind it is the target's: nobody dials another.
+/// Where the consultation was not answered, through a B2BUA, the leg behind it that rings is the target's: nobody dials
+/// another.
 pub(super) fn attach_behind(stage: &mut Stage, id: AttemptId, consultation: LegId) {
     let Some(leg) = behind(stage, consultation) else { return };
     let ladder = stage.take_ladder(leg).unwrap_or_default();
@@ -32,12 +33,12 @@ pub(super) fn attach_behind(stage: &mut Stage, id: AttemptId, consultation: LegI
     );
 }
 
-/// The one leg that rings, and that the receiver of a ringing consultation began as that came.
+/// The one leg that rings, and that the receiver of an unanswered consultation began as that came.
 fn behind(stage: &Stage, consultation: LegId) -> Option<LegId> {
     let rings = |leg: &Leg| {
         leg.invite.as_ref().is_some_and(|invite| invite.answer().is_none()) && !leg.is_confirmed()
     };
-    let front = stage.legs.get(consultation).filter(|leg| rings(leg))?;
+    let front = stage.legs.get(consultation).filter(|leg| leg.invite.is_some() && !leg.is_confirmed())?;
     let legs = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
     let mut behind = legs.filter(|leg| {
         leg.id > consultation

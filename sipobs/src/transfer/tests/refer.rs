@@ -497,9 +497,17 @@ fn early_notices_on_request() {
 }
 
 #[test]
-fn a_success_whose_refer_was_not_seen_is_not_called_optimistic() {
+fn a_success_is_all_that_was_seen_and_may_be_mere_optimism() {
     let mut world = World::new();
     world.at(2.0).notify(2, ENDED, "200 OK").response(A, Side::Caller, 2, "NOTIFY", "200 OK", "").at(60.0);
+    assert_eq!(verdict(&world.only()), (Outcome::Succeeded, Evidence::ReportedOptimistic, Some(200)));
+}
+
+#[test]
+fn a_success_after_ringing_whose_refer_was_not_seen_is_no_optimism() {
+    let mut world = World::new();
+    world.at(2.0).notify(2, ACTIVE, "180 Ringing").response(A, Side::Caller, 2, "NOTIFY", "200 OK", "");
+    world.at(2.2).notify(3, ENDED, "200 OK").response(A, Side::Caller, 3, "NOTIFY", "200 OK", "").at(60.0);
     let attempt = world.only();
     assert_eq!(verdict(&attempt), (Outcome::Succeeded, Evidence::Reported, Some(200)));
     assert!(attempt.diagnosis.iter().all(|diagnosis| diagnosis.code != "optimistic_200"));

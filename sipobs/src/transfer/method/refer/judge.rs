@@ -185,11 +185,16 @@ impl Refer {
             return Provisional { at: own.at.max(target.at).min(own.at.max(longest)), verdict: own.verdict };
         }
         let failed = verdict.outcome != Outcome::Succeeded;
-        // What is only inferred of the leg does not outdo what is told of it, nor does a leg that may be another's.
-        let believed = verdict.status.is_some()
-            && (sure || self.result.as_ref().is_none_or(|told| (told.status >= 300) == failed));
-        if !believed && self.result.is_some() {
-            return own;
+        // What is only inferred of the leg does not outdo what is told of it, nor does a leg that may be another's. But mere
+        // optimism is outdone by the leg's CANCEL too, whose 487 may have been lost.
+        let agree = self.result.as_ref().is_none_or(|told| (told.status >= 300) == failed);
+        let cancelled = failed && verdict.status.is_none() && verdict.decided.is_some();
+        let optimistic = own.verdict.evidence == Evidence::ReportedOptimistic;
+        let outdoes = verdict.status.is_some() || cancelled && optimistic;
+        if self.result.is_some() && !(outdoes && (sure || agree)) {
+            // A leg that is cancelled after its success was told is about to say so itself.
+            let awaited = cancelled && sure && !agree && now < target.at;
+            return if awaited { Provisional { at: own.at.max(target.at), ..own } } else { own };
         }
         let later = |told: Timestamp| failed && verdict.decided.is_some_and(|decided| told > decided);
         match (&self.result, self.progress) {
@@ -238,21 +243,31 @@ impl Refer {
         matches!(self.state(timers), State::Superseded(_) | State::Refused(_) | State::Challenged(_))
     }
 
-    /// When its dialog told its success, if that was no mere optimism.
-    pub(in crate::transfer) fn succeeded(&self, timers: &Timers) -> Option<Timestamp> {
-        let told = self.result.as_ref().filter(|result| result.status < 300);
-        told.filter(|result| !self.is_optimistic(result, timers)).map(|result| result.time)
+    /// Whether a leg that began then came only after its success was told, and not after mere optimism.
+    pub(in crate::transfer) fn is_success_before(&self, leg: Timestamp, timers: &Timers) -> bool {
+        let told = self.result.as_ref().filter(|result| result.status < 300 && result.time < leg);
+        told.is_some_and(|result| {
+            // Who tells it soon, of a target that did not ring, and dials only then, was slow to tell, and optimistic too.
+            let soon = |time: Timestamp, since: Timestamp| time.since(since) <= timers.grace;
+            let slow = !self.rang() && soon(result.time, self.taken()) && soon(leg, result.time);
+            !slow && !self.is_optimistic(result, timers)
+        })
     }
 
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
-        // How long after a REFER that was not seen, and after what, can't be told.
-        if !self.is_captured() {
-            return false;
-        }
-        let accepted = self.answer.as_ref().map_or(self.tried, |answer| answer.time);
-        // The first NOTIFY is sent at once (RFC 3515 §2.4.4), and its 100 tells nothing of the target.
-        let rang = self.progress.is_some_and(|(status, _)| status > 100);
-        result.status < 300 && !rang && result.time.since(accepted) < timers.optimistic
+        result.status < 300 && !self.rang() && result.time.since(self.taken()) < timers.optimistic
+    }
+
+    /// When its answer came; where that was not seen, it itself; where it was not seen either, the first news of it. How soon
+    /// a success followed can't be told if it is that news: it is no more than optimism then.
+    fn taken(&self) -> Timestamp {
+        self.answer.as_ref().map_or(self.tried, |answer| answer.time)
+    }
+
+    /// Whether the target is told to ring. The first NOTIFY is sent at once (RFC 3515 §2.4.4), and its 100 tells nothing
+    /// of the target.
+    fn rang(&self) -> bool {
+        self.progress.is_some_and(|(status, _)| status > 100)
     }
 
     /// The REFER's own answer is the only status there is.

@@ -126,15 +126,17 @@ pub(in crate::transfer) enum Subscription {
     Elsewhere,
 }
 
-/// Who tells what becomes of a REFER.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who tells what becomes of a REFER, the least believed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::transfer) enum Teller {
-    /// Its receiver, in its dialog.
-    Dialog,
+    /// Somebody under a tag that the dialog does not have.
+    Stranger,
+    /// A host that is not on the call's path, but tells it in the dialog, to a transferor that takes it for genuine.
+    OtherHost,
     /// Whom a B2BUA asked the same, in another call.
     PassedOn,
-    /// A host that is not on the call's path, or somebody under a tag that the dialog does not have.
-    Stranger,
+    /// Its receiver, in its dialog.
+    Dialog,
 }
 
 /// What is told outside a REFER's dialog.
@@ -224,7 +226,7 @@ impl Method for Refer {
     /// Whom a focus takes in at a participant's request joins a conference, and nobody is transferred (RFC 4579 §5.5); what
     /// it refuses may well have been meant as a transfer.
     fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
-        if self.is_strangers(known) {
+        if self.is_strangers(known) || !self.is_captured() && is_beside_known(known) {
             return true;
         }
         let fails = |answer: &Option<Answer>| answer.as_ref().is_some_and(|answer| answer.status >= 300);
@@ -256,6 +258,15 @@ impl Method for Refer {
     fn copies(&self, known: Known<'_>) -> Option<(LegRole, CSeq, u32)> {
         Some((LegRole::Call, self.cseq()?, self.copies_sent(known)))
     }
+}
+
+/// Whether only one host speaks in the dialog of an attempt, while both sides do in another under its Call-ID: that is the call.
+fn is_beside_known(known: Known<'_>) -> bool {
+    let alone = known.dialog().filter(|dialog| !dialog.two_hosts && !dialog.originated);
+    alone.is_some_and(|alone| {
+        let mut others = known.stage.legs.under(alone.call_id()).filter(|leg| leg.id != alone.id);
+        others.any(|leg| !leg.alleged && leg.is_confirmed_by_both())
+    })
 }
 
 impl Refer {
@@ -400,7 +411,7 @@ impl Refer {
         }
     }
 
-    /// The same, from elsewhere. Whom a B2BUA asked is believed before strangers.
+    /// The same, from elsewhere.
     pub(in crate::transfer) fn heard_elsewhere(
         &mut self,
         now: Timestamp,
@@ -409,9 +420,7 @@ impl Refer {
         headers: Headers,
     ) {
         let Some((status, reason)) = news.status else { return };
-        let better =
-            |known: &mut Box<Hearsay>| known.teller == Teller::Stranger && teller != Teller::Stranger;
-        if self.hearsay.as_mut().is_some_and(better) {
+        if self.hearsay.as_ref().is_some_and(|known| known.teller < teller) {
             self.hearsay = None;
         }
         let new = || {
@@ -429,17 +438,29 @@ impl Refer {
         self.result.is_some() || self.hearsay().is_some()
     }
 
-    /// What is told outside its dialog, where that is believed: not a stranger's word where the dialog has begun to tell.
+    /// What is told outside its dialog, where that is believed: not a stranger's word where the dialog has begun to tell, nor
+    /// another host's where the dialog goes on to tell.
     fn hearsay(&self) -> Option<(&Hearsay, &Answer)> {
         let hearsay = self.hearsay.as_deref()?;
-        let believed = hearsay.teller != Teller::Stranger || self.notified.is_none();
-        hearsay.result.as_ref().filter(|_| believed).map(|result| (hearsay, result))
+        let told = hearsay.result.as_ref()?;
+        let believed = match hearsay.teller {
+            Teller::Stranger => self.notified.is_none(),
+            Teller::OtherHost => self.last_notified().is_none_or(|last| last < told.time),
+            Teller::PassedOn | Teller::Dialog => true,
+        };
+        believed.then_some((hearsay, told))
     }
 
-    /// Whether a stranger told its outcome.
+    /// Whether somebody told its outcome who has no part in the call, as far as can be seen.
     fn is_told_by_stranger(&self) -> bool {
-        let told = |hearsay: &Hearsay| hearsay.teller == Teller::Stranger && hearsay.result.is_some();
+        let told = |hearsay: &Hearsay| hearsay.teller < Teller::PassedOn && hearsay.result.is_some();
         self.hearsay.as_deref().is_some_and(told)
+    }
+
+    /// The latest NOTIFY in its dialog that told anything.
+    fn last_notified(&self) -> Option<Timestamp> {
+        let ended = self.terminated.as_ref().map(|(time, _)| *time);
+        [self.notified, self.progress.map(|(_, time)| time), ended].into_iter().flatten().max()
     }
 
     /// Got a 2xx, or a NOTIFY, which may come before it (RFC 3515 §2.4.4).

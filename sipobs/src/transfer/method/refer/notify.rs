@@ -18,7 +18,7 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let known = subscribed(stage, heard, number).or_else(|| again::told_of(stage, heard));
     let id = match known {
         // What only a stranger tells of begins no attempt.
-        None if is_strange(stage, heard, None) => return,
+        None if event.outside || is_strange(stage, heard, None) => return,
         None => unseen::by_notify(stage, heard, number),
         known => known,
     };
@@ -27,7 +27,7 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let teller = teller(stage, heard, id);
     let Some(attempt) = stage.attempts.get_mut(&id) else { return };
     attempt.own(match teller {
-        Teller::Stranger => Owned::doubted(event),
+        Teller::Stranger | Teller::OtherHost => Owned::doubted(event),
         Teller::Dialog | Teller::PassedOn => Owned::of(event),
     });
     let notified = notified(wire, message);
@@ -53,13 +53,15 @@ fn teller(stage: &Stage, heard: Heard<'_>, id: AttemptId) -> Teller {
     if is_strange(stage, heard, stage.attempts.get(&id).map(|attempt| &**attempt)) {
         return Teller::Stranger;
     }
+    if heard.event.outside {
+        return Teller::OtherHost;
+    }
     // What is told of a REFER that was passed on is of that: its own dialog tells what became of it (RFC 3515 §2.4.4).
     let passed_on = stage.state(leg).and_then(|state| state.part_of).is_some_and(|part| !part.copy);
     if passed_on { Teller::PassedOn } else { Teller::Dialog }
 }
 
-/// Whether a NOTIFY is from a host that is not on the call's path, or under a tag that its sender does not have in the
-/// dialog of the REFER, or in that of the leg.
+/// Whether a NOTIFY is under a tag that its sender does not have in the dialog of the REFER, or in that of the leg.
 fn is_strange(stage: &Stage, heard: Heard<'_>, attempt: Option<&PendingAttempt>) -> bool {
     let Heard { event, key, .. } = heard;
     let known = match attempt {
@@ -67,8 +69,7 @@ fn is_strange(stage: &Stage, heard: Heard<'_>, attempt: Option<&PendingAttempt>)
         Some(attempt) => attempt.refer().and_then(|refer| refer.tags[1]),
         None => stage.legs.get(event.leg).and_then(|leg| leg.end(event.by).tag),
     };
-    event.outside
-        || known.is_some_and(|known| key.from_tag.and_then(|tag| stage.legs.tag(tag)) != Some(known))
+    known.is_some_and(|known| key.from_tag.and_then(|tag| stage.legs.tag(tag)) != Some(known))
 }
 
 /// Of a REFER that was not captured the target's leg may have begun before anything told of it.

@@ -72,21 +72,31 @@ pub(in crate::transfer) fn of_maker(stage: &Stage, maker: &Leg) -> Option<Attemp
     unseen.next().map(|(id, _)| id)
 }
 
-/// The attempt in this call that asked for a leg which is known to be the call's.
-pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Option<AttemptId> {
-    let began = stage.legs.get(leg)?.started;
-    stage.open_in(call).into_iter().find(|id| {
-        stage.attempts.get(id).is_some_and(|attempt| {
-            is_unseen(attempt) && attempt.legs.is_empty() && attempt.started <= began + LEG_WITHIN
-        })
+/// What a leg that is known to be a call's is to the REFER in it.
+pub(in crate::transfer) enum Part {
+    Target,
+    /// The transferor had made it itself, before that.
+    Consultation,
+}
+
+/// The attempt in this call that a leg which is known to be the call's has to do with.
+pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Option<(AttemptId, Part)> {
+    let leg = stage.legs.get(leg)?;
+    stage.open_in(call).into_iter().find_map(|id| {
+        let attempt = stage.attempts.get(&id).filter(|attempt| is_unseen(attempt))?;
+        let near = attempt.legs.is_empty() && attempt.started <= leg.started + LEG_WITHIN;
+        let dialog = stage.legs.get(attempt.dialog)?;
+        let [transferor, transferee] = ends(dialog, attempt.by);
+        let consults = leg.started < attempt.started && transferor != transferee && leg.hosts.0 == transferor;
+        near.then_some((id, if consults { Part::Consultation } else { Part::Target }))
     })
 }
 
 /// The attempt that a leg's Referred-By names: its maker was asked by the transferor.
 pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptId> {
-    let named = leg.rare()?.referred_by.as_ref()?;
+    leg.rare()?.referred_by.as_ref()?;
     let recent = stage.recent_attempts();
-    let mut fits = recent.filter(|(_, attempt)| fits(stage, attempt, leg, named));
+    let mut fits = recent.filter(|(_, attempt)| fits(stage, attempt, leg));
     fits.next().map(|(id, _)| id)
 }
 
@@ -94,21 +104,22 @@ pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptI
 pub(super) fn leg_of(stage: &Stage, id: AttemptId) -> Option<LegId> {
     let attempt = stage.attempts.get(&id)?;
     let mut recent = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
-    let found = recent.find(|leg| {
-        let named = leg.rare().and_then(|rare| rare.referred_by.as_ref());
-        named.is_some_and(|named| fits(stage, attempt, leg, named)) && !serves(stage, leg)
-    });
+    let found = recent.find(|leg| fits(stage, attempt, leg) && !serves(stage, leg));
     found.map(|leg| leg.id)
 }
 
-fn fits(stage: &Stage, attempt: &PendingAttempt, leg: &Leg, named: &Party) -> bool {
-    let Some(call) = attempt.call.and_then(|call| stage.legs.get(call)) else { return false };
+fn fits(stage: &Stage, attempt: &PendingAttempt, leg: &Leg) -> bool {
     let near = leg.started <= attempt.started + LEG_WITHIN && attempt.started <= leg.started + LEG_WITHIN;
-    is_unseen(attempt)
-        && attempt.legs.is_empty()
-        && near
-        && notifier(stage, attempt) == Some(leg.hosts.0)
-        && Party::of_uri(call.uri(attempt.by)).is_some_and(|transferor| transferor.same(named))
+    is_unseen(attempt) && attempt.legs.is_empty() && near && is_for_transferor(stage, attempt, leg)
+}
+
+/// Whether the transferee's host made a leg, and says by its Referred-By that the transferor asked for it (RFC 3892).
+pub(in crate::transfer) fn is_for_transferor(stage: &Stage, attempt: &PendingAttempt, leg: &Leg) -> bool {
+    let named = leg.rare().and_then(|rare| rare.referred_by.as_ref());
+    let call = attempt.call.and_then(|call| stage.legs.get(call));
+    let transferor = call.and_then(|call| Party::of_uri(call.uri(attempt.by)));
+    notifier(stage, attempt) == Some(leg.hosts.0)
+        && transferor.zip(named).is_some_and(|(transferor, named)| transferor.same(named))
 }
 
 fn serves(stage: &Stage, leg: &Leg) -> bool {
@@ -121,11 +132,15 @@ fn is_unseen(attempt: &PendingAttempt) -> bool {
 
 /// The host of the transferee, which sends the NOTIFYs.
 fn notifier(stage: &Stage, attempt: &PendingAttempt) -> Option<IpAddr> {
-    let dialog = stage.legs.get(attempt.dialog)?;
-    Some(match attempt.by {
-        Side::Caller => dialog.hosts.1,
-        Side::Callee => dialog.hosts.0,
-    })
+    Some(ends(stage.legs.get(attempt.dialog)?, attempt.by)[1])
+}
+
+/// The hosts of the transferor and of the transferee.
+fn ends(dialog: &Leg, by: Side) -> [IpAddr; 2] {
+    match by {
+        Side::Caller => [dialog.hosts.0, dialog.hosts.1],
+        Side::Callee => [dialog.hosts.1, dialog.hosts.0],
+    }
 }
 
 /// What the target's leg tells of the target that the REFER named.

@@ -4,10 +4,11 @@ use super::SecondLeg;
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, Leg, LegId, Origin};
 use crate::link::{Decision, Links};
-use crate::record::{Kind, LegRole, Link, Method, Side};
+use crate::record::{Kind, LegRole, Link, LinkMethod, Method, Side};
 use crate::sip::{Join, Message, Name, Replaces};
 use crate::timestamp::Timestamp;
 use crate::transfer::facts::Target;
+use crate::transfer::method::refer::unseen::Part;
 use crate::transfer::method::{Machine, consultation, refer, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::{Named, PendingAttempt, Watched};
@@ -155,7 +156,7 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
     match decision {
         Decision::Linked { call, refer: Some(number), link } => {
             if let Some(id) = refer_attempt(stage, call, number)
-                && !comes_after_success(stage, id, leg)
+                && !comes_after_success(stage, id, leg, &link)
             {
                 target_leg::attach(stage, id, leg, link, watched.ladder);
             }
@@ -168,9 +169,17 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
         }
         Decision::Linked { call, link, .. }
             if watched.named.is_none()
-                && let Some(id) = refer::unseen::of_call(stage, call, leg) =>
+                && let Some((id, part)) = refer::unseen::of_call(stage, call, leg) =>
         {
-            target_leg::attach(stage, id, leg, link, watched.ladder);
+            match part {
+                Part::Target => target_leg::attach(stage, id, leg, link, watched.ladder),
+                Part::Consultation => {
+                    if let Some(attempt) = stage.attempts.get_mut(&id) {
+                        attempt.kind = Kind::Attended;
+                    }
+                    target_leg::attach_behind(stage, id, leg);
+                }
+            }
         }
         Decision::Linked { call, refer: None, link } => begin(stage, leg, Some(call), Some(link), watched),
         // Nothing of its own: an attempt by REFER, whichever, tells of it.
@@ -200,10 +209,11 @@ fn refer_attempt(stage: &Stage, call: LegId, number: u32) -> Option<AttemptId> {
 }
 
 /// Whether a leg began only after the success of its REFER was told, and not for the mere attempt: nobody asked for another.
-fn comes_after_success(stage: &Stage, id: AttemptId, leg: LegId) -> bool {
-    let refer = stage.attempts.get(&id).and_then(|attempt| attempt.refer());
-    let (Some(refer), Some(leg)) = (refer, stage.legs.get(leg)) else { return false };
-    refer.succeeded(&stage.config.timers).is_some_and(|told| told < leg.started)
+/// A leg that names the REFER's sender, or the dialog that its target takes over, is the one that was asked for.
+fn comes_after_success(stage: &Stage, id: AttemptId, leg: LegId, link: &Link) -> bool {
+    let (Some(attempt), Some(leg)) = (stage.attempts.get(&id), stage.legs.get(leg)) else { return false };
+    let named = link.method == LinkMethod::Replaces || refer::unseen::is_for_transferor(stage, attempt, leg);
+    !named && attempt.refer().is_some_and(|refer| refer.is_success_before(leg.started, &stage.config.timers))
 }
 
 /// The attempt by a REFER that was not seen, to which an INVITE with Replaces belongs.
