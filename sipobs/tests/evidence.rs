@@ -200,10 +200,19 @@ fn faults_of(file: &Path, config: Option<&PathBuf>, dir: &Path) -> Option<Vec<St
     Some(wrong)
 }
 
+/// A quarter of the cases and all captures of real traffic, as each is read ten times; all, or those in whose path it is, with
+/// `SIPOBS_EVIDENCE=.` or a part of the path.
 #[test]
 fn what_is_written_gives_the_same_verdicts_and_redacted_names_nobody() {
     let only = std::env::var("SIPOBS_EVIDENCE").unwrap_or_default();
-    let captures = captures();
+    let mut captures = captures();
+    if only.is_empty() {
+        let mut case = 0;
+        captures.retain(|(file, _)| {
+            case += 1;
+            !file.ends_with("input.pcap") || case % 4 == 0
+        });
+    }
     let half = captures.len().div_ceil(2);
     let (mut written, mut wrong) = (0, Vec::new());
     std::thread::scope(|scope| {
@@ -232,7 +241,7 @@ fn what_is_written_gives_the_same_verdicts_and_redacted_names_nobody() {
         }
     });
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(written > 170 || !only.is_empty(), "{written}");
+    assert!(written > 60 || !only.is_empty(), "{written}");
 }
 
 /// The program on a recorded call, which is to write to `to`.
@@ -256,16 +265,16 @@ fn a_file_is_there_whole_or_not_at_all() {
     for to in [&own, &link] {
         let refused = write_of(&own, to, &[]);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("a capture that is to be read"), "{refused:?}");
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("a capture that is to be read"),
+            "{refused:?}"
+        );
     }
     assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(&call).unwrap());
     for to in ["/dev/full", "/nowhere/to/be.pcapng"] {
         let refused = write_of(&call, Path::new(to), &[]);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-        assert!(
-            String::from_utf8_lossy(&refused.stderr).contains(&format!("cannot write {to}")),
-            "{refused:?}"
-        );
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(&format!("-w {to}: ")), "{refused:?}");
     }
     // Nothing to write leaves nothing behind.
     let none = write_of(&call, &dir.path().join("none.pcapng"), &["--number", "999999999"]);

@@ -17,10 +17,11 @@ fn capture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name)
 }
 
-fn start(file: &Path) -> Child {
+fn start(file: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_sipobs"))
         .args(["pcap", "--format", "jsonl"])
         .arg(file)
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -56,7 +57,7 @@ fn records(output: &Output) -> Vec<Value> {
 fn a_pipe_that_is_cut_off_is_told_to_the_last_packet() {
     let bytes = fs::read(capture("livekit/refer_busy.pcap")).unwrap();
     for signal in [Signal::INT, Signal::TERM] {
-        let mut child = start(Path::new("-"));
+        let mut child = start(Path::new("-"), &[]);
         // Stays open: the capture goes on.
         let mut pipe = child.stdin.take().unwrap();
         let (first, last) = bytes.split_at(bytes.len() / 2);
@@ -75,6 +76,21 @@ fn a_pipe_that_is_cut_off_is_told_to_the_last_packet() {
 }
 
 #[test]
+fn a_second_one_ends_at_once_and_leaves_no_half_report() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let report = dir.path().join("report.html");
+    let mut child = start(Path::new("-"), &["--html", report.to_str().unwrap()]);
+    // Stays open, and gives nothing.
+    let pipe = child.stdin.take().unwrap();
+    send(&child, Signal::TERM);
+    send(&child, Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    drop(pipe);
+    assert_eq!(output.status.code(), Some(128 + 15), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_long_file_that_is_interrupted_says_so() {
     let dir = tempfile::TempDir::new().unwrap();
     let file = dir.path().join("long.pcap");
@@ -84,7 +100,7 @@ fn a_long_file_that_is_interrupted_says_so() {
     let empty = [&time[..], &[0; 12]].concat();
     bytes.extend(empty.repeat(8_000_000));
     fs::write(&file, bytes).unwrap();
-    let child = start(&file);
+    let child = start(&file, &[]);
     send(&child, Signal::INT);
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

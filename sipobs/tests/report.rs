@@ -172,6 +172,7 @@ fn nothing_is_written_over_a_capture_or_where_nothing_can_be() {
     let copy = at("call.pcap");
     fs::copy(capture("livekit/refer_busy.pcap"), &copy).unwrap();
     fs::hard_link(&copy, at("other.pcap")).unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
     let before = fs::read(&copy).unwrap();
     for (args, complaint) in [
         (vec!["--html", &copy], "this is a capture that is to be read"),
@@ -179,6 +180,8 @@ fn nothing_is_written_over_a_capture_or_where_nothing_can_be() {
         (vec!["--html", &at("gone/page.html")], "No such file"),
         (vec!["--html", folder.path().to_str().unwrap()], "a directory"),
         (vec!["--html", "/dev/null"], "a device"),
+        (vec!["--html", &at("gone/")], "there is no such directory"),
+        (vec!["--html", &at("dangling")], "a link to a file that is not there"),
         (vec!["--html", &at("x"), "--md", &at("x")], "something else is written there"),
         (vec!["-w", &at("x"), "--md", &at("x")], "something else is written there"),
         (vec!["--html", "-", "--md", "-"], "standard output"),

@@ -6,23 +6,33 @@ use sipobs::capture::file::Stop;
 #[cfg(unix)]
 pub(super) fn stop() -> anyhow::Result<Stop> {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use anyhow::Context as _;
     use signal_hook::consts::{SIGINT, SIGTERM};
-    use signal_hook::flag;
+    use signal_hook::iterator::Signals;
+
+    use super::new_file;
 
     /// What a shell says of a command that a signal has ended, less the signal.
     const BY_SIGNAL: i32 = 128;
 
     let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // Asked before the first one sets what it looks at.
-        flag::register_conditional_shutdown(signal, BY_SIGNAL + signal, Arc::clone(&asked))
-            .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-            .context("cannot listen for signals")?;
-    }
-    Ok(Stop::once(asked))
+    let stop = Stop::once(Arc::clone(&asked));
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for signals")?;
+    let listen = move || {
+        for signal in signals.forever() {
+            if asked.swap(true, Ordering::Relaxed) {
+                new_file::discard_unfinished();
+                std::process::exit(BY_SIGNAL + signal);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)
+        .context("cannot listen for signals")?;
+    Ok(stop)
 }
 
 #[cfg(not(unix))]

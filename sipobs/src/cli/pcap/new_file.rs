@@ -1,12 +1,26 @@
 //! A file that is written for somebody: it has its name only once it is whole, and is none of those that are read.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow, ensure};
 use sipobs::files::Kind;
+
+/// Files that are not finished, where they are.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Leaves none of them behind, as the process ends.
+pub(super) fn discard_unfinished() {
+    unfinished().iter().for_each(|path| drop(fs::remove_file(path)));
+}
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file under another name until it is finished; what is not finished leaves nothing behind.
 #[derive(Debug)]
@@ -39,7 +53,11 @@ impl NewFile {
                 Kind::of(&there.metadata()?).check(&[Kind::Regular])?;
                 there
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                ensure!(!path.is_symlink(), "this is a link to a file that is not there");
+                ensure!(!path.as_os_str().as_encoded_bytes().ends_with(b"/"), "there is no such directory");
+                path.to_owned()
+            }
             Err(error) => return Err(error.into()),
         };
         let name = path.file_name().context("this is not a file's name")?;
@@ -47,11 +65,13 @@ impl NewFile {
         hidden.push(name);
         hidden.push(format!(".{}.part", std::process::id()));
         let now = path.with_file_name(hidden);
+        let mut unfinished = unfinished();
         let file = options().open(&now).map_err(|error| match error.kind() {
             // Not to be taken for the file itself, which may be written over.
             io::ErrorKind::AlreadyExists => anyhow!("something else is written there ({})", now.display()),
             _ => error.into(),
         })?;
+        unfinished.insert(now.clone());
         Ok(Self { path, now, file })
     }
 
@@ -85,6 +105,7 @@ impl Drop for NewFile {
     fn drop(&mut self) {
         // Gone already where it got its name.
         let _ = fs::remove_file(&self.now);
+        unfinished().remove(&self.now);
     }
 }
 

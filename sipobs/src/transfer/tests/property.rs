@@ -234,9 +234,11 @@ proptest! {
         let scripts = [stories[0].script(0, call, leg, 2), stories[1].script(1, call, other_leg, 3)];
         let steps = interleaved(scripts, &picks);
         let starts = |script| steps.iter().position(|step| step.script == script).unwrap();
-        // The one whose REFER came first is overtaken, unless it was done by then.
+        // The one whose REFER came first is overtaken where the other is accepted, unless it was done by then.
         let (first, second) = if starts(0) < starts(1) { (0, 1) } else { (1, 0) };
-        let done = steps.iter().rposition(|step| step.script == first && step.free).unwrap() < starts(second);
+        let answered = |step: &Step| step.script == second && step.free;
+        let last = steps.iter().rposition(|step| step.script == first && step.free);
+        let done = stories[second].refused.is_some() || last < steps.iter().position(answered);
         let mut wanted = [told(call, 2, stories[0].outcome()), told(call, 3, stories[1].outcome())];
         let found = verdicts(&steps);
         if !done {
