@@ -371,7 +371,11 @@ impl Leg {
         let request = request.clone();
         let words = || line.rest.split_whitespace();
         let is_own = |word: &str| {
-            word == "sdp" || word.starts_with("sdp=") || word.starts_with("tag=") || word == "elsewhere" || word == "lost"
+            word == "sdp"
+                || word.starts_with("sdp=")
+                || word.starts_with("tag=")
+                || word == "elsewhere"
+                || word == "lost"
         };
         let phrase: Vec<&str> = words().filter(|word| !is_own(word)).collect();
         let phrase = if phrase.is_empty() { wire::phrase(status)?.to_owned() } else { phrase.join(" ") };

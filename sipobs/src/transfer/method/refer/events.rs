@@ -153,8 +153,13 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
             continue;
         }
         let Some(refer) = attempt.refer_mut() else { continue };
-        if refer.is_retried_by(refer_to, credentials) {
-            refer.retry(event.cseq.number, wire.time);
+        // Its answer may have been captured before it, and shown that it was tried.
+        let answered = refer.refer_to == refer_to && refer.numbers.last() == Some(&event.cseq.number);
+        let retried = refer.is_retried_by(refer_to, credentials);
+        if retried || answered {
+            if retried {
+                refer.retry(event.cseq.number, wire.time);
+            }
             refer.credentials = credentials;
             attempt.own(Owned::of(event));
             return true;
@@ -247,7 +252,8 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
     if let Some(id) = again::copy_of(stage, event.leg) {
         return answer_copy(stage, id, heard, status);
     }
-    if let Some(id) = unseen::by_answer(stage, heard, status)
+    if let Some(id) = unseen::infer_retry(stage, heard, event.by, event.cseq.number)
+        .or_else(|| unseen::by_answer(stage, heard, status))
         && let Some(attempt) = stage.attempts.get_mut(&id)
     {
         attempt.own(Owned::of(event));

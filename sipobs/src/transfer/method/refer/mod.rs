@@ -353,10 +353,14 @@ impl Refer {
         !self.is_captured() && (self.numbers == [number] || self.numbers.is_empty() && just_now)
     }
 
-    /// Whether an answer under a number may be its own: that of a try, or of one that was not captured.
+    /// Whether an answer under a number may be its own.
     fn may_be_answered_as(&self, number: u32) -> bool {
-        let challenged = self.answer.as_ref().is_some_and(|answer| is_challenge(answer.status));
-        challenged || self.numbers.is_empty() || self.numbers.contains(&number)
+        self.numbers.is_empty() || self.numbers.contains(&number)
+    }
+
+    /// Whether it waits for credentials.
+    fn is_challenged(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| is_challenge(answer.status))
     }
 
     /// Takes over what was told of it before it was seen.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Refer;
-use super::dialogs::tags_by;
+use super::dialogs::{is_in_dialog, tags_by};
 use crate::dialog;
 use crate::leg::{AttemptId, Leg, LegId, Origin, Party};
 use crate::record::{Kind, Method, Side};
@@ -25,6 +25,9 @@ pub(super) fn by_notify(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>
         return None;
     }
     let by = heard.event.by.other();
+    if let Some(id) = number.and_then(|number| infer_retry(stage, heard, by, number)) {
+        return Some(id);
+    }
     let leg = stage.legs.get(heard.event.leg)?;
     // After a REFER that was captured only a number can tell of another.
     let latest = dialog::captured(leg, by, sip::Method::Refer).max();
@@ -38,9 +41,8 @@ pub(super) fn by_notify(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>
 /// The attempt that an answer to a REFER alone tells of.
 pub(super) fn by_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) -> Option<AttemptId> {
     let event = heard.event;
-    let leg = stage.legs.get(event.leg)?;
     if dialog::is_challenge(status)
-        || dialog::captured(leg, event.by, sip::Method::Refer).any(|number| number == event.cseq.number)
+        || is_captured(stage, event.leg, event.by, event.cseq.number)
         || is_shown(stage, heard.wire)
         || is_awaited(stage, heard)
     {
@@ -49,7 +51,31 @@ pub(super) fn by_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) -> Opt
     begin(stage, heard, event.by, Some(event.cseq.number))
 }
 
-/// Whether the answer may be that to a REFER which is known: under its number, or to a try that was not captured.
+/// The attempt whose challenged REFER was tried again, unseen: a higher number shows it (RFC 3261 §22.2).
+pub(super) fn infer_retry(stage: &mut Stage, heard: Heard<'_>, by: Side, number: u32) -> Option<AttemptId> {
+    let leg = heard.event.leg;
+    if is_captured(stage, leg, by, number) {
+        return None;
+    }
+    let id = stage.open_in(leg).into_iter().find(|id| {
+        stage.attempts.get(id).is_some_and(|attempt| {
+            let follows = |refer: &Refer| refer.is_challenged() && refer.numbers.last() < Some(&number);
+            attempt.dialog == leg
+                && attempt.by == by
+                && is_in_dialog(stage, attempt, heard)
+                && attempt.refer().is_some_and(follows)
+        })
+    })?;
+    stage.attempts.get_mut(&id)?.refer_mut()?.retry(number, heard.wire.time);
+    Some(id)
+}
+
+fn is_captured(stage: &Stage, leg: LegId, by: Side, number: u32) -> bool {
+    let leg = stage.legs.get(leg);
+    leg.is_some_and(|leg| dialog::captured(leg, by, sip::Method::Refer).any(|captured| captured == number))
+}
+
+/// Whether the answer may be that to a REFER which is known.
 fn is_awaited(stage: &Stage, heard: Heard<'_>) -> bool {
     let Heard { event, .. } = heard;
     let part = stage.state(event.leg).is_some_and(|state| state.part_of.is_some());
