@@ -19,7 +19,7 @@ pub(crate) use key::DialogKey;
 pub use key::NoDialogKey;
 pub(crate) use message::has_credentials;
 use transaction::Exchange;
-pub(crate) use transaction::{copies, is_challenge};
+pub(crate) use transaction::{captured, copies, is_challenge};
 use trust::Trust;
 
 /// Longer Call-IDs and tags are no peer's; shorter bounds would cost real ones.

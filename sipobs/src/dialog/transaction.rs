@@ -83,6 +83,12 @@ pub(crate) fn copies(leg: &Leg, by: Side, cseq: CSeq) -> u32 {
     known.map_or(1, |known| u32::from(known.copies))
 }
 
+/// Numbers of the requests of a side that were captured themselves, and not only their answers.
+pub(crate) fn captured(leg: &Leg, by: Side, method: Method) -> impl Iterator<Item = u32> {
+    let captured = leg.transactions.iter().filter(|known| known.branch != Branch::default());
+    captured.filter_map(move |known| known.number_of(by, method))
+}
+
 /// 401 and 407: the request may come again with credentials (RFC 3261 §22).
 pub(crate) const fn is_challenge(status: u16) -> bool {
     matches!(status, 401 | 407)

@@ -460,6 +460,11 @@ impl Transaction {
         Self { number, method, branch, copies: 1, status: 0, speaker, by }
     }
 
+    /// Its number, if it is a request of this side by that method.
+    pub(crate) fn number_of(&self, by: Side, method: Method) -> Option<u32> {
+        (self.by == by && self.method == method).then_some(self.number)
+    }
+
     /// Whether it is that of a request with this CSeq, sent by that side.
     pub(crate) fn is(&self, by: Side, cseq: CSeq) -> bool {
         self.by == by && self.number == cseq.number && self.method == cseq.method

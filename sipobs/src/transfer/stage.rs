@@ -308,7 +308,8 @@ impl Stage {
             attempt.ladder.push(line(LegRole::Target), most);
         }
         if event.cseq.method == crate::sip::Method::Bye
-            && let Some(attempt) = state.consults.and_then(|id| self.attempts.get_mut(&id))
+            && let Some(attempt) =
+                state.consults.filter(|id| !state.open.contains(id)).and_then(|id| self.attempts.get_mut(&id))
         {
             attempt.ladder.push(line(LegRole::Consultation), most);
         }

@@ -23,7 +23,7 @@ pub(super) struct CallState {
     pub(super) open: SmallVec<[AttemptId; 2]>,
     /// The attempt whose target leg it is.
     pub(super) serves: Option<AttemptId>,
-    /// The attended transfer whose consultation it is.
+    /// The transfer by REFER whose consultation it is, and so no second leg.
     pub(super) consults: Option<AttemptId>,
     /// The attempt that its REFER is a part of, under another Call-ID.
     pub(super) part_of: Option<PartOf>,

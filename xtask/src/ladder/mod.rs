@@ -28,7 +28,9 @@
 //! - `sdp`, `sdp=sendonly`, `sdp=0.0.0.0`: a session description, its direction, hold by address
 //! - `uri=…`, `cseq=N`, `tag=…` (another To tag: a fork), `untagged` (a To tag forgotten), `tagged` (in
 //!   an early dialog)
-//! - `relay`: the same request at the next hop, one Via more; `again`, in place of a message: the same bytes once more
+//! - `relay`: the same request at the next hop, one Via more; `again`, in place of a message: the same bytes once more;
+//!   `again/REFER`: those of the sender's newest REFER
+//! - `lost`: it is not captured
 //! - `elsewhere`, last: over a second TCP connection, opened by who says so first
 //! - to the end, before `|`: `frag=100 Trying`, `rawfrag=…` (the bytes, `\n` for a line's end), `list=sip:a,sip:b`
 

@@ -72,6 +72,7 @@ struct Request {
     to_tagged: bool,
     /// Its final answer was no 2xx.
     failed: bool,
+    bytes: Vec<u8>,
 }
 
 struct Line<'a> {
@@ -219,12 +220,17 @@ impl Script {
         let leg = self.legs.get_mut(line.leg).ok_or_else(|| anyhow!("no leg `{}`", line.leg))?;
         let bytes = if line.word == "again" {
             leg.last.clone().context("nothing to say again")?
+        } else if let Some(method) = line.word.strip_prefix("again/") {
+            leg.again(method, line.src)?
         } else if line.word.starts_with(|c: char| c.is_ascii_digit()) {
             leg.response(&line, &extra, src)?
         } else {
             self.branches += 1;
             leg.request(&line, &extra, src, self.branches)?
         };
+        if line.rest.split_whitespace().any(|word| word == "lost") {
+            return Ok(());
+        }
         self.trace.path.clone_from(&leg.path);
         match &mut leg.transport {
             Transport::Udp => self.trace.udp(self.now, src, dst, &bytes),
@@ -317,9 +323,25 @@ impl Leg {
             .header("CSeq", format!("{cseq} {method}"))
             .header("Max-Forwards", "70")
             .maybe("Contact", contact.then(|| format!("<sip:{src}>")));
+        let bytes = finish(sip, line, extra, src, self.media)?;
         let (sender, method) = (line.src.into(), method.into());
-        self.requests.push(Request { sender, method, cseq, vias, to_tagged, failed: false });
-        finish(sip, line, extra, src, self.media)
+        self.requests.push(Request {
+            sender,
+            method,
+            cseq,
+            vias,
+            to_tagged,
+            failed: false,
+            bytes: bytes.clone(),
+        });
+        Ok(bytes)
+    }
+
+    /// A party's newest request by a method, once more.
+    fn again(&self, method: &str, sender: &str) -> Result<Vec<u8>> {
+        let mut newest = self.requests.iter().rev();
+        let request = newest.find(|request| request.method == method && request.sender == sender);
+        Ok(request.with_context(|| format!("{sender} has sent no {method}"))?.bytes.clone())
     }
 
     /// A request relayed by a proxy speaks for its first sender.
@@ -349,7 +371,11 @@ impl Leg {
         let request = request.clone();
         let words = || line.rest.split_whitespace();
         let is_own = |word: &str| {
-            word == "sdp" || word.starts_with("sdp=") || word.starts_with("tag=") || word == "elsewhere"
+            word == "sdp"
+                || word.starts_with("sdp=")
+                || word.starts_with("tag=")
+                || word == "elsewhere"
+                || word == "lost"
         };
         let phrase: Vec<&str> = words().filter(|word| !is_own(word)).collect();
         let phrase = if phrase.is_empty() { wire::phrase(status)?.to_owned() } else { phrase.join(" ") };

@@ -2,7 +2,7 @@
 
 use super::dialogs::{differ, is_in_dialog, is_untagged, open_in_dialog, tags_by};
 use super::elsewhere::Elsewhere;
-use super::{Beside, Refer, Subscription, again, unseen};
+use super::{Beside, Refer, Subscription, TURNED_AROUND, again, unseen};
 use crate::leg::{AttemptId, Leg, LegId, Origin, cut};
 use crate::link::ReferClues;
 use crate::record::{Kind, LegRole, Method, Side};
@@ -13,9 +13,6 @@ use crate::transfer::ladder::show;
 use crate::transfer::method::{Machine, consultation, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::{Owned, PendingAttempt};
-
-/// How far two taps, or two queues of a card, may turn messages around.
-const TURNED_AROUND: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Notes who says in its Contact that it is a conference's focus (RFC 4579 §5.2).
 pub(in crate::transfer) fn note_focus(stage: &mut Stage, heard: Heard<'_>, sender: Side) {
@@ -122,6 +119,7 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
                 && attempt.refer().is_some_and(|refer| refer.is_only_told(event.cseq.number, just_now))
         })
     })?;
+    consultation::release(stage, id);
     stage.withdraw(id)
 }
 
@@ -155,8 +153,13 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
             continue;
         }
         let Some(refer) = attempt.refer_mut() else { continue };
-        if refer.is_retried_by(refer_to, credentials) {
-            refer.retry(event.cseq.number, wire.time);
+        // Its answer may have been captured before it, and shown that it was tried.
+        let answered = refer.refer_to == refer_to && refer.numbers.last() == Some(&event.cseq.number);
+        let retried = refer.is_retried_by(refer_to, credentials);
+        if retried || answered {
+            if retried {
+                refer.retry(event.cseq.number, wire.time);
+            }
             refer.credentials = credentials;
             attempt.own(Owned::of(event));
             return true;
@@ -249,8 +252,8 @@ pub(in crate::transfer) fn on_answer(stage: &mut Stage, heard: Heard<'_>, status
     if let Some(id) = again::copy_of(stage, event.leg) {
         return answer_copy(stage, id, heard, status);
     }
-    if stage.open_in(event.leg).is_empty()
-        && let Some(id) = unseen::by_answer(stage, heard, status)
+    if let Some(id) = unseen::infer_retry(stage, heard, event.by, event.cseq.number)
+        .or_else(|| unseen::by_answer(stage, heard, status))
         && let Some(attempt) = stage.attempts.get_mut(&id)
     {
         attempt.own(Owned::of(event));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{REFER_COPIES, Refer, SILENT, Subscription};
+use super::{REFER_COPIES, Refer, SILENT, Subscription, TURNED_AROUND};
 use crate::dialog::is_challenge;
 use crate::record::{Answered, Evidence, Outcome, UnknownReason};
 use crate::timestamp::Timestamp;
@@ -77,7 +77,11 @@ impl Refer {
             ),
             State::Refused(answer) => {
                 let last = if self.astray { self.tried + timers.transaction } else { answer.time };
-                let wait = if self.perhaps_passed_on { timers.grace } else { Duration::ZERO };
+                let wait = match self.is_captured() {
+                    true if self.perhaps_passed_on => timers.grace,
+                    true => Duration::ZERO,
+                    false => TURNED_AROUND,
+                };
                 at(last.max(answer.time + wait), refused(answer))
             }
             State::Final(result) => {

@@ -9,7 +9,7 @@
 //! | sent | 64·T1 after the REFER, and 2 s more to show what followed | `refer_unanswered` |
 //! | sent, then BYE | 35 s after the BYE | `refer_unanswered` after four copies, else `abandoned` |
 //! | challenged | 64·T1, or the BYE | `auth_failed` |
-//! | refused | at once | `dialog_gone` (481), `refer_unanswered` (408), `refer_refused` |
+//! | refused | at once; 0.5 s later if the REFER itself may still be captured | `dialog_gone` (481), `refer_unanswered` (408), `refer_refused` |
 //! | final sipfrag | 2 s (optimistic: 10 s) later | by its status; the target leg overrides |
 //! | terminated without one | 35 s later | `unknown` |
 //! | accepted without subscription | 10 s later | `unknown` |
@@ -17,11 +17,12 @@
 //! | accepted, then BYE | 35 s after the BYE | `unknown` |
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::{Known, Method, target_headers};
 use crate::dialog::{copies, is_challenge};
 use crate::leg::{Leg, Origin, Tag};
-use crate::record::{self, Answered, AnsweredBy, LegRole, Outcome};
+use crate::record::{self, Answered, AnsweredBy, Kind, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
@@ -44,6 +45,8 @@ const REFER_COPIES: u32 = 11;
 const SILENT: u32 = 4;
 /// A leg tied with no more confidence than this may be another's: what the dialog tells counts more.
 const SURE: f64 = 0.75;
+/// How far two taps, or two queues of a card, may turn messages around.
+const TURNED_AROUND: Duration = Duration::from_millis(500);
 /// Tries of one REFER that are remembered.
 const MOST_TRIES: usize = 16;
 
@@ -171,7 +174,7 @@ impl Method for Refer {
         // The same as the target's own answer would say: the dialog that Replaces names is not there (RFC 3891 §3).
         if verdict.status == Some(481)
             && verdict.answered == Answered::Sipfrag
-            && known.attempt.target.attended
+            && known.attempt.kind == Kind::Attended
         {
             verdict.outcome = Outcome::DialogGone;
         }
@@ -359,6 +362,16 @@ impl Refer {
     /// Whether only what came of it was seen, and that by this number, or just now and by no number.
     fn is_only_told(&self, number: u32, just_now: bool) -> bool {
         !self.is_captured() && (self.numbers == [number] || self.numbers.is_empty() && just_now)
+    }
+
+    /// Whether an answer under a number may be its own.
+    fn may_be_answered_as(&self, number: u32) -> bool {
+        self.numbers.is_empty() || self.numbers.contains(&number)
+    }
+
+    /// Whether it waits for credentials.
+    fn is_challenged(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| is_challenge(answer.status))
     }
 
     /// Takes over what was told of it before it was seen.

@@ -3,6 +3,7 @@
 use super::dialogs::{is_home, open_in_dialog};
 use super::events::supersede_older;
 use super::{Notified, Refer, Teller, again, unseen};
+use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, cut};
 use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
 use crate::stream::WireMessage;
@@ -38,6 +39,8 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
         refer.heard_elsewhere(wire.time, notified, teller, facts::told(message));
         return stage.review(id);
     }
+    // Nobody tells of a REFER that was not let in: it was tried again, unseen.
+    refer.answer.take_if(|answer| is_challenge(answer.status));
     let first = refer.result.is_none();
     refer.notified(wire.time, notified);
     if is_final && first {

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Refer;
-use super::dialogs::tags_by;
+use super::dialogs::{is_in_dialog, tags_by};
+use crate::dialog;
 use crate::leg::{AttemptId, Leg, LegId, Origin, Party};
-use crate::record::{Method, Side};
-use crate::sip::Sipfrag;
+use crate::record::{Kind, Method, Side};
+use crate::sip::{self, Sipfrag};
 use crate::stream::WireMessage;
 use crate::transfer::facts::Target;
-use crate::transfer::method::Machine;
+use crate::transfer::method::{Machine, consultation};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::PendingAttempt;
 
@@ -23,21 +24,73 @@ pub(super) fn by_notify(stage: &mut Stage, heard: Heard<'_>, number: Option<u32>
     if Sipfrag::of(heard.message).is_err() || is_shown(stage, heard.wire) {
         return None;
     }
-    begin(stage, heard, heard.event.by.other(), number)
+    let by = heard.event.by.other();
+    if let Some(id) = number.and_then(|number| infer_retry(stage, heard, by, number)) {
+        return Some(id);
+    }
+    let leg = stage.legs.get(heard.event.leg)?;
+    // After a REFER that was captured only a number can tell of another.
+    let latest = dialog::captured(leg, by, sip::Method::Refer).max();
+    let is_next = number.zip(latest).is_some_and(|(number, latest)| number > latest);
+    if leg.call.referred && !is_next {
+        return None;
+    }
+    begin(stage, heard, by, number)
 }
 
 /// The attempt that an answer to a REFER alone tells of.
 pub(super) fn by_answer(stage: &mut Stage, heard: Heard<'_>, status: u16) -> Option<AttemptId> {
-    if crate::dialog::is_challenge(status) || is_shown(stage, heard.wire) {
+    let event = heard.event;
+    if dialog::is_challenge(status)
+        || is_captured(stage, event.leg, event.by, event.cseq.number)
+        || is_shown(stage, heard.wire)
+        || is_awaited(stage, heard)
+    {
         return None;
     }
-    begin(stage, heard, heard.event.by, Some(heard.event.cseq.number))
+    begin(stage, heard, event.by, Some(event.cseq.number))
+}
+
+/// The attempt whose challenged REFER was tried again, unseen: a higher number shows it (RFC 3261 §22.2).
+pub(super) fn infer_retry(stage: &mut Stage, heard: Heard<'_>, by: Side, number: u32) -> Option<AttemptId> {
+    let leg = heard.event.leg;
+    if is_captured(stage, leg, by, number) {
+        return None;
+    }
+    let id = stage.open_in(leg).into_iter().find(|id| {
+        stage.attempts.get(id).is_some_and(|attempt| {
+            let follows = |refer: &Refer| refer.is_challenged() && refer.numbers.last() < Some(&number);
+            attempt.dialog == leg
+                && attempt.by == by
+                && is_in_dialog(stage, attempt, heard)
+                && attempt.refer().is_some_and(follows)
+        })
+    })?;
+    stage.attempts.get_mut(&id)?.refer_mut()?.retry(number, heard.wire.time);
+    Some(id)
+}
+
+fn is_captured(stage: &Stage, leg: LegId, by: Side, number: u32) -> bool {
+    let leg = stage.legs.get(leg);
+    leg.is_some_and(|leg| dialog::captured(leg, by, sip::Method::Refer).any(|captured| captured == number))
+}
+
+/// Whether the answer may be that to a REFER which is known.
+fn is_awaited(stage: &Stage, heard: Heard<'_>) -> bool {
+    let Heard { event, .. } = heard;
+    let part = stage.state(event.leg).is_some_and(|state| state.part_of.is_some());
+    let open = stage.open_in(event.leg);
+    let mut open = open.iter().filter_map(|id| stage.attempts.get(id));
+    part || open.any(|attempt| {
+        attempt.by_of(event.leg) == event.by
+            && attempt.refer().is_some_and(|refer| refer.may_be_answered_as(event.cseq.number))
+    })
 }
 
 fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> Option<AttemptId> {
     let Heard { event, wire, .. } = heard;
     let leg = stage.legs.get(event.leg)?;
-    if leg.call.referred || leg.call.asked || leg.call.leftover || leg.origin == Origin::Refer {
+    if leg.call.asked || leg.call.leftover || leg.origin == Origin::Refer {
         return None;
     }
     let mut refer = Refer::new(number.unwrap_or_default(), b"", wire.time);
@@ -45,7 +98,9 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> 
         refer.numbers.clear();
     }
     refer.tags = tags_by(stage, heard, by);
+    let consultation = consultation::of_unseen(stage, event.leg, by);
     let attempt = PendingAttempt {
+        kind: if consultation.is_some() { Kind::Attended } else { Kind::Blind },
         call: Some(leg.id),
         call_id: Some(leg.call_id_text().into_owned()),
         transferor: Some(leg.uri_text(by)),
@@ -53,7 +108,11 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> 
         ..PendingAttempt::new(Method::Refer, Machine::Refer(Box::new(refer)), leg.id, by, wire.time)
     };
     stage.note_referred(event.leg);
-    Some(stage.begin(attempt))
+    let id = stage.begin(attempt);
+    if let Some(state) = consultation.and_then(|leg| stage.state_or_new(leg)) {
+        state.consults = Some(id);
+    }
+    Some(id)
 }
 
 /// Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
@@ -79,8 +138,12 @@ pub(in crate::transfer) enum Part {
     Consultation,
 }
 
-/// The attempt in this call that a leg which is known to be the call's has to do with.
+/// The attempt in this call that a leg which is known to be the call's has to do with, but for a consultation that is known as
+/// that.
 pub(in crate::transfer) fn of_call(stage: &Stage, call: LegId, leg: LegId) -> Option<(AttemptId, Part)> {
+    if stage.state(leg).is_some_and(|state| state.consults.is_some()) {
+        return None;
+    }
     let leg = stage.legs.get(leg)?;
     stage.open_in(call).into_iter().find_map(|id| {
         let attempt = stage.attempts.get(&id).filter(|attempt| is_unseen(attempt))?;

@@ -19,10 +19,16 @@ const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 /// Watches a leg that has just begun, if it could belong to a transfer.
 pub(in crate::transfer) fn on_invite(stage: &mut Stage, heard: Heard<'_>) {
     let leg = heard.event.leg;
+    let named = named(stage, heard.message);
     if let Some(id) = stage.legs.get(leg).and_then(|leg| refer::unseen::named_by(stage, leg)) {
+        if let Some(named) = named.filter(|named| !named.join && is_vouched(stage, leg)) {
+            consultation::consulted_before(stage, &named);
+            if let Some(attempt) = stage.attempts.get_mut(&id) {
+                attempt.kind = Kind::Attended;
+            }
+        }
         return target_leg::attach_referred(stage, id, leg);
     }
-    let named = named(stage, heard.message);
     let could_be = stage.legs.get(leg).is_some_and(Links::could_be_second_leg);
     if (named.is_some() || could_be)
         && let Some(state) = stage.state_or_new(leg)

@@ -57,7 +57,12 @@ impl Method for SecondLeg {
 
     /// A call and a leg that outlived one another, on hold as long as both were up: somebody was consulted, and nobody
     /// transferred.
+    /// So was somebody before a REFER, which tells of the transfer.
     fn is_suppressed(&self, known: Known<'_>, now: Timestamp) -> bool {
+        let consults = |leg| known.stage.state(leg).is_some_and(|state| state.consults.is_some());
+        if !self.replaces && consults(known.attempt.dialog) {
+            return true;
+        }
         let (Some(ends), Some(over)) = (ends(known), on_hold_throughout(known)) else { return false };
         let until = ends.into_iter().map(|end| end.unwrap_or(now)).fold(over, Timestamp::max);
         !self.replaces && until.since(over) >= known.timers().bridged
