@@ -236,7 +236,11 @@ proptest! {
         let starts = |script| steps.iter().position(|step| step.script == script).unwrap();
         // The one whose REFER came first is overtaken by one that is accepted, unless it was done by then.
         let (first, second) = if starts(0) < starts(1) { (0, 1) } else { (1, 0) };
-        let done = steps.iter().rposition(|step| step.script == first && step.free).unwrap() < starts(second);
+        // It is done once its outcome is told, or it is refused, and the other accepted once it is answered.
+        let is = |script: usize, step: &Step, said: &str| step.script == script && step.text.contains(said);
+        let done = |step: &Step| is(first, step, "terminated;reason") || is(first, step, " No\r\n");
+        let accepted = steps.iter().position(|step| is(second, step, "SIP/2.0 202 Accepted"));
+        let done = steps.iter().position(done) < accepted;
         let mut wanted = [told(call, 2, stories[0].outcome()), told(call, 3, stories[1].outcome())];
         let found = verdicts(&steps);
         if !done && stories[second].refused.is_none() {
