@@ -267,6 +267,7 @@ impl Page<'_> {
         let named = self.read(key.clone());
         if name == Name::Other {
             self.numbers(&named, &key, &[], NUMBER);
+            self.addresses(&named, &key, &[]);
         }
         let named = named.to_ascii_lowercase();
         let text = self.read(value.clone());
@@ -289,6 +290,12 @@ impl Page<'_> {
             | Name::ProxyAuthenticate
             | Name::WwwAuthenticate => self.credentials(value),
             Name::Identity | Name::Subject => self.scramble(value),
+            Name::CallId | Name::XCallId | Name::XCid => self.call_id(value),
+            Name::Replaces | Name::Join | Name::TargetDialog => {
+                let end = value.start + text.find(';').unwrap_or(text.len());
+                self.call_id(value.start..end);
+                self.text(end..value.end);
+            }
             _ if named.starts_with("proxy-authentication") || named.starts_with("authentication") => {
                 self.credentials(value);
             }
@@ -367,6 +374,7 @@ impl Page<'_> {
             let value_place = place.end - value.len()..place.end;
             match name.trim().to_ascii_lowercase().as_str() {
                 name if OPEN.contains(&name) => self.rest_of_origin(value_place),
+                "realm" if value.trim().contains(char::is_whitespace) => self.scramble(value_place),
                 "uri" | "realm" | "domain" => self.text(value_place),
                 "username" => {
                     let quoted = value.trim().trim_matches('"');
@@ -440,8 +448,23 @@ impl Page<'_> {
 
     /// RFC 8866.
     fn sdp(&mut self, place: Range<usize>) {
-        const KEYS: [&str; 8] =
-            ["crypto", "ice-pwd", "ice-ufrag", "key-mgmt", "ssrc", "msid", "fingerprint", "identity"];
+        /// Those that name nobody.
+        const OPEN: [&str; 14] = [
+            "candidate",
+            "connection",
+            "extmap",
+            "fmtp",
+            "framerate",
+            "group",
+            "maxptime",
+            "mid",
+            "ptime",
+            "rtcp",
+            "rtcp-fb",
+            "rtpmap",
+            "setup",
+            "silenceSupp",
+        ];
         for line in lines(self.bytes, place) {
             let text = self.read(line.clone());
             let value = line.start + 2.min(text.len())..line.end;
@@ -456,10 +479,15 @@ impl Page<'_> {
                     self.rest_of_origin(user..value.end);
                 }
                 [b'a', b'=', ..] => match text[2..].split_once(':') {
-                    Some((name, _)) if KEYS.contains(&name) => {
+                    Some((name, _)) if !OPEN.contains(&name) && !name.starts_with("T38") => {
+                        self.text(value.start..value.start + name.len());
                         self.scramble(value.start + name.len() + 1..value.end);
                     }
-                    _ => self.text(value),
+                    _ => {
+                        let end = text[2..].find(" ufrag ").map_or(value.end, |at| value.start + at);
+                        self.text(value.start..end);
+                        self.scramble(end..value.end);
+                    }
                 },
                 [b's' | b'i' | b'u' | b'e' | b'p' | b'k', b'=', ..] => self.scramble(value),
                 _ => blank(&mut self.out[line]),
@@ -506,6 +534,9 @@ impl Page<'_> {
     fn headers_of_uri(&mut self, place: Range<usize>) {
         let text = self.read(place.clone());
         let mut closed = names_before_brackets(&text);
+        // A quote in a Call-ID opens no name.
+        let call_ids = call_ids(&text);
+        closed.retain(|name| !call_ids.iter().any(|id| id.start < name.end && name.start < id.end));
         for name in &closed {
             self.name(place.start + name.start..place.start + name.end);
         }
@@ -513,9 +544,15 @@ impl Page<'_> {
             self.scramble(place.start + value.start..place.start + value.end);
             closed.push(value);
         }
+        // As where it is not escaped.
+        for call_id in call_ids {
+            self.call_id(place.start + call_id.start..place.start + call_id.end);
+            closed.push(call_id);
+        }
         let mut from = 0;
         for (c, at) in chars(&text) {
             match c {
+                _ if closed.iter().any(|closed| closed.contains(&at.start)) => from = at.end,
                 '?' | '&' | '=' | ';' | ',' | ':' | '<' | '(' | '\'' | '"' => from = at.end,
                 '@' if from < at.start => {
                     self.user(place.start + from..place.start + at.start);
@@ -532,6 +569,17 @@ impl Page<'_> {
             }
         }
         closed.sort_unstable_by_key(|closed| closed.start);
+        self.numbers(&text, &place, &closed, NUMBER);
+        self.names(&text, &place, &closed);
+        self.addresses(&text, &place, &closed);
+    }
+
+    /// A Call-ID, escaped or not: what names its maker's host stays.
+    fn call_id(&mut self, place: Range<usize>) {
+        let text = self.read(place.clone());
+        let local = chars(&text).filter(|(c, _)| *c == '@').last().map_or(0, |(_, at)| at.start);
+        self.name(place.start..place.start + local);
+        let closed = [0..local];
         self.numbers(&text, &place, &closed, NUMBER);
         self.names(&text, &place, &closed);
         self.addresses(&text, &place, &closed);
@@ -620,7 +668,8 @@ impl Page<'_> {
                     put(text, written, new, &mut self.out[place.clone()]);
                 }
             }
-            (before, at) = ('0', at + len);
+            at += len;
+            before = read[..at].chars().next_back().unwrap_or(' ');
         }
     }
 
@@ -695,9 +744,19 @@ fn ends_number(text: &str, group: &Group, next: &Group) -> bool {
 
 /// Whether what has this name may say anything.
 fn is_free(name: &str) -> bool {
-    const FREE: [&str; 7] =
-        ["name", "subject", "organization", "user-to-user", "display", "description", "cnam"];
-    name == "cn" || FREE.iter().any(|free| name.ends_with(free))
+    const FREE: [&str; 9] = [
+        "name",
+        "subject",
+        "organization",
+        "user-to-user",
+        "display",
+        "description",
+        "cnam",
+        // Of a device (RFC 5626 §4.1, RFC 8599 §6).
+        "instance",
+        "pn-prid",
+    ];
+    matches!(name, "cn" | "gr") || FREE.iter().any(|free| name.ends_with(free))
 }
 
 /// The values of parameters, and of a URI's headers, that may say anything.
@@ -721,6 +780,23 @@ fn free_values(text: &str) -> Vec<Range<usize>> {
         }
     }
     found.extend(value.map(|from| from..text.len()));
+    found
+}
+
+/// Call-IDs in the headers of a URI that name another dialog.
+fn call_ids(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    for header in text.split_inclusive(['?', '&']) {
+        if let Some((name, value)) = header.split_once('=')
+            && matches!(Name::of(name.as_bytes()), Name::Replaces | Name::Join | Name::TargetDialog)
+        {
+            let from = at + name.len() + 1;
+            let end = chars(value).find(|(c, at)| *c == ';' || (*c == '&' && at.len() == 1));
+            found.push(from..from + end.map_or(value.len(), |(_, at)| at.start));
+        }
+        at += header.len();
+    }
     found
 }
 
@@ -895,16 +971,53 @@ mod tests {
         let out = written(
             true,
             "Refer-To: <sip:1@x?Replaces=abcd%4010.88.0.1%3Bto-tag%3D10.88.0.2>\r\n\
-             X-A: [2001:db8::78] %5B2001%3Adb8%3A%3A78%5D =%3D10.88.0.1 a10.88.0.1 ::ffff:10.88.0.1 %31%30.88.0.1",
+             X-10.88.0.3: x\r\nX-A: [2001:db8::78] %5B2001%3Adb8%3A%3A78%5D =%3D10.88.0.1 a10.88.0.1 2001:db8::10.88.0.1 10.88%2E0.1",
             "",
         );
         let call_id = out.split("Call-ID: ").nth(1).unwrap().split("\r\n").next().unwrap();
         assert!(out.contains(&format!("Replaces={}%3B", call_id.replace('@', "%40"))), "{out}");
         let address = call_id.split('@').nth(1).unwrap();
         assert_eq!(out.matches(address).count(), 5, "{out}");
-        assert!(!out.contains("10.88.0.") && !out.contains("%31%30.88"), "{out}");
+        assert!(!out.contains("10.88"), "{out}");
         let v6 = out.split('[').nth(1).unwrap().split(']').next().unwrap();
         assert!(v6 != "2001:db8::78" && out.contains(&format!("%5B{}%5D", v6.replace(':', "%3A"))), "{out}");
+    }
+
+    #[test]
+    fn a_call_id_is_the_same_one_however_it_is_named() {
+        for id in [
+            "a<b>c@h",
+            "a\"b@h",
+            "(ab)c?de=f@10.1.2.3",
+            "password=abcd@h",
+            "pin:12345@h",
+            "12345678",
+            "nonce=a",
+        ] {
+            let escaped: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let headers = format!(
+                "X-Call-ID: {id}\r\nReplaces: {id};to-tag=a\r\nRefer-To: <sip:1@x?a=b&Replaces={escaped}%3Bto-tag%3Da>"
+            );
+            let out = written(true, &headers, "");
+            let line = |name: &str| out.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            let id = line("X-Call-ID: ");
+            assert_eq!(line("Replaces: "), format!("{id};to-tag=a"));
+            let escaped: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            assert!(out.contains(&format!("Replaces={escaped}%3B")), "{out}");
+        }
+    }
+
+    #[test]
+    fn of_sdp_only_what_everybody_has_stays() {
+        let body = "v=0\r\na=rtpmap:101 telephone-event/8000\r\na=sendonly\r\na=X-nick:Leopold\r\n\
+                    a=candidate:1 1 udp 2130706431 192.168.77.1 5000 typ host ufrag CANDUF\r\n\
+                    a=path:msrp://ulrike:pw@10.1.1.1:7394/sesSECRET;tcp\r\n";
+        let headers = "Content-Type: application/sdp";
+        for word in ["Leopold", "CANDUF", "ulrike", "sesSECRET"] {
+            assert!(!is_there(headers, body, word), "{word}");
+        }
+        let out = written(false, headers, body);
+        assert!(out.contains("a=rtpmap:101 telephone-event/8000\r\na=sendonly\r\na=X-nick:"), "{out}");
     }
 
     #[test]
