@@ -815,7 +815,9 @@ fn names_before_brackets(text: &str) -> Vec<Range<usize>> {
         }
         escaped = c == '\\' && quoted && !escaped;
     }
-    found.extend(name.filter(|_| quoted));
+    // An escaped quote in a URI may be a Call-ID's.
+    let is_open = quoted && text.matches('"').count() % 2 == 1;
+    found.extend(name.filter(|_| is_open));
     found
 }
 
