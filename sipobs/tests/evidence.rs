@@ -441,6 +441,57 @@ fn checksums_are_right_again() {
     assert!(checked > 100, "{checked}");
 }
 
+/// A capture's packets within VXLAN (RFC 7348 §5), with a checksum outside.
+fn in_vxlan(file: &Path, to: &Path) {
+    const HARDWARE: [u8; 14] = [2, 0xaa, 0xbb, 0xcc, 0xdd, 1, 2, 0xaa, 0xbb, 0xcc, 0xdd, 2, 8, 0];
+    let word = |value: usize| u16::try_from(value).unwrap().to_be_bytes();
+    let mut bytes = Vec::new();
+    for field in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1] {
+        bytes.extend(field.to_le_bytes());
+    }
+    let mut reader = sipobs::capture::file::Reader::open(file).unwrap();
+    let mut second = 0_u32;
+    while let Some(frame) = reader.next().unwrap() {
+        let at = memchr::memmem::find(frame.bytes, &[0x45, 0]).unwrap();
+        let inner = [&[8, 0, 0, 0, 0, 0, 0x7b, 0], &HARDWARE[..], &frame.bytes[at..]].concat();
+        let udp = [&word(33333)[..], &word(4789), &word(8 + inner.len()), &[0x12, 0x34], &inner].concat();
+        let ip =
+            [&[0x45, 0][..], &word(20 + udp.len()), &[0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]];
+        let packet = [&HARDWARE[..], &ip.concat(), &udp].concat();
+        let len = u32::try_from(packet.len()).unwrap();
+        for field in [second, 0, len, len] {
+            bytes.extend(field.to_le_bytes());
+        }
+        bytes.extend(packet);
+        second += 1;
+    }
+    std::fs::write(to, bytes).unwrap();
+}
+
+#[test]
+fn in_a_tunnel_all_checksums_are_right_and_no_hardware_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("in.pcap"), dir.path().join("out.pcapng"));
+    in_vxlan(&recorded("livekit/refer_busy.pcap"), &from);
+    for args in ["--redact", "--redact=addresses"] {
+        write_of(&from, &to, &[args]);
+        let mut reader = sipobs::capture::file::Reader::open(&to).unwrap();
+        let mut checked = 0;
+        while let Some(frame) = reader.next().unwrap() {
+            for ip in [&frame.bytes[14..], &frame.bytes[14 + 20 + 8 + 8 + 14..]] {
+                let ip = &ip[..usize::from(u16::from_be_bytes([ip[2], ip[3]]))];
+                let len = u16::try_from(ip.len() - 20).unwrap().to_be_bytes();
+                assert!(sums_up(&[&ip[..20]]), "{args}: IP");
+                assert!(sums_up(&[&ip[12..20], &[0, ip[9], 0, 0], &len, &ip[20..]]), "{args}: {}", ip[9]);
+            }
+            let is_named = memchr::memmem::find(frame.bytes, &[0xaa, 0xbb, 0xcc, 0xdd]).is_some();
+            assert_eq!(is_named, args == "--redact");
+            checked += 1;
+        }
+        assert!(checked > 5, "{checked}");
+    }
+}
+
 /// Whatever a capture holds: no panic, and what is written can be read.
 #[test]
 fn arbitrary_bytes_are_written_and_redacted() {

@@ -79,18 +79,29 @@ pub(super) fn whole(
     bytes
 }
 
-/// Writes other addresses where they are not to be told, and right checksums.
+/// Writes other addresses where they are not to be told, hardware's too, and right checksums.
 fn settle(bytes: &mut [u8], layers: &Layers, redactor: &Redactor) {
     for &at in &layers.ip {
         change_addresses(&mut bytes[at..], redactor);
     }
-    // Innermost first: the outer ones sum up what is in them.
-    for segment in layers.transport.iter().rev() {
-        let ends = [segment.src, segment.dst].map(|ip| redactor.address(ip));
-        sum_up(bytes, segment, ends);
+    for &at in layers.ethernet.iter().filter(|_| redactor.hides_addresses()) {
+        if let Some(hardware) = bytes.get_mut(at..at + 12) {
+            hardware.fill(0);
+        }
     }
-    for &at in layers.ip.iter().rev() {
-        sum_up_header(&mut bytes[at..]);
+    // Innermost first: the outer ones sum up what is in them, inner IP headers too.
+    let headers = layers.ip.iter().map(|at| (*at, None));
+    let segments = layers.transport.iter().map(|segment| (segment.bytes.start, Some(segment)));
+    let mut sums: Vec<_> = headers.chain(segments).collect();
+    sums.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    for (at, segment) in sums {
+        match segment {
+            Some(segment) => {
+                let ends = [segment.src, segment.dst].map(|ip| redactor.address(ip));
+                sum_up(bytes, segment, ends);
+            }
+            None => sum_up_header(&mut bytes[at..]),
+        }
     }
 }
 
@@ -174,10 +185,14 @@ fn fold(mut sum: u64) -> u16 {
 /// What goes before the first IP header: kept where it is known what it holds, else cut off.
 fn head(bytes: &mut [u8], link: LinkType, layers: &Layers, redactor: &Redactor) -> (LinkType, usize) {
     let hardware = match link {
-        LinkType::Ethernet => 0..12,
         LinkType::Sll => 6..14,
         LinkType::Sll2 => 12..20,
-        LinkType::Raw | LinkType::Null | LinkType::Loop | LinkType::Ppp | LinkType::CHdlc => 0..0,
+        LinkType::Ethernet
+        | LinkType::Raw
+        | LinkType::Null
+        | LinkType::Loop
+        | LinkType::Ppp
+        | LinkType::CHdlc => 0..0,
         LinkType::UpperPdu => {
             tags(bytes, redactor);
             return (link, 0);

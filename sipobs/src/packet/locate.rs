@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::fragment::{Fragments, Joined};
 use super::{At, Config, Counters, Layer, MAX_LAYERS, Packet, Under, under};
-use crate::frame::{Direction, Frame};
+use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
 /// Finds the packets in frames, copies at other taps among them, and all frames that each came in.
@@ -84,6 +84,8 @@ pub(crate) struct Piece {
 /// Where headers lie that a change of what is behind them, or in them, concerns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Layers {
+    /// Every Ethernet header, also within tunnels.
+    pub(crate) ethernet: SmallVec<[usize; 2]>,
     /// Every IP header, outermost first.
     pub(crate) ip: SmallVec<[usize; 2]>,
     /// Every UDP and TCP header.
@@ -228,6 +230,7 @@ fn descend<'a>(mut at: At<'a>, base: &[u8], vxlan_ports: &[u16], layers: &mut La
                 src: ip.src,
                 dst: ip.dst,
             }),
+            Layer::Link(LinkType::Ethernet) => layers.ethernet.push(bytes.start),
             Layer::Link(_) | Layer::EtherType(_) | Layer::Pdu | Layer::Payload(..) => {}
         }
         match under(at, vxlan_ports).ok()? {

@@ -146,5 +146,8 @@ mod tests {
         assert_eq!(masked(Mask::Last4, Name::Subject, "Subject", "Alice"), None);
         assert_eq!(masked(Mask::Full, Name::Other, "X-Customer", "Alice").as_deref(), Some("Alice"));
         assert_eq!(masked(Mask::Full, Name::Other, "X-Password", "hunter2"), None);
+        for name in ["Authentication-Info", "Proxy-Authentication-Info", "X-Auth", "Cookie"] {
+            assert_eq!(masked(Mask::Full, Name::Other, name, "nextnonce=\"deadbeef\""), None, "{name}");
+        }
     }
 }

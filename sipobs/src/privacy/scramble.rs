@@ -46,7 +46,8 @@ impl Scrambler {
         }
     }
 
-    fn part(&self, text: &str, out: &mut [u8]) {
+    /// Writes another name, or a part of a user, over `text`.
+    pub(super) fn part(&self, text: &str, out: &mut [u8]) {
         if NOBODY.iter().any(|nobody| nobody.eq_ignore_ascii_case(text)) {
             return;
         }
@@ -180,7 +181,7 @@ pub(super) fn chars(text: &str) -> impl Iterator<Item = (char, std::ops::Range<u
 }
 
 /// Writes a character where another was, in as many bytes: escaped where that was.
-fn put(text: &str, place: &std::ops::Range<usize>, new: u8, out: &mut [u8]) {
+pub(super) fn put(text: &str, place: &std::ops::Range<usize>, new: u8, out: &mut [u8]) {
     let Some(written) = text.get(place.clone()) else { return };
     if written.starts_with('%') && written.len() > 1 {
         for (at, byte) in (place.start..).step_by(3).zip(std::iter::repeat_n(new, written.len() / 3)) {

@@ -19,6 +19,9 @@ const NAMES: [&str; 11] = [
     "-pin",
 ];
 
+/// A header with this in its name proves who somebody is, or asks for it.
+const HEADERS: [&str; 6] = ["auth", "cookie", "credential", "jwt", "session-key", "sessionkey"];
+
 /// Names that are too short to be the end of another.
 const SHORT_NAMES: [&str; 4] = ["pw", "pwd", "pass", "pin"];
 
@@ -125,6 +128,10 @@ pub(super) fn names_secret(text: &str) -> bool {
 
 /// Whether all of a header's value is secret, by the header's name.
 pub(super) fn is_secret_of(header: &str, value: &str) -> bool {
+    let named = header.to_ascii_lowercase();
+    if HEADERS.into_iter().any(|known| named.contains(known)) {
+        return true;
+    }
     let secrets = secrets(&format!("{header}={value}"));
     secrets.first().is_some_and(|secret| secret.start <= header.len() + 1)
 }
