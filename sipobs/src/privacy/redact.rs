@@ -579,10 +579,11 @@ impl Page<'_> {
         let text = self.read(place.clone());
         let local = chars(&text).filter(|(c, _)| *c == '@').last().map_or(0, |(_, at)| at.start);
         self.name(place.start..place.start + local);
-        let closed = [0..local];
-        self.numbers(&text, &place, &closed, NUMBER);
-        self.names(&text, &place, &closed);
-        self.addresses(&text, &place, &closed);
+        let local = 0..local;
+        let closed = std::slice::from_ref(&local);
+        self.numbers(&text, &place, closed, NUMBER);
+        self.names(&text, &place, closed);
+        self.addresses(&text, &place, closed);
     }
 
     /// Numbers of so many digits, and the parties' numbers of fewer.
@@ -661,7 +662,7 @@ impl Page<'_> {
                 (before, at) = (c, at + 1);
                 continue;
             };
-            let mut new = read[at..at + len].as_bytes().to_vec();
+            let mut new = read.as_bytes()[at..at + len].to_vec();
             write_address(&read[at..at + len], self.scrambler.address(old), &mut new);
             for (new, (c, written)) in new.into_iter().zip(&places[at..]) {
                 if char::from(new) != *c {
