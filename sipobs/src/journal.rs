@@ -20,6 +20,10 @@ use crate::timestamp::Timestamp;
 /// The version that is written; no other is read. It changes with the form of [`Entry`], not with what sipobs makes of it.
 const VERSION: u8 = 1;
 
+/// How long before its end anything in it was heard at most, or behind that: a hundred days, in nanoseconds. What is due is seen
+/// to step by step from then on.
+const SPAN: u64 = 100 * 86_400 * 1_000_000_000;
+
 /// Messages and losses in the order in which they were heard.
 #[derive(Debug)]
 pub struct Journal<'a> {
@@ -82,19 +86,33 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     ///
-    /// When it is anything else.
+    /// When it is anything else, or tells of times that are far from its end.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::begin(bytes, Self::MARK, VERSION)?;
         let until = Timestamp::from_nanos(reader.next()?);
         let mut entries = Vec::new();
         while !reader.is_over() {
-            entries.push(reader.next()?);
+            let entry: Entry<'a> = reader.next()?;
+            if entry.nanos().is_some_and(|nanos| nanos.abs_diff(until.as_nanos()) > SPAN) {
+                return Err(Unreadable::Damaged);
+            }
+            entries.push(entry);
         }
         Ok(Self { until, entries })
     }
 }
 
 impl Entry<'_> {
+    fn nanos(&self) -> Option<i64> {
+        match self {
+            Self::Message(Kept { nanos, .. })
+            | Self::OpenCall { nanos }
+            | Self::OpenAttempt { nanos }
+            | Self::Caller { nanos, .. } => Some(*nanos),
+            Self::Loss { .. } => None,
+        }
+    }
+
     /// It came at another time by another clock.
     pub(crate) fn change_time(&mut self, change: impl FnOnce(Timestamp) -> Timestamp) {
         match self {

@@ -59,6 +59,8 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
     let access = Access::read(&config.metrics).map_err(Failure::usage)?;
+    // It tells of the process, from files that could not be opened later.
+    let metrics = Arc::new(Metrics::new([]));
     privilege::restrict_filesystem(config, args.file());
     // Threads have what their parent has left: after that.
     let runtime = runtime().map_err(Failure::usage)?;
@@ -70,7 +72,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     if let Some(ratio) = state.restored() {
         engine.restore_ratio(ratio);
     }
-    let metrics = Arc::new(Metrics::new(engine.transfers().trunks()));
+    metrics.trunks(engine.transfers().trunks());
     let mut sinks = sinks(config, records, args.format(), args.look()).map_err(Failure::usage)?;
     sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
 

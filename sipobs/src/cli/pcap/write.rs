@@ -70,12 +70,13 @@ pub(super) struct Wants {
 fn verdict(output: &Output) -> u64 {
     let text = match output {
         Output::Transfer(attempt) => format!(
-            "{} {} {} {} {:?} {:?} {:?} {}",
+            "{} {} {} {} {:?} {:?} {:?} {:?} {}",
             attempt.started.as_nanos(),
             attempt.ended.as_nanos(),
             attempt.outcome,
             attempt.evidence,
             attempt.method,
+            attempt.kind,
             attempt.status,
             attempt.diagnosis.iter().map(|cause| &cause.code).collect::<Vec<_>>(),
             attempt.messages.iter().map(|line| u64::from(line.copies)).sum::<u64>(),

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -24,7 +24,8 @@ pub(super) struct Process {
     /// Seconds since 1970.
     started: f64,
     statm: File,
-    descriptors: OwnedFd,
+    /// Read on from the same descriptor: another could not be opened later.
+    descriptors: Mutex<Dir>,
 }
 
 impl Process {
@@ -38,7 +39,7 @@ impl Process {
         Ok(Self {
             started: started()?,
             statm: File::open("/proc/self/statm")?,
-            descriptors: rustix::fs::open("/proc/self/fd", folder, Mode::empty())?,
+            descriptors: Mutex::new(Dir::new(rustix::fs::open("/proc/self/fd", folder, Mode::empty())?)?),
         })
     }
 
@@ -53,10 +54,13 @@ impl Process {
     }
 
     fn descriptors(&self) -> io::Result<usize> {
-        let mut folder = Dir::read_from(&self.descriptors)?;
+        let mut folder = self.descriptors.lock().unwrap_or_else(PoisonError::into_inner);
         folder.rewind();
-        // With `.` and `..`, and with the descriptor that is read from.
-        Ok(folder.filter(Result::is_ok).count().saturating_sub(3))
+        let mut open = 0;
+        while let Some(entry) = folder.read() {
+            open += usize::from(!matches!(entry?.file_name().to_bytes(), b"." | b".."));
+        }
+        Ok(open)
     }
 }
 
