@@ -92,8 +92,8 @@ impl<'a> Journal<'a> {
         let until = Timestamp::from_nanos(reader.next()?);
         let mut entries = Vec::new();
         while !reader.is_over() {
-            let entry: Entry<'a> = reader.next()?;
-            if entry.nanos().is_some_and(|nanos| nanos.abs_diff(until.as_nanos()) > SPAN) {
+            let mut entry: Entry<'a> = reader.next()?;
+            if entry.nanos_mut().is_some_and(|nanos| nanos.abs_diff(until.as_nanos()) > SPAN) {
                 return Err(Unreadable::Damaged);
             }
             entries.push(entry);
@@ -103,26 +103,21 @@ impl<'a> Journal<'a> {
 }
 
 impl Entry<'_> {
-    fn nanos(&self) -> Option<i64> {
-        match self {
-            Self::Message(Kept { nanos, .. })
-            | Self::OpenCall { nanos }
-            | Self::OpenAttempt { nanos }
-            | Self::Caller { nanos, .. } => Some(*nanos),
-            Self::Loss { .. } => None,
+    /// It came at another time by another clock.
+    pub(crate) fn change_time(&mut self, change: impl FnOnce(Timestamp) -> Timestamp) {
+        if let Some(nanos) = self.nanos_mut() {
+            *nanos = change(Timestamp::from_nanos(*nanos)).as_nanos();
         }
     }
 
-    /// It came at another time by another clock.
-    pub(crate) fn change_time(&mut self, change: impl FnOnce(Timestamp) -> Timestamp) {
+    /// When it was, if that is in it.
+    fn nanos_mut(&mut self) -> Option<&mut i64> {
         match self {
             Self::Message(Kept { nanos, .. })
             | Self::OpenCall { nanos }
             | Self::OpenAttempt { nanos }
-            | Self::Caller { nanos, .. } => {
-                *nanos = change(Timestamp::from_nanos(*nanos)).as_nanos();
-            }
-            Self::Loss { .. } => {}
+            | Self::Caller { nanos, .. } => Some(nanos),
+            Self::Loss { .. } => None,
         }
     }
 }

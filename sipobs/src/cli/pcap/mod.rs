@@ -17,6 +17,7 @@ use self::sinks::Sinks;
 use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
 
+mod again;
 mod find;
 mod interrupt;
 mod new_file;

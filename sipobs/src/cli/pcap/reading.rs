@@ -54,7 +54,7 @@ pub(super) struct Reading<'a> {
     shown: u64,
     /// Attempts so far.
     attempts: u64,
-    /// The times of the first frames.
+    /// The times of the first frames, the earliest first.
     first: Vec<Timestamp>,
     last: Timestamp,
 }
@@ -126,15 +126,14 @@ impl<'a> Reading<'a> {
 
     fn begin(&mut self, time: Timestamp) {
         if self.first.len() < AROUND {
-            self.first.push(time);
+            let at = self.first.partition_point(|known| *known <= time);
+            self.first.insert(at, time);
         }
     }
 
     /// When the capture begins: by the middle one of its first frames, as one of them may lie.
     fn start(&self) -> Timestamp {
-        let mut times = self.first.clone();
-        times.sort_unstable();
-        times.get(times.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+        self.first.get(self.first.len().saturating_sub(1) / 2).copied().unwrap_or_default()
     }
 
     /// Says at once what ended a file too early.

@@ -2,14 +2,14 @@
 
 use std::io;
 
-use sipobs::capture::file::{Capture, FileError, Next};
+use sipobs::capture::file::{Capture, FileError};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::{Sink, WholeCall};
 use sipobs::follow::{Follow, Found};
 use sipobs::record::{LegRole, Parties};
-use sipobs::timestamp::Timestamp;
 
+use super::again;
 use super::reading::Asked;
 use crate::cli::say;
 
@@ -61,31 +61,16 @@ fn read(
     follow: Follow,
 ) -> io::Result<(Follow, bool)> {
     let mut complete = true;
-    let mut capture = read_again().map_err(io::Error::other)?;
+    let capture = read_again().map_err(io::Error::other)?;
     let privacy = config.privacy().map_err(io::Error::other)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(io::Error::other)?;
     engine.follow(follow);
-    let mut last = Timestamp::default();
-    while let Some(next) = capture.next() {
-        match next {
-            Next::Frame(frame) => {
-                last = frame.time;
-                engine.frame(&frame);
-            }
-            Next::End(end) => {
-                if let Some(error) = &end.error {
-                    complete = false;
-                    say(&anyhow::anyhow!("{error}; the whole call lacks what stands behind that"));
-                }
-                if end.is_alone {
-                    engine.end_file();
-                }
-            }
+    again::run(capture, &mut engine, again::unheard, |end| {
+        if let Some(error) = &end.error {
+            complete = false;
+            say(&anyhow::anyhow!("{error}; the whole call lacks what stands behind that"));
         }
-        // Judged already.
-        while engine.poll_output().is_some() {}
-    }
-    engine.finish(last);
+    });
     Ok((engine.take_followed().unwrap_or_default(), complete))
 }
 

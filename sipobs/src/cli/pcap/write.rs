@@ -16,8 +16,8 @@ use sipobs::export::deciding;
 use sipobs::frame::{Frame, Place};
 use sipobs::privacy::redact::Redactor;
 use sipobs::record::{LegRole, Output, ReferAbsent};
-use sipobs::timestamp::Timestamp;
 
+use super::again;
 use super::new_file::NewFile;
 use crate::cli::warn;
 
@@ -261,25 +261,13 @@ fn read(
     redactor: Option<Redactor>,
     read_again: &impl Fn() -> Result<Capture, FileError>,
 ) -> anyhow::Result<Collect> {
-    let mut capture = read_again()?;
+    let capture = read_again()?;
     let settings = config.engine();
     let collect = Collect::new(&settings.packet, settings.stream.clone(), selection, redactor);
     let mut engine = Engine::new(settings, config.privacy()?)?;
     engine.collect(collect);
-    let mut last = Timestamp::default();
-    while let Some(next) = capture.next() {
-        match next {
-            Next::Frame(frame) => {
-                last = frame.time;
-                engine.frame(&frame);
-            }
-            // Said already.
-            Next::End(end) if end.is_alone => engine.end_file(),
-            Next::End(_) => {}
-        }
-        while engine.poll_output().is_some() {}
-    }
-    engine.finish(last);
+    // What could not be read was said the first time.
+    again::run(capture, &mut engine, again::unheard, |_| {});
     engine.take_collected().ok_or_else(|| anyhow!("nothing was collected"))
 }
 
@@ -347,25 +335,16 @@ impl Target {
 
     /// How many of the verdicts are others where the file is read by itself.
     fn other_verdicts(&self, config: &Config, wants: &Wants, stop: &Stop) -> anyhow::Result<usize> {
-        let mut capture = Capture::open(&[self.file.place()], stop)?;
+        let capture = Capture::open(&[self.file.place()], stop)?;
         let mut engine = Engine::new(config.engine(), config.privacy()?)?;
         let mut found: Vec<(u64, bool)> = Vec::new();
-        let mut last = Timestamp::default();
-        let mut drain = |engine: &mut Engine| {
+        let drain = |engine: &mut Engine| {
             let look = |output: &Output| (verdict(output), matches!(output, Output::Transfer(_)));
             while let Some((_, verdict)) = engine.poll_output_seen(look) {
                 found.push(verdict);
             }
         };
-        while let Some(next) = capture.next() {
-            if let Next::Frame(frame) = next {
-                last = frame.time;
-                engine.frame(&frame);
-            }
-            drain(&mut engine);
-        }
-        engine.finish(last);
-        drain(&mut engine);
+        again::run(capture, &mut engine, drain, |_| {});
         let new =
             found.iter().filter(|(verdict, is_attempt)| *is_attempt && !wants.all.contains(verdict)).count();
         let found: BTreeSet<u64> = found.into_iter().map(|(verdict, _)| verdict).collect();
