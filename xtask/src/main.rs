@@ -34,6 +34,7 @@ mod test;
 mod traffic;
 mod tunnels;
 mod ui;
+mod web;
 mod wire;
 
 /// Chores of sipobs.
@@ -81,6 +82,8 @@ enum Chore {
     Test(test::Options),
     /// Write a capture of calls and transfers as a voice-agent platform makes them, and the truth beside it.
     Traffic(traffic::Options),
+    /// Write a page that reads captures in whatever browser opens it, and sends them nowhere.
+    Web(web::Options),
 }
 
 fn main() -> ExitCode {
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
         Chore::Test(options) => test::run(&options),
         Chore::Traffic(options) => traffic::run(&options),
+        Chore::Web(options) => web::run_chore(&options),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

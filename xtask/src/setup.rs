@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::children::{line, run};
-use crate::root;
+use crate::{root, web};
 
 /// What a chore is going to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +37,15 @@ pub(crate) enum Need {
     Fuzz,
     /// Read reports in a browser.
     Page,
+    /// Build the program for a browser.
+    Web,
 }
 
 impl Need {
     /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
     /// [`Need::Kernels`], [`Need::Packages`] and [`Need::Kubernetes`], as rare and large.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz, Self::Page];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz, Self::Page, Self::Web];
 }
 
 /// Programs from Debian's packages: what for, the program, its package.
@@ -85,9 +87,10 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Fuzz, "c++", "build-essential"),
     (Need::Page, "chromium", "chromium"),
     (Need::Page, "npm", "npm"),
+    (Need::Web, web::LINKER, "lld-22"),
 ];
-/// A Rust that can build for the BPF target, where rustup has no nightly with its sources.
-const BPF_RUST: &[&str] = &["cargo-web", "rustc-web", "rust-web-src"];
+/// A Rust that can build for the BPF target and for WebAssembly, where rustup has no nightly with its sources.
+const BARE_RUST: &[&str] = &["cargo-web", "rustc-web", "rust-web-src"];
 /// What bpf-linker is built against for it.
 const BPF_LLVM: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"];
 const LLVM_BIN: &str = "/usr/lib/llvm-22/bin";
@@ -185,7 +188,7 @@ fn python_is_there() -> bool {
 #[derive(Debug, Default)]
 struct Missing {
     packages: Vec<&'static str>,
-    bpf_rust: bool,
+    bare_rust: bool,
     bpf_linker: bool,
     python: bool,
     nightly: bool,
@@ -201,8 +204,13 @@ impl Missing {
                 missing.packages.push(package);
             }
         }
+        if needs.contains(&Need::Live) || needs.contains(&Need::Web) {
+            missing.bare_rust = !(nightly_with_sources() || debian_rust());
+        }
+        if needs.contains(&Need::Web) && !Path::new(web::C_LIBRARY).join("crt1.o").exists() {
+            missing.packages.push("wasi-libc");
+        }
         if needs.contains(&Need::Live) {
-            missing.bpf_rust = !(nightly_with_sources() || debian_rust());
             missing.bpf_linker = find("bpf-linker").is_none();
         }
         if needs.contains(&Need::Checks) {
@@ -219,14 +227,14 @@ impl Missing {
     }
 
     fn is_empty(&self) -> bool {
-        let built = self.bpf_rust || self.bpf_linker || self.nightly || self.cargo_fuzz;
+        let built = self.bare_rust || self.bpf_linker || self.nightly || self.cargo_fuzz;
         self.packages.is_empty() && !built && !self.python && !self.axe
     }
 
     fn names(&self) -> String {
         let mut names = self.packages.clone();
         for (is, name) in [
-            (self.bpf_rust, "a Rust for the BPF target"),
+            (self.bare_rust, "a Rust for bare targets"),
             (self.bpf_linker, "bpf-linker"),
             (self.python, "rotel, helm and more in a Python environment of the project's own"),
             (self.nightly, "a nightly Rust"),
@@ -243,8 +251,8 @@ impl Missing {
     /// Debian's packages for all of it.
     fn debian(&self) -> Vec<&'static str> {
         let mut packages = self.packages.clone();
-        if self.bpf_rust {
-            packages.extend(BPF_RUST);
+        if self.bare_rust {
+            packages.extend(BARE_RUST);
         }
         if self.bpf_linker && !nightly_with_sources() {
             packages.extend(BPF_LLVM);
@@ -265,7 +273,7 @@ impl Missing {
             lines.push("sudo apt-get update".to_owned());
             lines.push(format!("sudo apt-get install --no-install-recommends {}", packages.join(" ")));
         }
-        if self.bpf_rust {
+        if self.bare_rust {
             lines.push(
                 "    # without cargo-web in your release: rustup toolchain install nightly --component rust-src"
                     .to_owned(),
@@ -299,7 +307,7 @@ impl Missing {
             if let Some(package) = unknown.first() {
                 bail!(
                     "this release has no package {package}. {}",
-                    if BPF_RUST.contains(package) || BPF_LLVM.contains(package) {
+                    if BARE_RUST.contains(package) || BPF_LLVM.contains(package) {
                         "Use rustup: rustup toolchain install nightly --component rust-src; cargo install bpf-linker"
                     } else {
                         "Install its program by hand, then run this again."

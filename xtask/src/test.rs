@@ -253,7 +253,7 @@ fn http() -> Result<Verdict> {
 }
 
 fn page() -> Result<Verdict> {
-    setup::ensure(&[setup::Need::Page])?;
+    setup::ensure(&[setup::Need::Page, setup::Need::Web])?;
     page::run_all(&daemon::build(true, false)?)?;
     Ok(Verdict::Passed)
 }

@@ -17,7 +17,7 @@ use crate::setup;
 /// No command takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a page may load: itself, and what stands in it.
-const OWN: [&str; 2] = ["file://", "data:"];
+const OWN: [&str; 3] = ["file://", "data:", "blob:"];
 
 /// A browser with one page.
 pub(super) struct Chromium {
@@ -41,7 +41,7 @@ impl Chromium {
         let mut shell = Command::new("sh");
         // The browser reads commands from 3, and writes answers to 4.
         shell.args(["-c", "exec \"$0\" \"$@\" 3<\"$TO\" 4>\"$FROM\""]).arg(program);
-        shell.env("TO", &to).env("FROM", &from).env("HOME", folder);
+        shell.env("TO", &to).env("FROM", &from).env("HOME", folder).env("TZ", "UTC");
         shell.args([
             "--headless",
             "--no-sandbox",

@@ -13,6 +13,7 @@ use crate::children::Running;
 use crate::{ladder, root, setup};
 
 mod chromium;
+mod web;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -62,6 +63,7 @@ pub(crate) fn run_all(sipobs: &Path) -> Result<()> {
         accessible(&mut browser, &axe, scheme).with_context(|| format!("{} {scheme}", page.display()))?;
     }
     narrow(&mut browser, &five)?;
+    web::in_the_browser_alone(&mut browser, sipobs, &axe, &folder)?;
     ensure!(browser.complaints.is_empty(), "the pages complain: {:#?}", browser.complaints);
     Ok(())
 }

@@ -13,7 +13,8 @@ use sipobs::files::Kind;
 /// Files that are not finished, where they are.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Leaves none of them behind, as the process ends.
+/// Leaves none of them behind, as the process ends by a signal.
+#[cfg(unix)]
 pub(super) fn discard_unfinished() {
     unfinished().iter().for_each(|path| drop(fs::remove_file(path)));
 }
@@ -44,7 +45,7 @@ impl NewFile {
 
     fn open(path: &Path, captures: &[PathBuf]) -> anyhow::Result<Self> {
         // Where a link leads to, so that it stays a link.
-        let path = match path.canonicalize() {
+        let path = match real(path) {
             Ok(there) => {
                 ensure!(
                     captures.iter().all(|capture| !is_same(capture, &there)),
@@ -63,7 +64,7 @@ impl NewFile {
         let name = path.file_name().context("this is not a file's name")?;
         let mut hidden = OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".{}.part", std::process::id()));
+        hidden.push(format!(".{}.part", process()));
         let now = path.with_file_name(hidden);
         let mut unfinished = unfinished();
         let file = options().open(&now).map_err(|error| match error.kind() {
@@ -118,6 +119,12 @@ fn options() -> OpenOptions {
     options
 }
 
+/// The process, which others of the same name are told from.
+fn process() -> u32 {
+    // A page has one only, and no number for it.
+    if cfg!(target_os = "wasi") { 0 } else { std::process::id() }
+}
+
 /// Whether two paths lead to one file, by whatever link.
 #[cfg(unix)]
 fn is_same(one: &Path, other: &Path) -> bool {
@@ -129,5 +136,17 @@ fn is_same(one: &Path, other: &Path) -> bool {
 /// Whether two paths lead to one file.
 #[cfg(not(unix))]
 fn is_same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Where a path leads to.
+#[cfg(not(target_os = "wasi"))]
+fn real(path: &Path) -> io::Result<PathBuf> {
+    path.canonicalize()
+}
+
+/// Where a path leads to: a page has no links, and its C library knows of none.
+#[cfg(target_os = "wasi")]
+fn real(path: &Path) -> io::Result<PathBuf> {
+    path.metadata().and_then(|_| std::path::absolute(path))
 }

@@ -165,8 +165,8 @@ impl Evidence {
             bail!("-w reads the capture twice, and a pipe can be read only once: save it to a file first");
         }
         let is_standard = is_standard(path);
-        let aside = std::env::temp_dir().join("sipobs.pcapng");
-        let file = NewFile::make("-w", if is_standard { &aside } else { path }, files)?;
+        let aside = is_standard.then(|| std::env::temp_dir().join("sipobs.pcapng"));
+        let file = NewFile::make("-w", aside.as_ref().unwrap_or(path), files)?;
         Ok(Some(Target { file, is_standard }))
     }
 
