@@ -45,7 +45,8 @@ enum Chore {
     Bench(bench::Options),
     /// Place real calls whose transfers fail and work, and let sipobs explain them as they happen.
     Demo(demo::Options),
-    /// Make the Debian package, the container image, the offline program, their bill of materials and checksums.
+    /// Make the Debian package, the container image, the offline program, the page for browsers, their bill of materials and
+    /// checksums.
     Dist(dist::Options),
     /// Feed hostile bytes to every stage that eats bytes.
     Fuzz(fuzz::Options),

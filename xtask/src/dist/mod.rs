@@ -1,5 +1,5 @@
-//! `cargo xtask dist`: a Debian package, a container image, an offline program for any Linux, what they are made of, and
-//! checksums.
+//! `cargo xtask dist`: a Debian package, a container image, an offline program for any Linux, a page for browsers, what they are
+//! made of, and checksums.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::children::{output, run as run_command};
 use crate::daemon::BUILD_LIMIT;
-use crate::{root, setup};
+use crate::{root, setup, web};
 
 mod check;
 mod deb;
@@ -32,7 +32,7 @@ pub(crate) struct Options {
 
 /// Makes everything in `target/dist`.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::ensure(&[setup::Need::Live, setup::Need::Packages])?;
+    setup::ensure(&[setup::Need::Live, setup::Need::Packages, setup::Need::Web])?;
     let dist = crate::target().join("dist");
     if dist.exists() {
         fs::remove_dir_all(&dist)?;
@@ -45,6 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let offline = offline(&dist)?;
     let name = format!("sipobs-{}-image-{}-linux.tar", version(), std::env::consts::ARCH);
     image::of_sipobs(&format!("sipobs:{}", version()), &program)?.write(&dist.join(name))?;
+    web::write(&dist.join(format!("sipobs-{}-page.html", version())), &web::program(true)?)?;
     sbom::write(&dist)?;
     checksums(&dist)?;
     for made in files(&dist)? {
