@@ -90,8 +90,11 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     if let Some(call) = place.call.filter(|call| is_untagged(stage, dialog, *call)) {
         attempt.own(Owned::untagged(event, call, place.by));
     }
+    let replaces = attempt.target.attended;
+    let mut places = Vec::new();
     if let Some(told) = told {
-        take_over(&mut attempt, *told, stage.config.limits.ladder);
+        places = told.places;
+        take_over(&mut attempt, *told.attempt, stage.config.limits.ladder);
     }
     let id = stage.begin(attempt);
     if let Some(other) = other {
@@ -108,7 +111,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
 
 /// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and what it was
 /// answered, or the first NOTIFY, around. The attempt that this was taken for is the REFER's.
-fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt>> {
+fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Told> {
     let Heard { event, wire, .. } = heard;
     let id = stage.open_in(event.leg).into_iter().find(|id| {
         stage.attempts.get(id).is_some_and(|attempt| {
@@ -120,7 +123,8 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
         })
     })?;
     consultation::release(stage, id);
-    stage.withdraw(id)
+    let places = stage.elsewhere.places_of(id);
+    Some(Told { attempt: stage.withdraw(id)?, places })
 }
 
 fn take_over(attempt: &mut PendingAttempt, told: PendingAttempt, most: usize) {
