@@ -194,6 +194,37 @@ impl Links {
         }
     }
 
+    /// A REFER in `call` was captured just after a leg, as taps and queues turn things around. Whether it asked for that: then
+    /// it is to be decided anew whose leg it is.
+    pub(crate) fn asked_for(&mut self, legs: &mut Legs, id: LegId, call: LegId) -> bool {
+        let (Some(leg), Some(caller)) = (legs.get(id).filter(|leg| leg.ties.known), legs.get(call)) else {
+            return false;
+        };
+        let parties = Parties::of(leg, &self.config);
+        let known = Known { legs, index: &self.index, config: &self.config, gone: self.gone };
+        let Some(candidate) = evidence::by_late_refer(known, leg, &parties, caller) else { return false };
+        let old = self.second(legs, id).map(|(_, second)| second);
+        if old.is_some_and(Second::is_asked_for) {
+            return false;
+        }
+        if let Some(Decision::Linked { call, .. }) = old.and_then(|second| second.decided.clone())
+            && let Some(call) = legs.get_mut(call)
+        {
+            call.rare_mut().claims.retain(|claim| claim.by != id);
+        }
+        match self.second_mut(legs, id) {
+            Some(second) => second.asked_for(candidate),
+            None => {
+                let slot = self.seconds.insert(Second::new(vec![candidate], 0, false));
+                if let Some(leg) = legs.get_mut(id) {
+                    leg.ties.second = Some(slot);
+                }
+            }
+        }
+        self.pins.entry(call).or_default().insert(id);
+        true
+    }
+
     /// A leg is gone.
     pub(crate) fn forget(&mut self, legs: &mut Legs, timers: &mut Timers, id: LegId) {
         self.release(legs, id);

@@ -70,7 +70,7 @@ fn forget_refused_bye(stage: &mut Stage, leg: LegId) {
 
 /// A new INVITE: of a redirect that is followed, or perhaps of a transfer.
 fn invited(stage: &mut Stage, heard: Heard<'_>) {
-    stage.recent.add(heard.event.leg);
+    stage.recent.add(Begun::of(heard.event.leg, heard.wire, heard.event.cseq));
     if !redirect::is_followed_by(stage, heard.event.leg) {
         second_leg::events::on_invite(stage, heard);
     }

@@ -10,7 +10,7 @@ use crate::sip::{self, Message, Name, NameAddr};
 use crate::stream::{TransportKind, WireMessage};
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
-use crate::transfer::method::{Machine, consultation, target_leg};
+use crate::transfer::method::{Machine, consultation, second_leg, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::{Owned, PendingAttempt};
 
@@ -107,6 +107,14 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     }
     supersede_older(stage, id);
     again::drop_passed_on(stage, dialog);
+    second_leg::events::on_late_refer(stage, home, wire.time);
+}
+
+/// An attempt by a REFER before that was captured itself.
+struct Told {
+    attempt: Box<PendingAttempt>,
+    /// Where its outcome is told, if that is elsewhere.
+    places: Vec<Vec<u8>>,
 }
 
 /// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and what it was

@@ -46,7 +46,7 @@ const SILENT: u32 = 4;
 /// A leg tied with no more confidence than this may be another's: what the dialog tells counts more.
 const SURE: f64 = 0.75;
 /// How far two taps, or two queues of a card, may turn messages around.
-const TURNED_AROUND: Duration = Duration::from_millis(500);
+pub(in crate::transfer) const TURNED_AROUND: Duration = Duration::from_millis(500);
 /// Tries of one REFER that are remembered.
 const MOST_TRIES: usize = 16;
 

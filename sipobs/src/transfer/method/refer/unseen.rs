@@ -166,8 +166,7 @@ pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptI
 /// A leg that began before the attempt was known, and names its transferor.
 pub(super) fn leg_of(stage: &Stage, id: AttemptId) -> Option<LegId> {
     let attempt = stage.attempts.get(&id)?;
-    let mut recent = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
-    let found = recent.find(|leg| fits(stage, attempt, leg) && !serves(stage, leg));
+    let found = stage.recent_legs().find(|leg| fits(stage, attempt, leg) && !serves(stage, leg));
     found.map(|leg| leg.id)
 }
 
