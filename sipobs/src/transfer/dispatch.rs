@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::method::{handover, redirect, refer, second_leg};
+use super::method::{consultation, handover, redirect, refer, second_leg};
+use super::recent::Begun;
 use super::stage::{Due, Heard, Stage};
 use super::{dialect, facts, identity, ladder};
 use crate::dialog::{DialogEventKind, is_challenge};
@@ -146,6 +147,7 @@ fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u
     }
     match status {
         200..300 => {
+            consultation::on_answered(stage, leg);
             caller_answered(stage, leg, wire.time);
             stage.links.answered(&mut stage.legs, leg, message);
         }

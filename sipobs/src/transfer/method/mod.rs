@@ -15,7 +15,7 @@ use crate::record::{self, Answered, LegRole, Seen};
 use crate::sip::CSeq;
 use crate::timestamp::Timestamp;
 
-mod consultation;
+pub(super) mod consultation;
 pub(super) mod handover;
 pub(super) mod redirect;
 pub(super) mod refer;

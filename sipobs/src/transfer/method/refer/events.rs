@@ -53,7 +53,10 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     }
     let Some(place) = place else { return };
     let home = place.call.unwrap_or(dialog);
-    let (other, consultation) = consultation::of_attended(stage, home, &target);
+    let (other, consultation) = match target.attended {
+        true => consultation::of_attended(stage, home, &target),
+        false => consultation::of_semi_attended(stage, home, &target, wire.src.ip(), wire.time),
+    };
     let clues = ReferClues {
         cseq: number,
         target: target.user.as_deref().map(str::as_bytes),
@@ -76,7 +79,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
     refer.beside = outside.and_then(|_| beside(heard));
     let mut attempt = PendingAttempt {
-        kind: if target.attended { Kind::Attended } else { Kind::Blind },
+        kind: if target.attended || other.is_some() { Kind::Attended } else { Kind::Blind },
         call: place.call,
         call_id: Some(place.call_id),
         transferor: message.from().map(|from| cut(from.uri)),
@@ -97,13 +100,16 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         take_over(&mut attempt, *told.attempt, stage.config.limits.ladder);
     }
     let id = stage.begin(attempt);
-    if let Some(other) = other {
-        target_leg::attach_behind(stage, id, other);
-    }
-    if let Some(other) = other.filter(|other| *other != home)
-        && let Some(other) = stage.state_or_new(other)
-    {
-        other.consults = Some(id);
+    places.iter().for_each(|uri| stage.elsewhere.ask_at(uri, id));
+    match other {
+        Some(other) if replaces => {
+            target_leg::attach_behind(stage, id, other);
+            if let Some(other) = stage.state_or_new(other).filter(|_| other != home) {
+                other.consults = Some(id);
+            }
+        }
+        Some(other) => consultation::note_given_up(stage, id, other),
+        None => {}
     }
     supersede_older(stage, id);
     again::drop_passed_on(stage, dialog);

@@ -175,6 +175,7 @@ impl Method for Refer {
         if verdict.status == Some(481)
             && verdict.answered == Answered::Sipfrag
             && known.attempt.kind == Kind::Attended
+            && (known.attempt.target.attended || self.is_unseen())
         {
             verdict.outcome = Outcome::DialogGone;
         }

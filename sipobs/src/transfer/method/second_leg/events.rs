@@ -192,7 +192,16 @@ fn tell_silent_failure(stage: &mut Stage, leg: LegId, failure: SilentFailure) {
 
 fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
     let Some(watched) = stage.unwatch(leg) else { return };
+    let consults = stage.state(leg).is_some_and(|state| state.consults.is_some());
     match decision {
+        // A REFER tells of it.
+        Decision::Linked { refer: None, .. } | Decision::Ambiguous { .. }
+            if consults && watched.named.is_none() =>
+        {
+            if let Some(leg) = stage.legs.get_mut(leg) {
+                leg.call.is_leg = true;
+            }
+        }
         Decision::Linked { call, refer: Some(number), link } => {
             if let Some(id) = refer_attempt(stage, call, number)
                 && !comes_after_success(stage, id, leg, &link)
