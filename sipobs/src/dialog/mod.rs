@@ -67,6 +67,8 @@ pub(crate) enum Taken {
     Nothing,
     /// It is an event.
     Event(DialogEvent),
+    /// A final answer to a request that could begin a leg, and was not seen: it may have been captured before that.
+    Early,
     /// Nothing vouches for it: it changes nothing in this leg, and is only shown beside what another, or the same, is
     /// about.
     Doubted { leg: LegId, beside: LegId },
@@ -95,6 +97,7 @@ pub(crate) fn take(
         Some(found) => (found.leg, found.by),
         None => match begin(legs, wire, message, key) {
             Some(id) => (id, Side::Caller),
+            None if is_early(legs, message, key) => return Taken::Early,
             None => return Taken::Nothing,
         },
     };
@@ -159,6 +162,25 @@ fn begin(
         alleged,
         originated: wire.originated,
     })
+}
+
+/// Whether a message that no leg claims is the final answer to a request that begins one.
+fn is_early(legs: &Legs, message: &Message<'_>, key: &DialogKey<'_>) -> bool {
+    matches!(key.cseq.method, Method::Invite | Method::Refer)
+        && message.status().is_some_and(|status| status >= 200)
+        && legs.under(key.call_id).next().is_none()
+        && !legs.is_gone(key.call_id)
+}
+
+/// Whether a message is of an INFO that tells nothing new: of a dialog older than the capture it may be the first thing that
+/// shows it. Calls have many of them.
+fn is_idle_info(legs: &Legs, message: &Message<'_>, key: &DialogKey<'_>) -> bool {
+    let mut known = legs.under(key.call_id).peekable();
+    let news = match known.peek() {
+        None => message.is_request(),
+        Some(_) => known.any(|leg| leg.midcall() && !leg.is_confirmed()),
+    };
+    key.cseq.method == Method::Info && !news
 }
 
 /// How a leg comes to be known by a message that no leg claims, if it can.
