@@ -387,7 +387,11 @@ impl<'a> Search<'a> {
         // A REFER may be captured after the leg that it asks for.
         let age = seconds(refer.sent, self.own.leg.started).max(0.0);
         let shows = self.shows(leg);
-        let at_hand = shows || self.comes_from(leg);
+        // A server that makes such legs has made or taken calls before: what shows the caller from anywhere else, anybody may
+        // have sent.
+        let own = self.own.leg;
+        let at_hand =
+            self.comes_from(leg) || shows && (own.originated || self.known.legs.is_party(own.hosts.0));
         let named = self.own.leg.rare().and_then(|rare| rare.referred_by.as_ref());
         let by_name = refer.referred_by.as_ref().zip(named).is_some_and(|(sender, named)| sender.same(named));
         let evidence = match by_name {

@@ -362,6 +362,7 @@ impl Stage {
 
     /// Withdraws the attempts that were begun in a leg which turned out to be forged.
     pub(super) fn disown(&mut self, leg: LegId) {
+        self.unwatch(leg);
         for id in self.open_in(leg) {
             self.withdraw(id);
         }
