@@ -169,6 +169,11 @@ impl<'a> Known<'a> {
         self.stage.legs.get(self.attempt.dialog)
     }
 
+    /// Whether both sides were heard in a call that is known to have been up: its end would have been seen.
+    pub(super) fn dialog_is_whole(self) -> bool {
+        self.call().is_some_and(|call| call.is_confirmed_by_both() && call.visible() == Seen::Both)
+    }
+
     /// The leg to the target: of several, the one that was answered, else the last.
     pub(super) fn target_leg(self) -> Option<&'a Leg> {
         let legs = || self.attempt.legs.iter().filter_map(move |leg| self.stage.legs.get(*leg));

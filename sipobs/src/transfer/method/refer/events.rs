@@ -111,6 +111,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
         Some(other) => consultation::note_given_up(stage, id, other),
         None => {}
     }
+    follow_older(stage, id);
     supersede_older(stage, id);
     again::drop_passed_on(stage, dialog);
     second_leg::events::on_late_refer(stage, home, wire.time);
@@ -184,6 +185,17 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
         }
     }
     false
+}
+
+/// Those before a REFER in its dialog are known to have been gone on from.
+fn follow_older(stage: &mut Stage, id: AttemptId) {
+    let Some(dialog) = stage.attempts.get(&id).map(|newer| newer.dialog) else { return };
+    for older in stage.open_in(dialog).into_iter().filter(|older| *older < id) {
+        if let Some(refer) = stage.attempts.get_mut(&older).and_then(|attempt| attempt.refer_mut()) {
+            refer.followed = true;
+            stage.review(older);
+        }
+    }
 }
 
 /// Once a REFER is accepted it takes the place of those before it in its dialog that are under way. A stranger's takes

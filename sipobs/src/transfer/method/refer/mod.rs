@@ -10,7 +10,7 @@
 //! | sent, then BYE | 35 s after the BYE | `refer_unanswered` after four copies, else `abandoned` |
 //! | challenged | 64·T1, or the BYE | `auth_failed` |
 //! | refused | at once; 0.5 s later if the REFER itself may still be captured | `dialog_gone` (481), `refer_unanswered` (408), `refer_refused` |
-//! | final sipfrag | 2 s (optimistic: 10 s) later | by its status; the target leg overrides |
+//! | final sipfrag | 2 s (optimistic: 10 s) later; a success with no BYE, 35 s later | by its status; the target leg overrides |
 //! | terminated without one | 35 s later | `unknown` |
 //! | accepted without subscription | 10 s later | `unknown` |
 //! | accepted | expiry, else 180 s without news | `notify_timeout` |
@@ -99,6 +99,8 @@ pub(in crate::transfer) struct Refer {
     /// The dialog's BYE, and whether the transferor sent it.
     pub(in crate::transfer) bye: Option<(Timestamp, bool)>,
     pub(in crate::transfer) superseded: Option<Timestamp>,
+    /// A newer REFER was sent in its dialog.
+    pub(in crate::transfer) followed: bool,
     /// It came outside its call's dialog, under another Call-ID.
     pub(in crate::transfer) beside: Option<Beside>,
     /// It asks a conference's focus.
@@ -208,9 +210,11 @@ impl Method for Refer {
             facts.answered_by = self.answered_by;
         }
         facts.went_elsewhere = known.call().is_some_and(|call| self.went_elsewhere(call));
-        // Where there was no BYE, none came until now.
-        let bye = self.bye.map_or(now, |(bye, _)| bye);
-        facts.bye_after_notify_ms = self.result.as_ref().map(|result| bye.millis_since(result.time));
+        // Where there was no BYE, none came until now, if it would have been seen.
+        let bye = self.bye.map(|(bye, _)| bye).or_else(|| known.dialog_is_whole().then_some(now));
+        facts.bye_after_notify_ms =
+            self.result.as_ref().zip(bye).map(|(result, bye)| bye.millis_since(result.time));
+        facts.hearsay = self.is_told_by_stranger();
     }
 
     /// One that its receiver answers by a BYE with the number is found to be another method only then.
@@ -338,6 +342,7 @@ impl Refer {
             expires: None,
             bye: None,
             superseded: None,
+            followed: false,
             beside: None,
             to_focus: false,
             perhaps_passed_on: false,
