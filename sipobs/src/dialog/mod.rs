@@ -1,7 +1,7 @@
 //! Messages → transactions and dialogs (RFC 3261 §12, §17).
 //!
 //! `take` turns each message into at most one `DialogEvent`: copies, whether retransmitted or shown again by
-//! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, INFO, PRACK, …), which
+//! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, PRACK, most INFOs, …), which
 //! touch no table.
 
 use crate::leg::{Doubted, LegId, Legs, NewLeg, Origin, Speaker};
@@ -85,7 +85,7 @@ pub(crate) fn take(
     vouched: bool,
 ) -> Taken {
     let cseq = key.cseq;
-    if !matters(cseq.method, message) {
+    if !matters(cseq.method, message) || is_idle_info(legs, message, key) {
         return Taken::Nothing;
     }
     if let Some(doubted) = trust::vouched_for(legs, wire, message, key) {
@@ -191,7 +191,9 @@ fn origin_of(message: &Message<'_>, method: Method, in_dialog: bool) -> Option<O
     match method {
         Method::Invite if !in_dialog => Some(Origin::Invite),
         Method::Refer if !in_dialog => Some(Origin::Refer),
-        Method::Invite | Method::Update | Method::Refer | Method::Notify | Method::Bye if in_dialog => {
+        Method::Invite | Method::Update | Method::Info | Method::Refer | Method::Notify | Method::Bye
+            if in_dialog =>
+        {
             Some(Origin::Midcall)
         }
         _ => None,
@@ -201,7 +203,13 @@ fn origin_of(message: &Message<'_>, method: Method, in_dialog: bool) -> Option<O
 /// Whether a message of this method can change anything here.
 fn matters(method: Method, message: &Message<'_>) -> bool {
     match method {
-        Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Refer | Method::Update => true,
+        Method::Invite
+        | Method::Ack
+        | Method::Bye
+        | Method::Cancel
+        | Method::Refer
+        | Method::Update
+        | Method::Info => true,
         // Most NOTIFYs are of other packages; the answers to those find no transaction.
         Method::Notify => !message.is_request() || is_refer_event(message),
         _ => false,

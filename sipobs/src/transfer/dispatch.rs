@@ -240,6 +240,7 @@ fn bye(stage: &mut Stage, heard: Heard<'_>) {
         return;
     }
     stage.ended.add(event.leg);
+    refer::unseen::on_end(stage, event.leg);
     let Some(leg) = stage.legs.get_mut(event.leg) else { return };
     leg.call.bye_cause = message.headers(Name::Reason).find_map(Q850::parse).map(|q850| q850.cause);
     let was_up = leg.answered.is_set() || leg.midcall();

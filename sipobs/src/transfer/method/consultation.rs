@@ -123,6 +123,15 @@ pub(super) fn of_unseen(stage: &Stage, home: LegId, by: Side) -> Option<LegId> {
     only_other_call(stage, home).or_else(|| (by == Side::Caller && is_second_leg()).then_some(home))
 }
 
+/// Whether somebody is on hold in a call of whoever consults: in `home`, in the consultation, or in the call that this is
+/// beside.
+pub(super) fn is_on_hold(stage: &Stage, home: LegId, consultation: LegId) -> bool {
+    let holds = |leg: &Leg| leg.caller.holds || leg.callee.holds;
+    let serves = stage.state(consultation).and_then(|state| state.serves);
+    let beside = serves.and_then(|id| stage.attempts.get(&id)?.call);
+    [home, consultation].into_iter().chain(beside).any(|leg| stage.legs.get(leg).is_some_and(holds))
+}
+
 /// An attempt turned out to be another, and what was taken for its consultation may be none.
 pub(super) fn release(stage: &mut Stage, id: AttemptId) {
     let Some(home) = stage.attempts.get(&id).map(|attempt| attempt.dialog) else { return };

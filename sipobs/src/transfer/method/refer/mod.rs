@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::{Known, Method, target_headers};
 use crate::dialog::{copies, is_challenge};
-use crate::leg::{Leg, Origin, Tag};
+use crate::leg::{Leg, LegId, Origin, Tag};
 use crate::record::{self, Answered, AnsweredBy, Kind, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
@@ -109,6 +109,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) perhaps_passed_on: bool,
     /// Copies of it under other Call-IDs.
     pub(in crate::transfer) more_copies: u32,
+    /// Of one that was not captured: what may be its consultation.
+    pub(in crate::transfer) consultation: Option<LegId>,
 }
 
 /// What ties a REFER under another Call-ID to its call.
@@ -233,8 +235,11 @@ impl Method for Refer {
     /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
     /// Whom a focus takes in at a participant's request joins a conference, and nobody is transferred (RFC 4579 §5.5); what
     /// it refuses may well have been meant as a transfer.
-    fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
+    fn is_suppressed(&self, known: Known<'_>, now: Timestamp) -> bool {
         if self.is_strangers(known) || !self.is_captured() && is_beside_known(known) {
+            return true;
+        }
+        if known.target_leg().is_none() && self.asked_for_no_call(now, known.timers()) {
             return true;
         }
         let fails = |answer: &Option<Answer>| answer.as_ref().is_some_and(|answer| answer.status >= 300);
@@ -347,6 +352,7 @@ impl Refer {
             to_focus: false,
             perhaps_passed_on: false,
             more_copies: 0,
+            consultation: None,
         }
     }
 
