@@ -95,7 +95,9 @@ impl Links {
     /// A call that is found by just the numbers that it was dialed by: both sides of it were heard.
     fn confirmed_as_dialed(&mut self, legs: &mut Legs, id: LegId) {
         let Some(leg) = legs.get_mut(id).filter(|leg| leg.is_confirmed_by_both()) else { return };
-        if answered_at(leg).is_none() || !leg.ties.plain || leg.ties.numbered {
+        // An ACK that was captured before the 2xx has taken it out of those that dial.
+        let dials = leg.ties.places.is_some();
+        if answered_at(leg).is_none() || !leg.ties.plain || leg.ties.numbered || !dials {
             return;
         }
         leg.ties.numbered = true;
