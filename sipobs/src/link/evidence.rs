@@ -387,11 +387,7 @@ impl<'a> Search<'a> {
         // A REFER may be captured after the leg that it asks for.
         let age = seconds(refer.sent, self.own.leg.started).max(0.0);
         let shows = self.shows(leg);
-        // A server that makes such legs has made or taken calls before: what shows the caller from anywhere else, anybody may
-        // have sent.
-        let own = self.own.leg;
-        let at_hand =
-            self.comes_from(leg) || shows && (own.originated || self.known.legs.is_party(own.hosts.0));
+        let at_hand = self.comes_from(leg) || shows && self.is_believed(refer);
         let named = self.own.leg.rare().and_then(|rare| rare.referred_by.as_ref());
         let by_name = refer.referred_by.as_ref().zip(named).is_some_and(|(sender, named)| sender.same(named));
         let evidence = match by_name {
@@ -410,6 +406,15 @@ impl<'a> Search<'a> {
             candidate.hides = hides;
             candidate.weight *= shown * (-age / REFER_FADES).exp();
         }
+    }
+
+    /// Whether a leg from a host that the call does not go through may be what a REFER asked for. A server that makes such legs
+    /// has made or taken calls before, or knows the dialog that is to be replaced; what anybody else shows, anybody may show.
+    fn is_believed(&self, refer: &Refer) -> bool {
+        let own = self.own.leg;
+        let replaces =
+            refer.replaces.is_some() && own.rare().and_then(|rare| rare.replaces) == refer.replaces;
+        replaces || own.originated || self.known.legs.is_party(own.hosts.0)
     }
 
     /// Ties a leg which follows one that a REFER in a call asked for: it was diverted from the target, and shows a party

@@ -129,6 +129,7 @@ fn is_remote_control(message: &Message<'_>) -> bool {
 fn has_target_list(message: &Message<'_>) -> bool {
     message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"multiple-refer"))
         || message.body_of("application/resource-lists+xml").is_some()
+        || memchr::memmem::find(message.body(), b"<resource-lists").is_some()
 }
 
 /// The targets of a REFER whose Refer-To names a resource list in its body (RFC 5368 §5).

@@ -277,12 +277,12 @@ impl Refer {
         self.answer.as_ref().map_or(self.tried, |answer| answer.time)
     }
 
-    /// Whether one that was not captured asked for no call, as far as can be told: success was told at once, and the call went on.
-    /// That is how a REFER of another method looks from outside.
+    /// Whether one that was not captured asked for no call, as far as can be told: success was told right after its answer, and
+    /// the call went on. That is how a REFER of another method looks from outside.
     pub(super) fn asked_for_no_call(&self, now: Timestamp, timers: &Timers) -> bool {
         let went_on = |result: &Answer| self.bye.is_none() && now >= result.time + timers.after_bye;
         let at_once = |result: &Answer| self.is_optimistic(result, timers) && went_on(result);
-        !self.is_captured() && self.result.as_ref().is_some_and(at_once)
+        !self.is_captured() && self.answer.is_some() && self.result.as_ref().is_some_and(at_once)
     }
 
     /// Whether the target is told to ring. The first NOTIFY is sent at once (RFC 3515 §2.4.4), and its 100 tells nothing
