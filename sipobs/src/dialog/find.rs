@@ -74,7 +74,7 @@ fn begins_another(
     if leg.bye.is_set()
         || leg.origin != Origin::Invite
         || begins_anew(leg, wire, key)
-        || trust::is_copied_ahead(leg, wire, sip, key)
+        || trust::is_copied_ahead(legs, leg, wire, sip, key)
     {
         return true;
     }

@@ -67,8 +67,6 @@ pub(crate) enum Taken {
     Nothing,
     /// It is an event.
     Event(DialogEvent),
-    /// A final answer to a request that could begin a leg, and was not seen: it may have been captured before that.
-    Early,
     /// Nothing vouches for it: it changes nothing in this leg, and is only shown beside what another, or the same, is
     /// about.
     Doubted { leg: LegId, beside: LegId },
@@ -97,7 +95,6 @@ pub(crate) fn take(
         Some(found) => (found.leg, found.by),
         None => match begin(legs, wire, message, key) {
             Some(id) => (id, Side::Caller),
-            None if is_early(legs, message, key) => return Taken::Early,
             None => return Taken::Nothing,
         },
     };
@@ -164,11 +161,12 @@ fn begin(
     })
 }
 
-/// Whether a message that no leg claims is the final answer to a request that begins one.
-fn is_early(legs: &Legs, message: &Message<'_>, key: &DialogKey<'_>) -> bool {
+/// Whether a message is the final answer to a request that could begin a leg, and that was not seen: it may have been captured
+/// before that. What one side alone says of a dialog under its Call-ID hinders nobody.
+pub(crate) fn may_be_early(legs: &Legs, message: &Message<'_>, key: &DialogKey<'_>) -> bool {
     matches!(key.cseq.method, Method::Invite | Method::Refer)
         && message.status().is_some_and(|status| status >= 200)
-        && legs.under(key.call_id).next().is_none()
+        && legs.under(key.call_id).all(|leg| leg.origin != Origin::Invite && !leg.is_confirmed())
         && !legs.is_gone(key.call_id)
 }
 

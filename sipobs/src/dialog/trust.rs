@@ -74,8 +74,9 @@ pub(super) fn is_copy(leg: &Leg, message: &Message<'_>, cseq: CSeq, by: Side) ->
 }
 
 /// Whether a silent leg is but a copy of the INVITE which its own sender, as the topmost Via names it, is seen to send only now:
-/// somebody was faster with what he had overheard, or a tap outside a NAT.
+/// somebody was faster with what he had overheard. A party of calls may be that sender as it is seen from outside a NAT.
 pub(super) fn is_copied_ahead(
+    legs: &Legs,
     leg: &Leg,
     wire: &WireMessage<'_>,
     message: &Message<'_>,
@@ -88,9 +89,10 @@ pub(super) fn is_copied_ahead(
     message.is_request()
         && key.cseq.method == Method::Invite
         && leg.invite.as_ref().is_some_and(same)
-        && !leg.callee.heard
+        && !leg.two_hosts
         && leg.hosts.1 == wire.dst.ip()
         && leg.hosts.0 != wire.src.ip()
+        && !legs.is_party(leg.hosts.0)
         && own()
 }
 
@@ -106,7 +108,7 @@ pub(super) fn is_alleged(
     // What one side alone says of a dialog makes none.
     let is_known = |leg: &&Leg| {
         let counts = leg.origin == Origin::Invite || leg.is_confirmed();
-        counts && !leg.alleged && !is_copied_ahead(leg, wire, message, key)
+        counts && !leg.alleged && !is_copied_ahead(legs, leg, wire, message, key)
     };
     let others = || legs.under(key.call_id).filter(is_known);
     if origin == Origin::Invite {

@@ -1,7 +1,5 @@
 //! Every event of a leg, brought to the attempts it concerns. Nothing is judged here.
 
-use std::net::IpAddr;
-
 use smallvec::SmallVec;
 
 use super::method::{consultation, handover, redirect, refer, second_leg};
@@ -107,30 +105,27 @@ fn is_leftover(stage: &Stage, leg: LegId) -> bool {
 }
 
 /// A request inside a dialog that came before the INVITE under its Call-ID, and that nobody answered, belongs to no dialog.
-/// Nor does a copy of that INVITE which came before it; but where a NAT lies between two taps, that is where it is seen from
-/// the other side.
+/// Nor does a copy of that INVITE which came before it from a stranger.
 fn disown_forestalled(stage: &mut Stage, id: LegId) {
     let Some(leg) = stage.legs.get(id) else { return };
     let invite = |leg: &Leg| leg.invite.as_ref().map(|invite| (invite.number, invite.branch));
     let copies = |other: &Leg| {
-        let silent = other.invite.as_ref().is_some_and(|invite| !invite.heard) && !other.callee.heard;
-        silent && other.id < id && other.hosts.1 == leg.hosts.1 && invite(other) == invite(leg)
+        let silent = other.invite.as_ref().is_some_and(|invite| !invite.heard) && !other.two_hosts;
+        let stranger = !stage.legs.is_party(other.hosts.0);
+        silent && stranger && other.id < id && other.hosts.1 == leg.hosts.1 && invite(other) == invite(leg)
     };
     let forestalls = |other: &&Leg| {
         let within = other.origin != Origin::Invite && !other.is_confirmed();
         !other.alleged && (within || copies(other))
     };
-    let forged: SmallVec<[(LegId, IpAddr, bool); 2]> = stage
+    let forged: SmallVec<[(LegId, bool); 2]> = stage
         .legs
         .under(leg.call_id())
         .filter(forestalls)
-        .map(|leg| (leg.id, leg.hosts.0, leg.invite.is_some()))
+        .map(|leg| (leg.id, leg.origin == Origin::Invite))
         .collect();
-    for (leg, host, copied) in forged {
-        if copied {
-            stage.legs.extend_path(id, [host]);
-            stage.calls = stage.calls.saturating_sub(1);
-        }
+    for (leg, counted) in forged {
+        stage.calls = stage.calls.saturating_sub(u64::from(counted));
         stage.disown(leg);
     }
 }

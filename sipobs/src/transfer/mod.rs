@@ -110,6 +110,9 @@ impl Transfers {
             self.review_due(wire.time);
             return;
         }
+        if dialog::may_be_early(&self.stage.legs, message, key) {
+            self.early.keep(wire, key, self.stage.legs.hash(key.call_id));
+        }
         self.take(wire, message, key, false);
     }
 
@@ -128,7 +131,6 @@ impl Transfers {
                     self.take_early_answers(wire, key);
                 }
             }
-            Taken::Early => self.early.keep(wire, key, self.stage.legs.hash(key.call_id)),
             Taken::Doubted { leg, beside } => {
                 self.stage.draw_doubted(beside, wire, message, key.cseq);
                 self.stage.schedule(leg);
