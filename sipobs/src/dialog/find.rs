@@ -71,7 +71,11 @@ fn begins_another(
     }
     // After the BYE it is a new call that reuses the Call-ID; and a request inside a dialog that came before the INVITE is
     // not of the INVITE's.
-    if leg.bye.is_set() || leg.origin != Origin::Invite || begins_anew(leg, wire, key) {
+    if leg.bye.is_set()
+        || leg.origin != Origin::Invite
+        || begins_anew(leg, wire, key)
+        || trust::is_copied_ahead(legs, leg, wire, sip, key)
+    {
         return true;
     }
     // Whoever came first with an INVITE that nobody answers does not keep others from theirs.

@@ -73,6 +73,12 @@ impl Leg {
         if by != Side::Caller || cseq.number < invite.number || self.answered.is_set() {
             return None;
         }
+        // Its answer was captured before it, and has shown that it was tried.
+        if same && invite.is_inferred() && wire.src.ip() == self.hosts.0 {
+            invite.branch = branch;
+            self.requests(uri);
+            return Some(DialogEventKind::Retried);
+        }
         // Some begin again under the number that failed; a challenge is answered with credentials.
         let again = branch != invite.branch
             && wire.src.ip() == self.hosts.0

@@ -1,7 +1,7 @@
 //! Messages → transactions and dialogs (RFC 3261 §12, §17).
 //!
 //! `take` turns each message into at most one `DialogEvent`: copies, whether retransmitted or shown again by
-//! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, INFO, PRACK, …), which
+//! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, PRACK, most INFOs, …), which
 //! touch no table.
 
 use crate::leg::{Doubted, LegId, Legs, NewLeg, Origin, Speaker};
@@ -83,7 +83,7 @@ pub(crate) fn take(
     vouched: bool,
 ) -> Taken {
     let cseq = key.cseq;
-    if !matters(cseq.method, message) {
+    if !matters(cseq.method, message) || is_idle_info(legs, message, key) {
         return Taken::Nothing;
     }
     if let Some(doubted) = trust::vouched_for(legs, wire, message, key) {
@@ -161,6 +161,26 @@ fn begin(
     })
 }
 
+/// Whether a message is the final answer to a request that could begin a leg, and that was not seen: it may have been captured
+/// before that. What one side alone says of a dialog under its Call-ID hinders nobody.
+pub(crate) fn may_be_early(legs: &Legs, message: &Message<'_>, key: &DialogKey<'_>) -> bool {
+    matches!(key.cseq.method, Method::Invite | Method::Refer)
+        && message.status().is_some_and(|status| status >= 200)
+        && legs.under(key.call_id).all(|leg| leg.origin != Origin::Invite && !leg.is_confirmed())
+        && !legs.is_gone(key.call_id)
+}
+
+/// Whether a message is of an INFO that tells nothing new: of a dialog older than the capture it may be the first thing that
+/// shows it. Calls have many of them.
+fn is_idle_info(legs: &Legs, message: &Message<'_>, key: &DialogKey<'_>) -> bool {
+    let mut known = legs.under(key.call_id).peekable();
+    let news = match known.peek() {
+        None => message.is_request(),
+        Some(_) => known.any(|leg| leg.midcall() && !leg.is_confirmed()),
+    };
+    key.cseq.method == Method::Info && !news
+}
+
 /// How a leg comes to be known by a message that no leg claims, if it can.
 fn origin_of(message: &Message<'_>, method: Method, in_dialog: bool) -> Option<Origin> {
     if !message.is_request() {
@@ -169,7 +189,9 @@ fn origin_of(message: &Message<'_>, method: Method, in_dialog: bool) -> Option<O
     match method {
         Method::Invite if !in_dialog => Some(Origin::Invite),
         Method::Refer if !in_dialog => Some(Origin::Refer),
-        Method::Invite | Method::Update | Method::Refer | Method::Notify | Method::Bye if in_dialog => {
+        Method::Invite | Method::Update | Method::Info | Method::Refer | Method::Notify | Method::Bye
+            if in_dialog =>
+        {
             Some(Origin::Midcall)
         }
         _ => None,
@@ -179,7 +201,13 @@ fn origin_of(message: &Message<'_>, method: Method, in_dialog: bool) -> Option<O
 /// Whether a message of this method can change anything here.
 fn matters(method: Method, message: &Message<'_>) -> bool {
     match method {
-        Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Refer | Method::Update => true,
+        Method::Invite
+        | Method::Ack
+        | Method::Bye
+        | Method::Cancel
+        | Method::Refer
+        | Method::Update
+        | Method::Info => true,
         // Most NOTIFYs are of other packages; the answers to those find no transaction.
         Method::Notify => !message.is_request() || is_refer_event(message),
         _ => false,

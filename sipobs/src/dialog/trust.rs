@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::DialogKey;
 use super::find::{Fit, Found};
 use super::key::branch;
-use crate::leg::{Doubted, Leg, LegId, Legs, Origin};
+use crate::leg::{Doubted, Invite, Leg, LegId, Legs, Origin};
 use crate::record::Side;
 use crate::sip::{CSeq, Message, Method, Name, NameAddr, Uri, Via};
 use crate::stream::WireMessage;
@@ -73,6 +73,29 @@ pub(super) fn is_copy(leg: &Leg, message: &Message<'_>, cseq: CSeq, by: Side) ->
     known.is_some_and(|known| vias().any(|via| branch(Some(via)) == known))
 }
 
+/// Whether a silent leg is but a copy of the INVITE which its own sender, as the topmost Via names it, is seen to send only now:
+/// somebody was faster with what he had overheard. A party of calls may be that sender as it is seen from outside a NAT.
+pub(super) fn is_copied_ahead(
+    legs: &Legs,
+    leg: &Leg,
+    wire: &WireMessage<'_>,
+    message: &Message<'_>,
+    key: &DialogKey<'_>,
+) -> bool {
+    let own = || message.top_via().and_then(|via| address(via.host)) == Some(wire.src.ip());
+    let same = |invite: &Invite| {
+        (invite.number, invite.branch, invite.heard) == (key.cseq.number, key.branch, false)
+    };
+    message.is_request()
+        && key.cseq.method == Method::Invite
+        && leg.invite.as_ref().is_some_and(same)
+        && !leg.two_hosts
+        && leg.hosts.1 == wire.dst.ip()
+        && leg.hosts.0 != wire.src.ip()
+        && !legs.is_party(leg.hosts.0)
+        && own()
+}
+
 /// Whether a leg that a message begins is but one side's word: there is, or was, another dialog under its Call-ID, or it is
 /// about the call of others.
 pub(super) fn is_alleged(
@@ -83,7 +106,10 @@ pub(super) fn is_alleged(
     origin: Origin,
 ) -> bool {
     // What one side alone says of a dialog makes none.
-    let is_known = |leg: &&Leg| !leg.alleged && (leg.origin == Origin::Invite || leg.is_confirmed());
+    let is_known = |leg: &&Leg| {
+        let counts = leg.origin == Origin::Invite || leg.is_confirmed();
+        counts && !leg.alleged && !is_copied_ahead(legs, leg, wire, message, key)
+    };
     let others = || legs.under(key.call_id).filter(is_known);
     if origin == Origin::Invite {
         let strange = |leg: &Leg| !comes_from_path(legs, leg, wire);

@@ -504,6 +504,11 @@ impl Invite {
         }
     }
 
+    /// Whether its latest try was not seen itself: an answer told of it.
+    pub(crate) fn is_inferred(&self) -> bool {
+        self.branch == Branch::default()
+    }
+
     /// Status and time of its final answer; the phrase is [`Leg::phrase`].
     pub(crate) fn answer(&self) -> Option<Final> {
         Some(Final { status: self.answer_status, time: self.answer_time.get()? })

@@ -95,7 +95,9 @@ impl Links {
     /// A call that is found by just the numbers that it was dialed by: both sides of it were heard.
     fn confirmed_as_dialed(&mut self, legs: &mut Legs, id: LegId) {
         let Some(leg) = legs.get_mut(id).filter(|leg| leg.is_confirmed_by_both()) else { return };
-        if answered_at(leg).is_none() || !leg.ties.plain || leg.ties.numbered {
+        // An ACK that was captured before the 2xx has taken it out of those that dial.
+        let dials = leg.ties.places.is_some();
+        if answered_at(leg).is_none() || !leg.ties.plain || leg.ties.numbered || !dials {
             return;
         }
         leg.ties.numbered = true;
@@ -192,6 +194,37 @@ impl Links {
         if answered_at(leg).is_some() {
             self.name(legs, id);
         }
+    }
+
+    /// A REFER in `call` was captured just after a leg, as taps and queues turn things around. Whether it asked for that: then
+    /// it is to be decided anew whose leg it is.
+    pub(crate) fn asked_for(&mut self, legs: &mut Legs, id: LegId, call: LegId) -> bool {
+        let (Some(leg), Some(caller)) = (legs.get(id).filter(|leg| leg.ties.known), legs.get(call)) else {
+            return false;
+        };
+        let parties = Parties::of(leg, &self.config);
+        let known = Known { legs, index: &self.index, config: &self.config, gone: self.gone };
+        let Some(candidate) = evidence::by_late_refer(known, leg, &parties, caller) else { return false };
+        let old = self.second(legs, id).map(|(_, second)| second);
+        if old.is_some_and(Second::is_asked_for) {
+            return false;
+        }
+        if let Some(Decision::Linked { call, .. }) = old.and_then(|second| second.decided.clone())
+            && let Some(call) = legs.get_mut(call)
+        {
+            call.rare_mut().claims.retain(|claim| claim.by != id);
+        }
+        match self.second_mut(legs, id) {
+            Some(second) => second.asked_for(candidate),
+            None => {
+                let slot = self.seconds.insert(Second::new(vec![candidate], 0, false));
+                if let Some(leg) = legs.get_mut(id) {
+                    leg.ties.second = Some(slot);
+                }
+            }
+        }
+        self.pins.entry(call).or_default().insert(id);
+        true
     }
 
     /// A leg is gone.

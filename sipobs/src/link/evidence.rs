@@ -25,7 +25,7 @@ pub(super) struct Candidate {
     /// The REFER that asked for the leg.
     pub(super) refer: Option<u32>,
     /// The leg hides its caller, whom the call shows.
-    hides: bool,
+    pub(super) hides: bool,
 }
 
 impl Candidate {
@@ -138,6 +138,19 @@ pub(super) fn candidates(
     search.by_dialogs(clues);
     search.by_headers(clues);
     search.finish(unweighed, by_number)
+}
+
+/// The call as one that `leg` could belong to by the REFER in it, which was captured after the leg had begun.
+pub(super) fn by_late_refer(known: Known<'_>, leg: &Leg, parties: &Parties, call: &Leg) -> Option<Candidate> {
+    let own = Own { leg, parties };
+    let mut search = Search { own, known, forwards: false, found: BTreeMap::new() };
+    if let Some(target) = &parties.request {
+        search.by_refer(call, target);
+    }
+    if let Some(replaced) = leg.rare().and_then(|rare| rare.replaces) {
+        search.by_replaced(call, replaced);
+    }
+    search.finish(0, false)?.candidates.into_iter().next()
 }
 
 /// Who calls and who is called, as a leg's first message says.
@@ -312,9 +325,15 @@ impl<'a> Search<'a> {
         }
         let Some(replaced) = self.own.leg.rare().and_then(|rare| rare.replaces) else { return };
         for call in self.calls(By::Replaces(replaced)) {
-            let refers = call.rare().map_or(&[][..], |rare| &rare.refers);
-            let refer = refers.iter().rev().find(|refer| refer.replaces == Some(replaced));
-            self.tie_if_recent(call, Evidence::ReferReplaces, refer.map(|refer| refer.cseq));
+            self.by_replaced(call, replaced);
+        }
+    }
+
+    /// A call whose REFER said to replace what the leg replaces.
+    fn by_replaced(&mut self, call: &Leg, replaced: u64) {
+        let refers = call.rare().map_or(&[][..], |rare| &rare.refers);
+        if let Some(refer) = refers.iter().rev().find(|refer| refer.replaces == Some(replaced)) {
+            self.tie_if_recent(call, Evidence::ReferReplaces, Some(refer.cseq));
         }
     }
 
@@ -365,9 +384,10 @@ impl<'a> Search<'a> {
         let Some(refer) = latest_refer(leg, target).filter(|refer| !self.is_transferors(leg, refer)) else {
             return;
         };
-        let age = seconds(refer.sent, self.own.leg.started);
+        // A REFER may be captured after the leg that it asks for.
+        let age = seconds(refer.sent, self.own.leg.started).max(0.0);
         let shows = self.shows(leg);
-        let at_hand = shows || self.comes_from(leg);
+        let at_hand = self.comes_from(leg) || shows && self.is_believed(refer);
         let named = self.own.leg.rare().and_then(|rare| rare.referred_by.as_ref());
         let by_name = refer.referred_by.as_ref().zip(named).is_some_and(|(sender, named)| sender.same(named));
         let evidence = match by_name {
@@ -386,6 +406,15 @@ impl<'a> Search<'a> {
             candidate.hides = hides;
             candidate.weight *= shown * (-age / REFER_FADES).exp();
         }
+    }
+
+    /// Whether a leg from a host that the call does not go through may be what a REFER asked for. A server that makes such legs
+    /// has made or taken calls before, or knows the dialog that is to be replaced; what anybody else shows, anybody may show.
+    fn is_believed(&self, refer: &Refer) -> bool {
+        let own = self.own.leg;
+        let replaces =
+            refer.replaces.is_some() && own.rare().and_then(|rare| rare.replaces) == refer.replaces;
+        replaces || own.originated || self.known.legs.is_party(own.hosts.0)
     }
 
     /// Ties a leg which follows one that a REFER in a call asked for: it was diverted from the target, and shows a party

@@ -51,6 +51,24 @@ impl Second {
         self.candidates.iter().any(|candidate| candidate.evidence.is_direct())
     }
 
+    /// Whether a REFER asked for it.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.refer.is_some())
+    }
+
+    /// A REFER in a call turns out to have asked for it: whatever was decided, it is to be decided anew.
+    pub(super) fn asked_for(&mut self, by: Candidate) {
+        (self.posterior, self.decided) = (None, None);
+        match self.candidates.binary_search_by_key(&by.call, |candidate| candidate.call) {
+            Ok(place) => {
+                if let Some(known) = self.candidates.get_mut(place) {
+                    *known = Candidate { weight: known.weight * by.weight, ..by };
+                }
+            }
+            Err(place) => self.candidates.insert(place, by),
+        }
+    }
+
     /// Bytes that it takes up, about.
     pub(super) fn bytes(&self) -> usize {
         // With what the calls note of it.

@@ -101,7 +101,7 @@ words! {
     pub enum Kind in "snake_case" {
         /// No consultation was seen.
         Blind,
-        /// A Replaces, or a hold, shows a consultation.
+        /// A Replaces, a hold, or a leg to the target that was given up for the REFER shows a consultation.
         Attended,
     }
 

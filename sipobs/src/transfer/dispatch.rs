@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::method::{handover, redirect, refer, second_leg};
+use super::method::{consultation, handover, redirect, refer, second_leg};
+use super::recent::Begun;
 use super::stage::{Due, Heard, Stage};
 use super::{dialect, facts, identity, ladder};
 use crate::dialog::{DialogEventKind, is_challenge};
@@ -70,7 +71,7 @@ fn forget_refused_bye(stage: &mut Stage, leg: LegId) {
 
 /// A new INVITE: of a redirect that is followed, or perhaps of a transfer.
 fn invited(stage: &mut Stage, heard: Heard<'_>) {
-    stage.recent.add(heard.event.leg);
+    stage.recent.add(Begun::of(heard.event.leg, heard.wire, heard.event.cseq));
     if !redirect::is_followed_by(stage, heard.event.leg) {
         second_leg::events::on_invite(stage, heard);
     }
@@ -104,12 +105,29 @@ fn is_leftover(stage: &Stage, leg: LegId) -> bool {
 }
 
 /// A request inside a dialog that came before the INVITE under its Call-ID, and that nobody answered, belongs to no dialog.
+/// Nor does a copy of that INVITE which came before it from a stranger.
 fn disown_forestalled(stage: &mut Stage, id: LegId) {
     let Some(leg) = stage.legs.get(id) else { return };
-    let forestalls = |other: &&Leg| other.origin != Origin::Invite && !other.is_confirmed() && !other.alleged;
-    let forged: SmallVec<[LegId; 2]> =
-        stage.legs.under(leg.call_id()).filter(forestalls).map(|leg| leg.id).collect();
-    forged.into_iter().for_each(|leg| stage.disown(leg));
+    let invite = |leg: &Leg| leg.invite.as_ref().map(|invite| (invite.number, invite.branch));
+    let copies = |other: &Leg| {
+        let silent = other.invite.as_ref().is_some_and(|invite| !invite.heard) && !other.two_hosts;
+        let stranger = !stage.legs.is_party(other.hosts.0);
+        silent && stranger && other.id < id && other.hosts.1 == leg.hosts.1 && invite(other) == invite(leg)
+    };
+    let forestalls = |other: &&Leg| {
+        let within = other.origin != Origin::Invite && !other.is_confirmed();
+        !other.alleged && (within || copies(other))
+    };
+    let forged: SmallVec<[(LegId, bool); 2]> = stage
+        .legs
+        .under(leg.call_id())
+        .filter(forestalls)
+        .map(|leg| (leg.id, leg.origin == Origin::Invite))
+        .collect();
+    for (leg, counted) in forged {
+        stage.calls = stage.calls.saturating_sub(u64::from(counted));
+        stage.disown(leg);
+    }
 }
 
 /// What any message may tell of its sender and of the session.
@@ -146,6 +164,7 @@ fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u
     }
     match status {
         200..300 => {
+            consultation::on_answered(stage, leg);
             caller_answered(stage, leg, wire.time);
             stage.links.answered(&mut stage.legs, leg, message);
         }
@@ -216,6 +235,7 @@ fn bye(stage: &mut Stage, heard: Heard<'_>) {
         return;
     }
     stage.ended.add(event.leg);
+    refer::unseen::on_end(stage, event.leg);
     let Some(leg) = stage.legs.get_mut(event.leg) else { return };
     leg.call.bye_cause = message.headers(Name::Reason).find_map(Q850::parse).map(|q850| q850.cause);
     let was_up = leg.answered.is_set() || leg.midcall();

@@ -65,7 +65,7 @@ impl Target {
     pub(super) fn of(message: &Message<'_>) -> Self {
         let Some(refer_to) = message.refer_to() else { return Self::default() };
         if let Some(uris) = listed(message, refer_to.uri) {
-            return Self { uri: Some(uris), ..Self::default() };
+            return Self { uri: Some(uris), no_call: !has_target_list(message), ..Self::default() };
         }
         let uri = Uri::parse(refer_to.uri);
         let replaces = uri.as_ref().and_then(|uri| uri.header("Replaces")).map(unescaped_twice);
@@ -75,7 +75,7 @@ impl Target {
             uri: Some(cut(bare)),
             user: user(refer_to.uri),
             attended: replaces.is_some(),
-            no_call: asks_for_no_call(refer_to.uri),
+            no_call: asks_for_no_call(refer_to.uri) || is_remote_control(message),
             untagged: named.is_some_and(|named| named.to_tag.is_none() || named.from_tag.is_none()),
             replaces: named.map(|named| named.call_id.into()),
         }
@@ -100,17 +100,36 @@ fn unescaped_twice(value: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     if twice { Cow::Owned(sip::percent_decode(&value).into_owned()) } else { value }
 }
 
-/// Whether a Refer-To asks for something else than a call: another method (RFC 3515 §2.1, RFC 4579 §5.11), or a page.
-fn asks_for_no_call(uri: &[u8]) -> bool {
-    let scheme = uri.split(|byte| *byte == b':').next().unwrap_or_default();
-    if [&b"http"[..], b"https", b"mailto", b"im", b"pres"]
+/// Whether a Refer-To asks for something else than a call: by another method (RFC 3515 §2.1, RFC 4579 §5.11), or under a
+/// scheme that calls nobody, such as a page's or a service's name.
+fn asks_for_no_call(refer_to: &[u8]) -> bool {
+    let Some(uri) = Uri::parse(refer_to) else { return false };
+    let method = uri.params.get("method");
+    calls_nobody(uri, refer_to) || method.is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE"))
+}
+
+/// Whether a URI's scheme is none to call somebody by. What has a dot in it, or but a port behind it, is a host without any.
+fn calls_nobody(uri: Uri<'_>, refer_to: &[u8]) -> bool {
+    let scheme = refer_to.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii_start();
+    let scheme = scheme.strip_prefix(b"<").unwrap_or(scheme);
+    let calls = [&b"h323"[..], b"callto"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let is_host = scheme.contains(&b'.') || uri.host.iter().all(u8::is_ascii_digit);
+    uri.scheme == Scheme::Other && !calls && !is_host
+}
+
+/// Whether a REFER asks its receiver for a feature: Cisco's phones put a call on hold or into a conference by it, and their
+/// server answers by REFERs of the same kind.
+fn is_remote_control(message: &Message<'_>) -> bool {
+    ["request", "response"]
         .iter()
-        .any(|other| scheme.eq_ignore_ascii_case(other))
-    {
-        return true;
-    }
-    let method = Uri::parse(uri).and_then(|uri| uri.params.get("method"));
-    method.is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE"))
+        .any(|what| message.body_of(&format!("application/x-cisco-remotecc-{what}+xml")).is_some())
+}
+
+/// Whether what a REFER's body holds are targets (RFC 5368 §5): other bodies that a Refer-To may name ask for no call.
+fn has_target_list(message: &Message<'_>) -> bool {
+    message.values(Name::Require).any(|option| option.eq_ignore_ascii_case(b"multiple-refer"))
+        || message.body_of("application/resource-lists+xml").is_some()
+        || memchr::memmem::find(message.body(), b"<resource-lists").is_some()
 }
 
 /// The targets of a REFER whose Refer-To names a resource list in its body (RFC 5368 §5).

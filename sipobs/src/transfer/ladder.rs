@@ -99,6 +99,11 @@ pub(crate) fn show(wire: &WireMessage<'_>, message: &Message<'_>, cseq: CSeq, le
     }
 }
 
+/// The start line of an INVITE, as [`show`] has it.
+pub(super) fn invite(uri: &[u8]) -> String {
+    brief(&[b"INVITE ", uri, b" SIP/2.0"].concat(), LONGEST_LINE)
+}
+
 fn status_line(status: u16, reason: &[u8]) -> String {
     let reason = brief(reason, LONGEST_LINE);
     if reason.is_empty() { status.to_string() } else { format!("{status} {reason}") }

@@ -27,6 +27,7 @@ mod counts;
 pub mod diagnosis;
 mod dialect;
 mod dispatch;
+mod early;
 mod facts;
 pub mod identity;
 mod ladder;
@@ -48,6 +49,7 @@ pub(crate) use ladder::show;
 pub use rules::Rules;
 
 use absent::Absent;
+use early::EarlyAnswers;
 use method::second_leg;
 use ratio::{Ratio, RatioState};
 use settle::Cut;
@@ -57,6 +59,7 @@ use stage::{Heard, Stage};
 #[derive(Debug)]
 pub struct Transfers {
     stage: Stage,
+    early: EarlyAnswers,
     rules: Rules,
     absent: Absent,
     ratio: Ratio,
@@ -89,6 +92,7 @@ impl Transfers {
     /// When a trunk or the diagnosis table makes no sense.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         Ok(Self {
+            early: EarlyAnswers::default(),
             rules: Rules::new(&config)?,
             absent: Absent::new(config.absent.clone()),
             ratio: Ratio::new(config.ratio.clone()),
@@ -106,6 +110,9 @@ impl Transfers {
             self.review_due(wire.time);
             return;
         }
+        if dialog::may_be_early(&self.stage.legs, message, key) {
+            self.early.keep(wire, key, self.stage.legs.hash(key.call_id));
+        }
         self.take(wire, message, key, false);
     }
 
@@ -120,6 +127,9 @@ impl Transfers {
                 self.stage.schedule(event.leg);
                 self.stage.charge(event.leg);
                 self.stage.drop_retired();
+                if event.begins {
+                    self.take_early_answers(wire, key);
+                }
             }
             Taken::Doubted { leg, beside } => {
                 self.stage.draw_doubted(beside, wire, message, key.cseq);
@@ -137,6 +147,17 @@ impl Transfers {
         let Some(leg) = self.stage.legs.get(leg) else { return };
         let seen = self.seen.entry(leg.call.trunk).or_default();
         *seen = seen.or_later(LastSeen { message: Some(time), refer: is_refer.then_some(time) });
+    }
+
+    /// Takes the answers to a request that were captured before it.
+    fn take_early_answers(&mut self, request: &WireMessage<'_>, key: &DialogKey<'_>) {
+        while let Some(answer) = self.early.take(request, key, self.stage.legs.hash(key.call_id)) {
+            let wire = answer.at(request.time);
+            let Ok(message) = Message::parse(wire.bytes) else { continue };
+            if let Ok(key) = DialogKey::of(&message) {
+                self.take(&wire, &message, &key, false);
+            }
+        }
     }
 
     /// Takes a request that was doubted until its answer came.

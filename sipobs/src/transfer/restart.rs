@@ -42,6 +42,7 @@ impl Transfers {
             answered,
         }));
         entries.extend(legs.take_log());
+        entries.extend(self.early.waiting(now).map(Entry::Message));
         Journal { until: now, entries }
     }
 

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::identity;
 use super::ladder::{Ladder, show};
 use super::method::refer::elsewhere::Elsewhere;
-use super::recent::Recent;
+use super::recent::{Begun, Recent};
 use super::state::{CallState, PendingAttempt, Watched};
 use crate::dialog::{DialogEvent, DialogKey};
 use crate::leg::{AttemptId, Leg, LegId, Legs, Lost, Remembered, When};
@@ -46,8 +46,8 @@ pub(super) struct Stage {
     /// Attempts and possible second legs to be judged again once the event is taken.
     pub(super) due: VecDeque<Due>,
     /// The legs that began last, and those that ended last.
-    pub(super) recent: Recent,
-    pub(super) ended: Recent,
+    pub(super) recent: Recent<Begun>,
+    pub(super) ended: Recent<LegId>,
     /// Calls that were let go of for want of memory while a transfer was under way in them.
     pub(super) evicted: Remembered,
     /// Notices that take others back, without their time yet.
@@ -144,6 +144,20 @@ impl Stage {
     /// it is about.
     pub(super) fn recent_attempts(&self) -> impl Iterator<Item = (AttemptId, &PendingAttempt)> {
         self.attempts.iter().rev().take(RECENT).map(|(id, attempt)| (*id, &**attempt))
+    }
+
+    /// The legs that began last and are known, the latest first.
+    pub(super) fn recent_legs(&self) -> impl Iterator<Item = &Leg> {
+        self.recent.iter().filter_map(|begun| self.legs.get(begun.leg))
+    }
+
+    /// The ladder of a leg that nobody drew until now, as far as its INVITE is remembered.
+    pub(super) fn begun_ladder(&self, id: LegId) -> Ladder {
+        let begun = self.recent.iter().find(|begun| begun.leg == id);
+        let line = begun.zip(self.legs.get(id)).map(|(begun, leg)| begun.line(leg));
+        let mut ladder = Ladder::default();
+        line.into_iter().for_each(|line| ladder.push(line, self.config.limits.ladder));
+        ladder
     }
 
     /// Takes up a new attempt. A second leg's hangs on its call alone, as its own leg serves it; every other hangs on the
@@ -348,6 +362,7 @@ impl Stage {
 
     /// Withdraws the attempts that were begun in a leg which turned out to be forged.
     pub(super) fn disown(&mut self, leg: LegId) {
+        self.unwatch(leg);
         for id in self.open_in(leg) {
             self.withdraw(id);
         }

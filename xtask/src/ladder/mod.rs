@@ -29,10 +29,11 @@
 //! - `uri=…`, `cseq=N`, `tag=…` (another To tag: a fork), `untagged` (a To tag forgotten), `tagged` (in
 //!   an early dialog)
 //! - `relay`: the same request at the next hop, one Via more; `again`, in place of a message: the same bytes once more;
-//!   `again/REFER`: those of the sender's newest REFER
+//!   `again/REFER`: those of the sender's newest REFER; `again/INVITE@T`: those of T's newest INVITE, whoever sends them
 //! - `lost`: it is not captured
 //! - `elsewhere`, last: over a second TCP connection, opened by who says so first
-//! - to the end, before `|`: `frag=100 Trying`, `rawfrag=…` (the bytes, `\n` for a line's end), `list=sip:a,sip:b`
+//! - to the end, before `|`: `frag=100 Trying`, `rawfrag=…` (the bytes, `\n` for a line's end), `list=sip:a,sip:b`,
+//!   `body=MEDIA/TYPE text` (`\n` for a line's end)
 
 use std::fs;
 use std::path::{Path, PathBuf};

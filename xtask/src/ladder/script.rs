@@ -337,8 +337,9 @@ impl Leg {
         Ok(bytes)
     }
 
-    /// A party's newest request by a method, once more.
+    /// A party's newest request by a method, once more; of another party after an `@`.
     fn again(&self, method: &str, sender: &str) -> Result<Vec<u8>> {
+        let (method, sender) = method.split_once('@').unwrap_or((method, sender));
         let mut newest = self.requests.iter().rev();
         let request = newest.find(|request| request.method == method && request.sender == sender);
         Ok(request.with_context(|| format!("{sender} has sent no {method}"))?.bytes.clone())
@@ -425,6 +426,9 @@ fn finish(mut sip: Sip, line: &Line<'_>, extra: &[String], src: SocketAddr, medi
         let entries: String = uris.split(',').map(|uri| format!("<entry uri=\"{uri}\"/>")).collect();
         let list = format!("<resource-lists><list>{entries}</list></resource-lists>\r\n");
         sip = sip.body("application/resource-lists+xml", list);
+    } else if let Some((_, body)) = line.rest.split_once("body=") {
+        let (media, text) = body.split_once(' ').context("body=MEDIA/TYPE TEXT")?;
+        sip = sip.body(media, format!("{}\r\n", text.replace("\\n", "\r\n")));
     } else if let Some((_, frag)) = line.rest.split_once("frag=") {
         sip = sip.body("message/sipfrag;version=2.0", format!("SIP/2.0 {frag}\r\n"));
     } else if let Some(direction) = direction {

@@ -63,6 +63,7 @@ pub(super) static CONDITIONS: &[Condition] = &[
     Condition { name: "accepted", about: "the REFER got a 2xx", asks: Flag(|f| f.accepted) },
     Condition { name: "accepted_ms", about: "from the REFER to that", asks: Millis(|f| f.accepted_ms) },
     Condition { name: "sipfrag", about: "the last status that a NOTIFY told", asks: Status(|f| f.sipfrag) },
+    Condition { name: "hearsay", about: "an outcome was told by somebody who has no part in the call, as far as can be seen", asks: Flag(|f| f.hearsay) },
     Condition { name: "notify_answer", about: "the highest status that a NOTIFY was answered with", asks: Status(|f| f.notify_answer) },
     Condition { name: "no_subscription", about: "no NOTIFY was to be sent (RFC 4488)", asks: Flag(|f| f.no_subscription) },
     Condition { name: "went_elsewhere", about: "the REFER went to a host that the call's INVITE was not seen at", asks: Flag(|f| f.went_elsewhere) },

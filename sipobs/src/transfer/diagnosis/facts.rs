@@ -87,6 +87,8 @@ pub struct Facts<'a> {
     pub accepted: bool,
     /// The last sipfrag's status.
     pub sipfrag: Option<u16>,
+    /// An outcome was told by somebody who has no part in the call, as far as can be seen.
+    pub hearsay: bool,
     /// The 2xx refused or went without a subscription (RFC 4488): no NOTIFY will come.
     pub no_subscription: bool,
     /// Who sent the BYE that ended the dialog, if one did.
@@ -145,6 +147,7 @@ impl<'a> Facts<'a> {
             taken_elsewhere: false,
             accepted: false,
             sipfrag: None,
+            hearsay: false,
             no_subscription: false,
             bye: None,
             refer_not_allowed: false,

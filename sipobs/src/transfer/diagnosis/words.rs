@@ -38,6 +38,7 @@ enum Name {
     Location,
     Warning,
     Sipfrag,
+    NoVerdict,
     Copies,
     Challenges,
     Method,
@@ -72,6 +73,7 @@ const NAMES: &[(&str, Name)] = &[
     ("reason_line", Name::Header("Reason")),
     ("warning", Name::Warning),
     ("sipfrag", Name::Sipfrag),
+    ("no_verdict", Name::NoVerdict),
     ("copies", Name::Copies),
     ("challenges", Name::Challenges),
     ("method", Name::Method),
@@ -220,6 +222,10 @@ impl Name {
             Self::Location => facts.q850()?.said_by().map(str::to_owned),
             Self::Warning => facts.values("Warning").next().map(|w| format!("Warning: {}", short(w))),
             Self::Sipfrag => facts.sipfrag.map(|status| status.to_string()),
+            Self::NoVerdict => Some(match facts.hearsay {
+                true => "no final NOTIFY within its own dialog".to_owned(),
+                false => "no final NOTIFY".to_owned(),
+            }),
             Self::Copies => Some(match facts.copies {
                 0 | 1 => "once".to_owned(),
                 copies => format!("{copies} times"),

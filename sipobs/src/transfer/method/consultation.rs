@@ -1,13 +1,23 @@
 //! Consultations: the call that a transferor of an attended transfer makes first looks like a second leg, and is none.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
-use crate::leg::{AttemptId, LegId};
+use super::second_leg::ONWARD;
+use crate::leg::{AttemptId, Leg, LegId};
 use crate::record::{LegRole, Side};
+use crate::timestamp::Timestamp;
 use crate::transfer::facts::{self, Target};
 use crate::transfer::ladder::Ladder;
 use crate::transfer::stage::Stage;
 use crate::transfer::state::Named;
+
+/// A phone sends its REFER as soon as it has given its consultation up.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// A platform's ring timer runs for so long at least.
+const RING_TIMER: Duration = Duration::from_millis(14_900);
 
 /// An attended transfer names two calls of its transferor: neither was a second leg of the other, but the
 /// consultation. The other of the two, and the consultation's ladder so far.
@@ -31,6 +41,78 @@ pub(super) fn of_attended(stage: &mut Stage, home: LegId, target: &Target) -> (O
     (Some(other), ladder.map(|ladder| ladder.into_leg(LegRole::Consultation)).unwrap_or_default())
 }
 
+/// A REFER without Replaces to whom its sender's own leg rings, or rang until just now: a semi-attended transfer, in which the
+/// phone gives its consultation up for the REFER, before it or after. That leg, which is none of a transfer of its own, and its
+/// ladder so far.
+pub(super) fn of_semi_attended(
+    stage: &mut Stage,
+    home: LegId,
+    target: &Target,
+    sender: IpAddr,
+    now: Timestamp,
+) -> (Option<LegId>, Ladder) {
+    let Some(wanted) = target.user.as_deref().filter(|_| !target.attended) else { return Default::default() };
+    let rang = |leg: &LegId| {
+        let leg = stage.legs.get(*leg).filter(|leg| leg.hosts.0 == sender && is_called(leg, wanted));
+        leg.is_some_and(|leg| rings(leg) || is_given_up_just_now(leg, now))
+    };
+    let Some(leg) = others(stage, home).into_iter().filter(rang).max() else { return Default::default() };
+    let ladder = match stage.watched_mut(leg) {
+        // It may yet be answered, if nothing comes of the REFER.
+        Some(watched) => watched.ladder.clone(),
+        None => withdraw(stage, leg, home).unwrap_or_default(),
+    };
+    (Some(leg), ladder.into_leg(LegRole::Consultation))
+}
+
+/// The REFER that a consultation was given up for is an attempt: neither that leg nor one that a B2BUA made of it is another.
+pub(super) fn note_given_up(stage: &mut Stage, id: AttemptId, consultation: LegId) {
+    let Some(front) = stage.legs.get(consultation) else { return };
+    let (host, began) = (front.hosts.1, front.started);
+    let made_of_it = |leg: &Leg| {
+        let at_once = leg.started.since(began) <= ONWARD;
+        leg.id > consultation && leg.hosts.0 == host && at_once && leg.invite.is_some() && !leg.is_confirmed()
+    };
+    let behind = stage.recent_legs().filter(|leg| made_of_it(leg)).map(|leg| leg.id);
+    let legs: SmallVec<[LegId; 4]> = behind.chain([consultation]).collect();
+    for leg in legs {
+        let serves = stage.state(leg).and_then(|state| state.serves);
+        let second_leg =
+            |id: &AttemptId| stage.attempts.get(id).is_some_and(|attempt| attempt.second_leg().is_some());
+        if let Some(attempt) = serves.filter(second_leg) {
+            stage.withdraw(attempt);
+        }
+        if let Some(state) = stage.state_or_new(leg) {
+            state.consults = Some(id);
+        }
+    }
+}
+
+/// A consultation that rang is answered: if the REFER that it was given up for came to nothing, it may be a second leg after
+/// all.
+pub(in crate::transfer) fn on_answered(stage: &mut Stage, leg: LegId) {
+    let consults = stage.state(leg).and_then(|state| state.consults);
+    let under_way = consults.is_some_and(|id| stage.attempts.contains_key(&id));
+    if let Some(state) = stage.state_mut(leg).filter(|_| !under_way) {
+        state.consults = None;
+    }
+}
+
+fn rings(leg: &Leg) -> bool {
+    let invite = leg.invite.as_ref().filter(|_| !leg.is_confirmed());
+    invite.is_some_and(|invite| invite.heard && invite.answer().is_none() && !invite.cancelled.is_set())
+}
+
+/// Whether its caller has cancelled a leg just now, and not as a ring timer does.
+fn is_given_up_just_now(leg: &Leg, now: Timestamp) -> bool {
+    let invite = leg.invite.as_ref().filter(|_| !leg.is_confirmed());
+    let cancelled = invite.and_then(|invite| invite.cancelled.get());
+    cancelled.is_some_and(|time| {
+        let timer = leg.is_ring_timer(time) && time.since(leg.started) >= RING_TIMER;
+        now.since(time) <= AT_ONCE && !timer
+    })
+}
+
 /// The consultation before a REFER that was not captured, by this side of `home`: the only other call that its sender holds
 /// then, or `home` itself, where that is the later of the two.
 pub(super) fn of_unseen(stage: &Stage, home: LegId, by: Side) -> Option<LegId> {
@@ -39,6 +121,15 @@ pub(super) fn of_unseen(stage: &Stage, home: LegId, by: Side) -> Option<LegId> {
         serves.and_then(|id| stage.attempts.get(&id)).is_some_and(|attempt| attempt.second_leg().is_some())
     };
     only_other_call(stage, home).or_else(|| (by == Side::Caller && is_second_leg()).then_some(home))
+}
+
+/// Whether somebody is on hold in a call of whoever consults: in `home`, in the consultation, or in the call that this is
+/// beside.
+pub(super) fn is_on_hold(stage: &Stage, home: LegId, consultation: LegId) -> bool {
+    let holds = |leg: &Leg| leg.caller.holds || leg.callee.holds;
+    let serves = stage.state(consultation).and_then(|state| state.serves);
+    let beside = serves.and_then(|id| stage.attempts.get(&id)?.call);
+    [home, consultation].into_iter().chain(beside).any(|leg| stage.legs.get(leg).is_some_and(holds))
 }
 
 /// An attempt turned out to be another, and what was taken for its consultation may be none.
@@ -86,10 +177,14 @@ fn consulted(stage: &Stage, home: LegId, target: &Target) -> Option<LegId> {
     let wanted = target.user.as_deref()?;
     let calls = |leg: &LegId| {
         let known = stage.legs.get(*leg).filter(|leg| stage.legs.vouches_for(leg));
-        let called = known.and_then(|leg| facts::user(leg.request()));
-        called.is_some_and(|called| crate::link::same_party(&called, wanted))
+        known.is_some_and(|leg| is_called(leg, wanted))
     };
     others(stage, home).into_iter().filter(calls).max()
+}
+
+/// Whether a leg calls that party.
+fn is_called(leg: &Leg, wanted: &str) -> bool {
+    facts::user(leg.request()).is_some_and(|called| crate::link::same_party(&called, wanted))
 }
 
 /// The one leg that the transferor of a call holds beside it, as far as that is known.

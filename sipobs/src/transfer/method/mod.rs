@@ -15,7 +15,7 @@ use crate::record::{self, Answered, LegRole, Seen};
 use crate::sip::CSeq;
 use crate::timestamp::Timestamp;
 
-mod consultation;
+pub(super) mod consultation;
 pub(super) mod handover;
 pub(super) mod redirect;
 pub(super) mod refer;
@@ -167,6 +167,11 @@ impl<'a> Known<'a> {
     /// The leg whose messages carry the attempt.
     pub(super) fn dialog(self) -> Option<&'a Leg> {
         self.stage.legs.get(self.attempt.dialog)
+    }
+
+    /// Whether both sides were heard in a call that is known to have been up: its end would have been seen.
+    pub(super) fn dialog_is_whole(self) -> bool {
+        self.call().is_some_and(|call| call.is_confirmed_by_both() && call.visible() == Seen::Both)
     }
 
     /// The leg to the target: of several, the one that was answered, else the last.

@@ -39,8 +39,7 @@ fn behind(stage: &Stage, consultation: LegId) -> Option<LegId> {
         leg.invite.as_ref().is_some_and(|invite| invite.answer().is_none()) && !leg.is_confirmed()
     };
     let front = stage.legs.get(consultation).filter(|leg| leg.invite.is_some() && !leg.is_confirmed())?;
-    let legs = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
-    let mut behind = legs.filter(|leg| {
+    let mut behind = stage.recent_legs().filter(|leg| {
         leg.id > consultation
             && leg.hosts.0 == front.hosts.1
             && leg.started.since(front.started) <= ONWARD

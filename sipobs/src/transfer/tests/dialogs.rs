@@ -197,12 +197,26 @@ fn calls_that_are_up_leave_room_for_new_ones() {
 #[test]
 fn what_says_nothing_of_calls_touches_no_table() {
     let mut world = World::new();
-    for method in ["REGISTER", "OPTIONS", "SUBSCRIBE", "PUBLISH", "MESSAGE", "INFO", "NOTIFY"] {
+    for method in ["REGISTER", "OPTIONS", "SUBSCRIBE", "PUBLISH", "MESSAGE", "NOTIFY"] {
         world.request(A, Side::Caller, 1, method, "Event: presence", "");
         world.response(A, Side::Caller, 1, method, "200 OK", "");
     }
     assert_eq!(world.transfers.counts().calls, 0);
     assert_eq!(world.transfers.poll_timeout(), None);
+}
+
+#[test]
+fn an_info_tells_of_a_call_once() {
+    let mut world = World::new();
+    world.request(A, Side::Caller, 1, "INFO", "Content-Type: text/plain", "5");
+    world.response(A, Side::Caller, 1, "INFO", "200 OK", "");
+    assert_eq!(world.transfers.counts().calls, 1);
+    let due = world.transfers.poll_timeout();
+    for number in 2..9 {
+        world.at(f64::from(number)).request(A, Side::Caller, number, "INFO", "Content-Type: text/plain", "5");
+        world.response(A, Side::Caller, number, "INFO", "200 OK", "");
+    }
+    assert_eq!((world.transfers.counts().calls, world.transfers.poll_timeout()), (1, due));
 }
 
 #[test]

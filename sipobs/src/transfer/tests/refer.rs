@@ -218,8 +218,23 @@ fn silence_after_the_202() {
 fn a_late_notify_counts() {
     let mut world = World::called();
     world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").at(43.0).notify(2, ENDED, "200 OK");
+    world.at(44.0).bye(A, Side::Callee);
     let attempt = world.settled(45.0, 46.0);
     assert_eq!(verdict(&attempt), (Outcome::Succeeded, Evidence::Reported, Some(200)));
+}
+
+#[test]
+fn a_success_after_which_nobody_hangs_up_is_waited_for_and_said() {
+    let no_bye = |attempt: &Attempt| attempt.diagnosis.iter().any(|it| it.code == "no_bye_after_notify");
+    let mut world = World::called();
+    world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").at(9.0).notify(2, ENDED, "200 OK");
+    let attempt = world.settled(44.0, 44.1);
+    assert!(attempt.outcome == Outcome::Succeeded && no_bye(&attempt));
+
+    let mut world = World::called();
+    world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").at(9.0).notify(2, ENDED, "200 OK");
+    world.at(19.0).bye(A, Side::Callee);
+    assert!(!no_bye(&world.only()), "it is settled by the BYE");
 }
 
 #[test]
@@ -378,10 +393,10 @@ fn outside_the_dialog() {
     let mut world = World::called();
     world.at(2.0).wire(L, T, &refer("Target-Dialog: a@t;local-tag=la;remote-tag=ta"));
     world.wire(T, L, accepted).at(4.0).wire(T, L, notify);
-    let attempt = world.settled(6.0, 7.0);
+    let attempt = world.settled(39.0, 39.1);
     assert_eq!(verdict(&attempt), (Outcome::Succeeded, Evidence::Reported, Some(200)));
     assert_eq!((attempt.call_id.as_deref(), attempt.refer_cseq), (Some("a@t"), Some(7)));
-    world.at(20.0).bye(A, Side::Caller).at(120.0);
+    world.at(50.0).bye(A, Side::Caller).at(120.0);
     let (_, calls) = world.said();
     assert_eq!(calls.len(), 1);
     assert_eq!((calls[0].transfers, &calls[0].refer_absent), (1, &crate::record::ReferAbsent::No));
@@ -412,6 +427,7 @@ fn several_targets() {
 fn known_from_the_midst_of_a_call() {
     let mut world = World::new();
     world.at(2.0).refer(2, TARGET).referred(2, "202 Accepted").at(3.0).notify(2, ENDED, "200 OK");
+    world.at(3.5).bye(A, Side::Callee);
     let attempt = world.settled(5.0, 6.0);
     assert_eq!(attempt.outcome, Outcome::Succeeded);
     assert!(attempt.quality.midcall);

@@ -3,9 +3,8 @@
 use smallvec::SmallVec;
 
 use super::second_leg::invite;
-use super::target_leg;
-use super::{Known, Machine, Method};
-use crate::leg::{Leg, LegId, Party};
+use super::{Known, Machine, Method, refer, target_leg};
+use crate::leg::{AttemptId, Leg, LegId, Party};
 use crate::record::{Answered, Evidence, Method as Word, Outcome, Side};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
@@ -41,7 +40,23 @@ pub(in crate::transfer) fn on_redirect(stage: &mut Stage, heard: Heard<'_>) {
         headers: facts::telling(message),
         ..PendingAttempt::new(Word::Redirect, machine, leg.id, Side::Callee, wire.time)
     };
-    stage.begin(attempt);
+    let id = stage.begin(attempt);
+    follow_earlier(stage, id, event.leg);
+}
+
+/// The leg that follows a redirect may have been captured before it: taps and queues turn things around.
+fn follow_earlier(stage: &mut Stage, id: AttemptId, redirected: LegId) {
+    let Some(attempt) = stage.attempts.get(&id) else { return };
+    let is_it = |leg: &&Leg| {
+        leg.id > redirected
+            && attempt.started.since(leg.started) <= refer::TURNED_AROUND
+            && stage.state_of(leg).is_none_or(|state| state.serves.is_none())
+            && follows(stage, attempt, leg)
+    };
+    let Some(leg) = stage.recent_legs().find(is_it).map(|leg| leg.id) else { return };
+    if is_followed_by(stage, leg) {
+        stage.unwatch(leg);
+    }
 }
 
 /// Whether a new leg follows a redirect under a Call-ID of its own: RFC 3261 §8.1.3.4 asks for the old one, but callers

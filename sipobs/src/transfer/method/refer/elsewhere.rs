@@ -130,6 +130,19 @@ impl Elsewhere {
         }
     }
 
+    /// The URIs to ask at for an attempt's outcome.
+    pub(super) fn places_of(&self, id: AttemptId) -> Vec<Vec<u8>> {
+        let mut of_it: Vec<Vec<u8>> = self
+            .places
+            .values()
+            .flatten()
+            .filter(|(_, attempt)| *attempt == id)
+            .map(|(uri, _)| uri.clone())
+            .collect();
+        of_it.sort_unstable();
+        of_it
+    }
+
     /// The attempt whose outcome is told there. Who asks may write the URI in another way (RFC 3261 §19.1.4).
     fn asked_at(&self, uri: &[u8]) -> Option<AttemptId> {
         let near = self.places.get(&place(uri)).filter(|_| uri.len() <= LONGEST)?;

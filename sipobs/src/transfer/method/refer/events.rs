@@ -10,7 +10,7 @@ use crate::sip::{self, Message, Name, NameAddr};
 use crate::stream::{TransportKind, WireMessage};
 use crate::transfer::facts::{self, Answer, Target};
 use crate::transfer::ladder::show;
-use crate::transfer::method::{Machine, consultation, target_leg};
+use crate::transfer::method::{Machine, consultation, second_leg, target_leg};
 use crate::transfer::stage::{Heard, Stage};
 use crate::transfer::state::{Owned, PendingAttempt};
 
@@ -53,7 +53,10 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     }
     let Some(place) = place else { return };
     let home = place.call.unwrap_or(dialog);
-    let (other, consultation) = consultation::of_attended(stage, home, &target);
+    let (other, consultation) = match target.attended {
+        true => consultation::of_attended(stage, home, &target),
+        false => consultation::of_semi_attended(stage, home, &target, wire.src.ip(), wire.time),
+    };
     let clues = ReferClues {
         cseq: number,
         target: target.user.as_deref().map(str::as_bytes),
@@ -76,7 +79,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     let outside = place.call.filter(|call| *call != dialog && !is_untagged(stage, dialog, *call));
     refer.beside = outside.and_then(|_| beside(heard));
     let mut attempt = PendingAttempt {
-        kind: if target.attended { Kind::Attended } else { Kind::Blind },
+        kind: if target.attended || other.is_some() { Kind::Attended } else { Kind::Blind },
         call: place.call,
         call_id: Some(place.call_id),
         transferor: message.from().map(|from| cut(from.uri)),
@@ -90,25 +93,40 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
     if let Some(call) = place.call.filter(|call| is_untagged(stage, dialog, *call)) {
         attempt.own(Owned::untagged(event, call, place.by));
     }
+    let replaces = attempt.target.attended;
+    let mut places = Vec::new();
     if let Some(told) = told {
-        take_over(&mut attempt, *told, stage.config.limits.ladder);
+        places = told.places;
+        take_over(&mut attempt, *told.attempt, stage.config.limits.ladder);
     }
     let id = stage.begin(attempt);
-    if let Some(other) = other {
-        target_leg::attach_behind(stage, id, other);
+    places.iter().for_each(|uri| stage.elsewhere.ask_at(uri, id));
+    match other {
+        Some(other) if replaces => {
+            target_leg::attach_behind(stage, id, other);
+            if let Some(other) = stage.state_or_new(other).filter(|_| other != home) {
+                other.consults = Some(id);
+            }
+        }
+        Some(other) => consultation::note_given_up(stage, id, other),
+        None => {}
     }
-    if let Some(other) = other.filter(|other| *other != home)
-        && let Some(other) = stage.state_or_new(other)
-    {
-        other.consults = Some(id);
-    }
+    follow_older(stage, id);
     supersede_older(stage, id);
     again::drop_passed_on(stage, dialog);
+    second_leg::events::on_late_refer(stage, home, wire.time);
+}
+
+/// An attempt by a REFER before that was captured itself.
+struct Told {
+    attempt: Box<PendingAttempt>,
+    /// Where its outcome is told, if that is elsewhere.
+    places: Vec<Vec<u8>>,
 }
 
 /// What was told of a REFER before it was captured itself: two taps, or two queues of a card, may turn it and what it was
 /// answered, or the first NOTIFY, around. The attempt that this was taken for is the REFER's.
-fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt>> {
+fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Told> {
     let Heard { event, wire, .. } = heard;
     let id = stage.open_in(event.leg).into_iter().find(|id| {
         stage.attempts.get(id).is_some_and(|attempt| {
@@ -120,7 +138,8 @@ fn told_before(stage: &mut Stage, heard: Heard<'_>) -> Option<Box<PendingAttempt
         })
     })?;
     consultation::release(stage, id);
-    stage.withdraw(id)
+    let places = stage.elsewhere.places_of(id);
+    Some(Told { attempt: stage.withdraw(id)?, places })
 }
 
 fn take_over(attempt: &mut PendingAttempt, told: PendingAttempt, most: usize) {
@@ -166,6 +185,17 @@ fn is_retry(stage: &mut Stage, heard: Heard<'_>) -> bool {
         }
     }
     false
+}
+
+/// Those before a REFER in its dialog are known to have been gone on from.
+fn follow_older(stage: &mut Stage, id: AttemptId) {
+    let Some(dialog) = stage.attempts.get(&id).map(|newer| newer.dialog) else { return };
+    for older in stage.open_in(dialog).into_iter().filter(|older| *older < id) {
+        if let Some(refer) = stage.attempts.get_mut(&older).and_then(|attempt| attempt.refer_mut()) {
+            refer.followed = true;
+            stage.review(older);
+        }
+    }
 }
 
 /// Once a REFER is accepted it takes the place of those before it in its dialog that are under way. A stranger's takes

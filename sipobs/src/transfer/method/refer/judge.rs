@@ -87,7 +87,8 @@ impl Refer {
             State::Final(result) => {
                 let verdict = self.told_by(result, timers);
                 let optimistic = verdict.evidence == Evidence::ReportedOptimistic;
-                at(result.time + if optimistic { timers.target } else { timers.grace }, verdict)
+                let wait = if optimistic { timers.target } else { timers.grace };
+                at(self.heard_out(result, wait, timers), verdict)
             }
             State::Terminated(time, reason) => {
                 let said = (!reason.is_empty()).then(|| reason.to_owned());
@@ -154,6 +155,13 @@ impl Refer {
         self.with_answer(Verdict { decided: Some(decided), early: false, ..Verdict::unknown(because) })
     }
 
+    /// When a final sipfrag stands. Who has transferred a call leaves it at once, or tries once more; where nobody does either,
+    /// that is worth a word, and waited for.
+    fn heard_out(&self, result: &Answer, wait: Duration, timers: &Timers) -> Timestamp {
+        let goes_on = result.status < 300 && self.bye.is_none() && !self.followed;
+        result.time + if goes_on { wait.max(timers.after_bye) } else { wait }
+    }
+
     /// What a final sipfrag says.
     fn told_by(&self, result: &Answer, timers: &Timers) -> Verdict {
         let optimistic = self.is_optimistic(result, timers);
@@ -205,7 +213,7 @@ impl Refer {
             // A success that is told after the leg's failure is of another leg: the transferee went on.
             (Some(result), _) if result.status < 300 && later(result.time) => {
                 return Provisional {
-                    at: result.time + timers.grace,
+                    at: self.heard_out(result, timers.grace, timers),
                     verdict: Verdict { evidence: Evidence::Reported, ..own.verdict },
                 };
             }
@@ -224,6 +232,7 @@ impl Refer {
             _ => {}
         }
         let at = match &self.result {
+            Some(result) if !failed => target.at.max(self.heard_out(result, timers.grace, timers)),
             Some(result) => target.at.max(result.time + timers.grace),
             // Another leg, or the NOTIFY that goes with this one, may follow.
             None if failed || !sure => target.at + timers.target,
@@ -266,6 +275,14 @@ impl Refer {
     /// a success followed can't be told if it is that news: it is no more than optimism then.
     fn taken(&self) -> Timestamp {
         self.answer.as_ref().map_or(self.tried, |answer| answer.time)
+    }
+
+    /// Whether one that was not captured asked for no call, as far as can be told: success was told right after its answer, and
+    /// the call went on. That is how a REFER of another method looks from outside.
+    pub(super) fn asked_for_no_call(&self, now: Timestamp, timers: &Timers) -> bool {
+        let went_on = |result: &Answer| self.bye.is_none() && now >= result.time + timers.after_bye;
+        let at_once = |result: &Answer| self.is_optimistic(result, timers) && went_on(result);
+        !self.is_captured() && self.answer.is_some() && self.result.as_ref().is_some_and(at_once)
     }
 
     /// Whether the target is told to ring. The first NOTIFY is sent at once (RFC 3515 §2.4.4), and its 100 tells nothing

@@ -10,7 +10,7 @@
 //! | sent, then BYE | 35 s after the BYE | `refer_unanswered` after four copies, else `abandoned` |
 //! | challenged | 64·T1, or the BYE | `auth_failed` |
 //! | refused | at once; 0.5 s later if the REFER itself may still be captured | `dialog_gone` (481), `refer_unanswered` (408), `refer_refused` |
-//! | final sipfrag | 2 s (optimistic: 10 s) later | by its status; the target leg overrides |
+//! | final sipfrag | 2 s (optimistic: 10 s) later; a success with no BYE, 35 s later | by its status; the target leg overrides |
 //! | terminated without one | 35 s later | `unknown` |
 //! | accepted without subscription | 10 s later | `unknown` |
 //! | accepted | expiry, else 180 s without news | `notify_timeout` |
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::{Known, Method, target_headers};
 use crate::dialog::{copies, is_challenge};
-use crate::leg::{Leg, Origin, Tag};
+use crate::leg::{Leg, LegId, Origin, Tag};
 use crate::record::{self, Answered, AnsweredBy, Kind, LegRole, Outcome};
 use crate::sip::{self, CSeq};
 use crate::timestamp::Timestamp;
@@ -46,7 +46,7 @@ const SILENT: u32 = 4;
 /// A leg tied with no more confidence than this may be another's: what the dialog tells counts more.
 const SURE: f64 = 0.75;
 /// How far two taps, or two queues of a card, may turn messages around.
-const TURNED_AROUND: Duration = Duration::from_millis(500);
+pub(in crate::transfer) const TURNED_AROUND: Duration = Duration::from_millis(500);
 /// Tries of one REFER that are remembered.
 const MOST_TRIES: usize = 16;
 
@@ -99,6 +99,8 @@ pub(in crate::transfer) struct Refer {
     /// The dialog's BYE, and whether the transferor sent it.
     pub(in crate::transfer) bye: Option<(Timestamp, bool)>,
     pub(in crate::transfer) superseded: Option<Timestamp>,
+    /// A newer REFER was sent in its dialog.
+    pub(in crate::transfer) followed: bool,
     /// It came outside its call's dialog, under another Call-ID.
     pub(in crate::transfer) beside: Option<Beside>,
     /// It asks a conference's focus.
@@ -107,6 +109,8 @@ pub(in crate::transfer) struct Refer {
     pub(in crate::transfer) perhaps_passed_on: bool,
     /// Copies of it under other Call-IDs.
     pub(in crate::transfer) more_copies: u32,
+    /// Of one that was not captured: what may be its consultation.
+    pub(in crate::transfer) consultation: Option<LegId>,
 }
 
 /// What ties a REFER under another Call-ID to its call.
@@ -175,6 +179,7 @@ impl Method for Refer {
         if verdict.status == Some(481)
             && verdict.answered == Answered::Sipfrag
             && known.attempt.kind == Kind::Attended
+            && (known.attempt.target.attended || self.is_unseen())
         {
             verdict.outcome = Outcome::DialogGone;
         }
@@ -207,9 +212,11 @@ impl Method for Refer {
             facts.answered_by = self.answered_by;
         }
         facts.went_elsewhere = known.call().is_some_and(|call| self.went_elsewhere(call));
-        // Where there was no BYE, none came until now.
-        let bye = self.bye.map_or(now, |(bye, _)| bye);
-        facts.bye_after_notify_ms = self.result.as_ref().map(|result| bye.millis_since(result.time));
+        // Where there was no BYE, none came until now, if it would have been seen.
+        let bye = self.bye.map(|(bye, _)| bye).or_else(|| known.dialog_is_whole().then_some(now));
+        facts.bye_after_notify_ms =
+            self.result.as_ref().zip(bye).map(|(result, bye)| bye.millis_since(result.time));
+        facts.hearsay = self.is_told_by_stranger();
     }
 
     /// One that its receiver answers by a BYE with the number is found to be another method only then.
@@ -228,8 +235,11 @@ impl Method for Refer {
     /// A 2xx to a REFER outside the call's dialog may be about another call; and 481 to it means that it was not about this one.
     /// Whom a focus takes in at a participant's request joins a conference, and nobody is transferred (RFC 4579 §5.5); what
     /// it refuses may well have been meant as a transfer.
-    fn is_suppressed(&self, known: Known<'_>, _now: Timestamp) -> bool {
+    fn is_suppressed(&self, known: Known<'_>, now: Timestamp) -> bool {
         if self.is_strangers(known) || !self.is_captured() && is_beside_known(known) {
+            return true;
+        }
+        if known.target_leg().is_none() && self.asked_for_no_call(now, known.timers()) {
             return true;
         }
         let fails = |answer: &Option<Answer>| answer.as_ref().is_some_and(|answer| answer.status >= 300);
@@ -337,10 +347,12 @@ impl Refer {
             expires: None,
             bye: None,
             superseded: None,
+            followed: false,
             beside: None,
             to_focus: false,
             perhaps_passed_on: false,
             more_copies: 0,
+            consultation: None,
         }
     }
 

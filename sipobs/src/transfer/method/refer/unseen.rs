@@ -17,6 +17,8 @@ use crate::transfer::state::PendingAttempt;
 
 /// How long after the REFER its leg may begin.
 const LEG_WITHIN: Duration = Duration::from_secs(30);
+/// Within what time a transferor ends both its calls.
+const TOGETHER: Duration = Duration::from_secs(2);
 
 /// The attempt that a NOTIFY alone tells of: the REFER may be older than the capture, or lost; the sipfrag tells of it
 /// all the same.
@@ -99,8 +101,12 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> 
     }
     refer.tags = tags_by(stage, heard, by);
     let consultation = consultation::of_unseen(stage, event.leg, by);
+    refer.consultation = consultation;
     let attempt = PendingAttempt {
-        kind: if consultation.is_some() { Kind::Attended } else { Kind::Blind },
+        kind: match consultation {
+            Some(other) if consultation::is_on_hold(stage, leg.id, other) => Kind::Attended,
+            _ => Kind::Blind,
+        },
         call: Some(leg.id),
         call_id: Some(leg.call_id_text().into_owned()),
         transferor: Some(leg.uri_text(by)),
@@ -113,6 +119,24 @@ fn begin(stage: &mut Stage, heard: Heard<'_>, by: Side, number: Option<u32>) -> 
         state.consults = Some(id);
     }
     Some(id)
+}
+
+/// A call has ended. Where a REFER that was not captured was sent beside a consultation, both end together once the two others
+/// talk to one another: it was attended.
+pub(in crate::transfer) fn on_end(stage: &mut Stage, leg: LegId) {
+    let consults = stage.state(leg).and_then(|state| state.consults);
+    for id in stage.open_in(leg).into_iter().chain(consults) {
+        let Some(attempt) = stage.attempts.get(&id).filter(|attempt| is_unseen(attempt)) else { continue };
+        let consultation = attempt.refer().and_then(|refer| refer.consultation);
+        let Some(consultation) = consultation.filter(|leg| *leg != attempt.dialog) else { continue };
+        let bye = |leg| stage.legs.get(leg).and_then(|leg| leg.bye.get());
+        let together = bye(attempt.dialog)
+            .zip(bye(consultation))
+            .is_some_and(|(one, other)| one.since(other).max(other.since(one)) <= TOGETHER);
+        if let Some(attempt) = stage.attempts.get_mut(&id).filter(|_| together) {
+            attempt.kind = Kind::Attended;
+        }
+    }
 }
 
 /// Where an INVITE with Replaces shows the transfer, its maker's report is of that one.
@@ -166,8 +190,7 @@ pub(in crate::transfer) fn named_by(stage: &Stage, leg: &Leg) -> Option<AttemptI
 /// A leg that began before the attempt was known, and names its transferor.
 pub(super) fn leg_of(stage: &Stage, id: AttemptId) -> Option<LegId> {
     let attempt = stage.attempts.get(&id)?;
-    let mut recent = stage.recent.iter().filter_map(|leg| stage.legs.get(leg));
-    let found = recent.find(|leg| fits(stage, attempt, leg) && !serves(stage, leg));
+    let found = stage.recent_legs().find(|leg| fits(stage, attempt, leg) && !serves(stage, leg));
     found.map(|leg| leg.id)
 }
 

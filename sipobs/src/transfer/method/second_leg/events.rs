@@ -1,5 +1,7 @@
 //! Whose leg a leg is: the linker is asked until it knows.
 
+use smallvec::SmallVec;
+
 use super::SecondLeg;
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, Leg, LegId, Origin};
@@ -10,7 +12,7 @@ use crate::timestamp::Timestamp;
 use crate::transfer::facts::Target;
 use crate::transfer::method::refer::unseen::Part;
 use crate::transfer::method::{Machine, consultation, refer, target_leg};
-use crate::transfer::stage::{Heard, Stage};
+use crate::transfer::stage::{Due, Heard, Stage};
 use crate::transfer::state::{Named, PendingAttempt, Watched};
 
 /// The least step of a clock, so that asking again makes progress.
@@ -36,6 +38,37 @@ pub(in crate::transfer) fn on_invite(stage: &mut Stage, heard: Heard<'_>) {
         state.watched = Some(Watched::new(named));
     }
     note_vouched(stage, leg);
+}
+
+/// Looks again at the legs that began just before a REFER in `call`: taps and queues may turn a REFER and the leg that it
+/// asks for around.
+pub(in crate::transfer) fn on_late_refer(stage: &mut Stage, call: LegId, now: Timestamp) {
+    let just_now = |leg: &&Leg| leg.id != call && now.since(leg.started) <= refer::TURNED_AROUND;
+    let free = |leg: &&Leg| {
+        stage.state_of(leg).is_none_or(|state| {
+            let serves = state.serves.and_then(|id| stage.attempts.get(&id));
+            state.consults.is_none() && serves.is_none_or(|attempt| attempt.second_leg().is_some())
+        })
+    };
+    let legs = stage.recent_legs().filter(just_now).filter(free);
+    let legs: SmallVec<[LegId; 4]> = legs.map(|leg| leg.id).collect();
+    for leg in legs {
+        if stage.links.asked_for(&mut stage.legs, leg, call) {
+            watch_again(stage, leg);
+        }
+    }
+}
+
+/// Watches a leg that has become a possible second leg, or was taken for another's.
+fn watch_again(stage: &mut Stage, leg: LegId) {
+    let taken_for = stage.state(leg).and_then(|state| state.serves);
+    let taken_for = taken_for.and_then(|id| stage.withdraw(id));
+    let ladder = taken_for.map_or_else(|| stage.begun_ladder(leg), |attempt| attempt.ladder);
+    if let Some(state) = stage.state_or_new(leg).filter(|state| state.watched.is_none()) {
+        state.watched = Some(Watched { ladder, ..Watched::new(None) });
+    }
+    note_vouched(stage, leg);
+    stage.due.push_back(Due::Second(leg));
 }
 
 /// The dialog that an INVITE takes over or comes into. Directed pickup takes a call that only rings (RFC 3891 §1,
@@ -159,7 +192,16 @@ fn tell_silent_failure(stage: &mut Stage, leg: LegId, failure: SilentFailure) {
 
 fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
     let Some(watched) = stage.unwatch(leg) else { return };
+    let consults = stage.state(leg).is_some_and(|state| state.consults.is_some());
     match decision {
+        // A REFER tells of it.
+        Decision::Linked { refer: None, .. } | Decision::Ambiguous { .. }
+            if consults && watched.named.is_none() =>
+        {
+            if let Some(leg) = stage.legs.get_mut(leg) {
+                leg.call.is_leg = true;
+            }
+        }
         Decision::Linked { call, refer: Some(number), link } => {
             if let Some(id) = refer_attempt(stage, call, number)
                 && !comes_after_success(stage, id, leg, &link)

@@ -2,7 +2,7 @@
 //! `<Dial>`), and the INVITE with Replaces or Join that takes a call over (RFC 3891, RFC 3911).
 
 use super::{Known, Method};
-use crate::leg::{Leg, Party};
+use crate::leg::{Final, Leg, Party};
 use crate::record::{Dialect, Evidence, LinkMethod, Outcome, Seen, Side, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::diagnosis::Facts;
@@ -60,7 +60,7 @@ impl Method for SecondLeg {
     /// So was somebody before a REFER, which tells of the transfer.
     fn is_suppressed(&self, known: Known<'_>, now: Timestamp) -> bool {
         let consults = |leg| known.stage.state(leg).is_some_and(|state| state.consults.is_some());
-        if !self.replaces && consults(known.attempt.dialog) {
+        if !self.replaces && consults(known.attempt.dialog) || self.is_turned_away(known) {
             return true;
         }
         let (Some(ends), Some(over)) = (ends(known), on_hold_throughout(known)) else { return false };
@@ -84,6 +84,19 @@ impl Method for SecondLeg {
 }
 
 impl SecondLeg {
+    /// Whether a host that takes part in no call wants to take one over that is up, and whoever holds that denies it: the call
+    /// is there, so it is the sender that is not believed.
+    fn is_turned_away(&self, known: Known<'_>) -> bool {
+        let (Some(leg), Some(call)) = (known.target_leg(), known.call()) else { return false };
+        let denied = leg.failure().filter(|answer| matches!(answer.status, 403 | 481));
+        let up = |answer: Final| call.bye.get().is_none_or(|bye| bye > answer.time);
+        self.replaces
+            && denied.is_some_and(up)
+            && call.is_confirmed_by_both()
+            && !leg.originated
+            && !known.stage.legs.is_party(leg.hosts.0)
+    }
+
     /// Where the leg itself stands.
     fn leg_stands(&self, known: Known<'_>) -> Option<Provisional> {
         let leg = known.target_leg()?;
