@@ -127,15 +127,14 @@ impl Follow {
     }
 
     /// The messages in the order of time, and how many more there were.
-    pub fn into_lines(self) -> (Vec<LadderLine>, u64) {
+    pub fn into_messages(self) -> (Vec<FollowedMessage>, u64) {
         let messages = self.legs.into_values().flat_map(|leg| leg.messages);
         let mut messages: Vec<_> = messages.collect();
         messages.sort_by_key(FollowedMessage::place);
-        let mut lines: Vec<_> = messages.into_iter().map(|message| message.line).collect();
-        if let Some(start) = lines.first().map(|first| first.time) {
-            lines.iter_mut().for_each(|line| line.t_ms = line.time.millis_since(start));
+        if let Some(start) = messages.first().map(|first| first.line.time) {
+            messages.iter_mut().for_each(|message| message.line.t_ms = message.line.time.millis_since(start));
         }
-        (lines, self.more)
+        (messages, self.more)
     }
 
     /// Messages that found no room.

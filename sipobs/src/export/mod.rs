@@ -9,6 +9,7 @@ use crate::record::Output;
 
 pub mod accounting;
 mod brief;
+mod entry;
 #[cfg(test)]
 mod golden;
 mod jsonl;
@@ -32,12 +33,13 @@ mod whole_call;
 mod words;
 
 pub use brief::Brief;
+pub use entry::Entry;
 pub use jsonl::Jsonl;
 pub use report::{MOST_LADDERS, Report};
 pub use style::{Look, clean};
 pub use summary::{ReadFile, Shown, Summary};
 pub use terminal::Terminal;
-pub use whole_call::{WholeCall, deciding};
+pub use whole_call::{Drawn, WholeCall, deciding};
 pub use words::has_failed;
 
 /// Where outputs are written, one after another.

@@ -158,6 +158,14 @@ impl Privacy {
         }
     }
 
+    /// Masks a user, a number or a name.
+    pub fn party(&self, user: &str) -> String {
+        match self.how {
+            How::Full => user.to_owned(),
+            _ => self.user(user),
+        }
+    }
+
     fn attempt(&self, attempt: &mut Attempt) {
         let uris = [&attempt.transferor, &attempt.transferee, &attempt.target];
         let uris: Vec<&str> = uris.into_iter().filter_map(Option::as_deref).collect();

@@ -16,14 +16,20 @@ use self::report::{Destination, Reports};
 use self::sinks::Sinks;
 use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
+#[cfg(feature = "view")]
+pub(super) use view::{View, view};
 
 mod again;
 mod find;
+#[cfg(feature = "view")]
+mod found;
 mod interrupt;
 mod new_file;
 mod reading;
 mod report;
 mod sinks;
+#[cfg(feature = "view")]
+mod view;
 mod whole;
 mod write;
 
@@ -96,11 +102,7 @@ enum Format {
 
 /// Reads every file, however damaged some are, and prints what was found.
 pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
-    let mut config = args.settings.resolve().map_err(Failure::usage)?;
-    if !args.port.is_empty() {
-        config.stream.ports = args.port.iter().copied().collect();
-    }
-    config.limits.memory = config.limits.memory.or_else(memory::for_files);
+    let config = configuration(&args.settings, &args.port)?;
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
     // Made now: what can't be written is told before anything is read.
@@ -153,6 +155,16 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
         Ok(all_again) => Ok(if all && all_again { Exit::Done } else { Exit::Partial }),
         Err(error) => Ok(written(Err(error))),
     }
+}
+
+/// The settings in effect where files are read.
+fn configuration(settings: &Settings, ports: &[u16]) -> Result<Config, Failure> {
+    let mut config = settings.resolve().map_err(Failure::usage)?;
+    if !ports.is_empty() {
+        config.stream.ports = ports.iter().copied().collect();
+    }
+    config.limits.memory = config.limits.memory.or_else(memory::for_files);
+    Ok(config)
 }
 
 impl Pcap {
