@@ -2,11 +2,13 @@
 
 use super::ladder;
 use super::style::{BOLD, DIM, Look, PLAIN, clean};
-use crate::follow::Header;
+use crate::follow::{Body, Header};
 use crate::record::{Attempt, LadderLine, LegRole};
 
 /// Columns that the time of day takes, with what is behind it.
 const TIME: usize = 13;
+/// Columns before what is told of a message.
+const MARGIN: usize = 6;
 /// Where there are fewer columns, times since the first message must do.
 const BROAD: usize = 80;
 
@@ -21,6 +23,8 @@ pub struct WholeCall {
     pub more: u64,
     /// The headers of each line's message, where they were asked for.
     pub headers: Vec<Vec<Header>>,
+    /// What each line's message carries behind them, where that was asked for.
+    pub bodies: Vec<Option<Body>>,
     /// How many headers were left out of these, as they may hold anything.
     pub headers_left_out: usize,
     /// Lines with a message that is a verdict, and what is said beside each.
@@ -77,7 +81,7 @@ impl WholeCall {
         let facts = format!("{} · {from} → {to} · leg ({leg}){copies}", look.moment(line.time));
         look.paragraph(&mut out, DIM, 0, &facts);
         out.push('\n');
-        out.push_str(&self.headers_of(look, at, 0));
+        out.push_str(&self.told_of(look, at, 0));
         if self.headers_left_out > 0 {
             let said = "Headers that may hold anything are left out: --mask full shows them.";
             out.push('\n');
@@ -86,19 +90,34 @@ impl WholeCall {
         out
     }
 
-    /// The headers of the `at`-th message, each in a line or more that begin at the column `indent`.
-    fn headers_of(&self, look: Look, at: usize, indent: usize) -> String {
+    /// The headers of the `at`-th message and what it carries, each in a line or more that begin at the column `indent`;
+    /// nothing where neither was asked for.
+    fn told_of(&self, look: Look, at: usize, indent: usize) -> String {
         let mut out = String::new();
         for Header { spelling, value, .. } in self.headers.get(at).into_iter().flatten() {
             out.extend(std::iter::repeat_n(' ', indent));
             look.paint(&mut out, DIM, &format!("{}: ", clean(spelling)));
             look.paragraph(&mut out, PLAIN, indent + spelling.len() + 2, &clean(value));
         }
+        let Some(body) = self.bodies.get(at).and_then(Option::as_ref) else { return out };
+        let margin = " ".repeat(indent);
+        let kind = if body.kind.is_empty() { "of no kind" } else { &body.kind };
+        let mut told = vec![(BOLD, format!("Body: {}, {} bytes", kind, body.bytes))];
+        told.extend(body.streams.iter().map(|stream| (PLAIN, format!("  {stream}"))));
+        told.extend(body.lines.iter().map(|line| (DIM, format!("  {line}"))));
+        told.extend(body.is_partial.then(|| (DIM, "  …".to_owned())));
+        for (style, line) in told {
+            out.push_str(&margin);
+            look.paint(&mut out, style, &clean(&line));
+            out.push('\n');
+        }
         out
     }
 
     pub(super) fn draw(&self, look: Look) -> String {
         let Drawn { head, parties, rows, tail } = self.drawn(look);
+        let tell = |(at, row)| format!("{row}{}", self.told_of(look, at, MARGIN));
+        let rows = rows.into_iter().enumerate().map(tell);
         [head, parties].into_iter().chain(rows).chain([tail]).collect()
     }
 

@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 
 use crate::record::{Alert, Attempt, Call, LadderLine, Output, Parties, WireTrace};
 
+mod body;
 mod headers;
 mod normalize;
 mod number;

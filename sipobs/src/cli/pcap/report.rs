@@ -7,7 +7,7 @@ use clap::Args;
 use sipobs::capture::file::{Capture, FileError};
 use sipobs::config::Config;
 use sipobs::export::{Report, WholeCall};
-use sipobs::follow::{Follow, FollowedMessage, Found};
+use sipobs::follow::{Follow, FollowedMessage, Found, Keep};
 use sipobs::privacy::Privacy;
 use sipobs::record::{LegRole, Parties};
 
@@ -40,7 +40,7 @@ pub(super) fn add_whole_calls(
     }
     let legs = asked.iter().flat_map(|asked| asked.whole.legs.iter().cloned());
     let evidence = asked.iter().flat_map(|asked| asked.whole.evidence.iter().copied());
-    let first = Follow::new(legs, evidence).with_headers();
+    let first = Follow::new(legs, evidence).keeping(Keep::Headers);
     let Followed { follow, found, faults } = whole::follow(config, read_again, first)?;
     faults.iter().for_each(|fault| whole::say_of(fault));
     let privacy = config.privacy().map_err(io::Error::other)?;

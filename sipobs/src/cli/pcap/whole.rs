@@ -6,7 +6,7 @@ use sipobs::capture::file::{Capture, FileError};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::{Sink, WholeCall};
-use sipobs::follow::{Follow, Found};
+use sipobs::follow::{Follow, Found, Keep};
 use sipobs::record::{LegRole, Parties};
 
 use super::again;
@@ -17,13 +17,14 @@ use crate::cli::say;
 pub(super) fn show(
     config: &Config,
     asked: &[Asked],
+    keep: Keep,
     read_again: impl Fn() -> Result<Capture, FileError>,
     sink: &mut dyn Sink,
 ) -> io::Result<bool> {
     if asked.is_empty() {
         return Ok(true);
     }
-    let (whole, faults) = of(config, asked, false, read_again)?;
+    let (whole, faults) = of(config, asked, keep, read_again)?;
     faults.iter().for_each(|fault| say_of(fault));
     sink.whole_call(&whole)?;
     Ok(faults.is_empty())
@@ -33,14 +34,13 @@ pub(super) fn show(
 pub(super) fn of(
     config: &Config,
     asked: &[Asked],
-    with_headers: bool,
+    keep: Keep,
     read_again: impl Fn() -> Result<Capture, FileError>,
 ) -> io::Result<(WholeCall, Vec<String>)> {
     // The first one's word on which leg is which counts.
     let legs = asked.iter().rev().flat_map(|asked| asked.whole.legs.iter().cloned());
     let evidence = asked.iter().flat_map(|asked| asked.whole.evidence.iter().copied());
-    let first = Follow::new(legs, evidence);
-    let first = if with_headers { first.with_headers() } else { first };
+    let first = Follow::new(legs, evidence).keeping(keep);
     let Followed { follow, faults, .. } = follow(config, &read_again, first)?;
     Ok((masked(config, asked, follow)?, faults))
 }
@@ -103,6 +103,8 @@ fn masked(config: &Config, asked: &[Asked], follow: Follow) -> io::Result<WholeC
         whole.lines.push(message.line);
         whole.headers_left_out += privacy.headers(&mut message.headers, &parties);
         whole.headers.push(message.headers);
+        message.body.iter_mut().for_each(|body| privacy.body(body, &parties));
+        whole.bodies.push(message.body);
     }
     privacy.lines(&mut whole.lines, &parties);
     asked.iter().filter_map(|asked| asked.attempt.as_deref()).for_each(|attempt| whole.mark(attempt));

@@ -119,6 +119,7 @@ impl View {
             format: None,
             port: self.port.clone(),
             ladders: false,
+            verbose: 0,
             color: self.color,
             find: self.find.clone(),
             evidence: Evidence::default(),

@@ -11,6 +11,7 @@ use sipobs::capture::file::{Capture, Progress, Stop};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::{Jsonl, Look, Summary, WholeCall};
+use sipobs::follow::Keep;
 use sipobs::privacy::Privacy;
 use sipobs::record::Output;
 
@@ -114,7 +115,7 @@ impl Workers {
         self.forget_whole();
         self.whole = Some(self.job(move |source, stop, news| {
             let open = || Capture::open(&source.files, stop);
-            let whole = whole::of(&source.config, &[asked], true, open);
+            let whole = whole::of(&source.config, &[asked], Keep::Whole, open);
             if stop.is_asked() {
                 return;
             }
