@@ -233,8 +233,8 @@ fn a_call_is_found_opened_and_saved_with_the_same_verdict() {
     let id = busy["id"].as_str().unwrap();
     assert!(text.contains(id), "{text}");
     screen.press(END);
-    let text = screen.shows("⟵ this is the verdict");
-    assert!(text.contains("BYE"), "{text}");
+    let text = screen.shows("200 OK (BYE)");
+    assert!(text.contains("⟵ this is the verdict"), "{text}");
     // The parties stay in sight.
     let parties = text.lines().nth(1).unwrap();
     assert!(parties.contains(':') && parties.contains('.'), "{text}");

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::record::Output;
+use crate::record::{Call, Output};
 
 pub mod accounting;
 mod brief;
@@ -46,6 +46,11 @@ pub use words::has_failed;
 pub trait Sink {
     /// Takes one output.
     fn output(&mut self, output: &Output) -> io::Result<()>;
+
+    /// Takes a call that was still up when the capture ended, as if it had ended then.
+    fn open_call(&mut self, _call: &Call) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Takes all messages of a call that somebody asked for.
     fn whole_call(&mut self, _call: &WholeCall) -> io::Result<()> {

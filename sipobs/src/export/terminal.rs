@@ -298,6 +298,11 @@ fn totals(look: Look, summary: &Summary) -> String {
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
+    if summary.open_calls > 0 {
+        let were = if summary.open_calls == 1 { "was" } else { "were" };
+        let said = format!("{} {were} still up at the end.", counted(summary.open_calls, "call"));
+        look.paragraph(&mut out, PLAIN, 0, &said);
+    }
     let not_understood = summary.not_understood.iter().map(|(name, &n)| (&**name, n)).collect::<Vec<_>>();
     let lost = summary.lost.iter().map(|(name, &n)| (*name, n)).collect();
     for (what, counts, style) in [("Not understood", not_understood, DOUBT), ("Lost", lost, BAD)] {

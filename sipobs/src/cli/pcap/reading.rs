@@ -239,7 +239,19 @@ impl<'a> Reading<'a> {
     /// The capture is over: settles what is open.
     pub(super) fn settle(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.engine.finish(self.last);
-        self.drain(sink)
+        self.drain(sink)?;
+        for (output, unmasked) in self.engine.take_open_seen(|output| self.find.look(output)) {
+            self.summary.open_calls += 1;
+            if self.find.shows(&output, &unmasked, self.start())
+                && let Output::Call(call) = &output
+            {
+                if let Some(shown) = &mut self.summary.shown {
+                    shown.open_calls += 1;
+                }
+                sink.open_call(call)?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells what it came to.

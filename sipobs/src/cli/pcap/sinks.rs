@@ -6,7 +6,7 @@ use sipobs::capture::file::{Capture, FileError};
 use sipobs::config::Config;
 use sipobs::export::{Report, Sink, Summary, WholeCall};
 use sipobs::follow::Keep;
-use sipobs::record::Output;
+use sipobs::record::{Call, Output};
 
 use super::reading::Asked;
 use super::{report, whole};
@@ -26,6 +26,10 @@ impl Sink for Sinks {
     fn output(&mut self, output: &Output) -> io::Result<()> {
         self.printed.iter_mut().try_for_each(|sink| sink.output(output))?;
         self.report.iter_mut().try_for_each(|sink| sink.output(output))
+    }
+
+    fn open_call(&mut self, call: &Call) -> io::Result<()> {
+        self.printed.iter_mut().try_for_each(|sink| sink.open_call(call))
     }
 
     fn whole_call(&mut self, call: &WholeCall) -> io::Result<()> {
