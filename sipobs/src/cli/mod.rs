@@ -86,6 +86,7 @@ const COMMIT: &str = match option_env!("SIPOBS_COMMIT") {
 fn long_version() -> String {
     let features = [
         ("live", cfg!(all(feature = "live", target_os = "linux"))),
+        ("mcp", cfg!(feature = "mcp")),
         ("otlp", cfg!(feature = "otlp")),
         ("typed", cfg!(feature = "typed")),
         ("view", cfg!(feature = "view")),
@@ -119,6 +120,8 @@ enum Command {
     Pcap(Box<pcap::Pcap>),
     #[cfg(feature = "view")]
     View(Box<pcap::View>),
+    #[cfg(feature = "mcp")]
+    Mcp(Box<pcap::Mcp>),
     Run(run::Run),
     Check(check::Check),
     Explain(explain::Explain),
@@ -233,6 +236,8 @@ impl Colour {
 pub(crate) fn main() -> ExitCode {
     let exit = match Cli::parse_from(with_command(std::env::args_os().collect())).command {
         Command::Pcap(command) => pcap::pcap(&command),
+        #[cfg(feature = "mcp")]
+        Command::Mcp(command) => pcap::mcp(&command),
         #[cfg(feature = "view")]
         Command::View(command) => pcap::view(&command),
         Command::Run(command) => watch(&command),

@@ -74,7 +74,10 @@ pub(super) struct Unmasked {
     /// What is to be written of it.
     pub(super) wanted: Option<Wanted>,
     /// Everyone who takes part, where what is shown may be opened.
-    #[cfg_attr(not(feature = "view"), expect(dead_code, reason = "only a list is looked through"))]
+    #[cfg_attr(
+        not(any(feature = "mcp", feature = "view")),
+        expect(dead_code, reason = "only a list is looked through")
+    )]
     pub(super) users: Parties,
 }
 
@@ -89,7 +92,7 @@ pub(super) struct Whole {
 
 impl Find {
     /// The same, for a list: whatever it shows may be opened, and written.
-    #[cfg(feature = "view")]
+    #[cfg(any(feature = "mcp", feature = "view"))]
     pub(super) fn for_list(&self) -> Self {
         Self { writes: true, for_view: true, ..self.clone() }
     }
@@ -322,7 +325,7 @@ fn hosts(output: &Output) -> Box<dyn Iterator<Item = std::net::IpAddr> + '_> {
 }
 
 /// Whether `name` is an output's number, its id or a Call-ID of it as it is printed.
-fn is_called(output: &Output, name: &str) -> bool {
+pub(super) fn is_called(output: &Output, name: &str) -> bool {
     let of_attempt = match output {
         Output::Transfer(attempt) => {
             let seq = name.strip_prefix('#').unwrap_or(name).parse().ok();

@@ -5,7 +5,7 @@ use sipobs::export::{Entry, Look, clean, deciding};
 use sipobs::privacy::{Privacy, dialled};
 use sipobs::record::{Attempt, Output, Parties};
 
-use super::find::{Number, Unmasked, Whole, call_ids};
+use super::find::{Number, Unmasked, Whole, call_ids, is_called};
 use super::reading::Asked;
 use super::write::{Wanted, Wants};
 
@@ -73,6 +73,13 @@ impl Found {
         if let Some(wanted) = self.wanted.clone() {
             wants.add(wanted, &self.output, seq);
         }
+    }
+
+    /// Whether this is its number, its id or a Call-ID of it, as it is printed or as on the wire.
+    #[cfg(feature = "mcp")]
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let mut legs = self.whole.iter().flat_map(|whole| &whole.legs);
+        is_called(&self.output, name) || legs.any(|(id, _)| id == name)
     }
 
     /// A name for the file of its packets.

@@ -17,14 +17,18 @@ use self::report::{Destination, Reports};
 use self::sinks::Sinks;
 use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
+#[cfg(feature = "mcp")]
+pub(super) use mcp::{Mcp, mcp};
 #[cfg(feature = "view")]
 pub(super) use view::{View, view};
 
 mod again;
 mod find;
-#[cfg(feature = "view")]
+#[cfg(any(feature = "mcp", feature = "view"))]
 mod found;
 mod interrupt;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod new_file;
 mod reading;
 mod report;

@@ -150,7 +150,7 @@ impl Wants {
 
 impl Evidence {
     /// To this file.
-    #[cfg(feature = "view")]
+    #[cfg(any(feature = "mcp", feature = "view"))]
     pub(super) fn to(path: PathBuf, redact: Option<Redact>) -> Self {
         Self { write: Some(path), redact }
     }
