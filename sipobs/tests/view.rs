@@ -391,15 +391,11 @@ fn a_broken_file_is_said_and_the_rest_is_shown() {
     screen.shows("Enter call");
     screen.press("q");
     assert_eq!(screen.end().0, 1);
-    // What is no capture is told before the screen is taken; or on it, where others could be read.
-    let screen = Screen::open(std::slice::from_ref(&junk), &[], &[]);
-    let mut screen = screen;
-    let deadline = Instant::now() + PATIENCE;
-    while screen.child.try_wait().unwrap().is_none() && Instant::now() < deadline {
-        screen.press("q");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_ne!(screen.end().0, 0);
+    // Of what is no capture at all there is nothing to choose from.
+    let mut screen = Screen::open(std::slice::from_ref(&junk), &[], &[]);
+    screen.shows("not all was read");
+    screen.press("q");
+    assert_eq!(screen.end().0, 1);
     let gone = Screen::open(&[dir.path().join("gone.pcap")], &[], &[]);
     let (status, said) = gone.end();
     assert_eq!(status, 2);
