@@ -100,8 +100,8 @@ fn field_at(text: &str, span: &Range<usize>) -> String {
     if let Ok(table) = DeTable::parse(text) {
         find(&DeValue::Table(table.into_inner()), span, &mut path);
     }
-    let is_shown = path.len() <= 200
-        && path.split(['.', '[', ']']).all(|part| part.is_empty() || is_name(part));
+    let is_shown =
+        path.len() <= 200 && path.split(['.', '[', ']']).all(|part| part.is_empty() || is_name(part));
     if is_shown { path } else { String::new() }
 }
 

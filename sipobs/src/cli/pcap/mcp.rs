@@ -312,7 +312,7 @@ impl Captured {
 struct NoArguments {}
 
 fn parsed<T: DeserializeOwned>(arguments: JsonObject) -> anyhow::Result<T> {
-    serde_path_to_error::deserialize(Value::Object(arguments)).context("arguments")
+    serde_json::from_value(Value::Object(arguments)).context("arguments")
 }
 
 fn entry(found: &Found) -> Value {
@@ -443,13 +443,13 @@ fn tools(with_evidence: bool) -> Vec<Tool> {
 
 /// A tool that only reads.
 fn tool(name: &'static str, description: &'static str, properties: Value, required: &[&str]) -> Tool {
-    let schema = json!({
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": false,
-    });
-    let schema = schema.as_object().cloned().unwrap_or_default();
+    let schema = [
+        ("type", "object".into()),
+        ("properties", properties),
+        ("required", json!(required)),
+        ("additionalProperties", false.into()),
+    ];
+    let schema: JsonObject = schema.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     Tool::new(Cow::Borrowed(name), Cow::Borrowed(description), Arc::new(schema))
         .annotate(ToolAnnotations::new().read_only(true).open_world(false))
 }

@@ -256,7 +256,8 @@ impl App {
         page.change(Content::Output(output.clone(), ladder));
     }
 
-    fn say(&mut self, text: String) {
+    fn say(&mut self, text: impl Into<String>) {
+        let text: String = text.into();
         self.said.push(sipobs::export::clean(&text));
         self.is_news = true;
     }
