@@ -405,6 +405,20 @@ impl Engine {
         Some((output, seen))
     }
 
+    /// The calls that were still up at the end ([`Self::finish`]), as if they had ended then, with what `look` makes of each before
+    /// it is masked.
+    pub fn take_open_seen<T>(&mut self, look: impl Fn(&Output) -> T) -> Vec<(Output, T)> {
+        let open = self.inner.transfers.take_open().into_iter().map(|call| Output::Call(Box::new(call)));
+        let told = |mut output: Output| {
+            let ahead = self.clock.ahead_at(output.began());
+            output.change_times(|time| time.ahead_by(ahead));
+            let seen = look(&output);
+            self.privacy.output(&mut output);
+            (output, seen)
+        };
+        open.map(told).collect()
+    }
+
     /// When the last SIP message was seen, if there was one.
     pub fn last_message(&self) -> Option<Timestamp> {
         self.inner.last_message

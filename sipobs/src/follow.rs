@@ -24,6 +24,24 @@ const MOST_HEADERS: usize = 40;
 /// Bytes of a header's value that are kept.
 const LONGEST_HEADER: usize = 200;
 
+/// Lines of a body that are kept.
+const MOST_LINES: usize = 100;
+
+/// How much of each message is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// What a ladder shows.
+    #[default]
+    Line,
+    /// And its headers, as they are written.
+    Headers,
+    /// And its headers as rsip reads them, where that agrees with the index on what names the dialog, and of its body what
+    /// it is.
+    Typed,
+    /// And its headers as they are written, and its body where that is text.
+    Whole,
+}
+
 /// Keeps the messages of these calls.
 #[derive(Clone, Debug, Default)]
 pub struct Follow {
@@ -33,7 +51,7 @@ pub struct Follow {
     evidence: BTreeMap<u64, LegRole>,
     /// Calls that were found by those.
     found: BTreeMap<String, Found>,
-    with_headers: bool,
+    keep: Keep,
     kept: usize,
     more: u64,
 }
@@ -65,6 +83,8 @@ pub struct FollowedMessage {
     pub line: LadderLine,
     /// Its headers in order, but for those with credentials; none where they were not asked for.
     pub headers: Vec<Header>,
+    /// What it carries behind them, where that was asked for.
+    pub body: Option<Body>,
     /// A frame may hold several.
     order: usize,
 }
@@ -80,6 +100,37 @@ pub struct Header {
     pub value: String,
 }
 
+/// What a message carries behind its headers: text that is safe to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// Its Content-Type.
+    pub kind: String,
+    /// How long it is.
+    pub bytes: usize,
+    /// The streams that a session description in it has, each in a line ([`sip::streams`]).
+    pub streams: Vec<String>,
+    /// Its own lines, where it is text.
+    pub lines: Vec<String>,
+    /// It has more lines than these.
+    pub is_partial: bool,
+}
+
+impl Body {
+    /// Whether all of it is a session description (RFC 8866).
+    pub(crate) fn is_description(&self) -> bool {
+        self.is("application/sdp")
+    }
+
+    /// Whether it is a part of a message (RFC 3420).
+    pub(crate) fn is_fragment(&self) -> bool {
+        self.is("message/sipfrag")
+    }
+
+    fn is(&self, kind: &str) -> bool {
+        self.kind.split(';').next().is_some_and(|known| known.trim().eq_ignore_ascii_case(kind))
+    }
+}
+
 impl Follow {
     /// Follows calls by their Call-IDs, and finds others by the numbers of frames ([`crate::frame::Place`]).
     pub fn new(
@@ -90,10 +141,10 @@ impl Follow {
         Self { legs, evidence: evidence.into_iter().collect(), ..Self::default() }
     }
 
-    /// Keeps headers, too.
+    /// Keeps so much of each message.
     #[must_use]
-    pub fn with_headers(mut self) -> Self {
-        self.with_headers = true;
+    pub fn keeping(mut self, keep: Keep) -> Self {
+        self.keep = keep;
         self
     }
 
@@ -102,8 +153,8 @@ impl Follow {
         let legs = self.legs.iter().map(|(id, leg)| (id, leg.role));
         let legs = legs.chain(self.found.iter().map(|(id, found)| (id, found.role)));
         let legs = legs.map(|(id, role)| (id.clone(), Leg::new(role))).collect();
-        let with_headers = self.with_headers;
-        (!self.found.is_empty()).then(|| Self { legs, with_headers, ..Self::default() })
+        let keep = self.keep;
+        (!self.found.is_empty()).then(|| Self { legs, keep, ..Self::default() })
     }
 
     /// The calls that were found.
@@ -127,15 +178,14 @@ impl Follow {
     }
 
     /// The messages in the order of time, and how many more there were.
-    pub fn into_lines(self) -> (Vec<LadderLine>, u64) {
+    pub fn into_messages(self) -> (Vec<FollowedMessage>, u64) {
         let messages = self.legs.into_values().flat_map(|leg| leg.messages);
         let mut messages: Vec<_> = messages.collect();
         messages.sort_by_key(FollowedMessage::place);
-        let mut lines: Vec<_> = messages.into_iter().map(|message| message.line).collect();
-        if let Some(start) = lines.first().map(|first| first.time) {
-            lines.iter_mut().for_each(|line| line.t_ms = line.time.millis_since(start));
+        if let Some(start) = messages.first().map(|first| first.line.time) {
+            messages.iter_mut().for_each(|message| message.line.t_ms = message.line.time.millis_since(start));
         }
-        (lines, self.more)
+        (messages, self.more)
     }
 
     /// Messages that found no room.
@@ -166,9 +216,9 @@ impl Follow {
         let before = leg.messages.iter_mut().rev().take(AROUND).map(|known| &mut known.line);
         if let Some(known) = before.into_iter().find(is_again) {
             known.copies += 1;
-        } else if self.kept < if self.with_headers { MOST_WITH_HEADERS } else { MOST } {
-            let headers = if self.with_headers { headers(message) } else { Vec::new() };
-            leg.messages.push(FollowedMessage { line, headers, order: self.kept });
+        } else if self.kept < if self.keep == Keep::Headers { MOST_WITH_HEADERS } else { MOST } {
+            let (headers, body) = kept(self.keep, message);
+            leg.messages.push(FollowedMessage { line, headers, body, order: self.kept });
             self.kept += 1;
         } else {
             self.more += 1;
@@ -187,6 +237,53 @@ impl Leg {
     fn new(role: LegRole) -> Self {
         Self { role, messages: Vec::new(), parties: Parties::default() }
     }
+}
+
+fn kept(keep: Keep, message: &Message<'_>) -> (Vec<Header>, Option<Body>) {
+    match keep {
+        Keep::Line => (Vec::new(), None),
+        Keep::Headers => (headers(message), None),
+        Keep::Typed => (typed_headers(message).unwrap_or_else(|| headers(message)), body(message, false)),
+        Keep::Whole => (headers(message), body(message, true)),
+    }
+}
+
+fn body(message: &Message<'_>, with_lines: bool) -> Option<Body> {
+    let body = message.body();
+    if body.is_empty() {
+        return None;
+    }
+    let kind = brief(message.header(Name::ContentType).unwrap_or_default(), LONGEST_HEADER);
+    let streams = message.body_of("application/sdp").map(sip::streams).unwrap_or_default();
+    let text = std::str::from_utf8(body).ok().filter(|text| with_lines && !text.contains('\0'));
+    let lines = || text.into_iter().flat_map(str::lines);
+    Some(Body {
+        kind,
+        bytes: body.len(),
+        streams,
+        lines: lines().take(MOST_LINES).map(|line| brief(line.as_bytes(), LONGEST_HEADER)).collect(),
+        is_partial: with_lines && (text.is_none() || lines().nth(MOST_LINES).is_some()),
+    })
+}
+
+/// The headers as rsip reads them.
+#[cfg(feature = "typed")]
+fn typed_headers(message: &Message<'_>) -> Option<Vec<Header>> {
+    use rsip::message::HasHeaders as _;
+    let typed = sip::typed(message)?;
+    let written = typed.headers().iter().map(|header| header.to_string());
+    let header = |text: String| {
+        let (spelling, value) = text.split_once(": ").unwrap_or((&text, ""));
+        let name = Name::of(spelling.as_bytes());
+        let (spelling, value) = (spelling.as_bytes(), value.as_bytes());
+        Header { name, spelling: brief(spelling, LONGEST_HEADER), value: brief(value, LONGEST_HEADER) }
+    };
+    Some(written.map(header).filter(|header| !header.name.is_secret()).take(MOST_HEADERS).collect())
+}
+
+#[cfg(not(feature = "typed"))]
+fn typed_headers(_: &Message<'_>) -> Option<Vec<Header>> {
+    None
 }
 
 fn headers(message: &Message<'_>) -> Vec<Header> {

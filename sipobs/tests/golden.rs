@@ -73,6 +73,9 @@ fn analyse(case: &Path) -> String {
     );
     let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
     let (records, _) = text.rsplit_once(",\"files\":[").expect("the summary ends in `files`");
+    // Ladders mostly stop where nothing more matters; `open_calls.rs` has the calls that are up then.
+    let is_held = |line: &&str| !line.starts_with("{\"kind\":\"open_call\"");
+    let records = records.lines().filter(is_held).collect::<Vec<_>>().join("\n");
     format!("{records}}}\n")
 }
 

@@ -132,3 +132,40 @@ fn a_pipe_which_can_be_read_once_shows_the_attempt() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("NOTIFY: 486 Busy Here") && !text.contains("The whole call"), "{text}");
 }
+
+#[test]
+fn headers_and_bodies_are_told_where_they_are_asked_for_and_masked() {
+    let busy = [capture("livekit/refer_busy.pcap")];
+    let [ladder, headers, bodies] =
+        [&[][..], &["-v"], &["-vv"]].map(|more| whole(&busy, &[&["--call", "#1"], more].concat(), "160"));
+    let (rows, _) = messages(&ladder);
+    assert!(!ladder.contains("CSeq: ") && !ladder.contains("audio to "), "{ladder}");
+    for text in [&headers, &bodies] {
+        // Every message has one, and the ladder is what it is without.
+        assert_eq!(text.matches("      CSeq: ").count(), rows.len(), "{text}");
+        assert_eq!(messages(text).0, rows);
+        assert!(text.contains("Body: application/sdp, ") && text.contains("audio to "), "{text}");
+        assert!(text.contains("Call-ID: ") && !text.contains("Authorization"), "{text}");
+    }
+    assert!(!headers.contains("        v=0") && bodies.contains("        v=0"), "{bodies}");
+    assert!(bodies.contains("        m=audio "), "{bodies}");
+    // No digit more of anybody than elsewhere.
+    let full = whole(&busy, &["--call", "#1", "-vv", "--mask", "full"], "160");
+    let long = |text: &str| {
+        let runs = text.split(|c: char| !c.is_ascii_digit()).filter(|run| run.len() > 6);
+        runs.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let target = "tel:+";
+    let numbers: Vec<_> = full
+        .match_indices(target)
+        .map(|(at, _)| full[at + target.len()..].split(|c: char| !c.is_ascii_digit()).next().unwrap())
+        .collect();
+    assert!(!numbers.is_empty(), "{full}");
+    for number in numbers.iter().filter(|number| number.len() > 6) {
+        assert!(long(&full).contains(*number) && !bodies.contains(number), "{number}");
+    }
+    for args in [&["-v"][..], &["--call", "#1", "-v", "--format", "jsonl"]] {
+        let program = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(&busy).args(args).output().unwrap();
+        assert_eq!(program.status.code(), Some(2), "{args:?}");
+    }
+}

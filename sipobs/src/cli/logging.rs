@@ -3,19 +3,56 @@
 
 use std::fmt::Arguments;
 use std::io::{self, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A complaint with its causes, on one line: something is not done that should be.
 pub(super) fn say(error: &anyhow::Error) {
     if !log::error(format_args!("{error:#}")) {
-        let _ = writeln!(io::stderr(), "sipobs: {error:#}");
+        to_person(format!("sipobs: {error:#}"));
     }
 }
 
 /// Something that somebody should look at.
 pub(super) fn warn(text: Arguments<'_>) {
     if !log::warn(text) {
-        let _ = writeln!(io::stderr(), "sipobs: warning: {text}");
+        to_person(format!("sipobs: warning: {text}"));
     }
+}
+
+/// What is said while something else has the whole terminal: kept until that asks for it.
+static KEPT: Mutex<Option<Vec<String>>> = Mutex::new(None);
+/// So much of it is kept; the rest is only lost sight of.
+const MOST_KEPT: usize = 1_000;
+
+fn to_person(text: String) {
+    match &mut *kept() {
+        Some(kept) if kept.len() < MOST_KEPT => kept.push(text),
+        Some(_) => {}
+        None => drop(writeln!(io::stderr(), "{text}")),
+    }
+}
+
+fn kept() -> MutexGuard<'static, Option<Vec<String>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps what is said from now on, as something else has the terminal.
+#[cfg(feature = "view")]
+pub(super) fn keep() {
+    kept().get_or_insert_default();
+}
+
+/// What was said since then, or since it was last asked for.
+#[cfg(feature = "view")]
+pub(super) fn take_kept() -> Vec<String> {
+    kept().as_mut().map(std::mem::take).unwrap_or_default()
+}
+
+/// The terminal is free again: says what nobody has asked for.
+#[cfg(feature = "view")]
+pub(super) fn keep_no_more() {
+    let kept = kept().take();
+    kept.into_iter().flatten().for_each(to_person);
 }
 
 #[cfg(all(feature = "live", target_os = "linux"))]

@@ -61,6 +61,7 @@ const EXAMPLES: &str = "\
 Examples:
   sipobs call.pcap                         explain every transfer in a capture
   sipobs --number 5550100 *.pcap           those of one number, in all files as one capture
+  sipobs view *.pcap                       the same as a list, to choose from
   sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
   tcpdump -w - port 5060 | sipobs pcap -   from a pipe; IP fragments take a longer filter (README)
   sudo sipobs run -i eth0                  watch an interface
@@ -85,8 +86,10 @@ const COMMIT: &str = match option_env!("SIPOBS_COMMIT") {
 fn long_version() -> String {
     let features = [
         ("live", cfg!(all(feature = "live", target_os = "linux"))),
+        ("mcp", cfg!(feature = "mcp")),
         ("otlp", cfg!(feature = "otlp")),
         ("typed", cfg!(feature = "typed")),
+        ("view", cfg!(feature = "view")),
     ];
     let built_in: Vec<_> =
         features.into_iter().filter(|(_, built_in)| *built_in).map(|(name, _)| name).collect();
@@ -115,6 +118,10 @@ struct Cli {
 enum Command {
     // Their texts are their own: one here would hide them.
     Pcap(Box<pcap::Pcap>),
+    #[cfg(feature = "view")]
+    View(Box<pcap::View>),
+    #[cfg(feature = "mcp")]
+    Mcp(Box<pcap::Mcp>),
     Run(run::Run),
     Check(check::Check),
     Explain(explain::Explain),
@@ -229,6 +236,10 @@ impl Colour {
 pub(crate) fn main() -> ExitCode {
     let exit = match Cli::parse_from(with_command(std::env::args_os().collect())).command {
         Command::Pcap(command) => pcap::pcap(&command),
+        #[cfg(feature = "mcp")]
+        Command::Mcp(command) => pcap::mcp(&command),
+        #[cfg(feature = "view")]
+        Command::View(command) => pcap::view(&command),
         Command::Run(command) => watch(&command),
         Command::Check(command) => check::check(&command),
         Command::Explain(command) => explain::explain(&command),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use super::{Sink, Summary};
-use crate::record::{Line, Output};
+use crate::record::{Call, Line, OpenCall, Output};
 
 /// Bytes that may wait for a flush.
 const BUFFER: usize = 64 * 1024;
@@ -112,6 +112,11 @@ impl<W: Write> Sink for Jsonl<W> {
                 self.line(&output.line(host.as_deref()))
             }
         }
+    }
+
+    fn open_call(&mut self, call: &Call) -> io::Result<()> {
+        let host = self.host.clone();
+        self.line(&Line::new("open_call", host.as_deref(), &OpenCall::from(call)))
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {

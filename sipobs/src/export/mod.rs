@@ -5,10 +5,11 @@
 
 use std::io;
 
-use crate::record::Output;
+use crate::record::{Call, Output};
 
 pub mod accounting;
 mod brief;
+mod entry;
 #[cfg(test)]
 mod golden;
 mod jsonl;
@@ -32,18 +33,24 @@ mod whole_call;
 mod words;
 
 pub use brief::Brief;
+pub use entry::Entry;
 pub use jsonl::Jsonl;
 pub use report::{MOST_LADDERS, Report};
 pub use style::{Look, clean};
 pub use summary::{ReadFile, Shown, Summary};
 pub use terminal::Terminal;
-pub use whole_call::{WholeCall, deciding};
+pub use whole_call::{Drawn, WholeCall, deciding};
 pub use words::has_failed;
 
 /// Where outputs are written, one after another.
 pub trait Sink {
     /// Takes one output.
     fn output(&mut self, output: &Output) -> io::Result<()>;
+
+    /// Takes a call that was still up when the capture ended, as if it had ended then.
+    fn open_call(&mut self, _call: &Call) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Takes all messages of a call that somebody asked for.
     fn whole_call(&mut self, _call: &WholeCall) -> io::Result<()> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ReadFile, Summary, golden, samples};
 use crate::bless::hold;
-use crate::record::{Alert, Attempt, Call, Line, Notice, Output, SCHEMA};
+use crate::record::{Alert, Attempt, Call, Line, Notice, OpenCall, Output, SCHEMA};
 
 /// What every line is.
 fn schema() -> Value {
@@ -17,6 +17,7 @@ fn schema() -> Value {
         ("transfer", generator.subschema_for::<Attempt>()),
         ("notice", generator.subschema_for::<Notice>()),
         ("call", generator.subschema_for::<Call>()),
+        ("open_call", generator.subschema_for::<OpenCall>()),
         ("alert", generator.subschema_for::<Alert>()),
         ("summary", generator.subschema_for::<Summary>()),
     ];
@@ -119,10 +120,15 @@ fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
         }
     }
     check("an alert", &serde_json::to_value(samples::alert().line(None)).unwrap());
+    let Output::Call(call) = samples::call() else { panic!("it is a call") };
+    check(
+        "an open call",
+        &serde_json::to_value(Line::new("open_call", None, &OpenCall::from(&*call))).unwrap(),
+    );
     let summary = Summary { files: vec![ReadFile::default()], ..Summary::default() };
     check("a summary", &serde_json::to_value(Line::new("summary", None, &summary)).unwrap());
     let found: Vec<&str> = kinds.keys().map(String::as_str).collect();
-    assert_eq!(found, ["alert", "call", "notice", "summary", "transfer"], "{kinds:?}");
+    assert_eq!(found, ["alert", "call", "notice", "open_call", "summary", "transfer"], "{kinds:?}");
 }
 
 #[test]

@@ -48,6 +48,9 @@ pub struct Summary {
     /// How long that is, in seconds.
     #[serde(skip)]
     pub min_call: Duration,
+    /// Calls that were still up at the end.
+    #[serde(skip)]
+    pub open_calls: u64,
     /// Alerts raised.
     #[serde(skip)]
     pub alerts: u64,
@@ -63,6 +66,9 @@ pub struct Shown {
     pub calls: u64,
     /// Alerts.
     pub alerts: u64,
+    /// Calls that were still up at the end.
+    #[serde(skip)]
+    pub open_calls: u64,
 }
 
 impl Shown {
@@ -108,7 +114,7 @@ pub struct ReadFile {
 impl Summary {
     /// Whether something was asked for, and nothing of the kind was there.
     pub fn shows_nothing(&self) -> bool {
-        self.shown.is_some_and(|shown| shown.transfers + shown.calls + shown.alerts == 0)
+        self.shown.is_some_and(|shown| shown.transfers + shown.calls + shown.alerts + shown.open_calls == 0)
     }
 
     /// Whether all that the files hold was read, whatever it was.

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::style::{BAD, BOLD, DIM, DOUBT, GOOD, Look, PLAIN, clean, grouped};
@@ -86,13 +87,18 @@ impl<W: Write> Sink for Terminal<W> {
     }
 }
 
-fn verdict(look: Look, attempt: &Attempt, ladders: bool, own_ladder: bool) -> String {
-    let (mark, style) = match words::tone(attempt) {
+/// How a verdict strikes its reader, at a glance.
+pub(super) fn sign(attempt: &Attempt) -> (&'static str, Style) {
+    match words::tone(attempt) {
         Tone::Good => ("✓", GOOD),
         Tone::Bad => ("✗", BAD),
         Tone::Doubt => ("?", DOUBT),
         Tone::Neutral => ("↪", BOLD),
-    };
+    }
+}
+
+fn verdict(look: Look, attempt: &Attempt, ladders: bool, own_ladder: bool) -> String {
+    let (mark, style) = sign(attempt);
     let mut out = String::new();
     look.paint(&mut out, style, mark);
     out.push(' ');
@@ -175,7 +181,7 @@ pub(super) fn in_which_call(attempt: &Attempt) -> String {
     call
 }
 
-fn point(look: Look, out: &mut String, word: &str, style: anstyle::Style, text: &str) {
+fn point(look: Look, out: &mut String, word: &str, style: Style, text: &str) {
     if text.is_empty() {
         return;
     }
@@ -290,6 +296,11 @@ fn totals(look: Look, summary: &Summary) -> String {
             counted(summary.refer_absent, "answered call"),
             summary.min_call.as_secs_f64()
         );
+        look.paragraph(&mut out, PLAIN, 0, &said);
+    }
+    if summary.open_calls > 0 {
+        let were = if summary.open_calls == 1 { "was" } else { "were" };
+        let said = format!("{} {were} still up at the end.", counted(summary.open_calls, "call"));
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
     let not_understood = summary.not_understood.iter().map(|(name, &n)| (&**name, n)).collect::<Vec<_>>();

@@ -1,12 +1,14 @@
 //! One call from its first INVITE to its last BYE, with every leg, for a person.
 
 use super::ladder;
-use super::style::{BOLD, DIM, Look, clean};
-use crate::follow::Header;
+use super::style::{BOLD, DIM, Look, PLAIN, clean};
+use crate::follow::{Body, Header};
 use crate::record::{Attempt, LadderLine, LegRole};
 
 /// Columns that the time of day takes, with what is behind it.
 const TIME: usize = 13;
+/// Columns before what is told of a message.
+const MARGIN: usize = 6;
 /// Where there are fewer columns, times since the first message must do.
 const BROAD: usize = 80;
 
@@ -21,10 +23,25 @@ pub struct WholeCall {
     pub more: u64,
     /// The headers of each line's message, where they were asked for.
     pub headers: Vec<Vec<Header>>,
+    /// What each line's message carries behind them, where that was asked for.
+    pub bodies: Vec<Option<Body>>,
     /// How many headers were left out of these, as they may hold anything.
     pub headers_left_out: usize,
     /// Lines with a message that is a verdict, and what is said beside each.
     pub verdicts: Vec<(usize, String)>,
+}
+
+/// A whole call, drawn.
+#[derive(Clone, Debug, Default)]
+pub struct Drawn {
+    /// Which legs it has, and when it began.
+    pub head: String,
+    /// Over the columns, who stands there; empty where the messages are only listed.
+    pub parties: String,
+    /// Each message, of one line or more.
+    pub rows: Vec<String>,
+    /// What is behind the last.
+    pub tail: String,
 }
 
 /// The message that decided an attempt: its last one with the status that it was decided by, else its last one before its
@@ -54,15 +71,67 @@ impl WholeCall {
         self.verdicts.extend(verdict(attempt, &self.lines));
     }
 
-    pub(super) fn draw(&self, look: Look) -> String {
+    /// One message, the `at`-th: when it went from where to where, and its headers.
+    pub fn message(&self, look: Look, at: usize) -> String {
         let mut out = String::new();
-        let Some(first) = self.lines.first() else { return out };
-        look.paint(&mut out, BOLD, "The whole call");
-        look.paint(&mut out, DIM, &format!(", from {}", look.moment(first.time)));
+        let Some(line) = self.lines.get(at) else { return out };
+        look.paragraph(&mut out, BOLD, 0, &clean(&line.line));
+        let copies = if line.copies > 1 { format!(" · sent {} times", line.copies) } else { String::new() };
+        let (from, to, leg) = (line.from, line.to, line.leg.letter());
+        let facts = format!("{} · {from} → {to} · leg ({leg}){copies}", look.moment(line.time));
+        look.paragraph(&mut out, DIM, 0, &facts);
+        out.push('\n');
+        out.push_str(&self.told_of(look, at, 0));
+        if self.headers_left_out > 0 {
+            let said = "Headers that may hold anything are left out: --mask full shows them.";
+            out.push('\n');
+            look.paragraph(&mut out, DIM, 0, said);
+        }
+        out
+    }
+
+    /// The headers of the `at`-th message and what it carries, each in a line or more that begin at the column `indent`;
+    /// nothing where neither was asked for.
+    fn told_of(&self, look: Look, at: usize, indent: usize) -> String {
+        let mut out = String::new();
+        for Header { spelling, value, .. } in self.headers.get(at).into_iter().flatten() {
+            out.extend(std::iter::repeat_n(' ', indent));
+            look.paint(&mut out, DIM, &format!("{}: ", clean(spelling)));
+            look.paragraph(&mut out, PLAIN, indent + spelling.len() + 2, &clean(value));
+        }
+        let Some(body) = self.bodies.get(at).and_then(Option::as_ref) else { return out };
+        let margin = " ".repeat(indent);
+        let kind = if body.kind.is_empty() { "of no kind" } else { &body.kind };
+        let mut told = vec![(BOLD, format!("Body: {}, {} bytes", kind, body.bytes))];
+        told.extend(body.streams.iter().map(|stream| (PLAIN, format!("  {stream}"))));
+        told.extend(body.lines.iter().map(|line| (DIM, format!("  {line}"))));
+        told.extend(body.is_partial.then(|| (DIM, "  …".to_owned())));
+        for (style, line) in told {
+            out.push_str(&margin);
+            look.paint(&mut out, style, &clean(&line));
+            out.push('\n');
+        }
+        out
+    }
+
+    pub(super) fn draw(&self, look: Look) -> String {
+        let Drawn { head, parties, rows, tail } = self.drawn(look);
+        let tell = |(at, row)| format!("{row}{}", self.told_of(look, at, MARGIN));
+        let rows = rows.into_iter().enumerate().map(tell);
+        [head, parties].into_iter().chain(rows).chain([tail]).collect()
+    }
+
+    /// Draws it, message by message.
+    pub fn drawn(&self, look: Look) -> Drawn {
+        let mut drawn = Drawn::default();
+        let Some(first) = self.lines.first() else { return drawn };
+        let out = &mut drawn.head;
+        look.paint(out, BOLD, "The whole call");
+        look.paint(out, DIM, &format!(", from {}", look.moment(first.time)));
         out.push('\n');
         for (leg, call_id) in &self.legs {
             out.push_str("  ");
-            look.paragraph(&mut out, DIM, 2, &format!("({}) {}", leg.letter(), clean(call_id)));
+            look.paragraph(out, DIM, 2, &format!("({}) {}", leg.letter(), clean(call_id)));
         }
         out.push('\n');
         let time = if look.width < BROAD { 0 } else { TIME };
@@ -70,9 +139,10 @@ impl WholeCall {
         let (heads, rows) = ladder::draw_each(narrower, &self.lines);
         let margin = " ".repeat(time);
         if !heads.is_empty() {
-            out.push_str(&format!("{margin}{heads}"));
+            drawn.parties = format!("{margin}{heads}");
         }
         for (at, (line, row)) in self.lines.iter().zip(rows).enumerate() {
+            let mut out = String::new();
             let moment = look.moment(line.time);
             if time > 0 {
                 look.paint(&mut out, DIM, moment.get(11..23).unwrap_or_default());
@@ -84,11 +154,12 @@ impl WholeCall {
                 look.paint(&mut out, BOLD, &format!("⟵ {what}"));
                 out.push('\n');
             }
+            drawn.rows.push(out);
         }
         if self.more > 0 {
-            look.paint(&mut out, DIM, &format!("  … and {} more\n", self.more));
+            look.paint(&mut drawn.tail, DIM, &format!("  … and {} more\n", self.more));
         }
-        out.push('\n');
-        out
+        drawn.tail.push('\n');
+        drawn
     }
 }

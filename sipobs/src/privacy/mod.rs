@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 
 use crate::record::{Alert, Attempt, Call, LadderLine, Output, Parties, WireTrace};
 
+mod body;
 mod headers;
 mod normalize;
 mod number;
@@ -155,6 +156,14 @@ impl Privacy {
         match self.how {
             How::Full => text.to_owned(),
             _ => self.sentence(text, &Known::default()).into_owned(),
+        }
+    }
+
+    /// Masks a user, a number or a name.
+    pub fn party(&self, user: &str) -> String {
+        match self.how {
+            How::Full => user.to_owned(),
+            _ => self.user(user),
         }
     }
 

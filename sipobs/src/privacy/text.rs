@@ -237,7 +237,7 @@ impl Privacy {
     }
 
     /// The user of a URI. Its own parameters (`;phone-context=…`) go with it.
-    fn user(&self, user: &str) -> String {
+    pub(super) fn user(&self, user: &str) -> String {
         let user = user.split(';').next().unwrap_or_default();
         match number_of(user) {
             Some(digits) => {

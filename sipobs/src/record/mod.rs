@@ -11,6 +11,7 @@ mod attempt;
 mod call;
 mod glossary;
 mod line;
+mod open_call;
 mod parties;
 mod vocabulary;
 
@@ -19,6 +20,7 @@ pub use attempt::{Attempt, Diagnosis, LadderLine, LegRole, Link, Notice, Quality
 pub use call::{Call, ReferAbsent, Signal};
 pub use glossary::{FIELDS, words as glossary};
 pub use line::{Line, OutputLine, SCHEMA};
+pub use open_call::OpenCall;
 pub use parties::Parties;
 pub use vocabulary::{
     AbsentSignal, AlertKind, Answered, AnsweredBy, ByeFrom, Dialect, Evidence, Fault, Kind, LinkMethod,

@@ -20,6 +20,7 @@ pub mod sdp;
 mod sipfrag;
 pub(crate) mod start_line;
 mod status;
+mod streams;
 mod text;
 mod trace_context;
 #[cfg(feature = "typed")]
@@ -38,6 +39,7 @@ pub use reason::{ReasonHeader, Warning};
 pub use replaces::{Join, Replaces, TargetDialog};
 pub use sipfrag::{Sipfrag, SipfragError};
 pub use status::standard_phrase;
+pub use streams::streams;
 pub use text::{Params, line, lossy, percent_decode, unescape};
 pub(crate) use text::{brief, is_invisible, is_token};
 pub use trace_context::TraceContext;

@@ -155,7 +155,7 @@ fn is_read(line: &[u8]) -> bool {
 }
 
 /// The lines of a description, without their LF.
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(body);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -175,7 +175,7 @@ enum Section {
 }
 
 /// `IN IP4 192.0.2.1/127`, without the TTL of a multicast address.
-fn connection(value: &[u8]) -> Option<IpAddr> {
+pub(super) fn connection(value: &[u8]) -> Option<IpAddr> {
     let (_, rest) = word(value);
     let (_, address) = word(rest);
     let address = address.split(|&byte| byte == b'/').next()?;

@@ -42,6 +42,14 @@ impl Transfers {
         self.stage.forget(id);
     }
 
+    /// A call that nobody has ended, as if it ended now.
+    pub(super) fn open_call(&self, id: LegId, now: Timestamp) -> Option<Call> {
+        let leg = self.stage.legs.get(id).filter(|leg| !leg.retired && !leg.call.leftover)?;
+        let is_call = leg.origin != Origin::Refer && (leg.invite.is_some() || leg.answered.is_set());
+        let is_open = is_call && end_of(leg, now, &self.stage.config).is_none();
+        is_open.then(|| record(&self.stage, &self.rules, &self.absent, &self.ratio, leg, now))
+    }
+
     /// Counts an ended call for its trunk's ratio; gives the alerts that it raises.
     fn counted(&mut self, id: LegId, record: &Call) -> Vec<Output> {
         let Some(leg) = self.stage.legs.get(id) else { return Vec::new() };

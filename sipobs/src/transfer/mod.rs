@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::dialog::{self, DialogKey, Taken};
 use crate::leg::{Doubted, LegId, Lost};
-use crate::record::Output;
+use crate::record::{Call, Output};
 use crate::sip::{Message, Method};
 use crate::stream::{Loss, WireMessage};
 use crate::timers::Deadline;
@@ -64,6 +64,8 @@ pub struct Transfers {
     absent: Absent,
     ratio: Ratio,
     outputs: VecDeque<Output>,
+    /// What was up when all was over.
+    open: Vec<Call>,
     counts: Counts,
     /// By trunk; as many as there are trunks, at most.
     seen: BTreeMap<TrunkId, LastSeen>,
@@ -97,6 +99,7 @@ impl Transfers {
             absent: Absent::new(config.absent.clone()),
             ratio: Ratio::new(config.ratio.clone()),
             outputs: VecDeque::new(),
+            open: Vec::new(),
             counts: Counts::default(),
             seen: BTreeMap::new(),
             stage: Stage::new(config),
@@ -260,10 +263,16 @@ impl Transfers {
         while let Some((&id, _)) = self.stage.attempts.first_key_value() {
             self.settle(id, now, Some(Cut::CaptureEnded));
         }
+        self.open = legs.iter().filter_map(|leg| self.open_call(*leg, now)).collect();
         for leg in legs {
             self.end_leg(leg, now);
         }
         self.stage.drop_retired();
+    }
+
+    /// The calls that were still up when all was over, as if they had ended then; the eldest first, and not yet masked.
+    pub fn take_open(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.open)
     }
 
     /// What has been found since the last call, in time order. Not yet masked.

@@ -84,7 +84,7 @@ impl Debian {
         let completions = "/usr/share/bash-completion/completions/sipobs";
         output(&mut self.inside(&["bash", "-n", completions]))?;
         output(&mut self.inside(&["logrotate", "--debug", "/etc/logrotate.d/sipobs"]))?;
-        for page in ["sipobs", "sipobs-run", "sipobs-pcap"] {
+        for page in ["sipobs", "sipobs-run", "sipobs-pcap", "sipobs-view"] {
             let page = self.0.join(format!("usr/share/man/man1/{page}.1.gz"));
             let text = output(Command::new("gzip").arg("-dc").arg(&page))?;
             ensure!(text.contains(".SH DESCRIPTION"), "{} is no manual page", page.display());

@@ -84,7 +84,7 @@ fn offline(dist: &Path) -> Result<PathBuf> {
     cargo.args(["build", "--locked", "--release", "--package", "sipobs", "--no-default-features"]);
     // With a target named, build scripts and macros are built as usual, without the flag.
     cargo
-        .args(["--features", "typed", "--target", &target])
+        .args(["--features", "mcp,typed,view", "--target", &target])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("SIPOBS_COMMIT", crate::daemon::commit()?);
     run_command(cargo.env("PATH", setup::search_path()).current_dir(root()), BUILD_LIMIT)?;

@@ -31,6 +31,13 @@ impl Stop {
         Self(Some(asked))
     }
 
+    /// Asks for the end, in place of a signal. Nothing where nobody can ask.
+    pub fn ask(&self) {
+        if let Some(asked) = &self.0 {
+            asked.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether the end was asked for.
     pub fn is_asked(&self) -> bool {
         self.0.as_ref().is_some_and(|asked| asked.load(Ordering::Relaxed))

@@ -51,11 +51,14 @@ pub(super) struct Find {
     /// A report is made, which tells the whole call of whatever it tells in full.
     #[arg(skip)]
     pub(super) for_report: bool,
+    /// Whatever is shown may be opened, and written.
+    #[arg(skip)]
+    pub(super) for_view: bool,
 }
 
 /// A number, or a user's name.
 #[derive(Clone, Debug)]
-struct Number {
+pub(super) struct Number {
     text: String,
     digits: Option<String>,
 }
@@ -70,6 +73,12 @@ pub(super) struct Unmasked {
     pub(super) whole: Option<Whole>,
     /// What is to be written of it.
     pub(super) wanted: Option<Wanted>,
+    /// Everyone who takes part, where what is shown may be opened.
+    #[cfg_attr(
+        not(any(feature = "mcp", feature = "view")),
+        expect(dead_code, reason = "only a list is looked through")
+    )]
+    pub(super) users: Parties,
 }
 
 /// What it takes to find all messages of a call.
@@ -82,6 +91,12 @@ pub(super) struct Whole {
 }
 
 impl Find {
+    /// The same, for a list: whatever it shows may be opened, and written.
+    #[cfg(any(feature = "mcp", feature = "view"))]
+    pub(super) fn for_list(&self) -> Self {
+        Self { writes: true, for_view: true, ..self.clone() }
+    }
+
     /// Whether anything is asked for.
     pub(super) fn is_asked(&self) -> bool {
         self.call.is_some()
@@ -116,11 +131,12 @@ impl Find {
 
     /// Looks at an output before it is masked.
     pub(super) fn look(&self, output: &Output) -> Unmasked {
-        let is_whole = self.call.is_some() || (self.for_report && Report::is_told(output));
-        let wanted = self.writes.then(|| Wanted::of(output, self.is_asked())).flatten();
+        let is_whole = self.call.is_some() || self.for_view || (self.for_report && Report::is_told(output));
+        let wanted = self.writes.then(|| Wanted::of(output, self.is_asked() || self.for_view)).flatten();
+        let users = if self.for_view { users(output).collect() } else { Parties::NONE };
         if !self.is_asked() {
             let whole = is_whole.then(|| Whole::of(output)).flatten();
-            return Unmasked { whole, wanted, ..Unmasked::default() };
+            return Unmasked { whole, wanted, users, ..Unmasked::default() };
         }
         let legs = call_ids(output);
         Unmasked {
@@ -129,6 +145,7 @@ impl Find {
             call: self.call.as_ref().is_some_and(|call| legs.contains(&call.as_str())),
             whole: is_whole.then(|| Whole::of(output)).flatten(),
             wanted,
+            users,
         }
     }
 
@@ -201,20 +218,11 @@ impl std::str::FromStr for Number {
 
 impl Number {
     fn is_in(&self, output: &Output) -> bool {
-        let (parties, uris) = match output {
-            Output::Transfer(attempt) => {
-                let uris = [&attempt.transferor, &attempt.transferee, &attempt.target];
-                (&attempt.parties, uris.into_iter().flatten().map(|uri| user(uri)).collect())
-            }
-            Output::Call(call) => (&call.parties, vec![]),
-            Output::Alert(alert) => (&alert.parties, vec![]),
-            Output::Notice(notice) => (&notice.parties, vec![]),
-        };
-        parties.iter().chain(uris).any(|user| self.is(user))
+        users(output).any(|user| self.is(user))
     }
 
     /// Whether a user is this one: one's digits end in the other's, but for what is dialled before a number.
-    fn is(&self, user: &str) -> bool {
+    pub(super) fn is(&self, user: &str) -> bool {
         let Some(wanted) = &self.digits else { return user.eq_ignore_ascii_case(&self.text) };
         let Some(digits) = dialled(user) else { return false };
         let bare = |digits: &str| digits.trim_start_matches('0').to_owned();
@@ -227,6 +235,20 @@ impl Number {
 
 /// Digits of a number that is more than an extension: it may be written with or without what is dialled before it.
 const LONG: usize = 7;
+
+/// Everyone who takes part.
+fn users(output: &Output) -> impl Iterator<Item = &str> {
+    let (parties, uris) = match output {
+        Output::Transfer(attempt) => {
+            let uris = [&attempt.transferor, &attempt.transferee, &attempt.target];
+            (&attempt.parties, uris.map(Option::as_deref))
+        }
+        Output::Call(call) => (&call.parties, [None; 3]),
+        Output::Alert(alert) => (&alert.parties, [None; 3]),
+        Output::Notice(notice) => (&notice.parties, [None; 3]),
+    };
+    parties.iter().chain(uris.into_iter().flatten().map(user))
+}
 
 /// The user of a URI.
 fn user(uri: &str) -> &str {
@@ -259,7 +281,7 @@ where
     clap::builder::PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }
 
-fn call_ids(output: &Output) -> Vec<&str> {
+pub(super) fn call_ids(output: &Output) -> Vec<&str> {
     match output {
         Output::Transfer(attempt) => attempt_call_ids(attempt).collect(),
         Output::Call(call) => vec![&call.call_id],
@@ -303,7 +325,7 @@ fn hosts(output: &Output) -> Box<dyn Iterator<Item = std::net::IpAddr> + '_> {
 }
 
 /// Whether `name` is an output's number, its id or a Call-ID of it as it is printed.
-fn is_called(output: &Output, name: &str) -> bool {
+pub(super) fn is_called(output: &Output, name: &str) -> bool {
     let of_attempt = match output {
         Output::Transfer(attempt) => {
             let seq = name.strip_prefix('#').unwrap_or(name).parse().ok();

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use sipobs::capture::file::Capture;
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::{Jsonl, Look, Report, Sink, Terminal};
+use sipobs::follow::Keep;
 use sipobs::privacy::Mask;
 
 use self::find::Find;
@@ -16,14 +17,24 @@ use self::report::{Destination, Reports};
 use self::sinks::Sinks;
 use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
+#[cfg(feature = "mcp")]
+pub(super) use mcp::{Mcp, mcp};
+#[cfg(feature = "view")]
+pub(super) use view::{View, view};
 
 mod again;
 mod find;
+#[cfg(any(feature = "mcp", feature = "view"))]
+mod found;
 mod interrupt;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod new_file;
 mod reading;
 mod report;
 mod sinks;
+#[cfg(feature = "view")]
+mod view;
 mod whole;
 mod write;
 
@@ -44,7 +55,8 @@ Examples:
   sipobs --number '+49 30 1234-567' *.pcap    or its last digits
   sipobs --outcome busy,no_answer --fault provider *.pcap
   sipobs --call '#17' *.pcap                  that verdict, and the whole call from
-                                              INVITE to BYE, with all its legs
+                                              INVITE to BYE, with all its legs;
+                                              -v with headers, -vv with bodies
   sipobs --call '#17' -w case.pcapng --redact *.pcap
                                               its packets, to hand on; nobody is named
   sipobs --html report.html *.pcap            a page to hand on; --md for a ticket
@@ -72,6 +84,9 @@ pub(super) struct Pcap {
     /// Draw the ladders of successful transfers too
     #[arg(long)]
     ladders: bool,
+    /// With --call: the headers of each message, as rsip reads them, and what its SDP offers; -vv: the message, its body too
+    #[arg(long, short, action = ArgAction::Count, requires = "call")]
+    verbose: u8,
     /// When to colour
     #[arg(long, value_enum, default_value_t)]
     color: Colour,
@@ -96,11 +111,7 @@ enum Format {
 
 /// Reads every file, however damaged some are, and prints what was found.
 pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
-    let mut config = args.settings.resolve().map_err(Failure::usage)?;
-    if !args.port.is_empty() {
-        config.stream.ports = args.port.iter().copied().collect();
-    }
-    config.limits.memory = config.limits.memory.or_else(memory::for_files);
+    let config = configuration(&args.settings, &args.port)?;
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
     // Made now: what can't be written is told before anything is read.
@@ -155,6 +166,16 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
     }
 }
 
+/// The settings in effect where files are read.
+fn configuration(settings: &Settings, ports: &[u16]) -> Result<Config, Failure> {
+    let mut config = settings.resolve().map_err(Failure::usage)?;
+    if !ports.is_empty() {
+        config.stream.ports = ports.iter().copied().collect();
+    }
+    config.limits.memory = config.limits.memory.or_else(memory::for_files);
+    Ok(config)
+}
+
 impl Pcap {
     /// Whether verdicts are printed: not where something else goes to standard output, or a report is wanted instead.
     ///
@@ -172,7 +193,21 @@ impl Pcap {
         if let (Some(one), Some(other)) = (there.next(), there.next()) {
             anyhow::bail!("{one} and {other} can't both go to standard output");
         }
+        if self.verbose > 0 && matches!(self.format, Some(Format::Jsonl)) {
+            anyhow::bail!(
+                "-v tells more of what is drawn, and JSON lines draw nothing: leave one of them out"
+            );
+        }
         Ok(self.format.is_some() || (reports.is_empty() && !self.evidence.takes_standard_output()))
+    }
+
+    /// How much of each message of a whole call is told.
+    fn keep(&self) -> Keep {
+        match self.verbose {
+            0 => Keep::Line,
+            1 => Keep::Typed,
+            2.. => Keep::Whole,
+        }
     }
 
     fn sinks(&self, config: &Config, find: &Find, prints: bool, may_read_again: bool) -> Sinks {
@@ -191,6 +226,6 @@ impl Pcap {
         let look = || Look { offset: zone::offset, ..Look::default() };
         let report = find.for_report.then(|| Report::new(look(), masked).all(find.is_of_one()));
         let draws = prints && matches!(self.format.unwrap_or_default(), Format::Text);
-        Sinks { printed, draws, report }
+        Sinks { printed, keep: self.keep(), draws, report }
     }
 }

@@ -14,7 +14,7 @@ use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
 
-use super::find::{Find, Whole};
+use super::find::{Find, Unmasked, Whole};
 use super::write::Wants;
 use crate::cli::say;
 use crate::cli::spans::Spans;
@@ -34,6 +34,12 @@ pub(super) struct Asked {
     pub(super) whole: Whole,
 }
 
+/// Who hears of what is shown with what was known of it before it was masked, and how far reading has come.
+pub(super) trait Listener {
+    fn heard(&mut self, output: Output, unmasked: Unmasked);
+    fn progress(&mut self, progress: Progress);
+}
+
 /// Reads a capture.
 pub(super) struct Reading<'a> {
     engine: Engine,
@@ -41,6 +47,8 @@ pub(super) struct Reading<'a> {
     pub(super) spans: Option<Spans>,
     pub(super) summary: Summary,
     progress: Show,
+    /// Hears of what is shown, in place of the sink.
+    pub(super) listener: Option<Box<dyn Listener>>,
     /// The files' names by their index.
     names: Vec<Arc<str>>,
     ends: Vec<End>,
@@ -68,6 +76,7 @@ impl<'a> Reading<'a> {
             spans,
             summary: Summary { min_call, shown, ..Summary::default() },
             progress: Show::new(),
+            listener: None,
             names: Vec::new(),
             ends: Vec::new(),
             cut: Vec::new(),
@@ -119,6 +128,9 @@ impl<'a> Reading<'a> {
             }
             if self.summary.packets.is_multiple_of(8192) {
                 self.progress.at(capture.progress());
+                if let Some(listener) = &mut self.listener {
+                    listener.progress(capture.progress());
+                }
             }
         }
         Ok(())
@@ -201,6 +213,10 @@ impl<'a> Reading<'a> {
                 if let Some(shown) = &mut self.summary.shown {
                     shown.count(&output);
                 }
+                if let Some(listener) = &mut self.listener {
+                    listener.heard(output, unmasked);
+                    continue;
+                }
                 sink.output(&output)?;
                 if let Some(wanted) = unmasked.wanted {
                     let seq = Some(self.attempts).filter(|_| matches!(output, Output::Transfer(_)));
@@ -223,7 +239,19 @@ impl<'a> Reading<'a> {
     /// The capture is over: settles what is open.
     pub(super) fn settle(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         self.engine.finish(self.last);
-        self.drain(sink)
+        self.drain(sink)?;
+        for (output, unmasked) in self.engine.take_open_seen(|output| self.find.look(output)) {
+            self.summary.open_calls += 1;
+            if self.find.shows(&output, &unmasked, self.start())
+                && let Output::Call(call) = &output
+            {
+                if let Some(shown) = &mut self.summary.shown {
+                    shown.open_calls += 1;
+                }
+                sink.open_call(call)?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells what it came to.

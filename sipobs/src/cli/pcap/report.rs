@@ -7,7 +7,7 @@ use clap::Args;
 use sipobs::capture::file::{Capture, FileError};
 use sipobs::config::Config;
 use sipobs::export::{Report, WholeCall};
-use sipobs::follow::{Follow, FollowedMessage, Found};
+use sipobs::follow::{Follow, FollowedMessage, Found, Keep};
 use sipobs::privacy::Privacy;
 use sipobs::record::{LegRole, Parties};
 
@@ -40,13 +40,14 @@ pub(super) fn add_whole_calls(
     }
     let legs = asked.iter().flat_map(|asked| asked.whole.legs.iter().cloned());
     let evidence = asked.iter().flat_map(|asked| asked.whole.evidence.iter().copied());
-    let first = Follow::new(legs, evidence).with_headers();
-    let Followed { follow, found, complete } = whole::follow(config, read_again, first)?;
+    let first = Follow::new(legs, evidence).keeping(Keep::Headers);
+    let Followed { follow, found, faults } = whole::follow(config, read_again, first)?;
+    faults.iter().for_each(|fault| whole::say_of(fault));
     let privacy = config.privacy().map_err(io::Error::other)?;
     for asked in asked {
         report.whole(asked.output, whole_call(asked, &follow, &found, &privacy));
     }
-    Ok(complete)
+    Ok(faults.is_empty())
 }
 
 /// All messages of one of them, masked.

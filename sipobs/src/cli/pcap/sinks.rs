@@ -5,7 +5,8 @@ use std::io;
 use sipobs::capture::file::{Capture, FileError};
 use sipobs::config::Config;
 use sipobs::export::{Report, Sink, Summary, WholeCall};
-use sipobs::record::Output;
+use sipobs::follow::Keep;
+use sipobs::record::{Call, Output};
 
 use super::reading::Asked;
 use super::{report, whole};
@@ -14,6 +15,8 @@ use super::{report, whole};
 pub(super) struct Sinks {
     /// None where a report alone is wanted.
     pub(super) printed: Option<Box<dyn Sink>>,
+    /// How much of each message is told there of a whole call.
+    pub(super) keep: Keep,
     /// A whole call is drawn there.
     pub(super) draws: bool,
     pub(super) report: Option<Report>,
@@ -23,6 +26,10 @@ impl Sink for Sinks {
     fn output(&mut self, output: &Output) -> io::Result<()> {
         self.printed.iter_mut().try_for_each(|sink| sink.output(output))?;
         self.report.iter_mut().try_for_each(|sink| sink.output(output))
+    }
+
+    fn open_call(&mut self, call: &Call) -> io::Result<()> {
+        self.printed.iter_mut().try_for_each(|sink| sink.open_call(call))
     }
 
     fn whole_call(&mut self, call: &WholeCall) -> io::Result<()> {
@@ -51,7 +58,7 @@ impl Sinks {
     ) -> io::Result<bool> {
         let mut all = true;
         if is_of_one && self.draws {
-            all &= whole::show(config, asked, &read_again, self)?;
+            all &= whole::show(config, asked, self.keep, &read_again, self)?;
         }
         if let Some(report) = &mut self.report {
             all &= report::add_whole_calls(report, config, asked, &read_again)?;

@@ -58,7 +58,7 @@ pub(super) struct Wanted {
 }
 
 /// All that is wanted.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wants {
     selection: Selection,
     /// Verdicts of what is wanted, and of every attempt.
@@ -149,6 +149,12 @@ impl Wants {
 }
 
 impl Evidence {
+    /// To this file.
+    #[cfg(any(feature = "mcp", feature = "view"))]
+    pub(super) fn to(path: PathBuf, redact: Option<Redact>) -> Self {
+        Self { write: Some(path), redact }
+    }
+
     /// Whether it is to go where verdicts are printed else.
     pub(super) fn takes_standard_output(&self) -> bool {
         self.write.as_deref().is_some_and(is_standard)
