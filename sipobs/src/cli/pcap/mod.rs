@@ -17,7 +17,7 @@ use self::sinks::Sinks;
 use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
 
-mod again;
+pub(super) mod again;
 mod find;
 mod interrupt;
 mod new_file;
@@ -25,7 +25,7 @@ mod reading;
 mod report;
 mod sinks;
 mod whole;
-mod write;
+pub(super) mod write;
 
 const AFTER: &str = "\
 Several files are one capture, merged by time in whatever order they are

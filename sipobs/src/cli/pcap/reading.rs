@@ -14,6 +14,7 @@ use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
 
+use super::again;
 use super::find::{Find, Whole};
 use super::write::Wants;
 use crate::cli::say;
@@ -57,6 +58,8 @@ pub(super) struct Reading<'a> {
     /// The times of the first frames, the earliest first.
     first: Vec<Timestamp>,
     last: Timestamp,
+    /// Until when was captured, where a file says so.
+    until: Option<Timestamp>,
 }
 
 impl<'a> Reading<'a> {
@@ -77,6 +80,7 @@ impl<'a> Reading<'a> {
             attempts: 0,
             first: Vec::new(),
             last: Timestamp::default(),
+            until: None,
         }
     }
 
@@ -142,6 +146,7 @@ impl<'a> Reading<'a> {
             self.progress.clear();
             say_of(error);
         }
+        self.until = self.until.max(end.contents.until);
         self.ends.push(end);
     }
 
@@ -222,7 +227,7 @@ impl<'a> Reading<'a> {
 
     /// The capture is over: settles what is open.
     pub(super) fn settle(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        self.engine.finish(self.last);
+        again::finish(&mut self.engine, self.last, self.until);
         self.drain(sink)
     }
 
