@@ -17,7 +17,16 @@ use crate::lab::Lab;
 
 /// What must be the same when the file is read, whoever is named in it.
 const VERDICT: &[&str] = &[
-    "method", "type", "outcome", "evidence", "status", "fault", "started", "ended", "duration_ms", "unknown_reason",
+    "method",
+    "type",
+    "outcome",
+    "evidence",
+    "status",
+    "fault",
+    "started",
+    "ended",
+    "duration_ms",
+    "unknown_reason",
     "refer_cseq",
 ];
 /// Digits of both parties of [`Peers`]' calls.
@@ -52,7 +61,9 @@ fn failed_with(ground: &Ground, redact: &str) -> Result<()> {
     silent.refer()?;
     subject.wait_count("sipobs_recorder_files_written_total", &[], 2)?;
     let metrics = subject.metrics()?;
-    for name in ["recorder_files_dropped_total", "recorder_files_differing_total", "recorder_files_incomplete_total"] {
+    for name in
+        ["recorder_files_dropped_total", "recorder_files_differing_total", "recorder_files_incomplete_total"]
+    {
         let count = metrics.sum(&format!("sipobs_{name}"), &[])?;
         ensure!(count == 0, "{name} is {count}");
     }
@@ -80,7 +91,8 @@ fn failed_with(ground: &Ground, redact: &str) -> Result<()> {
 fn same(ground: &Ground, file: &Path, told: &Value, redact: &str) -> Result<()> {
     let mut read = Command::new(&ground.sipobs);
     read.args(["pcap", "--format", "jsonl"]).arg(file).env(IMPATIENT.0, IMPATIENT.1);
-    let read = json_lines(&output(read.env("SIPOBS_TIMERS__TARGET", "1s").env("SIPOBS_TIMERS__GRACE", "1s"))?)?;
+    let read =
+        json_lines(&output(read.env("SIPOBS_TIMERS__TARGET", "1s").env("SIPOBS_TIMERS__GRACE", "1s"))?)?;
     let transfers: Vec<_> = read.iter().filter(|line| line["kind"] == "transfer").collect();
     let [read] = transfers[..] else { anyhow::bail!("{} transfers in {}", transfers.len(), file.display()) };
     for field in VERDICT {

@@ -176,7 +176,8 @@ impl Section {
     /// Until when an interface was captured from: isb_endtime, else the time of the block. What makes no sense says nothing.
     fn statistics(&self, body: &[u8]) -> Option<Timestamp> {
         let interface = self.interfaces.get(self.u32(body.get(..4)?) as usize)?;
-        let units = |at: &[u8]| Some(u64::from(self.u32(at.get(..4)?)) << 32 | u64::from(self.u32(at.get(4..8)?)));
+        let units =
+            |at: &[u8]| Some(u64::from(self.u32(at.get(..4)?)) << 32 | u64::from(self.u32(at.get(4..8)?)));
         let ended = self.options(body.get(12..)?).find(|(code, value)| *code == 3 && value.len() == 8);
         Some(interface.time(units(ended.map_or(&body[4..], |(_, value)| value))?))
     }

@@ -96,8 +96,19 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let beside = config.state.path.as_deref().filter(|_| config.state.handover);
     let calls = beside.map(|path| Handover::beside(path, "calls", Journal::MARK, most));
     let left_spans = beside.map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
-    let mut capture_loop =
-        CaptureLoop { config, live, engine, spans, sinks, recorder, metrics, health, state, calls, left_spans };
+    let mut capture_loop = CaptureLoop {
+        config,
+        live,
+        engine,
+        spans,
+        sinks,
+        recorder,
+        metrics,
+        health,
+        state,
+        calls,
+        left_spans,
+    };
     capture_loop.report_attach_events();
     // Every series is there in the first answer.
     capture_loop.publish();

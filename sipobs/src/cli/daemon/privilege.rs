@@ -111,7 +111,8 @@ pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     let read = read.flatten().flat_map(read_again);
     let state = config.state.path.as_deref().map(folder);
     let evidence = config.recorder.folder.clone();
-    for (field, what, folder) in [("state.path", "state", &state), ("recorder.folder", "evidence", &evidence)] {
+    for (field, what, folder) in [("state.path", "state", &state), ("recorder.folder", "evidence", &evidence)]
+    {
         if let Some(shared) = folder.as_deref().filter(|folder| is_shared(folder)) {
             warn(format_args!(
                 "{field}: sipobs keeps the right to write to all of {}: give the {what} a folder of its own",

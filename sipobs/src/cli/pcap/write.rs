@@ -326,8 +326,7 @@ impl Packets<'_> {
             }
             let without_beginning = collected.without_beginning();
             let (selection, people, around, mut notes) = collected.into_parts();
-            let redactor =
-                self.redact.map(|redact| Redactor::new(&people, redact == Redact::Addresses));
+            let redactor = self.redact.map(|redact| Redactor::new(&people, redact == Redact::Addresses));
             if let Some(redactor) = &redactor {
                 notes = self.read(selection.clone(), Some(redactor.clone()), read_again)?.into_parts().3;
             }

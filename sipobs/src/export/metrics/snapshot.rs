@@ -475,7 +475,11 @@ fn recorder(counts: &RecorderCounts, out: &mut Encoder<'_>) -> fmt::Result {
         by.iter().map(|&(reason, n)| (vec![("reason", reason)], n)).collect::<Vec<_>>()
     };
     out.gauge("recorder_frames", "Frames that the recorder keeps in memory", of(counts.frames))?;
-    out.gauge("recorder_memory_bytes", "Bytes that the recorder's frames take up in memory", of(counts.bytes))?;
+    out.gauge(
+        "recorder_memory_bytes",
+        "Bytes that the recorder's frames take up in memory",
+        of(counts.bytes),
+    )?;
     out.counter(
         "recorder_frames_dropped",
         "Frames that the recorder had no time for; files may lack them, verdicts do not",
@@ -503,7 +507,11 @@ fn recorder(counts: &RecorderCounts, out: &mut Encoder<'_>) -> fmt::Result {
         of(counts.waiting),
     )?;
     out.gauge("recorder_folder_files", "Evidence files in the folder", of(counts.files))?;
-    out.gauge("recorder_folder_bytes", "Bytes that evidence files take up on the disk", of(counts.folder_bytes))?;
+    out.gauge(
+        "recorder_folder_bytes",
+        "Bytes that evidence files take up on the disk",
+        of(counts.folder_bytes),
+    )?;
     out.counter(
         "recorder_files_removed",
         "Evidence files that were removed, as there were too many bytes or they were too old",

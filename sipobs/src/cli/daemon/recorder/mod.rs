@@ -320,8 +320,7 @@ impl Keeper {
             config::Redact::Parties => Some(Redact::Parties),
             config::Redact::Addresses => Some(Redact::Addresses),
         };
-        let packets =
-            Packets { config, wants: &request.wants, redact, names: &[], stop: &Stop::never() };
+        let packets = Packets { config, wants: &request.wants, redact, names: &[], stop: &Stop::never() };
         let about = |written: &Written| About {
             comment: comment(&request.id, ring.since(), written, lost),
             until: Some(request.until),
@@ -341,7 +340,8 @@ impl Keeper {
 
 /// What a file says of itself: whose it is, and what is missing.
 fn comment(id: &str, since: Option<Timestamp>, written: &Written, lost: u64) -> String {
-    let since = since.map_or_else(String::new, |since| format!(", of the frames that are kept, since {since}"));
+    let since =
+        since.map_or_else(String::new, |since| format!(", of the frames that are kept, since {since}"));
     let mut comment = format!("The packets of {id}{since}.");
     if written.without_beginning > 0 {
         comment += &format!(

@@ -159,7 +159,8 @@ impl Ring {
 
     /// These with what they can't be read without.
     fn whole(&self, own: &[(Place, Frame<'_>)], vxlan_ports: &[u16]) -> Vec<Place> {
-        let bonds: BTreeSet<Bond> = own.iter().filter_map(|(_, frame)| Bond::of(frame, vxlan_ports)).collect();
+        let bonds: BTreeSet<Bond> =
+            own.iter().filter_map(|(_, frame)| Bond::of(frame, vxlan_ports)).collect();
         let own: Vec<Place> = own.iter().map(|(place, _)| *place).collect();
         if bonds.is_empty() {
             return own;
@@ -170,9 +171,10 @@ impl Ring {
     }
 
     fn all(&self) -> impl Iterator<Item = (Place, Frame<'_>)> {
-        self.batches.iter().enumerate().flat_map(|(number, (_, batch))| {
-            (0..batch.len()).map(move |at| ((number, at), batch.frame(at)))
-        })
+        self.batches
+            .iter()
+            .enumerate()
+            .flat_map(|(number, (_, batch))| (0..batch.len()).map(move |at| ((number, at), batch.frame(at))))
     }
 }
 
@@ -182,7 +184,8 @@ fn names(call_id: &Finder<'_>, bytes: &[u8]) -> bool {
     call_id.find_iter(bytes).any(|at| {
         let before = at.checked_sub(1).and_then(|at| bytes.get(at));
         let behind = bytes.get(at + len);
-        before.is_none_or(|byte| b" \t:\n".contains(byte)) && behind.is_none_or(|byte| b" \t\r\n;,".contains(byte))
+        before.is_none_or(|byte| b" \t:\n".contains(byte))
+            && behind.is_none_or(|byte| b" \t\r\n;,".contains(byte))
     })
 }
 

@@ -136,7 +136,8 @@ fn nothing_waits_for_a_recorder_that_is_behind() {
     assert_eq!(call.evidence_file, None, "no file is named that nobody writes");
     let counts = recorder.counts();
     assert_eq!(counts.files_dropped[Dropped::QueueFull as usize], ("queue_full", 1));
-    let queued: u64 = items.try_iter().map(|item| if let Item::Frames(it) = item { it.len() as u64 } else { 0 }).sum();
+    let queued: u64 =
+        items.try_iter().map(|item| if let Item::Frames(it) = item { it.len() as u64 } else { 0 }).sum();
     assert_eq!(queued + counts.frames_dropped, sent);
 }
 
@@ -178,7 +179,13 @@ fn only_what_failed_or_is_flagged_is_written() {
 fn a_file_says_what_is_missing() {
     let since = Some(Timestamp::from_nanos(1_700_000_000_000_000_000));
     let whole = comment("49c6b89c630d0b84", since, &Written::default(), 0);
-    assert_eq!(whole, "The packets of 49c6b89c630d0b84, of the frames that are kept, since 2023-11-14T22:13:20.000000Z.");
+    assert_eq!(
+        whole,
+        "The packets of 49c6b89c630d0b84, of the frames that are kept, since 2023-11-14T22:13:20.000000Z."
+    );
     let cut = comment("x", since, &Written { without_beginning: 1, ..Written::default() }, 7);
-    assert!(cut.contains("Missing: the INVITE that began 1 of its calls") && cut.contains(" 7 frames"), "{cut}");
+    assert!(
+        cut.contains("Missing: the INVITE that began 1 of its calls") && cut.contains(" 7 frames"),
+        "{cut}"
+    );
 }
