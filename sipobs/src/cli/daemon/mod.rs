@@ -46,6 +46,8 @@ mod webhook;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
+/// How much of that files of evidence may take.
+const LAST_FILES: Duration = Duration::from_secs(4);
 /// Of a file with spans. The longest queue that makes sense takes less.
 const MOST_LEFT_SPANS: usize = 256 << 20;
 
@@ -78,7 +80,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     metrics.trunks(engine.transfers().trunks());
     let mut sinks = sinks(config, records, args.format(), args.look()).map_err(Failure::usage)?;
     sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
-    let recorder = evidence.map(|folder| Recorder::start(folder, config)).transpose();
+    let recorder = evidence.map(|folder| Recorder::start(folder, config, LAST_FILES)).transpose();
     let recorder = recorder.map_err(Failure::usage)?;
 
     let health = Arc::new(CaptureHealth::default());

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use rustix::process::setpriority_process;
 use sha2::{Digest as _, Sha256};
 use sipobs::capture::file::Stop;
 use sipobs::config::{self, Config};
@@ -22,7 +23,7 @@ use sipobs::record::{Call, Output, ReferAbsent};
 use sipobs::timestamp::Timestamp;
 
 pub(super) use self::folder::Folder;
-use self::ring::{Batch, Ring};
+use self::ring::{Batch, Ring, Search};
 use super::now;
 use crate::cli::pcap::write::{About, Packets, Redact, Wanted, Wants, Written};
 use crate::cli::{note, warn};
@@ -36,10 +37,10 @@ const QUEUE: usize = 256;
 const MOST_WAITING: usize = 1024;
 /// Once so many wait, one whose calls were seen from one side alone is dropped: anybody can forge such calls.
 const CROWDED: usize = MOST_WAITING / 2;
+/// How nice the recorder's thread is (setpriority(2)): as nice as can be.
+const LAST_TURN: i32 = 19;
 /// The longest wait for frames: how soon old ones go.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long files may take at the end, of what the end has for all outputs.
-const LAST: Duration = Duration::from_secs(4);
 
 /// The near end: the capture thread's.
 pub(super) struct Recorder {
@@ -97,8 +98,8 @@ fn id_of(call: &Call) -> String {
 }
 
 impl Recorder {
-    /// Starts the thread that keeps frames and writes to `folder`.
-    pub(super) fn start(folder: Folder, config: &Config) -> anyhow::Result<Self> {
+    /// Starts the thread that keeps frames and writes to `folder`, and that may take so long at the end for what is left.
+    pub(super) fn start(folder: Folder, config: &Config, last: Duration) -> anyhow::Result<Self> {
         let (queue, items) = sync_channel(QUEUE);
         let (done, over) = sync_channel(1);
         let counts = Counts::new();
@@ -107,7 +108,7 @@ impl Recorder {
         thread::Builder::new()
             .name("recorder".into())
             .spawn(move || {
-                let _ = done.send(keeper.run(&items));
+                let _ = done.send(keeper.run(&items, last));
             })
             .context("cannot start the recorder")?;
         Ok(Self { batch: Batch::default(), queue, counts, over })
@@ -216,6 +217,8 @@ struct Keeper {
     /// Files by when they are due.
     waiting: VecDeque<(Instant, Box<Request>)>,
     counts: Counts,
+    /// Not before then: files take half of one CPU's time at most.
+    rests_until: Instant,
     /// The last file could not be written, and that was said.
     has_complained: bool,
 }
@@ -223,13 +226,17 @@ struct Keeper {
 impl Keeper {
     fn new(folder: Folder, config: Config, counts: Counts) -> Self {
         let ring = Ring::new(config.recorder.memory.bytes(), config.recorder.history);
-        Self { config, ring, folder, waiting: VecDeque::new(), counts, has_complained: false }
+        let (waiting, rests_until) = (VecDeque::new(), now());
+        Self { config, ring, folder, waiting, counts, rests_until, has_complained: false }
     }
 
-    /// Goes on until the near end is gone; gives how many files were left then.
-    fn run(mut self, items: &Receiver<Item>) -> usize {
+    /// Goes on until the near end is gone, and then for `last` at most; gives how many files were left.
+    fn run(mut self, items: &Receiver<Item>, last: Duration) -> usize {
+        // The capture, and what else runs here, goes first. Where that is forbidden it goes on as it is.
+        let _ = setpriority_process(None, LAST_TURN);
         loop {
-            let wait = self.waiting.front().map_or(IDLE, |(due, _)| due.saturating_duration_since(now()));
+            let due = self.waiting.front().map(|(due, _)| (*due).max(self.rests_until));
+            let wait = due.map_or(IDLE, |due| due.saturating_duration_since(now()));
             match items.recv_timeout(wait.min(IDLE)) {
                 Ok(item) => {
                     self.take(item);
@@ -237,13 +244,16 @@ impl Keeper {
                     items.try_iter().take(QUEUE).for_each(|item| self.take(item));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.end(),
+                Err(RecvTimeoutError::Disconnected) => return self.end(last),
             }
             self.tidy();
-            if self.waiting.front().is_some_and(|(due, _)| *due <= now())
+            let start = now();
+            if due.is_some_and(|due| due <= start)
                 && let Some((_, request)) = self.waiting.pop_front()
             {
                 self.write(&request);
+                let end = now();
+                self.rests_until = end + end.saturating_duration_since(start);
             }
         }
     }
@@ -281,8 +291,8 @@ impl Keeper {
     }
 
     /// Writes what is left, at once, while there is time; gives how many files were not.
-    fn end(mut self) -> usize {
-        let end = now() + LAST;
+    fn end(mut self, limit: Duration) -> usize {
+        let end = now() + limit;
         while now() < end
             && let Some((_, request)) = self.waiting.pop_front()
         {
@@ -314,6 +324,7 @@ impl Keeper {
         let Self { config, ring, folder, counts, .. } = self;
         let mut part = folder.begin(&request.id)?;
         let vxlan_ports = config.engine().packet.vxlan_ports;
+        let search = Search::new(ring, &vxlan_ports);
         let lost = counts.lock().frames_dropped;
         let redact = match config.recorder.redact {
             config::Redact::Nothing => None,
@@ -325,12 +336,8 @@ impl Keeper {
             comment: comment(&request.id, ring.since(), written, lost),
             until: Some(request.until),
         };
-        let written = packets.write(
-            &mut part.file,
-            &part.place,
-            |selection| Ok(ring.reading(selection, &vxlan_ports)),
-            about,
-        )?;
+        let written =
+            packets.write(&mut part.file, &part.place, |selection| Ok(search.read(selection)), about)?;
         let removed = folder.finish(part, wall_clock())?;
         self.removed(removed);
         // Only a request to stop, of which there is none, leaves nothing.

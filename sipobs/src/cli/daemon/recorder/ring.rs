@@ -1,5 +1,6 @@
 //! The last frames, in memory: bounded by bytes and by time.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -126,9 +127,9 @@ impl Ring {
         Some(self.batches.front()?.1.heads.first()?.time)
     }
 
-    /// The frames that a selection may need: those of its calls with all of their TCP connections and fragments, or, where
-    /// calls beside them are looked for, all around them.
-    pub(super) fn reading(&self, selection: &Selection, vxlan_ports: &[u16]) -> Reading<'_> {
+    /// Where the frames are that a selection may need: those of its calls with all of their TCP connections and fragments,
+    /// or, where calls beside them are looked for, all around them.
+    fn places(&self, selection: &Selection, vxlan_ports: &[u16]) -> Vec<Place> {
         let calls: Vec<_> = selection.call_ids().filter(|id| !id.is_empty()).map(Finder::new).collect();
         let own: Vec<(Place, Frame<'_>)> = self
             .all()
@@ -137,8 +138,7 @@ impl Ring {
             })
             .collect();
         let around = selection.is_wide().then(|| self.around(&own)).flatten();
-        let places = around.unwrap_or_else(|| self.whole(&own, vxlan_ports));
-        Reading { ring: self, places: places.into_iter() }
+        around.unwrap_or_else(|| self.whole(&own, vxlan_ports))
     }
 
     /// All frames around these, unless there are too many.
@@ -187,6 +187,32 @@ fn names(call_id: &Finder<'_>, bytes: &[u8]) -> bool {
         before.is_none_or(|byte| b" \t:\n".contains(byte))
             && behind.is_none_or(|byte| b" \t\r\n;,".contains(byte))
     })
+}
+
+/// Looks for the frames of one file, for as many readings as that takes.
+#[derive(Debug)]
+pub(super) struct Search<'a> {
+    ring: &'a Ring,
+    vxlan_ports: &'a [u16],
+    /// What was found last, of which calls, and whether others beside them were looked for.
+    found: RefCell<Option<(Vec<String>, bool, Vec<Place>)>>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(ring: &'a Ring, vxlan_ports: &'a [u16]) -> Self {
+        Self { ring, vxlan_ports, found: RefCell::new(None) }
+    }
+
+    /// The frames that a selection may need; selections differ by their calls alone.
+    pub(super) fn read(&self, selection: &Selection) -> Reading<'a> {
+        let calls: Vec<String> = selection.call_ids().map(Into::into).collect();
+        let is_wide = selection.is_wide();
+        let known = self.found.take().filter(|(known, wide, _)| *known == calls && *wide == is_wide);
+        let places =
+            known.map_or_else(|| self.ring.places(selection, self.vxlan_ports), |(.., places)| places);
+        self.found.replace(Some((calls, is_wide, places.clone())));
+        Reading { ring: self.ring, places: places.into_iter() }
+    }
 }
 
 /// Some of the frames, in the order in which they came.
@@ -294,9 +320,12 @@ mod tests {
         let mut batch = Batch::default();
         (0..).zip(texts).for_each(|(number, bytes)| batch.push(&frame(number, bytes)));
         ring.take(batch, now());
-        assert_eq!(numbers(ring.reading(&of_call("abc"), &[])), [0, 2, 4]);
+        let search = Search::new(&ring, &[]);
+        assert_eq!(numbers(search.read(&of_call("abc"))), [0, 2, 4]);
+        assert_eq!(numbers(search.read(&of_call("abc"))), [0, 2, 4], "once more");
+        assert_eq!(numbers(search.read(&of_call("abcd"))), [3]);
         let mut selection = of_call("abc");
         selection.add_evidence(3, LegRole::Call);
-        assert_eq!(numbers(ring.reading(&selection, &[])), [0, 2, 3, 4], "a verdict rests on it");
+        assert_eq!(numbers(Search::new(&ring, &[]).read(&selection)), [0, 2, 3, 4], "a verdict rests on it");
     }
 }

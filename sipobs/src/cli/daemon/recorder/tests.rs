@@ -71,7 +71,7 @@ fn recorded(case: &Path, redact: config::Redact) -> RecorderCounts {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir.path().join("evidence"), base, redact);
     let folder = Folder::open(&config.recorder).unwrap().unwrap();
-    let mut recorder = Recorder::start(folder, &config).unwrap();
+    let mut recorder = Recorder::start(folder, &config, LIMIT).unwrap();
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
     let mut capture = Capture::open(&[case.join("input.pcap")], &Stop::never()).unwrap();
     let drain = |engine: &mut Engine, recorder: &mut Recorder| {
