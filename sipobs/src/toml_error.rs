@@ -1,7 +1,8 @@
 //! What is said of TOML that can't be used: where, and what is wrong, and of what stands there no more than a field's
 //! name. It may be a secret in the wrong place, or another file than was meant.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 use toml::Table;
@@ -38,12 +39,11 @@ impl fmt::Display for Field<'_> {
 
 /// `text` as a `T`.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, TomlError> {
-    let fail = |field: String, error: &toml::de::Error| {
-        let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
-        TomlError { line, column, field, message: without_content(error.message()) }
-    };
-    let deserializer = toml::Deserializer::parse(text).map_err(|error| fail(String::new(), &error))?;
-    serde_path_to_error::deserialize(deserializer).map_err(|error| fail(field(error.path()), error.inner()))
+    toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        let (line, column) = line_and_column(text, span.start);
+        TomlError { line, column, field: field_at(text, &span), message: without_content(error.message()) }
+    })
 }
 
 /// Line and column of the value of `field` in `text`, which is TOML: of as much of it as stands there.
@@ -68,10 +68,8 @@ fn line_and_column(text: &str, at: usize) -> (usize, usize) {
 }
 
 /// `table` as a `T`; else the field and what is wrong with it.
-pub(crate) fn read_table<T: DeserializeOwned>(table: Table) -> Result<T, String> {
-    serde_path_to_error::deserialize(table).map_err(|error| {
-        format!("{}{}", Field(&field(error.path())), without_content(error.inner().message()))
-    })
+pub(crate) fn read_table<T: DeserializeOwned>(table: &Table) -> Result<T, String> {
+    read(&table.to_string()).map_err(|error| format!("{}{}", Field(&error.field), error.message))
 }
 
 /// A complaint of serde's without the value that it is about.
@@ -95,16 +93,45 @@ pub(crate) fn without_content(message: &str) -> String {
     message.to_owned()
 }
 
-fn field(path: &serde_path_to_error::Path) -> String {
-    let path = path.to_string();
-    // A quoted key may be anything.
-    if path == "."
-        || path.len() > 200
-        || !path.split(['.', '[', ']']).all(|part| part.is_empty() || is_name(part))
-    {
-        return String::new();
+/// The field whose key or value is all that stands at `span`, by its path; empty where there is none, or where a quoted key
+/// is on the way to it, which may be anything.
+fn field_at(text: &str, span: &Range<usize>) -> String {
+    let mut path = String::new();
+    if let Ok(table) = DeTable::parse(text) {
+        find(&DeValue::Table(table.into_inner()), span, &mut path);
     }
-    path
+    let is_shown = path.len() <= 200
+        && path.split(['.', '[', ']']).all(|part| part.is_empty() || is_name(part));
+    if is_shown { path } else { String::new() }
+}
+
+/// Puts the way from `value` to what stands at `span` behind `path`, which stays as it is where there is nothing.
+fn find(value: &DeValue<'_>, span: &Range<usize>, path: &mut String) -> bool {
+    let before = path.len();
+    let found = match value {
+        DeValue::Table(table) => table.iter().any(|(key, value)| {
+            path.truncate(before);
+            if before > 0 {
+                path.push('.');
+            }
+            path.push_str(key.get_ref());
+            key.span() == *span || value.span() == *span || find(value.get_ref(), span, path)
+        }),
+        DeValue::Array(entries) => entries.iter().enumerate().any(|(place, entry)| {
+            path.truncate(before);
+            let _ = write!(path, "[{place}]");
+            entry.span() == *span || find(entry.get_ref(), span, path)
+        }),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => false,
+    };
+    if !found {
+        path.truncate(before);
+    }
+    found
 }
 
 /// Whether it is what a field may be called.

@@ -59,7 +59,7 @@ pub(super) fn read(text: &str, embedded: bool) -> Result<Vec<Checked>, Diagnosis
         let code = table.get("code").and_then(toml::Value::as_str).filter(|code| is_code(code));
         let code = code.unwrap_or("no code").to_owned();
         let wrong = |problem| DiagnosisError::Row { row: position + 1, code: code.clone(), problem };
-        let row: Row = toml_error::read_table(table).map_err(wrong)?;
+        let row: Row = toml_error::read_table(&table).map_err(wrong)?;
         if let Some((field, problem)) = row.problem(embedded) {
             return Err(wrong(format!("{field}: {problem}")));
         }
