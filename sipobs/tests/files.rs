@@ -205,7 +205,7 @@ fn a_capture_is_believed_that_it_went_on_without_a_frame() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("silence.pcapng");
     for (seconds, outcome) in
-        [(None, "unknown"), (Some(170), "unknown"), (Some(200), "notify_timeout"), (Some(7200), "unknown")]
+        [(None, "unknown"), (Some(170), "unknown"), (Some(200), "notify_timeout"), (Some(200_000), "unknown")]
     {
         let mut reader = Reader::open(&silence).unwrap();
         let mut writer = Writer::new(fs::File::create(&file).unwrap()).unwrap();

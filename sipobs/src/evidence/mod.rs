@@ -59,6 +59,13 @@ impl Selection {
         }
     }
 
+    /// Takes over the legs of another one that has a call in common with this one.
+    pub fn join(&mut self, other: &Self) {
+        if other.legs.keys().any(|id| self.legs.contains_key(id)) {
+            other.legs.iter().for_each(|(id, leg)| self.add_leg(id, *leg));
+        }
+    }
+
     /// Adds a frame that a verdict rests on.
     pub fn add_evidence(&mut self, frame: u64, leg: LegRole) {
         self.evidence.entry(frame).or_insert(leg);

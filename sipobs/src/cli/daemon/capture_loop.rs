@@ -19,7 +19,7 @@ use super::announce::Tally;
 use super::handover::{Gap, Handover};
 use super::health::CaptureHealth;
 use super::queued_sink::QueuedSink;
-use super::recorder::{Recorder, Request};
+use super::recorder::{Order, Recorder};
 use super::reload::Reload;
 use super::signals::{Request, Signals, Stop};
 use super::state::State;
@@ -400,7 +400,7 @@ impl CaptureLoop {
         let Self { engine, metrics, spans, recorder, .. } = self;
         let records = recorder.is_some();
         let (mut output, request) =
-            engine.poll_output_seen(|output| records.then(|| Request::of(output)).flatten())?;
+            engine.poll_output_seen(|output| records.then(|| Order::of(output)).flatten())?;
         if let Some(spans) = spans {
             spans.name(&mut output);
         }

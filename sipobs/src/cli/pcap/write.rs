@@ -150,6 +150,18 @@ impl Wants {
         self.select(wanted, seq.map(|seq| format!("#{seq}")));
     }
 
+    /// Wants the legs of what was wanted of the same call before, too.
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    pub(in crate::cli) fn join(&mut self, before: &Selection) {
+        self.selection.join(before);
+    }
+
+    /// The calls that are wanted.
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    pub(in crate::cli) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
     fn select(&mut self, wanted: Wanted, name: Option<String>) {
         let selection = &mut self.selection;
         for (id, leg) in &wanted.legs {

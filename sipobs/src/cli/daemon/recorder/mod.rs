@@ -16,6 +16,7 @@ use rustix::process::setpriority_process;
 use sha2::{Digest as _, Sha256};
 use sipobs::capture::file::Stop;
 use sipobs::config::{self, Config};
+use sipobs::evidence::Selection;
 use sipobs::export::has_failed;
 use sipobs::export::metrics::RecorderCounts;
 use sipobs::frame::Frame;
@@ -37,6 +38,8 @@ const QUEUE: usize = 256;
 const MOST_WAITING: usize = 1024;
 /// Once so many wait, one whose calls were seen from one side alone is dropped: anybody can forge such calls.
 const CROWDED: usize = MOST_WAITING / 2;
+/// Files whose calls are remembered for others of the same calls.
+const MOST_RECENT: usize = 256;
 /// How nice the recorder's thread is (setpriority(2)): as nice as can be.
 const LAST_TURN: i32 = 19;
 /// The longest wait for frames: how soon old ones go.
@@ -53,12 +56,12 @@ pub(super) struct Recorder {
 /// What goes to the recorder's thread.
 enum Item {
     Frames(Batch),
-    File(Box<Request>),
+    File(Box<Order>),
 }
 
 /// A file that is to be written.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct Order {
     id: String,
     wants: Wants,
     is_one_sided: bool,
@@ -66,7 +69,7 @@ pub(super) struct Request {
     until: Timestamp,
 }
 
-impl Request {
+impl Order {
     /// What an output asks for, before it is masked: an attempt that failed, or a call that lacks a REFER by more than the
     /// plain fact.
     pub(super) fn of(output: &Output) -> Option<Self> {
@@ -132,7 +135,7 @@ impl Recorder {
     }
 
     /// Has a file written, and names it in the output that asks for it, which was said at `now` if that is known.
-    pub(super) fn write(&mut self, mut request: Request, output: &mut Output, now: Option<Timestamp>) {
+    pub(super) fn write(&mut self, mut request: Order, output: &mut Output, now: Option<Timestamp>) {
         self.hand_on();
         request.until = request.until.max(now.unwrap_or(request.until));
         let name = folder::name(&request.id);
@@ -214,8 +217,10 @@ struct Keeper {
     config: Config,
     ring: Ring,
     folder: Folder,
+    /// Calls of the last files that were asked for.
+    recent: VecDeque<Selection>,
     /// Files by when they are due.
-    waiting: VecDeque<(Instant, Box<Request>)>,
+    waiting: VecDeque<(Instant, Box<Order>)>,
     counts: Counts,
     /// Not before then: files take half of one CPU's time at most.
     rests_until: Instant,
@@ -226,8 +231,8 @@ struct Keeper {
 impl Keeper {
     fn new(folder: Folder, config: Config, counts: Counts) -> Self {
         let ring = Ring::new(config.recorder.memory.bytes(), config.recorder.history);
-        let (waiting, rests_until) = (VecDeque::new(), now());
-        Self { config, ring, folder, waiting, counts, rests_until, has_complained: false }
+        let (recent, waiting, rests_until) = (VecDeque::new(), VecDeque::new(), now());
+        Self { config, ring, folder, recent, waiting, counts, rests_until, has_complained: false }
     }
 
     /// Goes on until the near end is gone, and then for `last` at most; gives how many files were left.
@@ -261,7 +266,13 @@ impl Keeper {
     fn take(&mut self, item: Item) {
         match item {
             Item::Frames(batch) => self.ring.take(batch, now()),
-            Item::File(request) => {
+            Item::File(mut request) => {
+                // A call that lacks a REFER has second legs of which its attempts tell.
+                self.recent.iter().for_each(|before| request.wants.join(before));
+                self.recent.push_back(request.wants.selection().clone());
+                if self.recent.len() > MOST_RECENT {
+                    self.recent.pop_front();
+                }
                 let waiting = self.waiting.len();
                 if waiting >= MOST_WAITING || waiting >= CROWDED && request.is_one_sided {
                     return self.counts.dropped(Dropped::Crowded, 1);
@@ -302,7 +313,7 @@ impl Keeper {
         self.waiting.len()
     }
 
-    fn write(&mut self, request: &Request) {
+    fn write(&mut self, request: &Order) {
         match self.file(request) {
             Ok(written) => {
                 self.has_complained = false;
@@ -320,7 +331,7 @@ impl Keeper {
         }
     }
 
-    fn file(&mut self, request: &Request) -> anyhow::Result<Written> {
+    fn file(&mut self, request: &Order) -> anyhow::Result<Written> {
         let Self { config, ring, folder, counts, .. } = self;
         let mut part = folder.begin(&request.id)?;
         let vxlan_ports = config.engine().packet.vxlan_ports;

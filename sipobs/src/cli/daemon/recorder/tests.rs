@@ -40,8 +40,8 @@ fn flagged(call_id: &str) -> Output {
     }))
 }
 
-fn request(call_id: &str) -> Request {
-    Request::of(&flagged(call_id)).unwrap()
+fn request(call_id: &str) -> Order {
+    Order::of(&flagged(call_id)).unwrap()
 }
 
 fn frame(number: u64) -> Frame<'static> {
@@ -74,10 +74,10 @@ fn recorded(case: &Path, redact: config::Redact) -> RecorderCounts {
     let mut recorder = Recorder::start(folder, &config, LIMIT).unwrap();
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
     let mut capture = Capture::open(&[case.join("input.pcap")], &Stop::never()).unwrap();
-    let drain = |engine: &mut Engine, recorder: &mut Recorder| {
-        while let Some((mut output, request)) = engine.poll_output_seen(Request::of) {
+    let drain = |engine: &mut Engine, recorder: &mut Recorder, now| {
+        while let Some((mut output, request)) = engine.poll_output_seen(Order::of) {
             let Some(request) = request else { continue };
-            recorder.write(request, &mut output, None);
+            recorder.write(request, &mut output, Some(now));
             match output {
                 Output::Transfer(attempt) => assert!(attempt.evidence_file.is_some()),
                 Output::Call(call) => assert!(call.evidence_file.is_some()),
@@ -91,10 +91,10 @@ fn recorded(case: &Path, redact: config::Redact) -> RecorderCounts {
         last = frame.time;
         recorder.frame(&frame);
         engine.frame(&frame);
-        drain(&mut engine, &mut recorder);
+        drain(&mut engine, &mut recorder, last);
     }
     engine.finish(last);
-    drain(&mut engine, &mut recorder);
+    drain(&mut engine, &mut recorder, last);
     let counts = recorder.counts.clone();
     recorder.finish(LIMIT).unwrap();
     let counts = counts.lock().clone();
@@ -153,7 +153,7 @@ fn calls_that_anybody_can_forge_make_way_and_there_is_an_end() {
     }
     assert_eq!((keeper.waiting.len(), dropped(&keeper)), (CROWDED, 10));
     for _ in 0..CROWDED + 10 {
-        keeper.take(Item::File(Box::new(Request { is_one_sided: false, ..request("b") })));
+        keeper.take(Item::File(Box::new(Order { is_one_sided: false, ..request("b") })));
     }
     assert_eq!((keeper.waiting.len(), dropped(&keeper)), (MOST_WAITING, 20));
 }
@@ -168,7 +168,7 @@ fn only_what_failed_or_is_flagged_is_written() {
         (ReferAbsent::MethodSwitched, true),
     ] {
         let call = Output::Call(Box::new(Call { refer_absent, ..(*call).clone() }));
-        assert_eq!(Request::of(&call).is_some(), wanted, "{call:?}");
+        assert_eq!(Order::of(&call).is_some(), wanted, "{call:?}");
     }
     let ids: Vec<String> = ["a", "a", "b"].map(|call_id| request(call_id).id).into();
     assert!(ids[0] == ids[1] && ids[0] != ids[2], "{ids:?}");
