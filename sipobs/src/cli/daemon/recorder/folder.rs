@@ -114,7 +114,7 @@ impl Folder {
     }
 
     /// Gives a file its name, in the place of one that has it. The oldest make way; gives which did.
-    pub(super) fn finish(&mut self, part: Part, now: SystemTime) -> io::Result<Removed> {
+    pub(super) fn finish(&mut self, part: &Part, now: SystemTime) -> io::Result<Removed> {
         part.file.sync_all()?;
         let metadata = part.file.metadata()?;
         let written = metadata.modified().unwrap_or(now);
@@ -231,7 +231,7 @@ mod tests {
         // So that they differ.
         let written = wall_clock() - Duration::from_secs(1000 - u64::from(number));
         part.file.set_modified(written).unwrap();
-        folder.finish(part, wall_clock()).unwrap()
+        folder.finish(&part, wall_clock()).unwrap()
     }
 
     fn names(folder: &Path) -> Vec<String> {

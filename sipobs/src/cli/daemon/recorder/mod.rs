@@ -349,7 +349,7 @@ impl Keeper {
         };
         let written =
             packets.write(&mut part.file, &part.place, |selection| Ok(search.read(selection)), about)?;
-        let removed = folder.finish(part, wall_clock())?;
+        let removed = folder.finish(&part, wall_clock())?;
         self.removed(removed);
         // Only a request to stop, of which there is none, leaves nothing.
         Ok(written.unwrap_or_default())

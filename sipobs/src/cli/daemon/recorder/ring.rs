@@ -194,23 +194,30 @@ fn names(call_id: &Finder<'_>, bytes: &[u8]) -> bool {
 pub(super) struct Search<'a> {
     ring: &'a Ring,
     vxlan_ports: &'a [u16],
-    /// What was found last, of which calls, and whether others beside them were looked for.
-    found: RefCell<Option<(Vec<String>, bool, Vec<Place>)>>,
+    last: RefCell<Option<Found>>,
+}
+
+/// What was found.
+#[derive(Debug)]
+struct Found {
+    /// Of which calls, and whether others beside them were looked for.
+    calls: Vec<String>,
+    is_wide: bool,
+    places: Vec<Place>,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(ring: &'a Ring, vxlan_ports: &'a [u16]) -> Self {
-        Self { ring, vxlan_ports, found: RefCell::new(None) }
+        Self { ring, vxlan_ports, last: RefCell::new(None) }
     }
 
     /// The frames that a selection may need; selections differ by their calls alone.
     pub(super) fn read(&self, selection: &Selection) -> Reading<'a> {
         let calls: Vec<String> = selection.call_ids().map(Into::into).collect();
         let is_wide = selection.is_wide();
-        let known = self.found.take().filter(|(known, wide, _)| *known == calls && *wide == is_wide);
-        let places =
-            known.map_or_else(|| self.ring.places(selection, self.vxlan_ports), |(.., places)| places);
-        self.found.replace(Some((calls, is_wide, places.clone())));
+        let known = self.last.take().filter(|last| last.calls == calls && last.is_wide == is_wide);
+        let places = known.map_or_else(|| self.ring.places(selection, self.vxlan_ports), |last| last.places);
+        self.last.replace(Some(Found { calls, is_wide, places: places.clone() }));
         Reading { ring: self.ring, places: places.into_iter() }
     }
 }
