@@ -193,3 +193,37 @@ fn each_of_several_files_has_its_entry() {
     let (records, exit, _) = jsonl(&[&missing, &good]);
     assert_eq!((records.len(), exit), (0, 2));
 }
+
+/// A capture that says until when it was made: what was waited for until then did not come, unless it says what nobody
+/// believes.
+#[test]
+fn a_capture_is_believed_that_it_went_on_without_a_frame() {
+    use sipobs::capture::file::{Reader, Writer};
+    use std::time::Duration;
+
+    let silence = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/10_silence/input.pcap");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("silence.pcapng");
+    for (seconds, outcome) in
+        [(None, "unknown"), (Some(170), "unknown"), (Some(200), "notify_timeout"), (Some(200_000), "unknown")]
+    {
+        let mut reader = Reader::open(&silence).unwrap();
+        let mut writer = Writer::new(fs::File::create(&file).unwrap()).unwrap();
+        let mut last = None;
+        // All before the BYE.
+        for _ in 0..6 {
+            let frame = reader.next().unwrap().unwrap();
+            writer.frame(&frame, "", "").unwrap();
+            last = Some(frame.time);
+        }
+        if let Some((seconds, last)) = seconds.zip(last) {
+            writer.until(last + Duration::from_secs(seconds)).unwrap();
+        }
+        writer.finish().unwrap();
+        let (records, status, said) = jsonl(&[&file]);
+        assert_eq!((status, said.as_str()), (0, ""));
+        let told: Vec<_> = records.iter().filter(|line| line["kind"] == "transfer").collect();
+        assert_eq!(told.len(), 1, "{seconds:?}");
+        assert_eq!(told[0]["outcome"], outcome, "{seconds:?}");
+    }
+}

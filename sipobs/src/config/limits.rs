@@ -58,6 +58,11 @@ impl Size {
         Some(Self(bytes)).filter(|size| *size >= Self::LEAST)
     }
 
+    /// So many MiB, at least one.
+    pub(super) const fn of_mib(mib: usize) -> Self {
+        Self(mib << 20)
+    }
+
     /// As a number of bytes.
     pub const fn bytes(self) -> usize {
         self.0

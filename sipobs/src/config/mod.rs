@@ -35,6 +35,7 @@ mod limits;
 mod log;
 mod metrics;
 mod otlp;
+mod recorder;
 #[cfg(test)]
 mod reference;
 mod renamed;
@@ -49,6 +50,7 @@ pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
 pub use otlp::{CallSpans, Compression, Endpoint, OtlpConfig, Protocol};
+pub use recorder::{RecorderConfig, Redact};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
 
@@ -87,6 +89,8 @@ pub struct Config {
     pub webhook: WebhookConfig,
     /// The daemon's HTTP server.
     pub metrics: MetricsConfig,
+    /// The packets of transfers that failed.
+    pub recorder: RecorderConfig,
     /// What the daemon keeps across restarts.
     pub state: StateConfig,
     /// Causes of your own.

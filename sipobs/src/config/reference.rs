@@ -18,6 +18,7 @@ const SOURCES: &[&str] = &[
     "config/log.rs",
     "config/metrics.rs",
     "config/otlp.rs",
+    "config/recorder.rs",
     "config/webhook.rs",
     "capture/config.rs",
     "packet/mod.rs",

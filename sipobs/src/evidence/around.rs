@@ -36,8 +36,8 @@ impl std::fmt::Debug for Around {
     }
 }
 
-/// So long before and after them.
-const MARGIN: Duration = Duration::from_secs(60);
+/// So long before and after them calls are looked for that lie beside them.
+pub const MARGIN: Duration = Duration::from_secs(60);
 /// Entries of each kind, at most.
 const MOST: usize = 1 << 18;
 

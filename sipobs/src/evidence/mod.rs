@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::around::{Around, Wide};
+pub use self::around::{Around, MARGIN, Wide};
+pub use self::bond::Bond;
 use self::connections::Connections;
 pub use self::rewrite::Rewritten;
 use crate::dialog::DialogKey;
@@ -23,6 +24,7 @@ use crate::timestamp::Timestamp;
 use crate::work;
 
 mod around;
+mod bond;
 mod connections;
 mod rewrite;
 
@@ -41,8 +43,8 @@ pub struct Selection {
     legs: BTreeMap<String, LegRole>,
     /// Frames that a verdict rests on: whatever call their messages are of has to do with it.
     evidence: BTreeMap<u64, LegRole>,
-    /// Frames that decided, and the numbers of the verdicts.
-    verdicts: BTreeMap<u64, Vec<u64>>,
+    /// Frames that decided, and the names of the verdicts.
+    verdicts: BTreeMap<u64, Vec<String>>,
     /// Which calls beside these are wanted, too, and who they are of.
     wide: Option<(Wide, Around)>,
     /// Those, by Call-ID.
@@ -57,14 +59,31 @@ impl Selection {
         }
     }
 
+    /// Takes over the legs of another one that has a call in common with this one.
+    pub fn join(&mut self, other: &Self) {
+        if other.legs.keys().any(|id| self.legs.contains_key(id)) {
+            other.legs.iter().for_each(|(id, leg)| self.add_leg(id, *leg));
+        }
+    }
+
     /// Adds a frame that a verdict rests on.
     pub fn add_evidence(&mut self, frame: u64, leg: LegRole) {
         self.evidence.entry(frame).or_insert(leg);
     }
 
-    /// Says that a frame decided a verdict.
-    pub fn add_verdict(&mut self, frame: u64, seq: u64) {
-        self.verdicts.entry(frame).or_default().push(seq);
+    /// Says that a frame decided the verdict of this name: its number, or its id.
+    pub fn add_verdict(&mut self, frame: u64, name: String) {
+        self.verdicts.entry(frame).or_default().push(name);
+    }
+
+    /// The calls by Call-ID, as records have it; those beside them are left out.
+    pub fn call_ids(&self) -> impl Iterator<Item = &str> {
+        self.legs.keys().map(String::as_str)
+    }
+
+    /// Whether a verdict rests on the frame of this number.
+    pub fn rests_on(&self, frame: u64) -> bool {
+        self.evidence.contains_key(&frame)
     }
 
     /// Wants calls beside these, too, where a reader might judge otherwise without them.
@@ -116,6 +135,8 @@ struct Found {
     more: BTreeMap<String, LegRole>,
     /// Calls beside those that are wanted.
     beside: BTreeSet<String>,
+    /// Wanted calls of which an INVITE was seen that begins them.
+    begun: BTreeSet<String>,
     around: Around,
     connections: Connections,
     people: People,
@@ -165,6 +186,11 @@ impl Collect {
             selection.beside.extend(beside.iter().cloned());
             selection
         })
+    }
+
+    /// Wanted calls of which no INVITE was seen that begins them.
+    pub fn without_beginning(&self) -> usize {
+        self.found.selection.legs.keys().filter(|id| !self.found.begun.contains(*id)).count()
     }
 
     /// Which calls they are, who takes part in them and when, and their frames.
@@ -221,6 +247,10 @@ impl Found {
         let whose = match self.selection.legs.get(&*call_id) {
             Some(leg) => {
                 self.around.add(wire, &key);
+                let begins = message.status().is_none() && key.cseq.method == Method::Invite;
+                if begins && key.to_tag.is_none() && !self.begun.contains(&*call_id) {
+                    self.begun.insert(call_id.to_string());
+                }
                 leg_name(*leg)
             }
             None if self.selection.beside.contains(&*call_id) => "a call beside it",
@@ -248,8 +278,8 @@ impl Found {
             Some(_) => says.push_str(": retransmission"),
             None => {}
         }
-        for seq in self.selection.verdicts.get(&wire.frame).into_iter().flatten() {
-            says.push_str(&format!(": this is the verdict of #{seq}"));
+        for name in self.selection.verdicts.get(&wire.frame).into_iter().flatten() {
+            says.push_str(&format!(": this is the verdict of {name}"));
         }
         Some(says)
     }

@@ -66,6 +66,7 @@ pub(super) fn busy() -> Attempt {
         target_provider_ids: BTreeMap::new(),
         trace_id: None,
         wire_trace: None,
+        evidence_file: None,
         diagnosis: vec![Diagnosis {
             code: "busy".into(),
             cause: "The number called is busy, or its owner rejected the call by hand.".into(),
@@ -217,6 +218,7 @@ pub(super) fn call() -> Output {
         trunk: "twilio".into(),
         transfers: 0,
         trace_id: None,
+        evidence_file: None,
         refer_absent: ReferAbsent::Fact { invite_unknown: false },
         in_transfer: false,
         seen: Seen::Both,

@@ -149,6 +149,12 @@ fn the_schema_refuses_what_is_none() {
         bad[field] = value;
         assert!(!validator.is_valid(&bad), "{field}");
     }
+    assert!(good.get("evidence_file").is_none(), "only where a file is written");
+    let mut named = good.clone();
+    named["evidence_file"] = json!("49c6b89c630d0b84.pcapng");
+    holds(&validator, "a transfer with its evidence", &named);
+    named["evidence_file"] = json!(1);
+    assert!(!validator.is_valid(&named), "evidence_file");
     let mut more = good;
     more["added"] = json!(1);
     holds(&validator, "a field of a later version", &more);

@@ -1,14 +1,14 @@
 //! Where in its frames a packet lies: for whoever writes frames again, perhaps with other bytes in them.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::fragment::{Fragments, Joined};
-use super::{At, Config, Counters, Layer, MAX_LAYERS, Packet, Under, under};
+use super::{At, Config, Counters, Layer, MAX_LAYERS, Packet, Transport, Under, under};
 use crate::frame::{Direction, Frame, LinkType};
 use crate::timestamp::Timestamp;
 
@@ -120,6 +120,24 @@ pub(crate) fn open(frame: &Frame<'_>, vxlan_ports: &[u16]) -> Option<Opened> {
         Under::Packet(_, _, _, transport) => {
             Some(Opened { layers, inside: within(frame.bytes, transport.payload()) })
         }
+        Under::More(_) => None,
+    }
+}
+
+/// What a frame is a part of.
+#[derive(Debug)]
+pub(crate) enum Belongs<'a> {
+    /// A datagram in fragments: addresses, identification and protocol.
+    Fragment(IpAddr, IpAddr, u32, u8),
+    /// A packet of its own, between these ends.
+    Packet(SocketAddr, SocketAddr, Transport<'a>),
+}
+
+/// Looks at what one frame is a part of; `None` where it holds no packet.
+pub(crate) fn belongs<'a>(frame: &Frame<'a>, vxlan_ports: &[u16]) -> Option<Belongs<'a>> {
+    match descend(At::of(frame), frame.bytes, vxlan_ports, &mut Layers::default())? {
+        Under::Fragment(it) => Some(Belongs::Fragment(it.ip.src, it.ip.dst, it.ip.id, it.protocol)),
+        Under::Packet(_, src, dst, transport) => Some(Belongs::Packet(src, dst, transport)),
         Under::More(_) => None,
     }
 }

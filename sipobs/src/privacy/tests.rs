@@ -487,6 +487,7 @@ fn call(call_id: &str, parties: &[&str]) -> Output {
         trunk: "other".into(),
         transfers: 0,
         trace_id: None,
+        evidence_file: None,
         refer_absent: ReferAbsent::No,
         in_transfer: false,
         seen: Seen::Both,
@@ -544,6 +545,7 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         target_provider_ids: BTreeMap::new(),
         trace_id: None,
         wire_trace: None,
+        evidence_file: None,
         diagnosis: vec![Diagnosis {
             code: "unknown".into(),
             cause: format!("to sip:{user}@h"),

@@ -72,6 +72,9 @@ pub struct Attempt {
     pub target_provider_ids: BTreeMap<String, String>,
     /// The trace that its span is in, where spans are exported; and that of an application, where it joins one.
     pub trace_id: Option<String>,
+    /// The file with its packets, in the folder `[recorder] folder`; not there where none is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence_file: Option<String>,
     /// The trace that the wire named.
     pub wire_trace: Option<Box<WireTrace>>,
     /// Candidate causes, likeliest first.

@@ -31,6 +31,9 @@ pub struct Call {
     pub transfers: u32,
     /// The trace that its span is in, where it has one.
     pub trace_id: Option<String>,
+    /// The file with its packets, in the folder `[recorder] folder`; not there where none is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence_file: Option<String>,
     /// Whether a REFER might have been expected and did not come.
     #[serde(flatten)]
     pub refer_absent: ReferAbsent,

@@ -54,6 +54,10 @@ pub const FIELDS: &[(&str, &str)] = &[
         "the trace that the span is in, where spans are exported, or that of an application which it joins",
     ),
     (
+        "evidence_file",
+        "the file with the packets of an attempt or a call, in the recorder's folder; only where one is written",
+    ),
+    (
         "wire_trace",
         "the trace that a header named: header, trace_id, span_id, and whether the span joins it or is linked",
     ),

@@ -51,6 +51,7 @@ pub(super) fn of(known: Known<'_>, rules: &Rules, verdict: &Verdict, now: Timest
         provider_ids: identity::provider_ids(known),
         target_provider_ids: identity::target_provider_ids(known),
         trace_id: trace.as_ref().filter(|trace| trace.joins).map(|trace| trace.trace_id.clone()),
+        evidence_file: None,
         wire_trace: trace.map(Box::new),
         diagnosis: Vec::new(),
         visibility: Visibility::default(),

@@ -103,6 +103,7 @@ fn record(
         trunk: trunk.clone(),
         transfers: u32::from(leg.call.transfers),
         trace_id: None,
+        evidence_file: None,
         refer_absent: refer_absent(stage, rules, absent, ratio, leg),
         in_transfer: leg.call.transfers > 0 || leg.call.transferred || leg.call.is_leg,
         seen: leg.visible(),

@@ -28,6 +28,7 @@ mod machine;
 mod peers;
 mod privilege;
 mod programs;
+mod recorder;
 mod reload;
 mod restart;
 mod rotation;
@@ -97,6 +98,10 @@ const ROWS: &[Row] = &[
     ("config-path", "what is no file is not read, and does not hang the start", files::configuration),
     ("foreign-file", "of a file that is not ours nothing is quoted", files::foreign),
     ("closed", "the file system is closed, but for what a whole life takes", files::closed),
+    ("recorder", "a failed transfer leaves its packets, which say what the daemon said", recorder::failed),
+    ("recorder-room", "old files go, and those that are too much", recorder::retention),
+    ("recorder-folder", "a folder that can't be written is told at the start", recorder::refused),
+    ("recorder-gone", "and one that goes meanwhile costs no verdict", recorder::gone),
     ("rotation", "logrotate rotates the records, and none is lost", rotation::rotated),
     ("log", "the log tells each change once, in JSON if asked", log::told_once),
     ("secrets", "no complaint shows a secret, and one that all can read is told", secrets::hidden),

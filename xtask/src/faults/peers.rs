@@ -92,6 +92,11 @@ impl Call<'_> {
         self.hang_up()
     }
 
+    /// The trunk reports that the target is busy.
+    pub(crate) fn busy(&self) -> Result<()> {
+        self.notify(2, "terminated;reason=noresource", "SIP/2.0 486 Busy Here\r\n")
+    }
+
     fn notify(&self, cseq: u32, state: &str, sipfrag: &str) -> Result<()> {
         self.request(Side::Trunk, "NOTIFY", cseq, |sip| {
             sip.header("Event", "refer")

@@ -32,6 +32,15 @@ path = "/var/lib/sipobs/state.json"
 # It goes with the pod, and nobody would find what is left there.
 handover = false
 {{- end }}
+{{- with .Values.recorder }}
+{{- if .enabled }}
+
+[recorder]
+folder = "/var/lib/sipobs-evidence"
+memory = "{{ int .memoryMiB }}MiB"
+redact = {{ .redact | quote }}
+{{- end }}
+{{- end }}
 {{- with .Values.config }}
 
 {{ . | trim }}

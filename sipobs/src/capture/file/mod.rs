@@ -63,6 +63,8 @@ pub struct Contents {
     pub first: Option<Timestamp>,
     /// When the last of them was.
     pub last: Option<Timestamp>,
+    /// Until when was captured, as the file itself says (pcapng's Interface Statistics Block).
+    pub until: Option<Timestamp>,
     /// How many of them were of which link type.
     pub link_types: BTreeMap<LinkType, u64>,
 }
@@ -185,6 +187,9 @@ impl Reader {
             Format::Snoop(header) => header.next(&mut self.input),
         };
         self.done = !matches!(next, Ok(Some(_)));
+        if let Format::Pcapng(section) = &self.format {
+            self.contents.until = section.until;
+        }
         self.current = next.map_err(|fault| FileError { file: self.file.clone(), fault })?;
         if let Some(record) = &self.current {
             self.contents.take(record);

@@ -12,6 +12,7 @@ pub(super) const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const INTERFACE_DESCRIPTION: u32 = 1;
 const PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 
 /// More than any real capture has; keeps a hostile file from growing the table.
@@ -24,6 +25,8 @@ const MAX_BLOCK: usize = MAX_FRAME + 65_536;
 pub(super) struct Section {
     big_endian: bool,
     interfaces: Vec<Interface>,
+    /// The latest time until which something was captured, in any section.
+    pub(super) until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,11 @@ impl Section {
             let body = match kind {
                 INTERFACE_DESCRIPTION | PACKET | SIMPLE_PACKET | ENHANCED_PACKET => {
                     self.body(start, len, input)?
+                }
+                INTERFACE_STATISTICS if len as usize <= MAX_BLOCK => {
+                    let body = self.body(start, len, input)?;
+                    self.until = self.until.max(self.statistics(input.bytes(body)));
+                    continue;
                 }
                 _ => {
                     input.skip(u64::from(len - 12), "block")?;
@@ -163,6 +171,15 @@ impl Section {
             }
         }
         Ok(interface)
+    }
+
+    /// Until when an interface was captured from: isb_endtime, else the time of the block. What makes no sense says nothing.
+    fn statistics(&self, body: &[u8]) -> Option<Timestamp> {
+        let interface = self.interfaces.get(self.u32(body.get(..4)?) as usize)?;
+        let units =
+            |at: &[u8]| Some(u64::from(self.u32(at.get(..4)?)) << 32 | u64::from(self.u32(at.get(4..8)?)));
+        let ended = self.options(body.get(12..)?).find(|(code, value)| *code == 3 && value.len() == 8);
+        Some(interface.time(units(ended.map_or(&body[4..], |(_, value)| value))?))
     }
 
     fn packet(&self, kind: u32, start: u64, body: Span, input: &Input) -> Result<Record, Fault> {

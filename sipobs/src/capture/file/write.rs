@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::MAX_FRAME;
 use crate::frame::{Direction, Frame, LinkType};
+use crate::timestamp::Timestamp;
 
 /// Writes packets to a capture file.
 #[derive(Debug)]
@@ -16,13 +17,15 @@ pub struct Writer<W> {
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
-/// Options: a comment; an interface's description and its clock's resolution; a packet's flags.
+/// Options: a comment; an interface's description and its clock's resolution; a packet's flags; when a capture ended.
 const COMMENT: u16 = 1;
 const DESCRIPTION: u16 = 3;
 const APPLICATION: u16 = 4;
 const RESOLUTION: u16 = 9;
 const FLAGS: u16 = 2;
+const END_TIME: u16 = 3;
 /// What an option's length can say.
 const LONGEST_OPTION: usize = 60_000;
 
@@ -33,12 +36,20 @@ impl<W: Write> Writer<W> {
     ///
     /// When it can't be written; so do the others.
     pub fn new(out: W) -> io::Result<Self> {
+        Self::about(out, "")
+    }
+
+    /// The same, with a comment on all of it.
+    pub fn about(out: W, comment: &str) -> io::Result<Self> {
         let mut writer = Self { out, interfaces: HashMap::new() };
         let mut body = Vec::new();
         body.extend(0x1a2b_3c4d_u32.to_le_bytes());
         body.extend([1, 0, 0, 0]);
         // The section's length: not known yet.
         body.extend([0xff; 8]);
+        if !comment.is_empty() {
+            option(&mut body, COMMENT, comment.as_bytes());
+        }
         option(&mut body, APPLICATION, concat!("sipobs ", env!("CARGO_PKG_VERSION")).as_bytes());
         end_options(&mut body);
         writer.block(SECTION_HEADER, &body)?;
@@ -50,10 +61,8 @@ impl<W: Write> Writer<W> {
         let interface = self.interface(frame, source)?;
         let bytes = &frame.bytes[..frame.bytes.len().min(MAX_FRAME)];
         let mut body = Vec::with_capacity(64 + bytes.len() + comment.len());
-        let units = frame.time.as_nanos().cast_unsigned();
         body.extend(interface.to_le_bytes());
-        body.extend(((units >> 32) as u32).to_le_bytes());
-        body.extend(((units & 0xffff_ffff) as u32).to_le_bytes());
+        body.extend(units(frame.time));
         body.extend(u32::try_from(bytes.len()).unwrap_or(0).to_le_bytes());
         body.extend(frame.wire_len.to_le_bytes());
         body.extend(bytes);
@@ -71,6 +80,19 @@ impl<W: Write> Writer<W> {
         }
         end_options(&mut body);
         self.block(ENHANCED_PACKET, &body)
+    }
+
+    /// Says until when was captured, though no frame came any more.
+    pub fn until(&mut self, time: Timestamp) -> io::Result<()> {
+        if self.interfaces.is_empty() {
+            return Ok(());
+        }
+        let mut body = Vec::new();
+        body.extend(0_u32.to_le_bytes());
+        body.extend(units(time));
+        option(&mut body, END_TIME, &units(time));
+        end_options(&mut body);
+        self.block(INTERFACE_STATISTICS, &body)
     }
 
     /// Ends the file, and hands back where it was written to.
@@ -109,6 +131,12 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// A time of an interface whose clock counts nanoseconds: the upper half goes first.
+fn units(time: Timestamp) -> [u8; 8] {
+    let units = time.as_nanos().cast_unsigned();
+    (units.rotate_left(32)).to_le_bytes()
+}
+
 fn option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
     let value = &value[..value.len().min(LONGEST_OPTION)];
     body.extend(code.to_le_bytes());
@@ -129,7 +157,6 @@ fn pad(body: &mut Vec<u8>) {
 mod tests {
     use super::super::Reader;
     use super::*;
-    use crate::timestamp::Timestamp;
 
     #[test]
     fn what_is_written_is_read() {
@@ -142,10 +169,12 @@ mod tests {
             wire_len: 90,
             bytes: b"some bytes of it",
         };
-        let mut writer = Writer::new(Vec::new()).unwrap();
+        let mut writer = Writer::about(Vec::new(), "what is missing").unwrap();
         writer.frame(&frame, "INVITE of the call", "a.pcap").unwrap();
         writer.frame(&Frame { link: LinkType::Ethernet, bytes: b"odd", ..frame }, "", "").unwrap();
         writer.frame(&frame, "again", "a.pcap").unwrap();
+        let until = frame.time + std::time::Duration::from_secs(70);
+        writer.until(until).unwrap();
         let bytes = writer.finish().unwrap();
         let mut reader = Reader::from_read("x", None, io::Cursor::new(bytes)).unwrap();
         for (interface, link, bytes) in [
@@ -158,5 +187,6 @@ mod tests {
             assert_eq!((read.interface, read.link, read.bytes), (interface, link, bytes));
         }
         assert!(reader.next().unwrap().is_none());
+        assert_eq!((reader.contents().last, reader.contents().until), (Some(frame.time), Some(until)));
     }
 }

@@ -19,6 +19,7 @@ use super::announce::Tally;
 use super::handover::{Gap, Handover};
 use super::health::CaptureHealth;
 use super::queued_sink::QueuedSink;
+use super::recorder::{Order, Recorder};
 use super::reload::Reload;
 use super::signals::{Request, Signals, Stop};
 use super::state::State;
@@ -52,6 +53,7 @@ pub(super) struct CaptureLoop {
     pub(super) engine: Engine,
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
+    pub(super) recorder: Option<Recorder>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<CaptureHealth>,
     pub(super) state: State,
@@ -70,6 +72,7 @@ pub(super) struct Ended {
     pub(super) last: Vec<Arc<Output>>,
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
+    pub(super) recorder: Option<Recorder>,
     pub(super) state: State,
     /// Where to leave spans that nobody takes: where the calls were left, too.
     pub(super) left_spans: Option<Handover>,
@@ -97,14 +100,13 @@ impl CaptureLoop {
             Ok(left) => (left, failure),
             Err(error) => (false, Some(error)),
         };
-        let last = std::iter::from_fn(|| output(&mut self.engine, &self.metrics, self.spans.as_ref(), None))
-            .collect();
+        let last = std::iter::from_fn(|| self.output(None)).collect();
         self.publish();
         let (tally, started) = (self.tally(&seen), seen.started);
-        let Self { engine, spans, sinks, state, left_spans, .. } = self;
+        let Self { engine, spans, sinks, recorder, state, left_spans, .. } = self;
         let left_spans = left_spans.filter(|_| left);
         let ratio = engine.transfers().ratio_state();
-        Ended { failure, silence, last, spans, sinks, state, left_spans, ratio, tally, started }
+        Ended { failure, silence, last, spans, sinks, recorder, state, left_spans, ratio, tally, started }
     }
 
     /// Takes up what a predecessor has left. Frames wait meanwhile.
@@ -207,8 +209,8 @@ impl CaptureLoop {
 
     /// One wait for frames, and what they lead to.
     fn poll(&mut self) -> Result<(), Error> {
-        let Self { live, engine, .. } = self;
-        let now = live.poll(POLL, &mut |event| take(engine, event))?;
+        let Self { live, engine, recorder, .. } = self;
+        let now = live.poll(POLL, &mut |event| take(engine, recorder.as_mut(), event))?;
         engine.handle_timeout(now);
         self.drain(Some(now));
         Ok(())
@@ -224,6 +226,9 @@ impl CaptureLoop {
             self.tell_of_silence(seen);
             self.live.log();
             self.report_attach_events();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.hand_on();
+            }
         }
         self.state.keep(|| self.engine.transfers().ratio_state());
         if let Some(asked) = self.health.asked()
@@ -343,8 +348,8 @@ impl CaptureLoop {
     /// Detaches, hands over what the rings still hold, and leaves all that is open to a successor, or settles it as it stands.
     /// Gives whether it was left.
     fn finish(&mut self, stop: Stop, seen: &mut Housekeeping) -> Result<bool, Error> {
-        let Self { live, engine, .. } = self;
-        let now = live.finish(&mut |event| take(engine, event))?;
+        let Self { live, engine, recorder, .. } = self;
+        let now = live.finish(&mut |event| take(engine, recorder.as_mut(), event))?;
         self.count_losses(seen);
         let left = stop == Stop::Leave && self.leave_calls(now);
         if !left {
@@ -379,15 +384,31 @@ impl CaptureLoop {
 
     /// Hands on what the engine has to say at `now`, which is not known where a predecessor's calls were taken up.
     fn drain(&mut self, now: Option<Timestamp>) {
-        let Self { engine, metrics, spans, sinks, .. } = self;
-        while let Some(output) = output(engine, metrics, spans.as_ref(), now) {
-            if let Some(spans) = spans {
+        while let Some(output) = self.output(now) {
+            if let Some(spans) = &mut self.spans {
                 spans.output(&output);
             }
-            for sink in sinks.iter_mut() {
+            for sink in &mut self.sinks {
                 sink.output(&output);
             }
         }
+    }
+
+    /// The next that the engine has to say, counted; with the name of its trace where spans are exported, and of its
+    /// evidence where that is written.
+    fn output(&mut self, now: Option<Timestamp>) -> Option<Arc<Output>> {
+        let Self { engine, metrics, spans, recorder, .. } = self;
+        let records = recorder.is_some();
+        let (mut output, request) =
+            engine.poll_output_seen(|output| records.then(|| Order::of(output)).flatten())?;
+        if let Some(spans) = spans {
+            spans.name(&mut output);
+        }
+        if let Some((recorder, request)) = recorder.as_mut().zip(request) {
+            recorder.write(request, &mut output, now);
+        }
+        metrics.output(&output, now);
+        Some(Arc::new(output))
     }
 
     /// All counters as of now, for the next scrape. Gives whether they could be had; else it gets the old ones, and
@@ -431,6 +452,7 @@ impl CaptureLoop {
             trunks: trunks_seen(self.engine.transfers()),
             spans: self.spans.as_ref().and_then(Spans::counts),
             sinks: self.sinks.iter().map(QueuedSink::counts).collect(),
+            recorder: self.recorder.as_ref().map(Recorder::counts),
             state_failures: self.state.failures(),
             housekeeping_failures: self.live.failures(),
         });
@@ -444,24 +466,14 @@ fn trunks_seen(transfers: &Transfers) -> Vec<TrunkSeen> {
         .collect()
 }
 
-/// The next that the engine has to say, counted; with the name of its trace where spans are exported.
-fn output(
-    engine: &mut Engine,
-    metrics: &Metrics,
-    spans: Option<&Spans>,
-    now: Option<Timestamp>,
-) -> Option<Arc<Output>> {
-    let mut output = engine.poll_output()?;
-    if let Some(spans) = spans {
-        spans.name(&mut output);
-    }
-    metrics.output(&output, now);
-    Some(Arc::new(output))
-}
-
-fn take(engine: &mut Engine, event: Event<'_>) {
+fn take(engine: &mut Engine, recorder: Option<&mut Recorder>, event: Event<'_>) {
     match event {
-        Event::Frame(frame) => engine.frame(&frame),
+        Event::Frame(frame) => {
+            if let Some(recorder) = recorder {
+                recorder.frame(&frame);
+            }
+            engine.frame(&frame);
+        }
         // Counted from the kernel's own counters, which know more kinds of loss.
         Event::Lost { .. } => {}
     }

@@ -23,6 +23,7 @@ use capture_loop::{CaptureLoop, Ended};
 use handover::Handover;
 use health::CaptureHealth;
 use queued_sink::QueuedSink;
+use recorder::{Folder, Recorder};
 use records::{Records, RotatedJsonl};
 use reload::Files;
 use signals::{Sighup, Signals};
@@ -34,6 +35,7 @@ mod handover;
 mod health;
 mod privilege;
 mod queued_sink;
+mod recorder;
 mod records;
 mod reload;
 mod signals;
@@ -44,6 +46,8 @@ mod webhook;
 
 /// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
+/// How much of that files of evidence may take.
+const LAST_FILES: Duration = Duration::from_secs(4);
 /// Of a file with spans. The longest queue that makes sense takes less.
 const MOST_LEFT_SPANS: usize = 256 << 20;
 
@@ -55,6 +59,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // Before the file system is closed: the collector's certificates may be anywhere, and so may a file for records.
     let records = Records::open(&config.jsonl).map_err(Failure::usage)?;
     let rotation = records.rotation();
+    let evidence = Folder::open(&config.recorder).map_err(Failure::usage)?;
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
@@ -75,6 +80,8 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     metrics.trunks(engine.transfers().trunks());
     let mut sinks = sinks(config, records, args.format(), args.look()).map_err(Failure::usage)?;
     sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
+    let recorder = evidence.map(|folder| Recorder::start(folder, config, LAST_FILES)).transpose();
+    let recorder = recorder.map_err(Failure::usage)?;
 
     let health = Arc::new(CaptureHealth::default());
     let server = runtime
@@ -91,8 +98,19 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let beside = config.state.path.as_deref().filter(|_| config.state.handover);
     let calls = beside.map(|path| Handover::beside(path, "calls", Journal::MARK, most));
     let left_spans = beside.map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
-    let mut capture_loop =
-        CaptureLoop { config, live, engine, spans, sinks, metrics, health, state, calls, left_spans };
+    let mut capture_loop = CaptureLoop {
+        config,
+        live,
+        engine,
+        spans,
+        sinks,
+        recorder,
+        metrics,
+        health,
+        state,
+        calls,
+        left_spans,
+    };
     capture_loop.report_attach_events();
     // Every series is there in the first answer.
     capture_loop.publish();
@@ -117,13 +135,14 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 /// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
 /// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, silence, last, spans, sinks, state, left_spans, ratio, tally, started } =
+    let Ended { failure, silence, last, spans, sinks, recorder, state, left_spans, ratio, tally, started } =
         ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let last = &last[..];
     let (delivered, written) = thread::scope(|scope| {
         let mut writing: Vec<_> =
             sinks.into_iter().map(|sink| scope.spawn(move || sink.finish(last, END))).collect();
         writing.push(scope.spawn(move || state.finish(ratio, END)));
+        writing.extend(recorder.map(|recorder| scope.spawn(move || recorder.finish(END))));
         let delivered = spans.map(|mut spans| {
             spans.end(silence);
             last.iter().for_each(|output| spans.output(output));

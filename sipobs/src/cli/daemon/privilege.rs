@@ -103,18 +103,22 @@ fn drop_capabilities(ring: RingChoice) -> Result<(), caps::errors::CapsError> {
 }
 
 /// Landlock (Linux 5.13), for this thread and those that it starts from here on: no file is opened but [`SYSTEM`]'s and
-/// those of the configuration `file`, the causes, the webhook's secret, the token, the state and the records. Files that are open stay
-/// so.
+/// those of the configuration `file`, the causes, the webhook's secret, the token, the state, the records and the evidence. Files
+/// that are open stay so.
 pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     let secrets = [&config.webhook.secret_file, &config.metrics.token_file].map(|path| path.as_deref());
     let read = [file, config.diagnosis.path.as_deref()].into_iter().chain(secrets);
     let read = read.flatten().flat_map(read_again);
     let state = config.state.path.as_deref().map(folder);
-    if let Some(shared) = state.as_deref().filter(|folder| is_shared(folder)) {
-        warn(format_args!(
-            "state.path: sipobs keeps the right to write to all of {}: give the state a folder of its own",
-            shared.display()
-        ));
+    let evidence = config.recorder.folder.clone();
+    for (field, what, folder) in [("state.path", "state", &state), ("recorder.folder", "evidence", &evidence)]
+    {
+        if let Some(shared) = folder.as_deref().filter(|folder| is_shared(folder)) {
+            warn(format_args!(
+                "{field}: sipobs keeps the right to write to all of {}: give the {what} a folder of its own",
+                shared.display()
+            ));
+        }
     }
     let write = AccessFs::ReadFile
         | AccessFs::WriteFile
@@ -127,6 +131,7 @@ pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     let append = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::MakeReg;
     let rules = read.map(|path| (path, reading())).chain(state.map(|folder| (folder, write)));
     let rules = rules.chain(records.map(|folder| (folder, append)));
+    let rules = rules.chain(evidence.map(|folder| (folder, write | AccessFs::ReadDir)));
     match restrict_to(rules) {
         Ok(RulesetStatus::NotEnforced) => {
             warn(format_args!("the file system stays open: this kernel has no Landlock"));
@@ -229,14 +234,16 @@ mod tests {
     #[test]
     fn what_is_not_named_is_out_of_reach() {
         let dir = tempfile::tempdir().unwrap();
-        let [conf, state, logs, other] = ["conf", "state", "logs", "other"].map(|name| dir.path().join(name));
-        for folder in [&conf, &state, &logs, &other] {
+        let names = ["conf", "state", "logs", "evidence", "other"];
+        let [conf, state, logs, evidence, other] = names.map(|name| dir.path().join(name));
+        for folder in [&conf, &state, &logs, &evidence, &other] {
             fs::create_dir(folder).unwrap();
             fs::write(folder.join("file"), "").unwrap();
         }
         let mut config = Config::default();
         config.state.path = Some(state.join("state.json"));
         config.jsonl.path = Some(logs.join("file"));
+        config.recorder.folder = Some(evidence.clone());
         config.otlp.endpoint = Some(sipobs::config::Endpoint::new("http://collector:4317"));
         let (file, threads) = (conf.join("sipobs.toml"), (restrict_exporter(&config), config.clone()));
         let (exporter, config) = threads;
@@ -248,6 +255,10 @@ mod tests {
                 fs::write(state.join("state.json.new"), "x").unwrap();
                 fs::rename(state.join("state.json.new"), state.join("state.json")).unwrap();
                 File::create_new(logs.join("once it was rotated")).unwrap();
+                fs::write(evidence.join("part"), "x").unwrap();
+                fs::rename(evidence.join("part"), evidence.join("whole")).unwrap();
+                assert_eq!(fs::read_dir(&evidence).unwrap().count(), 2);
+                fs::remove_file(evidence.join("whole")).unwrap();
                 File::open("/sys/devices/system/cpu/online").unwrap();
                 File::open(conf.join("file")).unwrap();
                 if probe {

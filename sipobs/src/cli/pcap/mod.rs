@@ -22,7 +22,7 @@ pub(super) use mcp::{Mcp, mcp};
 #[cfg(feature = "view")]
 pub(super) use view::{View, view};
 
-mod again;
+pub(super) mod again;
 mod find;
 #[cfg(any(feature = "mcp", feature = "view"))]
 mod found;
@@ -36,7 +36,7 @@ mod sinks;
 #[cfg(feature = "view")]
 mod view;
 mod whole;
-mod write;
+pub(super) mod write;
 
 const AFTER: &str = "\
 Several files are one capture, merged by time in whatever order they are

@@ -14,6 +14,7 @@ use sipobs::frame::{Frame, Place};
 use sipobs::record::{Attempt, Output};
 use sipobs::timestamp::Timestamp;
 
+use super::again;
 use super::find::{Find, Unmasked, Whole};
 use super::write::Wants;
 use crate::cli::say;
@@ -65,6 +66,8 @@ pub(super) struct Reading<'a> {
     /// The times of the first frames, the earliest first.
     first: Vec<Timestamp>,
     last: Timestamp,
+    /// Until when was captured, where a file says so.
+    until: Option<Timestamp>,
 }
 
 impl<'a> Reading<'a> {
@@ -86,6 +89,7 @@ impl<'a> Reading<'a> {
             attempts: 0,
             first: Vec::new(),
             last: Timestamp::default(),
+            until: None,
         }
     }
 
@@ -154,6 +158,7 @@ impl<'a> Reading<'a> {
             self.progress.clear();
             say_of(error);
         }
+        self.until = self.until.max(end.contents.until);
         self.ends.push(end);
     }
 
@@ -238,7 +243,7 @@ impl<'a> Reading<'a> {
 
     /// The capture is over: settles what is open.
     pub(super) fn settle(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        self.engine.finish(self.last);
+        again::finish(&mut self.engine, self.last, self.until);
         self.drain(sink)?;
         for (output, unmasked) in self.engine.take_open_seen(|output| self.find.look(output)) {
             self.summary.open_calls += 1;

@@ -11,13 +11,14 @@ use clap::{Args, ValueEnum};
 use sipobs::capture::file::{Capture, FileError, Next, Stop, Writer};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::evidence::{Around, Collect, Notes, People, Selection, Wide};
+use sipobs::evidence::{Around, Collect, Notes, Selection, Wide};
 use sipobs::export::deciding;
 use sipobs::frame::{Frame, Place};
 use sipobs::privacy::redact::Redactor;
 use sipobs::record::{LegRole, Output, ReferAbsent};
+use sipobs::timestamp::Timestamp;
 
-use super::again;
+use super::again::{self, Frames};
 use super::new_file::NewFile;
 use crate::cli::warn;
 
@@ -37,7 +38,7 @@ pub(super) struct Evidence {
 
 /// What is rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Redact {
+pub(in crate::cli) enum Redact {
     /// Numbers, names and credentials
     Parties,
     /// And IP addresses
@@ -49,7 +50,7 @@ const MOST_READINGS: usize = 5;
 
 /// Whose packets an output asks for.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(in crate::cli) struct Wanted {
     legs: Vec<(String, LegRole)>,
     evidence: Vec<(u64, LegRole)>,
     decided: Option<u64>,
@@ -59,11 +60,13 @@ pub(super) struct Wanted {
 
 /// All that is wanted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wants {
+pub(in crate::cli) struct Wants {
     selection: Selection,
     /// Verdicts of what is wanted, and of every attempt.
     verdicts: Vec<u64>,
     all: BTreeSet<u64>,
+    /// The capture goes on: there may be attempts that are not known yet.
+    goes_on: bool,
 }
 
 /// What is said of a call, in a number: whoever the parties are.
@@ -94,7 +97,7 @@ fn verdict(output: &Output) -> u64 {
 
 impl Wanted {
     /// What an output is about; nothing if it is worth writing only where it was asked for, and was not.
-    pub(super) fn of(output: &Output, is_asked: bool) -> Option<Self> {
+    pub(in crate::cli) fn of(output: &Output, is_asked: bool) -> Option<Self> {
         match output {
             Output::Transfer(attempt) => {
                 let target = attempt.target_call_id.iter().map(|id| (id.clone(), LegRole::Target));
@@ -130,20 +133,45 @@ impl Wants {
         self.all.insert(verdict(output));
     }
 
+    /// All that is wanted of a capture that goes on, with the name of its verdict: what else becomes of it is not held against what is written.
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    pub(in crate::cli) fn one(wanted: Wanted, name: &str) -> Self {
+        let mut wants = Self { goes_on: true, ..Self::default() };
+        wants.verdicts.push(wanted.verdict);
+        wants.select(wanted, Some(name.to_owned()));
+        wants
+    }
+
     /// Adds to what is wanted, by the number of its verdict.
     pub(super) fn add(&mut self, wanted: Wanted, output: &Output, seq: Option<u64>) {
-        let selection = &mut self.selection;
         if !matches!(output, Output::Alert(_)) {
             self.verdicts.push(wanted.verdict);
         }
+        self.select(wanted, seq.map(|seq| format!("#{seq}")));
+    }
+
+    /// Wants the legs of what was wanted of the same call before, too.
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    pub(in crate::cli) fn join(&mut self, before: &Selection) {
+        self.selection.join(before);
+    }
+
+    /// The calls that are wanted.
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    pub(in crate::cli) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    fn select(&mut self, wanted: Wanted, name: Option<String>) {
+        let selection = &mut self.selection;
         for (id, leg) in &wanted.legs {
             selection.add_leg(id, *leg);
         }
         for (frame, leg) in wanted.evidence {
             selection.add_evidence(frame, leg);
         }
-        if let Some((frame, seq)) = wanted.decided.zip(seq) {
-            selection.add_verdict(frame, seq);
+        if let Some((frame, name)) = wanted.decided.zip(name) {
+            selection.add_verdict(frame, name);
         }
     }
 }
@@ -178,9 +206,6 @@ impl Evidence {
 
     /// Writes the packets of what is wanted; `read_again` opens the capture anew. `false` if not all of them were.
     ///
-    /// What is written is read again. Where a verdict is another then, as it rests on other calls too, those are written
-    /// with it: first calls of the same two parties, then those of any.
-    ///
     /// # Errors
     ///
     /// When the file can't be written.
@@ -199,27 +224,18 @@ impl Evidence {
             ));
             return Ok(false);
         }
-        let mut selection = wants.selection.clone();
-        let mut left_out = 0;
-        let mut others = 0;
-        for wide in [Some(Wide::Pairs), Some(Wide::Parties), None] {
-            let Collected { redactor, notes, selection: found, around } =
-                self.collect(config, selection, &read_again)?;
-            let writing = Writing { config, notes: &notes, redactor: redactor.as_ref(), names, stop };
-            let written = target.write(&writing, &read_again)?;
-            if stop.is_asked() {
-                warn(format_args!("interrupted: -w wrote no file"));
-                return Ok(false);
-            }
-            left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
-            others = target.other_verdicts(config, wants, stop)?;
-            selection = found;
-            match wide.filter(|_| others > 0) {
-                Some(wide) => selection.widen(wide, around),
-                None => break,
-            }
-        }
+        let about = About { comment: String::new(), until: None };
+        let job = Packets { config, wants, redact: self.redact, names, stop };
+        let place = target.file.place().to_owned();
+        let path = target.file.path().display().to_string();
+        let cannot = || format!("cannot write {path}");
+        let written = job.write(target.file.file(), &place, |_| read_again(), |_| about.clone());
+        let Some(written) = written.with_context(cannot)? else {
+            warn(format_args!("interrupted: -w wrote no file"));
+            return Ok(false);
+        };
         target.done()?;
+        let Written { left_out, others, .. } = written;
         if left_out > 0 {
             warn(format_args!(
                 "-w: {left_out} packets were left out; with fewer calls asked for, all may find room"
@@ -232,79 +248,142 @@ impl Evidence {
         }
         Ok(left_out == 0 && others == 0)
     }
+}
+
+/// Finds packets in a capture and writes them.
+pub(in crate::cli) struct Packets<'a> {
+    pub(in crate::cli) config: &'a Config,
+    pub(in crate::cli) wants: &'a Wants,
+    pub(in crate::cli) redact: Option<Redact>,
+    /// What the files of the capture are called; empty where it is none of files.
+    pub(in crate::cli) names: &'a [String],
+    pub(in crate::cli) stop: &'a Stop,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::cli) struct Written {
+    /// Packets for which there was no room.
+    pub(in crate::cli) left_out: u64,
+    /// Verdicts that are others where the file is read by itself.
+    pub(in crate::cli) others: usize,
+    /// Calls of which it lacks the INVITE that began them.
+    #[cfg_attr(
+        not(all(feature = "live", target_os = "linux")),
+        allow(dead_code, reason = "the daemon asks for it")
+    )]
+    pub(in crate::cli) without_beginning: usize,
+}
+
+/// What a file says of itself.
+#[derive(Clone, Debug, Default)]
+pub(in crate::cli) struct About {
+    /// On all of it.
+    pub(in crate::cli) comment: String,
+    /// Until when was captured.
+    pub(in crate::cli) until: Option<Timestamp>,
+}
+
+impl Packets<'_> {
+    /// Writes them to `file`, which lies at `place`; `read_again` opens the capture anew, or so much of it as a selection
+    /// asks for. `None` if it was interrupted.
+    ///
+    /// What is written is read again. Where a verdict is another then, as it rests on other calls too, those are written
+    /// with it: first calls of the same two parties, then those of any.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be written.
+    pub(in crate::cli) fn write<F: Frames>(
+        &self,
+        file: &mut File,
+        place: &Path,
+        read_again: impl Fn(&Selection) -> Result<F, FileError>,
+        about: impl Fn(&Written) -> About,
+    ) -> anyhow::Result<Option<Written>> {
+        let mut selection = self.wants.selection.clone();
+        let mut result = Written::default();
+        for wide in [Some(Wide::Pairs), Some(Wide::Parties), None] {
+            let Collected { redactor, notes, selection: found, around, without_beginning } =
+                self.collect(selection, &read_again)?;
+            result.without_beginning = without_beginning;
+            file.set_len(0)?;
+            file.rewind()?;
+            let mut writer = Writer::about(BufWriter::new(&*file), &about(&result).comment)?;
+            let capture = read_again(&found)?;
+            let written = self.packets(&mut writer, capture, &notes, redactor.as_ref())?;
+            if let Some(until) = about(&result).until {
+                writer.until(until)?;
+            }
+            writer.finish()?;
+            if self.stop.is_asked() {
+                return Ok(None);
+            }
+            result.left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
+            result.others = self.other_verdicts(place)?;
+            selection = found;
+            match wide.filter(|_| result.others > 0) {
+                Some(wide) => selection.widen(wide, around),
+                None => break,
+            }
+        }
+        Ok(Some(result))
+    }
 
     /// Finds the packets, and what is to be written over in them.
-    fn collect(
+    fn collect<F: Frames>(
         &self,
-        config: &Config,
         mut selection: Selection,
-        read_again: &impl Fn() -> Result<Capture, FileError>,
+        read_again: &impl Fn(&Selection) -> Result<F, FileError>,
     ) -> anyhow::Result<Collected> {
         for _ in 0..MOST_READINGS {
-            let collected = read(config, selection, None, read_again)?;
+            let collected = self.read(selection, None, read_again)?;
             if let Some(more) = collected.again() {
                 selection = more;
                 continue;
             }
+            let without_beginning = collected.without_beginning();
             let (selection, people, around, mut notes) = collected.into_parts();
-            let redactor = self.redactor(&people);
+            let redactor = self.redact.map(|redact| Redactor::new(&people, redact == Redact::Addresses));
             if let Some(redactor) = &redactor {
-                notes = read(config, selection.clone(), Some(redactor.clone()), read_again)?.into_parts().3;
+                notes = self.read(selection.clone(), Some(redactor.clone()), read_again)?.into_parts().3;
             }
-            return Ok(Collected { redactor, notes, selection, around });
+            return Ok(Collected { redactor, notes, selection, around, without_beginning });
         }
-        bail!("-w: more and more calls belong to each other; ask for fewer")
+        bail!("more and more calls belong to each other; ask for fewer")
     }
 
-    fn redactor(&self, people: &People) -> Option<Redactor> {
-        self.redact.map(|redact| Redactor::new(people, redact == Redact::Addresses))
+    fn read<F: Frames>(
+        &self,
+        selection: Selection,
+        redactor: Option<Redactor>,
+        read_again: &impl Fn(&Selection) -> Result<F, FileError>,
+    ) -> anyhow::Result<Collect> {
+        let capture = read_again(&selection)?;
+        let settings = self.config.engine();
+        let collect = Collect::new(&settings.packet, settings.stream.clone(), selection, redactor);
+        let mut engine = Engine::new(settings, self.config.privacy()?)?;
+        engine.collect(collect);
+        // What could not be read was said the first time.
+        again::run(capture, &mut engine, again::unheard, |_| {});
+        engine.take_collected().ok_or_else(|| anyhow!("nothing was collected"))
     }
-}
 
-fn read(
-    config: &Config,
-    selection: Selection,
-    redactor: Option<Redactor>,
-    read_again: &impl Fn() -> Result<Capture, FileError>,
-) -> anyhow::Result<Collect> {
-    let capture = read_again()?;
-    let settings = config.engine();
-    let collect = Collect::new(&settings.packet, settings.stream.clone(), selection, redactor);
-    let mut engine = Engine::new(settings, config.privacy()?)?;
-    engine.collect(collect);
-    // What could not be read was said the first time.
-    again::run(capture, &mut engine, again::unheard, |_| {});
-    engine.take_collected().ok_or_else(|| anyhow!("nothing was collected"))
-}
-
-/// What was found.
-struct Collected {
-    redactor: Option<Redactor>,
-    notes: Notes,
-    selection: Selection,
-    around: Around,
-}
-
-/// What it takes to write.
-struct Writing<'a> {
-    config: &'a Config,
-    notes: &'a Notes,
-    redactor: Option<&'a Redactor>,
-    names: &'a [String],
-    stop: &'a Stop,
-}
-
-impl Writing<'_> {
     /// Writes what the notes say, and tells how many packets that were.
-    fn packets(&self, out: impl Write, mut capture: Capture) -> anyhow::Result<u64> {
+    fn packets(
+        &self,
+        writer: &mut Writer<impl Write>,
+        mut capture: impl Frames,
+        notes: &Notes,
+        redactor: Option<&Redactor>,
+    ) -> io::Result<u64> {
         let vxlan_ports = self.config.engine().packet.vxlan_ports;
-        let mut writer = Writer::new(out)?;
         let mut written = 0;
         while let Some(next) = capture.next() {
             let Next::Frame(frame) = next else { continue };
-            let Some(new) = self.notes.rewrite(&frame, &vxlan_ports, self.redactor) else { continue };
+            let Some(new) = notes.rewrite(&frame, &vxlan_ports, redactor) else { continue };
             // A file may be called by somebody's number.
-            let name = self.names.get(Place::of(frame.number).file).filter(|_| self.redactor.is_none());
+            let name = self.names.get(Place::of(frame.number).file).filter(|_| redactor.is_none());
             let bytes = new.bytes.as_deref().unwrap_or(frame.bytes);
             let frame = Frame { link: new.link, wire_len: new.wire_len, bytes, ..frame };
             writer.frame(&frame, &new.says, name.map(String::as_str).unwrap_or_default())?;
@@ -313,9 +392,37 @@ impl Writing<'_> {
                 break;
             }
         }
-        writer.finish()?;
         Ok(written)
     }
+
+    /// How many of the verdicts are others where the file at `place` is read by itself.
+    fn other_verdicts(&self, place: &Path) -> anyhow::Result<usize> {
+        let capture = Capture::open(&[place], self.stop)?;
+        let mut engine = Engine::new(self.config.engine(), self.config.privacy()?)?;
+        let mut found: Vec<(u64, bool)> = Vec::new();
+        let drain = |engine: &mut Engine| {
+            let look = |output: &Output| (verdict(output), matches!(output, Output::Transfer(_)));
+            while let Some((_, verdict)) = engine.poll_output_seen(look) {
+                found.push(verdict);
+            }
+        };
+        again::run(capture, &mut engine, drain, |_| {});
+        let Wants { verdicts, all, goes_on, .. } = self.wants;
+        let is_new = |(verdict, is_attempt): &&(u64, bool)| *is_attempt && !all.contains(verdict);
+        let new = if *goes_on { 0 } else { found.iter().filter(is_new).count() };
+        let found: BTreeSet<u64> = found.into_iter().map(|(verdict, _)| verdict).collect();
+        let gone = verdicts.iter().filter(|wanted| !found.contains(wanted)).count();
+        Ok(new.max(gone))
+    }
+}
+
+/// What was found.
+struct Collected {
+    redactor: Option<Redactor>,
+    notes: Notes,
+    selection: Selection,
+    around: Around,
+    without_beginning: usize,
 }
 
 /// Where packets go: to a file, and from there to standard output if that is wanted.
@@ -325,39 +432,6 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn write(
-        &mut self,
-        writing: &Writing<'_>,
-        read_again: &impl Fn() -> Result<Capture, FileError>,
-    ) -> anyhow::Result<u64> {
-        let capture = read_again()?;
-        let path = self.file.path().display().to_string();
-        let cannot = || format!("cannot write {path}");
-        let file = self.file.file();
-        file.set_len(0).with_context(cannot)?;
-        file.rewind().with_context(cannot)?;
-        writing.packets(BufWriter::new(&*file), capture).with_context(cannot)
-    }
-
-    /// How many of the verdicts are others where the file is read by itself.
-    fn other_verdicts(&self, config: &Config, wants: &Wants, stop: &Stop) -> anyhow::Result<usize> {
-        let capture = Capture::open(&[self.file.place()], stop)?;
-        let mut engine = Engine::new(config.engine(), config.privacy()?)?;
-        let mut found: Vec<(u64, bool)> = Vec::new();
-        let drain = |engine: &mut Engine| {
-            let look = |output: &Output| (verdict(output), matches!(output, Output::Transfer(_)));
-            while let Some((_, verdict)) = engine.poll_output_seen(look) {
-                found.push(verdict);
-            }
-        };
-        again::run(capture, &mut engine, drain, |_| {});
-        let new =
-            found.iter().filter(|(verdict, is_attempt)| *is_attempt && !wants.all.contains(verdict)).count();
-        let found: BTreeSet<u64> = found.into_iter().map(|(verdict, _)| verdict).collect();
-        let gone = wants.verdicts.iter().filter(|wanted| !found.contains(wanted)).count();
-        Ok(new.max(gone))
-    }
-
     fn done(self) -> anyhow::Result<()> {
         let Self { file: new, is_standard } = self;
         if is_standard {

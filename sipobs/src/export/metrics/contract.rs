@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Attached, HookCounts, Metrics, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
+use super::{Attached, HookCounts, Metrics, RecorderCounts, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
 use crate::bless::hold;
 use crate::engine::Engine;
 
@@ -44,6 +44,11 @@ fn everything() -> Metrics {
         engine: Some(Engine::default().counters()),
         spans: Some(SpanCounts { dropped: vec![("queue_full", 0)], ..SpanCounts::default() }),
         sinks: vec![SinkCounts { sink: "jsonl", ..SinkCounts::default() }],
+        recorder: Some(RecorderCounts {
+            files_dropped: vec![("queue_full", 0)],
+            files_removed: vec![("bytes", 0)],
+            ..RecorderCounts::default()
+        }),
         ..Snapshot::default()
     });
     metrics

@@ -25,7 +25,7 @@ mod serve;
 mod snapshot;
 
 pub use serve::{Access, AccessError, Health, ServeError, serve};
-pub use snapshot::{Attached, HookCounts, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
+pub use snapshot::{Attached, HookCounts, RecorderCounts, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
 
 type Labels = Vec<(&'static str, String)>;
 type Times = Family<Labels, HistogramWithExemplars<Labels>, Buckets>;

@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub spans: Option<SpanCounts>,
     /// Records' way out, by sink.
     pub sinks: Vec<SinkCounts>,
+    /// The recorder's frames and files, if there is one.
+    pub recorder: Option<RecorderCounts>,
     /// Writes of the state file that failed.
     pub state_failures: u64,
     /// Looks at CPUs and interfaces that failed.
@@ -126,6 +128,33 @@ pub struct SinkCounts {
     pub waiting: u64,
 }
 
+/// Frames that the recorder keeps, and files that it writes.
+#[derive(Clone, Debug, Default)]
+pub struct RecorderCounts {
+    /// Frames in memory.
+    pub frames: u64,
+    /// Bytes of memory that they take up.
+    pub bytes: u64,
+    /// Frames that found no room on their way there.
+    pub frames_dropped: u64,
+    /// Files that were written.
+    pub written: u64,
+    /// Those of them that lack the beginning of a call, or packets for which there was no room.
+    pub incomplete: u64,
+    /// Those of them that give another verdict when they are read by themselves.
+    pub differing: u64,
+    /// Files that wait for what follows the verdict, or to be written.
+    pub waiting: u64,
+    /// Files that were not written, by reason.
+    pub files_dropped: Vec<(&'static str, u64)>,
+    /// Files in the folder.
+    pub files: u64,
+    /// Bytes that they take up.
+    pub folder_bytes: u64,
+    /// Files that were removed, by what they had too much of.
+    pub files_removed: Vec<(&'static str, u64)>,
+}
+
 #[cfg(feature = "otlp")]
 impl From<&crate::export::otlp::Counters> for SpanCounts {
     fn from(counters: &crate::export::otlp::Counters) -> Self {
@@ -168,6 +197,9 @@ impl Collector for Collected {
             exported(spans, &mut out)?;
         }
         written(&snapshot.sinks, &mut out)?;
+        if let Some(counts) = &snapshot.recorder {
+            recorder(counts, &mut out)?;
+        }
         out.counter(
             "state_write_failures",
             "Writes of the state file that failed",
@@ -432,6 +464,58 @@ fn exported(spans: &SpanCounts, out: &mut Encoder<'_>) -> fmt::Result {
         "otlp_requests_failed",
         "Requests that failed, retries included",
         [(vec![], spans.failed_requests)],
+    )
+}
+
+/// The recorder's memory, and its folder.
+#[allow(clippy::cast_precision_loss, reason = "no more than memory and disk hold")]
+fn recorder(counts: &RecorderCounts, out: &mut Encoder<'_>) -> fmt::Result {
+    let of = |n: u64| [(vec![], n as f64)];
+    let by_reason = |by: &[(&'static str, u64)]| {
+        by.iter().map(|&(reason, n)| (vec![("reason", reason)], n)).collect::<Vec<_>>()
+    };
+    out.gauge("recorder_frames", "Frames that the recorder keeps in memory", of(counts.frames))?;
+    out.gauge(
+        "recorder_memory_bytes",
+        "Bytes that the recorder's frames take up in memory",
+        of(counts.bytes),
+    )?;
+    out.counter(
+        "recorder_frames_dropped",
+        "Frames that the recorder had no time for; files may lack them, verdicts do not",
+        [(vec![], counts.frames_dropped)],
+    )?;
+    out.counter("recorder_files_written", "Evidence files that were written", [(vec![], counts.written)])?;
+    out.counter(
+        "recorder_files_incomplete",
+        "Evidence files that lack the beginning of a call, or packets for which there was no room",
+        [(vec![], counts.incomplete)],
+    )?;
+    out.counter(
+        "recorder_files_differing",
+        "Evidence files that give another verdict when they are read by themselves",
+        [(vec![], counts.differing)],
+    )?;
+    out.counter(
+        "recorder_files_dropped",
+        "Evidence files that were not written, by the reason",
+        by_reason(&counts.files_dropped),
+    )?;
+    out.gauge(
+        "recorder_files_waiting",
+        "Evidence files that wait for what follows the verdict, or to be written",
+        of(counts.waiting),
+    )?;
+    out.gauge("recorder_folder_files", "Evidence files in the folder", of(counts.files))?;
+    out.gauge(
+        "recorder_folder_bytes",
+        "Bytes that evidence files take up on the disk",
+        of(counts.folder_bytes),
+    )?;
+    out.counter(
+        "recorder_files_removed",
+        "Evidence files that were removed, as there were too many bytes or they were too old",
+        by_reason(&counts.files_removed),
     )
 }
 

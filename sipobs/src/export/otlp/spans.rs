@@ -569,6 +569,11 @@ mod tests {
         ] {
             assert_eq!(get(transfer, name), Some(&value), "{name}");
         }
+        assert_eq!(get(transfer, "sip.transfer.evidence_file"), None, "none is written");
+        let name = "4fe1b20c9a37d0e1.pcapng";
+        let attempt = Attempt { evidence_file: Some(name.to_owned()), ..samples::second_leg() };
+        let named = self::spans().of(&Output::Transfer(Box::new(attempt)));
+        assert_eq!(get(&named[0], "sip.transfer.evidence_file"), Some(&Value::from(name)));
         let codes = get(transfer, "sip.transfer.diagnosis.code").unwrap();
         assert_eq!(codes, &Value::Array(Array::String(vec!["suspect_policy".into(), "busy".into()])));
         assert!(matches!(transfer.status, Status::Error { .. }));
