@@ -25,13 +25,22 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Link-time optimisation of a release takes a quarter of an hour where others work beside it.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 
+/// What the program of a node has: all but `mcp`, which answers about files and would take 2 MB of it.
+pub(crate) const NODE: &str = "live,otlp,typed,view,webhook";
+
 /// Builds sipobs, with live capture or without, and gives the path of its program.
 pub(crate) fn build(live: bool, release: bool) -> Result<PathBuf> {
+    build_with(if live { &["--features", "live"] } else { &[] }, release)
+}
+
+/// Builds sipobs as it goes to nodes.
+pub(crate) fn build_for_nodes() -> Result<PathBuf> {
+    build_with(&["--no-default-features", "--features", NODE], true)
+}
+
+fn build_with(features: &[&str], release: bool) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--locked", "--package", "sipobs"]);
-    if live {
-        cargo.args(["--features", "live"]);
-    }
+    cargo.args(["build", "--locked", "--package", "sipobs"]).args(features);
     if release {
         cargo.arg("--release").env("SIPOBS_COMMIT", commit()?);
     }

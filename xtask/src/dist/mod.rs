@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::remove_dir_all(&dist)?;
     }
     fs::create_dir_all(&dist)?;
-    let program = stripped(&crate::daemon::build(true, true)?, &crate::scratch("dist")?)?;
+    let program = stripped(&crate::daemon::build_for_nodes()?, &crate::scratch("dist")?)?;
     let bytes = program.metadata()?.len();
     ensure!(bytes < MOST_BYTES, "the program takes {bytes} bytes, more than {MOST_BYTES}");
     let package = deb::build(&program, &dist)?;

@@ -14,7 +14,10 @@ use crate::{root, setup};
 
 /// Writes the bill of materials of the program with live capture, the kernel programs' included.
 pub(super) fn write(dist: &Path) -> Result<()> {
-    let mut parts = tree("Cargo.toml", &["--package", "sipobs", "--features", "live"])?;
+    let mut parts = tree(
+        "Cargo.toml",
+        &["--package", "sipobs", "--no-default-features", "--features", crate::daemon::NODE],
+    )?;
     parts.extend(tree("sipobs-ebpf/Cargo.toml", &[])?);
     ensure!(parts.len() > 100, "{} parts only", parts.len());
     let components: Vec<_> = parts

@@ -80,7 +80,7 @@ const ATTACK_SECONDS: u64 = 60;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(&[Need::Live, Need::Lab, Need::Checks])?;
-    let sipobs = daemon::build(true, true)?;
+    let sipobs = daemon::build_for_nodes()?;
     if let Some(reason) = crate::live::impossible(&sipobs) {
         bail!("{reason}");
     }
