@@ -204,8 +204,11 @@ impl Links {
         };
         let parties = Parties::of(leg, &self.config);
         let known = Known { legs, index: &self.index, config: &self.config, gone: self.gone };
-        let Some(candidate) = evidence::by_late_refer(known, leg, &parties, caller) else { return false };
         let old = self.second(legs, id).map(|(_, second)| second);
+        let weighed =
+            old.is_some_and(|second| second.candidates.iter().any(|candidate| candidate.call == call));
+        let candidate = evidence::by_late_refer(known, leg, &parties, caller, weighed);
+        let Some(candidate) = candidate else { return false };
         if old.is_some_and(Second::is_asked_for) {
             return false;
         }

@@ -140,8 +140,15 @@ pub(super) fn candidates(
     search.finish(unweighed, by_number)
 }
 
-/// The call as one that `leg` could belong to by the REFER in it, which was captured after the leg had begun.
-pub(super) fn by_late_refer(known: Known<'_>, leg: &Leg, parties: &Parties, call: &Leg) -> Option<Candidate> {
+/// The call as one that `leg` could belong to by the REFER in it, which was captured after the leg had begun. Where its
+/// circumstances were `weighed` before, they are not once more.
+pub(super) fn by_late_refer(
+    known: Known<'_>,
+    leg: &Leg,
+    parties: &Parties,
+    call: &Leg,
+    weighed: bool,
+) -> Option<Candidate> {
     let own = Own { leg, parties };
     let mut search = Search { own, known, forwards: false, found: BTreeMap::new() };
     if let Some(target) = &parties.request {
@@ -149,6 +156,9 @@ pub(super) fn by_late_refer(known: Known<'_>, leg: &Leg, parties: &Parties, call
     }
     if let Some(replaced) = leg.rare().and_then(|rare| rare.replaces) {
         search.by_replaced(call, replaced);
+    }
+    if weighed {
+        return search.found.into_values().next();
     }
     search.finish(0, false)?.candidates.into_iter().next()
 }

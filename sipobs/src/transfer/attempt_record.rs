@@ -7,12 +7,9 @@ use super::identity;
 use super::method::Known;
 use super::verdict::{Unknown, Verdict};
 use crate::leg::Leg;
-use crate::record::{Attempt, Fault, Outcome, Quality, Seen, Visibility};
+use crate::record::{Attempt, Fault, ID_BYTES, Outcome, Quality, Seen, Visibility};
 use crate::timestamp::Timestamp;
 use crate::trunk::TrunkId;
-
-/// Bytes of an attempt's id: some thousand attempts a second for a day have no two alike.
-const ID_BYTES: usize = 8;
 
 /// The record of an attempt with this verdict. Its fault, causes, visibility, quality and ladder are left empty.
 pub(super) fn of(known: Known<'_>, rules: &Rules, verdict: &Verdict, now: Timestamp) -> Attempt {

@@ -65,27 +65,51 @@ pub(super) fn of_semi_attended(
     (Some(leg), ladder.into_leg(LegRole::Consultation))
 }
 
-/// The REFER that a consultation was given up for is an attempt: neither that leg nor one that a B2BUA made of it is another.
-pub(super) fn note_given_up(stage: &mut Stage, id: AttemptId, consultation: LegId) {
-    let Some(front) = stage.legs.get(consultation) else { return };
-    let (host, began) = (front.hosts.1, front.started);
-    let made_of_it = |leg: &Leg| {
-        let at_once = leg.started.since(began) <= ONWARD;
-        leg.id > consultation && leg.hosts.0 == host && at_once && leg.invite.is_some() && !leg.is_confirmed()
-    };
-    let behind = stage.recent_legs().filter(|leg| made_of_it(leg)).map(|leg| leg.id);
-    let legs: SmallVec<[LegId; 4]> = behind.chain([consultation]).collect();
+/// The REFER that a consultation was given up for is an attempt: neither that leg nor the one that a B2BUA made of it is
+/// another.
+pub(super) fn note_given_up(stage: &mut Stage, id: AttemptId, home: LegId, consultation: LegId) {
+    let legs: SmallVec<[LegId; 2]> =
+        made_of(stage, home, consultation).into_iter().chain([consultation]).collect();
     for leg in legs {
-        let serves = stage.state(leg).and_then(|state| state.serves);
-        let second_leg =
-            |id: &AttemptId| stage.attempts.get(id).is_some_and(|attempt| attempt.second_leg().is_some());
-        if let Some(attempt) = serves.filter(second_leg) {
+        if let Some(attempt) = second_leg_of(stage, leg) {
             stage.withdraw(attempt);
         }
         if let Some(state) = stage.state_or_new(leg) {
             state.consults = Some(id);
         }
     }
+}
+
+/// The leg that a B2BUA began at once for a consultation: to the same party, or given up with it. Whoever serves many calls
+/// begins others in the same second, so none that is taken for the second leg of another call.
+fn made_of(stage: &Stage, home: LegId, consultation: LegId) -> Option<LegId> {
+    let (front, own) = (stage.legs.get(consultation)?, stage.legs.get(home)?);
+    let at_once = |first: Timestamp, then: Timestamp| then >= first && then.since(first) <= ONWARD;
+    let is_ours = |call: LegId| {
+        let made_of_it = |call: &Leg| call.hosts.1 == own.hosts.0 && at_once(call.started, own.started);
+        [home, consultation].contains(&call) || stage.legs.get(call).is_some_and(made_of_it)
+    };
+    let is_free = |leg: &Leg| {
+        second_leg_of(stage, leg.id).and_then(|id| stage.attempts.get(&id)?.call).is_none_or(is_ours)
+    };
+    let cancelled = |leg: &Leg| leg.invite.as_ref().and_then(|invite| invite.cancelled.get());
+    let goes_with =
+        |leg: &Leg| cancelled(front).zip(cancelled(leg)).is_some_and(|(first, then)| at_once(first, then));
+    let wanted = facts::user(front.request());
+    let same = |leg: &Leg| wanted.as_deref().is_some_and(|wanted| is_called(leg, wanted));
+    let behind = stage.recent_legs().filter(|leg| {
+        let begun = leg.hosts.0 == front.hosts.1 && at_once(front.started, leg.started);
+        begun && leg.id > consultation && leg.invite.is_some() && !leg.is_confirmed() && is_free(leg)
+    });
+    let behind: SmallVec<[&Leg; 4]> = behind.filter(|leg| same(leg) || goes_with(leg)).collect();
+    let to_same = behind.iter().find(|leg| same(leg));
+    to_same.or_else(|| behind.first().filter(|_| behind.len() == 1)).map(|leg| leg.id)
+}
+
+/// The attempt as whose second leg a leg is told.
+fn second_leg_of(stage: &Stage, leg: LegId) -> Option<AttemptId> {
+    let id = stage.state(leg)?.serves?;
+    stage.attempts.get(&id).filter(|attempt| attempt.second_leg().is_some()).map(|_| id)
 }
 
 /// A consultation that rang is answered: if the REFER that it was given up for came to nothing, it may be a second leg after

@@ -108,7 +108,7 @@ pub(in crate::transfer) fn on_refer(stage: &mut Stage, heard: Heard<'_>) {
                 other.consults = Some(id);
             }
         }
-        Some(other) => consultation::note_given_up(stage, id, other),
+        Some(other) => consultation::note_given_up(stage, id, home, other),
         None => {}
     }
     follow_older(stage, id);
