@@ -227,3 +227,31 @@ fn a_capture_is_believed_that_it_went_on_without_a_frame() {
         assert_eq!(told[0]["outcome"], outcome, "{seconds:?}");
     }
 }
+
+/// A program that cuts a capture to pieces may keep what the whole says of its end: only what sipobs wrote is believed.
+#[test]
+fn a_slice_is_not_believed_that_it_went_on() {
+    use sipobs::capture::file::{Reader, Writer};
+    use std::time::Duration;
+
+    let silence = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/10_silence/input.pcap");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("slice.pcapng");
+    let mut reader = Reader::open(&silence).unwrap();
+    let mut writer = Writer::new(fs::File::create(&file).unwrap()).unwrap();
+    let mut last = None;
+    for _ in 0..6 {
+        let frame = reader.next().unwrap().unwrap();
+        writer.frame(&frame, "", "").unwrap();
+        last = Some(frame.time);
+    }
+    writer.until(last.unwrap() + Duration::from_secs(200)).unwrap();
+    writer.finish().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let name = bytes.windows(7).position(|bytes| bytes == b"sipobs ").unwrap();
+    bytes[name..name + 7].copy_from_slice(b"tshark ");
+    fs::write(&file, bytes).unwrap();
+    let (records, ..) = jsonl(&[&file]);
+    let told = records.iter().find(|line| line["kind"] == "transfer").unwrap();
+    assert_eq!(told["outcome"], "unknown");
+}

@@ -15,6 +15,9 @@ const SIMPLE_PACKET: u32 = 3;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 
+/// What wrote a section (shb_userappl).
+const APPLICATION: u16 = 4;
+
 /// More than any real capture has; keeps a hostile file from growing the table.
 const MAX_INTERFACES: usize = 65_536;
 /// The longest block that is read as a whole: a frame, its header and generous options.
@@ -25,7 +28,10 @@ const MAX_BLOCK: usize = MAX_FRAME + 65_536;
 pub(super) struct Section {
     big_endian: bool,
     interfaces: Vec<Interface>,
-    /// The latest time until which something was captured, in any section.
+    /// This program wrote it.
+    is_own: bool,
+    /// The latest time until which something was captured, in any section that this program wrote: others keep what their source
+    /// says of that when they cut a capture to pieces.
     pub(super) until: Option<Timestamp>,
 }
 
@@ -66,7 +72,7 @@ impl Section {
                 INTERFACE_DESCRIPTION | PACKET | SIMPLE_PACKET | ENHANCED_PACKET => {
                     self.body(start, len, input)?
                 }
-                INTERFACE_STATISTICS if len as usize <= MAX_BLOCK => {
+                INTERFACE_STATISTICS if self.is_own && len as usize <= MAX_BLOCK => {
                     let body = self.body(start, len, input)?;
                     self.until = self.until.max(self.statistics(input.bytes(body)));
                     continue;
@@ -103,8 +109,20 @@ impl Section {
         if len < 28 {
             return Err(Fault::Value { offset: start + 4, field: "block length", value: u64::from(len) });
         }
-        input.skip(u64::from(len - 16), "section header")?;
-        self.trailer(len, input)
+        self.is_own = false;
+        if len as usize > MAX_BLOCK {
+            input.skip(u64::from(len - 16), "section header")?;
+            return self.trailer(len, input);
+        }
+        let rest = input.take(len as usize - 12, "section header")?;
+        let (rest, trailer) = rest.split(len as usize - 16);
+        self.check_trailer(input.offset() - 4, len, input.bytes(trailer))?;
+        // Behind the version and the section's length.
+        let options = input.bytes(rest).get(12..).unwrap_or_default();
+        let is_own = |(code, value): (u16, &[u8])| code == APPLICATION && value.starts_with(b"sipobs ");
+        let is_own = self.options(options).any(is_own);
+        self.is_own = is_own;
+        Ok(())
     }
 
     /// Takes the rest of a block of `len` bytes; what is between its header and its trailer.
