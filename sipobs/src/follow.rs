@@ -253,7 +253,9 @@ fn body(message: &Message<'_>, with_lines: bool) -> Option<Body> {
     if body.is_empty() {
         return None;
     }
-    let kind = brief(message.header(Name::ContentType).unwrap_or_default(), LONGEST_HEADER);
+    // Without its parameters, which may hold anything: an address of the body itself (RFC 4483), say.
+    let kind = message.header(Name::ContentType).unwrap_or_default().split(|byte| *byte == b';').next();
+    let kind = brief(kind.unwrap_or_default().trim_ascii(), LONGEST_HEADER);
     let streams = message.body_of("application/sdp").map(sip::streams).unwrap_or_default();
     let text = std::str::from_utf8(body).ok().filter(|text| with_lines && !text.contains('\0'));
     let lines = || text.into_iter().flat_map(str::lines);

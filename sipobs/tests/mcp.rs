@@ -204,16 +204,24 @@ fn evidence_goes_into_the_folder_and_gives_the_same_verdict() {
     assert_eq!(tools[4]["name"], "write_evidence");
     assert_eq!(tools[4]["annotations"]["readOnlyHint"], false);
     let id = all[0]["id"].as_str().unwrap();
-    for arguments in [json!({ "call": "#1" }), json!({ "call": id, "redact": "parties" })] {
+    for (arguments, end) in
+        [(json!({ "call": "#1" }), ""), (json!({ "call": id, "redact": "parties" }), "-redacted")]
+    {
         let (text, is_error) = client.tool("write_evidence", &arguments);
         assert!(!is_error && text.ends_with("is written"), "{text}");
-        let file = dir.path().join(format!("sipobs-{id}.pcapng"));
+        let file = dir.path().join(format!("sipobs-{id}{end}.pcapng"));
         let again = transfers(&[file], &[]);
         assert_eq!(again.len(), 1);
         assert_eq!((&again[0]["outcome"], &again[0]["started"]), (&all[0]["outcome"], &all[0]["started"]));
     }
     let (text, is_error) = client.tool("write_evidence", &json!({ "call": "#1", "redact": "all" }));
     assert!(is_error && text.contains("parties"), "{text}");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    // What stands there under its name leads nowhere else.
+    let place = dir.path().join(format!("sipobs-{id}.pcapng"));
+    std::fs::remove_file(&place).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), &place).unwrap();
+    let (text, is_error) = client.tool("write_evidence", &json!({ "call": "#1" }));
+    assert!(is_error && text.contains("link"), "{text}");
     assert_eq!(client.end(), Some(0));
 }

@@ -133,6 +133,22 @@ fn a_pipe_which_can_be_read_once_shows_the_attempt() {
     assert!(text.contains("NOTIFY: 486 Busy Here") && !text.contains("The whole call"), "{text}");
 }
 
+/// Parameters of a Content-Type may hold anything.
+#[test]
+fn of_a_body_only_its_bare_type_is_told() {
+    let mut bytes = std::fs::read(capture("livekit/refer_busy.pcap")).unwrap();
+    let (known, other) = (b";version=2.0", b";v=155512345");
+    let places: Vec<_> = bytes.windows(known.len()).enumerate().filter(|(_, at)| at == known).collect();
+    let places: Vec<_> = places.into_iter().map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[*at..*at + other.len()].copy_from_slice(other));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("parameter.pcap");
+    std::fs::write(&file, bytes).unwrap();
+    let text = whole(&[file], &["--call", "#1", "-v"], "160");
+    assert!(text.contains("Body: message/sipfrag, "), "{text}");
+}
+
 #[test]
 fn headers_and_bodies_are_told_where_they_are_asked_for_and_masked() {
     let busy = [capture("livekit/refer_busy.pcap")];

@@ -11,6 +11,7 @@ use super::words::{self, Tone};
 use super::{Sink, Summary, WholeCall, ladder};
 use crate::engine::Surroundings;
 use crate::record::{Alert, Attempt, Call, Method, Outcome, Output, ReferAbsent, Side};
+use crate::timestamp::Timestamp;
 
 /// Calls without any transfer that are shown one by one; the others are only counted.
 const MOST_FACTS: u32 = 10;
@@ -72,6 +73,14 @@ impl<W: Write> Sink for Terminal<W> {
             Output::Alert(alert) => raised(self.look, alert),
         };
         self.out.write_all(text.as_bytes())
+    }
+
+    fn open_call(&mut self, call: &Call) -> io::Result<()> {
+        // Of many their number is told, with the totals.
+        if !self.asked {
+            return Ok(());
+        }
+        self.out.write_all(still_up(self.look, call).as_bytes())
     }
 
     fn whole_call(&mut self, call: &WholeCall) -> io::Result<()> {
@@ -191,15 +200,31 @@ fn point(look: Look, out: &mut String, word: &str, style: Style, text: &str) {
 }
 
 fn ended_call(look: Look, call: &Call) -> String {
-    let mut out = String::new();
     let (mark, style) = match &call.refer_absent {
         ReferAbsent::No | ReferAbsent::Fact { .. } => ("·", PLAIN),
         ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => ("!", DOUBT),
     };
+    told(look, (mark, style), &call_in_a_sentence(call), call.ended, call)
+}
+
+/// A call that has not ended.
+fn still_up(look: Look, call: &Call) -> String {
+    let up = words::seconds(call.ended.millis_since(call.started));
+    told(
+        look,
+        ("·", PLAIN),
+        &format!("A call that is still up at the end, {up} after it began"),
+        call.started,
+        call,
+    )
+}
+
+fn told(look: Look, (mark, style): (&str, Style), sentence: &str, time: Timestamp, call: &Call) -> String {
+    let mut out = String::new();
     look.paint(&mut out, style, mark);
     out.push(' ');
-    look.paragraph(&mut out, style, 2, &call_in_a_sentence(call));
-    let facts = format!("{} · call {}", look.moment(call.ended), clean(&call.call_id));
+    look.paragraph(&mut out, style, 2, sentence);
+    let facts = format!("{} · call {}", look.moment(time), clean(&call.call_id));
     out.push_str("  ");
     look.paragraph(&mut out, DIM, 2, &facts);
     out.push('\n');

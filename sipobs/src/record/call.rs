@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 use strum::{IntoStaticStr, VariantNames};
 
-use super::{AbsentSignal, Parties, Seen, Side};
+use super::{AbsentSignal, ID_BYTES, Parties, Seen, Side};
 use crate::timestamp::Timestamp;
 
 /// An ended call.
@@ -50,6 +51,19 @@ pub struct Call {
     /// a Call-ID are somebody's number.
     #[serde(skip)]
     pub parties: Parties,
+}
+
+impl Call {
+    /// A name for it, made as an attempt's is: of its Call-ID and its beginning.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(&self.call_id);
+        hash.update([0]);
+        hash.update("call");
+        hash.update(self.started.as_nanos().to_be_bytes());
+        hash.finalize().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// The REFER-absent BYE, in levels. Only a fact; alerts are [`super::Alert`]s.

@@ -27,6 +27,9 @@ pub use vocabulary::{
     Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side, UnknownReason,
 };
 
+/// Bytes of an id: of some thousand a second for a day no two are alike.
+pub(crate) const ID_BYTES: usize = 8;
+
 /// Anything the engine tells the outside.
 #[derive(Clone, Debug)]
 pub enum Output {

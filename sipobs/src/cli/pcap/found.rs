@@ -79,15 +79,18 @@ impl Found {
     #[cfg(feature = "mcp")]
     pub(super) fn is_called(&self, name: &str) -> bool {
         let mut legs = self.whole.iter().flat_map(|whole| &whole.legs);
-        is_called(&self.output, name) || legs.any(|(id, _)| id == name)
+        let is_its_id = matches!(&self.output, Output::Call(call) if call.id() == name);
+        is_its_id || is_called(&self.output, name) || legs.any(|(id, _)| id == name)
     }
 
-    /// A name for the file of its packets.
-    pub(super) fn file_name(&self) -> String {
-        match &self.output {
-            Output::Transfer(attempt) => format!("sipobs-{}.pcapng", attempt.id),
-            Output::Notice(_) | Output::Call(_) | Output::Alert(_) => "sipobs.pcapng".to_owned(),
-        }
+    /// A name for the file of its packets, with somebody named in it or nobody.
+    pub(super) fn file_name(&self, is_redacted: bool) -> String {
+        let id = match &self.output {
+            Output::Transfer(attempt) => attempt.id.clone(),
+            Output::Call(call) => call.id(),
+            Output::Notice(_) | Output::Alert(_) => "alert".to_owned(),
+        };
+        format!("sipobs-{id}{}.pcapng", if is_redacted { "-redacted" } else { "" })
     }
 }
 

@@ -1,7 +1,10 @@
 //! `sipobs mcp`: what capture files hold, for a program that asks by the Model Context Protocol over standard input and output.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -114,11 +117,15 @@ struct Captured {
 struct Teller {
     found: Sender<Found>,
     privacy: Privacy,
+    /// How many were told of.
+    told: Rc<Cell<usize>>,
 }
 
 impl Listener for Teller {
     fn heard(&mut self, output: Output, unmasked: Unmasked) {
         let found = Found::new(look(), &self.privacy, output, unmasked, false);
+        self.told.update(|told| told + usize::from(found.is_some()));
+        let found = found.filter(|_| self.told.get() <= MOST);
         // Nobody listens where reading has failed.
         found.into_iter().for_each(|found| drop(self.found.send(found)));
     }
@@ -179,20 +186,19 @@ impl Captured {
         let names = capture.names().collect();
         let (sender, found) = channel();
         let mut reading = Reading::new(engine, None, &find, config.absent.min_call);
-        reading.listener = Some(Box::new(Teller { found: sender, privacy }));
+        let told = Rc::new(Cell::new(0));
+        reading.listener = Some(Box::new(Teller { found: sender, privacy, told: Rc::clone(&told) }));
         let mut nowhere = Jsonl::new(std::io::sink(), false);
         reading.read(&mut capture, &mut nowhere)?;
         reading.settle(&mut nowhere)?;
         reading.end(&mut nowhere)?;
-        let mut all: Vec<Found> = found.try_iter().collect();
-        let more = all.len().saturating_sub(MOST);
-        all.truncate(MOST);
+        let more = told.get().saturating_sub(MOST);
         Ok(Self {
             files: args.files.clone(),
             names,
             config,
             folder: args.evidence.clone(),
-            found: all,
+            found: found.try_iter().collect(),
             more: more as u64,
             is_complete: reading.summary.all_read(),
             summary: std::mem::take(&mut reading.summary),
@@ -259,8 +265,16 @@ impl Captured {
     fn one(&self, name: &str) -> anyhow::Result<&Found> {
         let name = name.trim();
         let is_it = |found: &&Found| found.is_called(name);
-        let found = self.found.iter().find(is_it);
-        found.ok_or_else(|| anyhow!("no transfer and no call has this number (#1), id or Call-ID"))
+        let found: Vec<&Found> = self.found.iter().filter(is_it).collect();
+        let of = |is: fn(&Output) -> bool| found.iter().copied().filter(move |found| is(&found.output));
+        if let Some(transfer) = of(|output| matches!(output, Output::Transfer(_))).next() {
+            return Ok(transfer);
+        }
+        // What is masked may be the same of two calls.
+        if of(|output| matches!(output, Output::Call(_))).nth(1).is_some() {
+            bail!("more than one call has this Call-ID as it is shown: name the one by its id");
+        }
+        found.first().copied().context("no transfer and no call has this number (#1), id or Call-ID")
     }
 
     fn explain(&self, name: &str) -> anyhow::Result<String> {
@@ -271,8 +285,10 @@ impl Captured {
         if let Some(asked) = found.asked() {
             let open = || Capture::open(&self.files, &Stop::never());
             let (whole, faults) = whole::of(&self.config, &[asked], Keep::Line, open)?;
-            faults.iter().for_each(|fault| whole::say_of(fault));
             sink.whole_call(&whole)?;
+            for fault in faults {
+                writeln!(out, "{fault}: the whole call lacks what stands behind that")?;
+            }
         }
         Ok(bounded(&String::from_utf8_lossy(&out)))
     }
@@ -291,7 +307,10 @@ impl Captured {
             RedactWord::Addresses => Redact::Addresses,
         });
         // Named by us: nothing that somebody asks for leads out of the folder.
-        let path = folder.join(found.file_name());
+        let path = folder.join(found.file_name(redact.is_some()));
+        if path.is_symlink() {
+            bail!("{} is a link, and may lead anywhere: remove it", path.display());
+        }
         let evidence = Evidence::to(path.clone(), redact);
         let open = || Capture::open(&self.files, &Stop::never());
         let target = evidence.begin(&self.files, &open()?)?.context("there is nowhere to write to")?;
@@ -317,8 +336,8 @@ fn parsed<T: DeserializeOwned>(arguments: JsonObject) -> anyhow::Result<T> {
 
 fn entry(found: &Found) -> Value {
     let (id, status, kind) = match &found.output {
-        Output::Transfer(attempt) => (Some(&*attempt.id), attempt.status, "transfer"),
-        Output::Call(call) => (Some(&*call.call_id), call.status, "call"),
+        Output::Transfer(attempt) => (Some(attempt.id.clone()), attempt.status, "transfer"),
+        Output::Call(call) => (Some(call.id()), call.status, "call"),
         Output::Alert(_) => (None, None, "alert"),
         Output::Notice(_) => (None, None, "notice"),
     };

@@ -223,22 +223,27 @@ impl<'a> Reading<'a> {
                     continue;
                 }
                 sink.output(&output)?;
-                if let Some(wanted) = unmasked.wanted {
-                    let seq = Some(self.attempts).filter(|_| matches!(output, Output::Transfer(_)));
-                    self.wants.add(wanted, &output, seq);
-                }
+                let seq = Some(self.attempts).filter(|_| matches!(output, Output::Transfer(_)));
                 self.shown += 1;
-                let most = if self.find.for_report { MOST_LADDERS } else { MOST_ASKED };
-                if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < most) {
-                    let attempt = match output {
-                        Output::Transfer(attempt) => Some(attempt),
-                        Output::Notice(_) | Output::Call(_) | Output::Alert(_) => None,
-                    };
-                    self.asked.push(Asked { output: self.shown, attempt, whole });
-                }
+                self.want(output, unmasked, seq);
             }
         }
         Ok(())
+    }
+
+    /// What is shown is to be written, and seen as a whole, where that is asked for.
+    fn want(&mut self, output: Output, unmasked: Unmasked, seq: Option<u64>) {
+        if let Some(wanted) = unmasked.wanted {
+            self.wants.add(wanted, &output, seq);
+        }
+        let most = if self.find.for_report { MOST_LADDERS } else { MOST_ASKED };
+        if let Some(whole) = unmasked.whole.filter(|_| self.asked.len() < most) {
+            let attempt = match output {
+                Output::Transfer(attempt) => Some(attempt),
+                Output::Notice(_) | Output::Call(_) | Output::Alert(_) => None,
+            };
+            self.asked.push(Asked { output: self.shown, attempt, whole });
+        }
     }
 
     /// The capture is over: settles what is open.
@@ -254,6 +259,10 @@ impl<'a> Reading<'a> {
                     shown.open_calls += 1;
                 }
                 sink.open_call(call)?;
+                // Where it was asked for it is shown and written as others are; a report tells of ended calls alone.
+                if self.listener.is_none() && !self.find.for_report && self.find.is_asked() {
+                    self.want(output, unmasked, None);
+                }
             }
         }
         Ok(())

@@ -121,6 +121,13 @@ impl Wanted {
         }
     }
 
+    /// Leaves out what frames of these numbers say.
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    pub(in crate::cli) fn forget(&mut self, frames: &BTreeSet<u64>) {
+        self.evidence.retain(|(frame, _)| !frames.contains(frame));
+        self.decided = self.decided.filter(|frame| !frames.contains(frame));
+    }
+
     fn of_leg(call_id: &str, output: &Output) -> Self {
         let legs = vec![(call_id.to_owned(), LegRole::Call)];
         Self { legs, evidence: Vec::new(), decided: None, verdict: verdict(output) }

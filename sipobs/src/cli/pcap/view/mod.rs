@@ -452,7 +452,7 @@ impl App {
         let is_of_marked = self.pages.is_empty() && self.rows.marked().next().is_some();
         let row = self.rows.chosen().filter(|_| !is_of_marked);
         let path = match row.and_then(|at| self.rows.get(at)) {
-            Some(row) => row.found.file_name(),
+            Some(row) => row.found.file_name(false),
             None if is_of_marked => "sipobs.pcapng".to_owned(),
             None => return,
         };
