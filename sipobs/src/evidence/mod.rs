@@ -59,11 +59,14 @@ impl Selection {
         }
     }
 
-    /// Takes over the legs of another one that has a call in common with this one.
+    /// Whether both have a call in common.
+    pub fn shares(&self, other: &Self) -> bool {
+        other.legs.keys().any(|id| self.legs.contains_key(id))
+    }
+
+    /// Takes over the legs of another one.
     pub fn join(&mut self, other: &Self) {
-        if other.legs.keys().any(|id| self.legs.contains_key(id)) {
-            other.legs.iter().for_each(|(id, leg)| self.add_leg(id, *leg));
-        }
+        other.legs.iter().for_each(|(id, leg)| self.add_leg(id, *leg));
     }
 
     /// Adds a frame that a verdict rests on.

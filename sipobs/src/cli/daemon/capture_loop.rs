@@ -398,9 +398,8 @@ impl CaptureLoop {
     /// evidence where that is written.
     fn output(&mut self, now: Option<Timestamp>) -> Option<Arc<Output>> {
         let Self { engine, metrics, spans, recorder, .. } = self;
-        let records = recorder.is_some();
-        let (mut output, request) =
-            engine.poll_output_seen(|output| records.then(|| Order::of(output)).flatten())?;
+        let since = recorder.as_ref().map(Recorder::since);
+        let (mut output, request) = engine.poll_output_seen(|output| Order::of(output, since?))?;
         if let Some(spans) = spans {
             spans.name(&mut output);
         }

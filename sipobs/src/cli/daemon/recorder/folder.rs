@@ -1,7 +1,7 @@
 //! The folder with the files: nothing in it is read, replaced or removed but what is called as sipobs calls it, and no link is
 //! followed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -31,7 +31,7 @@ pub(in crate::cli::daemon) struct Folder {
     most_bytes: u64,
     most_age: Duration,
     /// The oldest first.
-    files: BTreeSet<(SystemTime, String)>,
+    files: BTreeMap<(SystemTime, String), u64>,
     bytes: u64,
 }
 
@@ -42,6 +42,8 @@ pub(super) struct Removed {
     pub(super) for_bytes: u64,
     /// As they were old.
     pub(super) for_age: u64,
+    /// The next one can't be removed.
+    pub(super) is_stuck: bool,
 }
 
 /// The name of the file of this id; `None` if it is none.
@@ -83,7 +85,7 @@ impl Folder {
             mode,
             most_bytes: config.most_bytes.bytes() as u64,
             most_age: config.most_age,
-            files: BTreeSet::new(),
+            files: BTreeMap::new(),
             bytes: 0,
         };
         let made = folder.look().and_then(|()| folder.begin(&"0".repeat(ID)).map(drop));
@@ -119,36 +121,33 @@ impl Folder {
         let metadata = part.file.metadata()?;
         let written = metadata.modified().unwrap_or(now);
         fs::rename(&part.place, self.path.join(&part.name))?;
-        let before: Vec<_> = self.files.iter().filter(|(_, name)| *name == part.name).cloned().collect();
-        if !before.is_empty() {
-            // What it took up is not known any more.
-            self.look()?;
-            return Ok(self.retire(now));
+        let before: Vec<_> = self.files.keys().filter(|(_, name)| *name == part.name).cloned().collect();
+        for known in before {
+            self.bytes -= self.files.remove(&known).unwrap_or_default();
         }
         self.bytes += metadata.len();
-        self.files.insert((written, part.name.clone()));
+        self.files.insert((written, part.name.clone()), metadata.len());
         Ok(self.retire(now))
     }
 
     /// Removes what is too old at `now`, or too much; gives how many files that were.
     pub(super) fn retire(&mut self, now: SystemTime) -> Removed {
         let mut removed = Removed::default();
-        while let Some((written, _)) = self.files.first() {
-            let is_old = now.duration_since(*written).is_ok_and(|age| age > self.most_age);
+        while let Some(first) = self.files.first_entry() {
+            let is_old = now.duration_since(first.key().0).is_ok_and(|age| age > self.most_age);
             if !is_old && self.bytes <= self.most_bytes {
                 break;
             }
-            let Some((_, name)) = self.files.pop_first() else { break };
-            let path = self.path.join(name);
+            let path = self.path.join(&first.key().1);
             // Somebody else may have taken it away, or put something else there.
-            let Ok(Some(bytes)) = size_of_file(&path) else { continue };
-            self.bytes = self.bytes.saturating_sub(bytes);
-            if fs::remove_file(&path).is_ok() {
+            if matches!(size_of_file(&path), Ok(Some(_))) {
+                if fs::remove_file(&path).is_err() {
+                    removed.is_stuck = true;
+                    break;
+                }
                 *(if is_old { &mut removed.for_age } else { &mut removed.for_bytes }) += 1;
             }
-        }
-        if self.files.is_empty() {
-            self.bytes = 0;
+            self.bytes -= first.remove();
         }
         removed
     }
@@ -170,7 +169,7 @@ impl Folder {
             let Ok(metadata) = entry.path().symlink_metadata() else { continue };
             if Kind::of(&metadata) == Kind::Regular {
                 self.bytes += metadata.len();
-                self.files.insert((metadata.modified()?, name));
+                self.files.insert((metadata.modified()?, name), metadata.len());
             }
         }
         Ok(())
@@ -247,7 +246,7 @@ mod tests {
         let mut folder = opened(&dir.path().join("evidence"));
         for number in 0..10 {
             let removed = write(&mut folder, number, 200 << 10);
-            let expected = Removed { for_bytes: u64::from(number >= 5), for_age: 0 };
+            let expected = Removed { for_bytes: u64::from(number >= 5), ..Removed::default() };
             assert_eq!(removed, expected, "{number}");
         }
         let expected: Vec<_> = (5..10).map(|number| format!("{}.pcapng", id(number))).collect();
@@ -258,6 +257,15 @@ mod tests {
         assert_eq!(folder.holds(), (5, 900 << 10));
         // The next run knows them.
         assert_eq!(opened(folder.path()).holds(), (5, 900 << 10));
+        // Room that somebody else made is room.
+        for number in 5..9 {
+            fs::remove_file(folder.path().join(name(&id(number)).unwrap())).unwrap();
+        }
+        for number in 10..14 {
+            write(&mut folder, number, 200 << 10);
+        }
+        let expected: Vec<_> = (9..14).map(|number| format!("{}.pcapng", id(number))).collect();
+        assert_eq!((names(folder.path()), folder.holds()), (expected, (5, 900 << 10)));
     }
 
     #[test]
@@ -276,11 +284,11 @@ mod tests {
         fs::write(path.join(format!(".{}.part", name(&id(4)).unwrap())), "begun").unwrap();
         let mut folder = opened(&path);
         assert_eq!(folder.holds(), (2, 200));
-        assert_eq!(folder.retire(wall_clock()), Removed { for_bytes: 0, for_age: 1 });
+        assert_eq!(folder.retire(wall_clock()), Removed { for_age: 1, ..Removed::default() });
         let left = names(&path);
         assert_eq!(left.len(), 5, "{left:?}");
         assert!(!left.contains(&name(&id(1)).unwrap()), "{left:?}");
-        assert_eq!(folder.retire(wall_clock() + 8 * DAY), Removed { for_bytes: 0, for_age: 1 });
+        assert_eq!(folder.retire(wall_clock() + 8 * DAY), Removed { for_age: 1, ..Removed::default() });
         assert_eq!(names(&path).len(), 4);
     }
 

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use rustix::process::setpriority_process;
-use sha2::{Digest as _, Sha256};
 use sipobs::capture::file::Stop;
 use sipobs::config::{self, Config};
 use sipobs::evidence::Selection;
@@ -40,6 +39,8 @@ const MOST_WAITING: usize = 1024;
 const CROWDED: usize = MOST_WAITING / 2;
 /// Files whose calls are remembered for others of the same calls.
 const MOST_RECENT: usize = 256;
+/// Of these, so many go into one file.
+const MOST_RELATED: usize = 8;
 /// How nice the recorder's thread is (setpriority(2)): as nice as can be.
 const LAST_TURN: i32 = 19;
 /// The longest wait for frames: how soon old ones go.
@@ -47,6 +48,8 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// The near end: the capture thread's.
 pub(super) struct Recorder {
+    /// When it began to keep frames.
+    since: Timestamp,
     batch: Batch,
     queue: SyncSender<Item>,
     counts: Counts,
@@ -71,14 +74,20 @@ pub(super) struct Order {
 
 impl Order {
     /// What an output asks for, before it is masked: an attempt that failed, or a call that lacks a REFER by more than the
-    /// plain fact.
-    pub(super) fn of(output: &Output) -> Option<Self> {
+    /// plain fact. Frames are numbered anew by each run, so what messages before `since` say of theirs, which another run captured,
+    /// is left out.
+    pub(super) fn of(output: &Output, since: Timestamp) -> Option<Self> {
         let (id, until) = match output {
             Output::Transfer(attempt) if has_failed(attempt) => (attempt.id.clone(), attempt.ended),
-            Output::Call(call) if is_flagged(call) => (id_of(call), call.ended),
+            Output::Call(call) if is_flagged(call) => (call.id(), call.ended),
             Output::Transfer(_) | Output::Call(_) | Output::Alert(_) | Output::Notice(_) => return None,
         };
-        let wants = Wants::one(Wanted::of(output, true)?, &id);
+        let mut wanted = Wanted::of(output, true)?;
+        if let Output::Transfer(attempt) = output {
+            let before = attempt.messages.iter().filter(|line| line.time < since);
+            wanted.forget(&before.map(|line| line.frame).collect());
+        }
+        let wants = Wants::one(wanted, &id);
         Some(Self { id, wants, is_one_sided: output.is_one_sided(), until })
     }
 }
@@ -88,16 +97,6 @@ fn is_flagged(call: &Call) -> bool {
         ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => true,
         ReferAbsent::No | ReferAbsent::Fact { .. } => false,
     }
-}
-
-/// A name for a call, made as an attempt's is.
-fn id_of(call: &Call) -> String {
-    let mut hash = Sha256::new();
-    hash.update(&call.call_id);
-    hash.update([0]);
-    hash.update("call");
-    hash.update(call.started.as_nanos().to_be_bytes());
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Recorder {
@@ -114,7 +113,14 @@ impl Recorder {
                 let _ = done.send(keeper.run(&items, last));
             })
             .context("cannot start the recorder")?;
-        Ok(Self { batch: Batch::default(), queue, counts, over })
+        let since = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let since = Timestamp::from_nanos(i64::try_from(since).unwrap_or_default());
+        Ok(Self { since, batch: Batch::default(), queue, counts, over })
+    }
+
+    /// When it began to keep frames.
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// Keeps a frame.
@@ -226,13 +232,16 @@ struct Keeper {
     rests_until: Instant,
     /// The last file could not be written, and that was said.
     has_complained: bool,
+    /// Its folder's oldest file could not be removed, and that was said.
+    is_stuck: bool,
 }
 
 impl Keeper {
     fn new(folder: Folder, config: Config, counts: Counts) -> Self {
         let ring = Ring::new(config.recorder.memory.bytes(), config.recorder.history);
         let (recent, waiting, rests_until) = (VecDeque::new(), VecDeque::new(), now());
-        Self { config, ring, folder, recent, waiting, counts, rests_until, has_complained: false }
+        let (has_complained, is_stuck) = (false, false);
+        Self { config, ring, folder, recent, waiting, counts, rests_until, has_complained, is_stuck }
     }
 
     /// Goes on until the near end is gone, and then for `last` at most; gives how many files were left.
@@ -268,8 +277,11 @@ impl Keeper {
             Item::Frames(batch) => self.ring.take(batch, now()),
             Item::File(mut request) => {
                 // A call that lacks a REFER has second legs of which its attempts tell.
-                self.recent.iter().for_each(|before| request.wants.join(before));
-                self.recent.push_back(request.wants.selection().clone());
+                let own = request.wants.selection().clone();
+                // Those alone that it shares a call with itself, or one call that many are in would chain them all.
+                let related = self.recent.iter().filter(|before| before.shares(&own)).take(MOST_RELATED);
+                related.for_each(|before| request.wants.join(before));
+                self.recent.push_back(own);
                 if self.recent.len() > MOST_RECENT {
                     self.recent.pop_front();
                 }
@@ -295,7 +307,13 @@ impl Keeper {
         counts.waiting = self.waiting.len() as u64;
     }
 
-    fn removed(&self, removed: folder::Removed) {
+    fn removed(&mut self, removed: folder::Removed) {
+        if removed.is_stuck && !std::mem::replace(&mut self.is_stuck, true) {
+            warn(format_args!(
+                "recorder.folder: its oldest file cannot be removed, so it takes up more than recorder.most_bytes or recorder.most_age say"
+            ));
+        }
+        self.is_stuck &= removed.is_stuck;
         let mut counts = self.counts.lock();
         counts.files_removed[0].1 += removed.for_bytes;
         counts.files_removed[1].1 += removed.for_age;

@@ -41,7 +41,7 @@ fn flagged(call_id: &str) -> Output {
 }
 
 fn request(call_id: &str) -> Order {
-    Order::of(&flagged(call_id)).unwrap()
+    Order::of(&flagged(call_id), Timestamp::default()).unwrap()
 }
 
 fn frame(number: u64) -> Frame<'static> {
@@ -75,7 +75,9 @@ fn recorded(case: &Path, redact: config::Redact) -> RecorderCounts {
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
     let mut capture = Capture::open(&[case.join("input.pcap")], &Stop::never()).unwrap();
     let drain = |engine: &mut Engine, recorder: &mut Recorder, now| {
-        while let Some((mut output, request)) = engine.poll_output_seen(Order::of) {
+        while let Some((mut output, request)) =
+            engine.poll_output_seen(|output| Order::of(output, Timestamp::default()))
+        {
             let Some(request) = request else { continue };
             recorder.write(request, &mut output, Some(now));
             match output {
@@ -124,7 +126,8 @@ fn every_file_gives_the_verdict_that_was_said() {
 fn nothing_waits_for_a_recorder_that_is_behind() {
     let (queue, items) = sync_channel(2);
     let (_done, over) = sync_channel(1);
-    let mut recorder = Recorder { batch: Batch::default(), queue, counts: Counts::new(), over };
+    let since = Timestamp::default();
+    let mut recorder = Recorder { since, batch: Batch::default(), queue, counts: Counts::new(), over };
     let mut sent = 0;
     while recorder.counts().frames_dropped == 0 {
         recorder.frame(&frame(sent));
@@ -168,7 +171,7 @@ fn only_what_failed_or_is_flagged_is_written() {
         (ReferAbsent::MethodSwitched, true),
     ] {
         let call = Output::Call(Box::new(Call { refer_absent, ..(*call).clone() }));
-        assert_eq!(Order::of(&call).is_some(), wanted, "{call:?}");
+        assert_eq!(Order::of(&call, Timestamp::default()).is_some(), wanted, "{call:?}");
     }
     let ids: Vec<String> = ["a", "a", "b"].map(|call_id| request(call_id).id).into();
     assert!(ids[0] == ids[1] && ids[0] != ids[2], "{ids:?}");
