@@ -38,7 +38,10 @@ function named(files) {
 
 /** Runs the program over `files`; `seen` hears of each byte that it reads. */
 async function run(options, files, seen) {
-  program ??= compiled();
+  program ??= compiled().catch((error) => {
+    program = undefined;
+    throw error;
+  });
   const module = await program;
   const worker = new Worker(workerUrl);
   running = worker;
