@@ -120,7 +120,9 @@ fn value(line: &[u8]) -> Option<&[u8]> {
     if !spelling.eq_ignore_ascii_case(name) {
         return None;
     }
-    rest.trim_ascii_start().strip_prefix(b":")
+    // HCOLON (RFC 3261 §25.1): spaces and tabs, and no stray CR, as the header index has it.
+    let colon = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    rest[colon..].strip_prefix(b":")
 }
 
 /// Where the headers of the message that `bytes` begin with end, behind the empty line (`None` if they
@@ -231,7 +233,8 @@ mod tests {
         /// The value, found the slow way.
         fn slowly(line: &[u8]) -> Option<&[u8]> {
             let colon = line.iter().position(|&byte| byte == b':')?;
-            let name = line[..colon].trim_ascii_end();
+            let spaces = line[..colon].iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            let name = &line[..colon - spaces];
             let known = [&b"content-length"[..], b"l"].iter().any(|known| name.eq_ignore_ascii_case(known));
             known.then(|| &line[colon + 1..])
         }
