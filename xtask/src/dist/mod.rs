@@ -20,8 +20,8 @@ pub(crate) mod image;
 mod sbom;
 
 const LIMIT: Duration = Duration::from_secs(300);
-/// Larger is a finding.
-const MOST_BYTES: u64 = 15_000_000;
+/// Larger is a finding: 15 MiB.
+const MOST_BYTES: u64 = 15 << 20;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -1,4 +1,4 @@
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -64,7 +64,12 @@ impl Started {
 
     fn send(&self, request: &str) -> TcpStream {
         let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).unwrap();
+        match stream.write_all(request.as_bytes()) {
+            // It may be refused before all of it is sent.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            result => result.unwrap(),
+        }
         stream
     }
 
