@@ -4,7 +4,7 @@
 //! a proxy, give none, and neither do the many messages that change nothing (OPTIONS, PRACK, most INFOs, …), which
 //! touch no table.
 
-use crate::leg::{Doubted, LegId, Legs, NewLeg, Origin, Speaker};
+use crate::leg::{HeldMessage, LegId, Legs, NewLeg, Origin, Speaker};
 use crate::record::Side;
 use crate::sip::{self, CSeq, Message, Method, Name};
 use crate::stream::WireMessage;
@@ -71,7 +71,7 @@ pub(crate) enum Taken {
     /// about.
     Doubted { leg: LegId, beside: LegId },
     /// It vouches for a request before it, which is to be taken first.
-    Vouches(Box<Doubted>),
+    Vouches(Box<HeldMessage>),
 }
 
 /// Takes one message: finds its leg, or begins one, and says what is new. `vouched`: whoever was asked has agreed to it.

@@ -10,13 +10,10 @@ use std::net::IpAddr;
 use super::DialogKey;
 use super::find::{Fit, Found};
 use super::key::branch;
-use crate::leg::{Doubted, Invite, Leg, LegId, Legs, Origin};
+use crate::leg::{HeldMessage, Invite, Leg, LegId, Legs, Origin};
 use crate::record::Side;
 use crate::sip::{CSeq, Message, Method, Name, NameAddr, Uri, Via};
 use crate::stream::WireMessage;
-
-/// Longer requests are not kept until they are answered.
-const LONGEST: usize = 4096;
 
 /// How far a message is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,20 +122,9 @@ pub(super) fn is_alleged(
 
 /// Keeps a request until it is answered.
 pub(super) fn hold(legs: &mut Legs, id: LegId, wire: &WireMessage<'_>, key: &DialogKey<'_>) {
-    let Some(leg) = legs.get_mut(id).filter(|_| wire.bytes.len() <= LONGEST) else { return };
-    let WireMessage { time, frame, src, dst, transport, bytes, originated, .. } = *wire;
-    let DialogKey { cseq, branch, .. } = *key;
-    leg.rare_mut().doubted = Some(Box::new(Doubted {
-        time,
-        frame,
-        src,
-        dst,
-        transport,
-        originated,
-        cseq,
-        branch,
-        bytes: bytes.into(),
-    }));
+    let Some(leg) = legs.get_mut(id).filter(|_| HeldMessage::may_be(wire)) else { return };
+    let held = HeldMessage::of(wire, key.cseq, key.branch, Vec::with_capacity(wire.bytes.len()));
+    leg.rare_mut().doubted = Some(Box::new(held));
     legs.settle(id);
 }
 
@@ -148,12 +134,9 @@ pub(super) fn vouched_for(
     wire: &WireMessage<'_>,
     message: &Message<'_>,
     key: &DialogKey<'_>,
-) -> Option<Box<Doubted>> {
+) -> Option<Box<HeldMessage>> {
     let status = message.status().filter(|status| *status > 100)?;
-    let answers = |doubted: &Doubted| {
-        (doubted.cseq, doubted.branch) == (key.cseq, key.branch)
-            && (doubted.src, doubted.dst) == (wire.dst, wire.src)
-    };
+    let answers = |doubted: &HeldMessage| doubted.pairs_with(wire, key.cseq, key.branch);
     let holds = |leg: &&Leg| leg.rare().and_then(|rare| rare.doubted.as_deref()).is_some_and(answers);
     let leg = legs.under(key.call_id).find(holds)?;
     let id = leg.id;

@@ -20,6 +20,7 @@ use crate::slab::{Slab, Slot};
 use crate::stream::WireMessage;
 use crate::timestamp::Timestamp;
 
+mod held;
 mod id;
 mod log;
 mod pairs;
@@ -31,12 +32,13 @@ mod remembered;
 mod texts;
 mod when;
 
+pub(crate) use held::HeldMessage;
 pub(crate) use id::{AttemptId, LegId};
 use log::Logs;
 pub(crate) use pairs::Lost;
 use pairs::{Pair, Pairs};
 pub(crate) use party::Party;
-pub(crate) use rare::{Claim, Doubted, HeaderValue, MOST_OF_EACH, Rare, Refer};
+pub(crate) use rare::{Claim, HeaderValue, MOST_OF_EACH, Rare, Refer};
 pub(crate) use record::{
     Branch, Dialects, Final, Invite, Leg, Media, Origin, Speaker, Ties, Transaction, cut,
 };

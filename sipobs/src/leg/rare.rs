@@ -1,10 +1,9 @@
 //! What only few legs have: more than one hop, a phrase of their own, headers that tie them to others, REFERs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use super::{Branch, LegId, Party, Tag, When};
-use crate::sip::{CSeq, TraceContext};
-use crate::stream::TransportKind;
+use super::{HeldMessage, LegId, Party, Tag, When};
+use crate::sip::TraceContext;
 use crate::timestamp::Timestamp;
 
 /// Most numbers, Session-IDs, header values and REFERs remembered of one leg.
@@ -42,7 +41,7 @@ pub(crate) struct Rare {
     /// Legs that took it for theirs.
     pub(crate) claims: Vec<Claim>,
     /// A request that counts only once it is answered.
-    pub(crate) doubted: Option<Box<Doubted>>,
+    pub(crate) doubted: Option<Box<HeldMessage>>,
     /// What names it elsewhere.
     pub(crate) identity: Option<Box<Identity>>,
 }
@@ -54,20 +53,6 @@ pub(crate) struct Identity {
     pub(crate) ids: Vec<(u8, Box<str>)>,
     /// The trace that its INVITE names, and by which header.
     pub(crate) trace: Option<(u8, TraceContext)>,
-}
-
-/// A request that nothing vouches for yet but itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Doubted {
-    pub(crate) time: Timestamp,
-    pub(crate) frame: u64,
-    pub(crate) src: SocketAddr,
-    pub(crate) dst: SocketAddr,
-    pub(crate) transport: TransportKind,
-    pub(crate) originated: bool,
-    pub(crate) cseq: CSeq,
-    pub(crate) branch: Branch,
-    pub(crate) bytes: Box<[u8]>,
 }
 
 /// The value of a header whose equality ties legs.
@@ -119,7 +104,7 @@ impl Rare {
             + (self.sessions.len() + self.headers.len()) * (size_of::<HeaderValue>() + super::PLACE)
             + self.refers.len() * (size_of::<Refer>() + 2 * super::PLACE)
             + self.claims.capacity() * size_of::<Claim>()
-            + self.doubted.as_ref().map_or(0, |doubted| size_of::<Doubted>() + doubted.bytes.len())
+            + self.doubted.as_ref().map_or(0, |doubted| doubted.bytes())
             + self.identity.as_ref().map_or(0, |identity| identity.bytes())
     }
 

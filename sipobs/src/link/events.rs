@@ -202,16 +202,16 @@ impl Links {
         let (Some(leg), Some(caller)) = (legs.get(id).filter(|leg| leg.ties.known), legs.get(call)) else {
             return false;
         };
+        let old = self.second(legs, id).map(|(_, second)| second);
+        if old.is_some_and(Second::is_asked_for) {
+            return false;
+        }
         let parties = Parties::of(leg, &self.config);
         let known = Known { legs, index: &self.index, config: &self.config, gone: self.gone };
-        let old = self.second(legs, id).map(|(_, second)| second);
         let weighed =
             old.is_some_and(|second| second.candidates.iter().any(|candidate| candidate.call == call));
         let candidate = evidence::by_late_refer(known, leg, &parties, caller, weighed);
         let Some(candidate) = candidate else { return false };
-        if old.is_some_and(Second::is_asked_for) {
-            return false;
-        }
         if let Some(Decision::Linked { call, .. }) = old.and_then(|second| second.decided.clone())
             && let Some(call) = legs.get_mut(call)
         {

@@ -1,13 +1,11 @@
 //! The record of an attempt: what is known of it at a moment, with the verdict that stands then.
 
-use sha2::{Digest, Sha256};
-
 use super::Rules;
 use super::identity;
 use super::method::Known;
 use super::verdict::{Unknown, Verdict};
 use crate::leg::Leg;
-use crate::record::{Attempt, Fault, ID_BYTES, Outcome, Quality, Seen, Visibility};
+use crate::record::{self, Attempt, Fault, Outcome, Quality, Seen, Visibility};
 use crate::timestamp::Timestamp;
 use crate::trunk::TrunkId;
 
@@ -93,15 +91,15 @@ pub(super) fn trunk_of(known: Known<'_>) -> TrunkId {
 /// it began. It hides no Call-ID from who can guess one: docs/security.md says so.
 fn id_of(known: Known<'_>) -> String {
     let attempt = known.attempt;
-    let mut hash = Sha256::new();
-    hash.update(known.dialog().map(Leg::call_id).unwrap_or_default());
-    hash.update([0]);
     let method = attempt.machine.as_method();
-    hash.update(method.begun_as(attempt).as_str());
-    let number = method.numbers().first().copied();
-    hash.update(number.unwrap_or_default().to_be_bytes());
-    hash.update(attempt.started.as_nanos().to_be_bytes());
-    hash.finalize().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    let number = method.numbers().first().copied().unwrap_or_default();
+    record::id_of(&[
+        known.dialog().map(Leg::call_id).unwrap_or_default(),
+        &[0],
+        method.begun_as(attempt).as_str().as_bytes(),
+        &number.to_be_bytes(),
+        &attempt.started.as_nanos().to_be_bytes(),
+    ])
 }
 
 fn since_tried(leg: &Leg, time: Timestamp) -> Option<i64> {

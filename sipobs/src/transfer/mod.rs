@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::dialog::{self, DialogKey, Taken};
-use crate::leg::{Doubted, LegId, Lost};
+use crate::leg::{LegId, Lost};
 use crate::record::{Call, Output};
 use crate::sip::{Message, Method};
 use crate::stream::{Loss, WireMessage};
@@ -140,7 +140,7 @@ impl Transfers {
                 self.stage.charge(leg);
             }
             Taken::Vouches(doubted) => {
-                self.take_doubted(&doubted);
+                self.take_held(&doubted.at(doubted.time), true);
                 self.take(wire, message, key, false);
             }
         }
@@ -155,21 +155,15 @@ impl Transfers {
     /// Takes the answers to a request that were captured before it.
     fn take_early_answers(&mut self, request: &WireMessage<'_>, key: &DialogKey<'_>) {
         while let Some(answer) = self.early.take(request, key, self.stage.legs.hash(key.call_id)) {
-            let wire = answer.at(request.time);
-            let Ok(message) = Message::parse(wire.bytes) else { continue };
-            if let Ok(key) = DialogKey::of(&message) {
-                self.take(&wire, &message, &key, false);
-            }
+            self.take_held(&answer.at(request.time), false);
         }
     }
 
-    /// Takes a request that was doubted until its answer came.
-    fn take_doubted(&mut self, doubted: &Doubted) {
-        let Doubted { time, frame, src, dst, transport, originated, ref bytes, .. } = *doubted;
-        let wire = WireMessage { time, frame, src, dst, transport, seq: None, bytes, cut: false, originated };
-        let Ok(message) = Message::parse(bytes) else { return };
+    /// Takes a message that was held until now.
+    fn take_held(&mut self, wire: &WireMessage<'_>, vouched: bool) {
+        let Ok(message) = Message::parse(wire.bytes) else { return };
         if let Ok(key) = DialogKey::of(&message) {
-            self.take(&wire, &message, &key, true);
+            self.take(wire, &message, &key, vouched);
         }
     }
 

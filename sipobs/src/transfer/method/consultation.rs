@@ -140,10 +140,7 @@ fn is_given_up_just_now(leg: &Leg, now: Timestamp) -> bool {
 /// The consultation before a REFER that was not captured, by this side of `home`: the only other call that its sender holds
 /// then, or `home` itself, where that is the later of the two.
 pub(super) fn of_unseen(stage: &Stage, home: LegId, by: Side) -> Option<LegId> {
-    let is_second_leg = || {
-        let serves = stage.state(home).and_then(|state| state.serves);
-        serves.and_then(|id| stage.attempts.get(&id)).is_some_and(|attempt| attempt.second_leg().is_some())
-    };
+    let is_second_leg = || second_leg_of(stage, home).is_some();
     only_other_call(stage, home).or_else(|| (by == Side::Caller && is_second_leg()).then_some(home))
 }
 
