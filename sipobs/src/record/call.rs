@@ -4,10 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 use strum::{IntoStaticStr, VariantNames};
 
-use super::{AbsentSignal, ID_BYTES, Parties, Seen, Side};
+use super::{AbsentSignal, Parties, Seen, Side, id_of};
 use crate::timestamp::Timestamp;
 
 /// An ended call.
@@ -57,12 +56,7 @@ impl Call {
     /// A name for it, made as an attempt's is: of its Call-ID and its beginning.
     #[must_use]
     pub fn id(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(&self.call_id);
-        hash.update([0]);
-        hash.update("call");
-        hash.update(self.started.as_nanos().to_be_bytes());
-        hash.finalize().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
+        id_of(&[self.call_id.as_bytes(), &[0], b"call", &self.started.as_nanos().to_be_bytes()])
     }
 }
 

@@ -4,6 +4,8 @@
 //! numbers and users as seen on the wire until [`crate::privacy`] masks them, once, on the way out of the
 //! engine.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::timestamp::Timestamp;
 
 mod alert;
@@ -27,8 +29,12 @@ pub use vocabulary::{
     Method, Outcome, RatioVerdict, ReplacesFit, Seen, Side, UnknownReason,
 };
 
-/// Bytes of an id: of some thousand a second for a day no two are alike.
-pub(crate) const ID_BYTES: usize = 8;
+/// An id of what is told apart by `parts`: of some thousand a second for a day no two are alike.
+pub(crate) fn id_of(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Anything the engine tells the outside.
 #[derive(Clone, Debug)]

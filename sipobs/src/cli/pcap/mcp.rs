@@ -1,12 +1,9 @@
 //! `sipobs mcp`: what capture files hold, for a program that asks by the Model Context Protocol over standard input and output.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -23,7 +20,7 @@ use serde_json::{Value, json};
 use sipobs::capture::file::{Capture, Progress, Stop};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::export::{Jsonl, Look, Sink as _, Summary, Terminal};
+use sipobs::export::{Look, Sink as _, Summary, Terminal};
 use sipobs::follow::Keep;
 use sipobs::privacy::Privacy;
 use sipobs::record::Output;
@@ -113,21 +110,21 @@ struct Captured {
     is_complete: bool,
 }
 
-/// Tells what reading finds.
-struct Teller {
-    found: Sender<Found>,
+/// Keeps what reading finds, and counts what finds no room.
+struct Keeper {
     privacy: Privacy,
-    /// How many were told of.
-    told: Rc<Cell<usize>>,
+    found: Vec<Found>,
+    more: u64,
 }
 
-impl Listener for Teller {
+impl Listener for Keeper {
     fn heard(&mut self, output: Output, unmasked: Unmasked) {
-        let found = Found::new(look(), &self.privacy, output, unmasked, false);
-        self.told.update(|told| told + usize::from(found.is_some()));
-        let found = found.filter(|_| self.told.get() <= MOST);
-        // Nobody listens where reading has failed.
-        found.into_iter().for_each(|found| drop(self.found.send(found)));
+        let Some(found) = Found::new(look(), &self.privacy, output, unmasked, false) else { return };
+        if self.found.len() < MOST {
+            self.found.push(found);
+        } else {
+            self.more += 1;
+        }
     }
 
     fn progress(&mut self, _progress: Progress) {}
@@ -168,14 +165,7 @@ struct OneCall {
 struct WriteEvidence {
     call: String,
     #[serde(default)]
-    redact: Option<RedactWord>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RedactWord {
-    Parties,
-    Addresses,
+    redact: Option<Redact>,
 }
 
 impl Captured {
@@ -184,25 +174,22 @@ impl Captured {
         let engine = Engine::new(config.engine(), privacy.clone())?;
         let find = Find::default().for_list();
         let names = capture.names().collect();
-        let (sender, found) = channel();
+        let mut keeper = Keeper { privacy, found: Vec::new(), more: 0 };
         let mut reading = Reading::new(engine, None, &find, config.absent.min_call);
-        let told = Rc::new(Cell::new(0));
-        reading.listener = Some(Box::new(Teller { found: sender, privacy, told: Rc::clone(&told) }));
-        let mut nowhere = Jsonl::new(std::io::sink(), false);
-        reading.read(&mut capture, &mut nowhere)?;
-        reading.settle(&mut nowhere)?;
-        reading.end(&mut nowhere)?;
-        let more = told.get().saturating_sub(MOST);
+        reading.listen(&mut capture, &mut keeper)?;
+        let is_complete = reading.summary.all_read();
+        let (summary, wants) = (std::mem::take(&mut reading.summary), std::mem::take(&mut reading.wants));
+        let Keeper { found, more, .. } = keeper;
         Ok(Self {
             files: args.files.clone(),
             names,
             config,
             folder: args.evidence.clone(),
-            found: found.try_iter().collect(),
-            more: more as u64,
-            is_complete: reading.summary.all_read(),
-            summary: std::mem::take(&mut reading.summary),
-            wants: std::mem::take(&mut reading.wants),
+            found,
+            more,
+            summary,
+            wants,
+            is_complete,
         })
     }
 
@@ -302,21 +289,15 @@ impl Captured {
     fn write(&self, asked: &WriteEvidence) -> anyhow::Result<String> {
         let folder = self.folder.as_ref().context("no folder for evidence was named at the start")?;
         let found = self.one(&asked.call)?;
-        let redact = asked.redact.map(|redact| match redact {
-            RedactWord::Parties => Redact::Parties,
-            RedactWord::Addresses => Redact::Addresses,
-        });
         // Named by us: nothing that somebody asks for leads out of the folder.
-        let path = folder.join(found.file_name(redact.is_some()));
+        let path = folder.join(found.file_name(asked.redact.is_some()));
         if path.is_symlink() {
             bail!("{} is a link, and may lead anywhere: remove it", path.display());
         }
-        let evidence = Evidence::to(path.clone(), redact);
-        let open = || Capture::open(&self.files, &Stop::never());
-        let target = evidence.begin(&self.files, &open()?)?.context("there is nowhere to write to")?;
         let mut wants = self.wants.clone();
         found.add_to(&mut wants);
-        let is_whole = evidence.write(target, &self.config, &wants, &self.names, &Stop::never(), open)?;
+        let evidence = Evidence::to(path.clone(), asked.redact);
+        let is_whole = evidence.save(&self.files, &self.config, &wants, &self.names, &Stop::never())?;
         let doubt = if is_whole {
             ""
         } else {

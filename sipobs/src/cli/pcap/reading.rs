@@ -49,7 +49,7 @@ pub(super) struct Reading<'a> {
     pub(super) summary: Summary,
     progress: Show,
     /// Hears of what is shown, in place of the sink.
-    pub(super) listener: Option<Box<dyn Listener>>,
+    listener: Option<&'a mut dyn Listener>,
     /// The files' names by their index.
     names: Vec<Arc<str>>,
     ends: Vec<End>,
@@ -91,6 +91,16 @@ impl<'a> Reading<'a> {
             last: Timestamp::default(),
             until: None,
         }
+    }
+
+    /// Reads a capture to its end for a listener alone.
+    #[cfg(any(feature = "mcp", feature = "view"))]
+    pub(super) fn listen(&mut self, capture: &mut Capture, listener: &'a mut dyn Listener) -> io::Result<()> {
+        self.listener = Some(listener);
+        let mut nowhere = sipobs::export::Jsonl::new(io::sink(), false);
+        self.read(capture, &mut nowhere)?;
+        self.settle(&mut nowhere)?;
+        self.end(&mut nowhere)
     }
 
     /// Reads all of a capture, however damaged some files are, and writes down what each held.

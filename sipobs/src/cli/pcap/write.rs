@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
 use sipobs::capture::file::{Capture, FileError, Next, Stop, Writer};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
@@ -37,7 +38,8 @@ pub(super) struct Evidence {
 }
 
 /// What is rewritten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(in crate::cli) enum Redact {
     /// Numbers, names and credentials
     Parties,
@@ -209,6 +211,25 @@ impl Evidence {
         let aside = is_standard.then(|| std::env::temp_dir().join("sipobs.pcapng"));
         let file = NewFile::make("-w", aside.as_ref().unwrap_or(path), files)?;
         Ok(Some(Target { file, is_standard }))
+    }
+
+    /// Writes the packets of what is wanted in `files`. `false` if not all of them were.
+    ///
+    /// # Errors
+    ///
+    /// When the files can't be read again, or the file can't be made or written.
+    #[cfg(any(feature = "mcp", feature = "view"))]
+    pub(super) fn save(
+        &self,
+        files: &[PathBuf],
+        config: &Config,
+        wants: &Wants,
+        names: &[String],
+        stop: &Stop,
+    ) -> anyhow::Result<bool> {
+        let open = || Capture::open(files, stop);
+        let target = self.begin(files, &open()?)?.context("there is nowhere to write to")?;
+        self.write(target, config, wants, names, stop, open)
     }
 
     /// Writes the packets of what is wanted; `read_again` opens the capture anew. `false` if not all of them were.

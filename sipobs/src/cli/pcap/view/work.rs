@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use sipobs::capture::file::{Capture, Progress, Stop};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
-use sipobs::export::{Jsonl, Look, Summary, WholeCall};
+use sipobs::export::{Look, Summary, WholeCall};
 use sipobs::follow::Keep;
 use sipobs::privacy::Privacy;
 use sipobs::record::Output;
@@ -90,15 +90,10 @@ impl Workers {
     ) -> anyhow::Result<()> {
         let (news, source) = (self.sender.clone(), Arc::clone(&self.source));
         let read = move || {
-            let mut reading = Reading::new(engine, spans, &find, source.config.absent.min_call);
             let keeps_messages = !source.can_be_read_again;
-            reading.listener = Some(Box::new(Teller { news: news.clone(), look, privacy, keeps_messages }));
-            // Whatever is shown, the listener hears.
-            let mut nowhere = Jsonl::new(std::io::sink(), false);
-            let told = reading
-                .read(&mut capture, &mut nowhere)
-                .and_then(|()| reading.settle(&mut nowhere))
-                .and_then(|()| reading.end(&mut nowhere));
+            let mut teller = Teller { news: news.clone(), look, privacy, keeps_messages };
+            let mut reading = Reading::new(engine, spans, &find, source.config.absent.min_call);
+            let told = reading.listen(&mut capture, &mut teller);
             let delivered = reading.spans.take().map(Spans::finish).is_none_or(|(_, lost)| lost == 0);
             let is_complete = told.is_ok() && delivered && reading.summary.all_read();
             let wants = std::mem::take(&mut reading.wants);
@@ -143,12 +138,7 @@ impl Workers {
     /// Writes packets to a file.
     pub(super) fn save(&mut self, evidence: Evidence, path: PathBuf, wants: Wants) -> anyhow::Result<()> {
         self.saving = Some(self.job(move |source, stop, news| {
-            let open = || Capture::open(&source.files, stop);
-            let written = open().map_err(anyhow::Error::from).and_then(|capture| {
-                let target =
-                    evidence.begin(&source.files, &capture)?.context("there is nowhere to write to")?;
-                evidence.write(target, &source.config, &wants, &source.names, stop, open)
-            });
+            let written = evidence.save(&source.files, &source.config, &wants, &source.names, stop);
             let _ = news.send(News::Saved(path, written));
         })?);
         Ok(())
