@@ -194,32 +194,37 @@ fn each_of_several_files_has_its_entry() {
     assert_eq!((records.len(), exit), (0, 2));
 }
 
+/// The beginning of a call whose NOTIFY never comes, up to the silence, in a file of sipobs's own that says that it went on for
+/// so many seconds.
+fn silence(file: &Path, went_on: Option<u64>) {
+    use sipobs::capture::file::{Reader, Writer};
+
+    let silence = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/10_silence/input.pcap");
+    let mut reader = Reader::open(&silence).unwrap();
+    let mut writer = Writer::new(fs::File::create(file).unwrap()).unwrap();
+    let mut last = None;
+    // All before the BYE.
+    for _ in 0..6 {
+        let frame = reader.next().unwrap().unwrap();
+        writer.frame(&frame, "", "").unwrap();
+        last = Some(frame.time);
+    }
+    if let Some((seconds, last)) = went_on.zip(last) {
+        writer.until(last + std::time::Duration::from_secs(seconds)).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
 /// A capture that says until when it was made: what was waited for until then did not come, unless it says what nobody
 /// believes.
 #[test]
 fn a_capture_is_believed_that_it_went_on_without_a_frame() {
-    use sipobs::capture::file::{Reader, Writer};
-    use std::time::Duration;
-
-    let silence = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/10_silence/input.pcap");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("silence.pcapng");
     for (seconds, outcome) in
         [(None, "unknown"), (Some(170), "unknown"), (Some(200), "notify_timeout"), (Some(200_000), "unknown")]
     {
-        let mut reader = Reader::open(&silence).unwrap();
-        let mut writer = Writer::new(fs::File::create(&file).unwrap()).unwrap();
-        let mut last = None;
-        // All before the BYE.
-        for _ in 0..6 {
-            let frame = reader.next().unwrap().unwrap();
-            writer.frame(&frame, "", "").unwrap();
-            last = Some(frame.time);
-        }
-        if let Some((seconds, last)) = seconds.zip(last) {
-            writer.until(last + Duration::from_secs(seconds)).unwrap();
-        }
-        writer.finish().unwrap();
+        silence(&file, seconds);
         let (records, status, said) = jsonl(&[&file]);
         assert_eq!((status, said.as_str()), (0, ""));
         let told: Vec<_> = records.iter().filter(|line| line["kind"] == "transfer").collect();
@@ -231,22 +236,9 @@ fn a_capture_is_believed_that_it_went_on_without_a_frame() {
 /// A program that cuts a capture to pieces may keep what the whole says of its end: only what sipobs wrote is believed.
 #[test]
 fn a_slice_is_not_believed_that_it_went_on() {
-    use sipobs::capture::file::{Reader, Writer};
-    use std::time::Duration;
-
-    let silence = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/10_silence/input.pcap");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("slice.pcapng");
-    let mut reader = Reader::open(&silence).unwrap();
-    let mut writer = Writer::new(fs::File::create(&file).unwrap()).unwrap();
-    let mut last = None;
-    for _ in 0..6 {
-        let frame = reader.next().unwrap().unwrap();
-        writer.frame(&frame, "", "").unwrap();
-        last = Some(frame.time);
-    }
-    writer.until(last.unwrap() + Duration::from_secs(200)).unwrap();
-    writer.finish().unwrap();
+    silence(&file, Some(200));
     let mut bytes = fs::read(&file).unwrap();
     let name = bytes.windows(7).position(|bytes| bytes == b"sipobs ").unwrap();
     bytes[name..name + 7].copy_from_slice(b"tshark ");

@@ -2,28 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-const FILES: [&str; 5] = [
-    "livekit/refer_busy.pcap",
-    "livekit/invite_second_leg_403.pcap",
-    "livekit/refer_ok_twilio.pcap",
-    "livekit/plain_bye_livekit.pcap",
-    "recorded/pjsua_attended_ok.pcap",
-];
-
-fn captures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
-    FILES.iter().map(|file| root.join(file)).collect()
-}
+mod common;
+use common::five;
 
 fn run(args: &[&str]) -> Output {
     // Files need no command.
     let program =
-        Command::new(env!("CARGO_BIN_EXE_sipobs")).args(captures()).args(args).env("TZ", "UTC").output();
+        Command::new(env!("CARGO_BIN_EXE_sipobs")).args(five()).args(args).env("TZ", "UTC").output();
     let output = program.unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
@@ -103,7 +92,7 @@ fn what_is_asked_for_is_shown_and_everything_is_judged() {
 #[test]
 fn an_id_survives_other_files() {
     let all = transfers(&jsonl(&[]));
-    for file in captures() {
+    for file in five() {
         let output =
             Command::new(env!("CARGO_BIN_EXE_sipobs")).args(["--format", "jsonl"]).arg(&file).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
@@ -130,7 +119,7 @@ fn times_are_local_and_carry_their_offset() {
     assert!(!of_first(&["--until", local]) && of_first(&["--since", &local.replace('T', " ")]));
     let program = |zone: &str, args: &[&str]| {
         let program =
-            Command::new(env!("CARGO_BIN_EXE_sipobs")).args(captures()).args(args).env("TZ", zone).output();
+            Command::new(env!("CARGO_BIN_EXE_sipobs")).args(five()).args(args).env("TZ", zone).output();
         String::from_utf8(program.unwrap().stdout).unwrap()
     };
     let id = first["id"].as_str().unwrap();
@@ -144,7 +133,7 @@ fn times_are_local_and_carry_their_offset() {
             .contains(id)
     );
     let wrong = Command::new(env!("CARGO_BIN_EXE_sipobs"))
-        .args(captures())
+        .args(five())
         .args(["--since", "noonish"])
         .output()
         .unwrap();
@@ -169,12 +158,12 @@ fn a_person_is_told_who_was_handed_to_whom() {
         (["--call", "#999"], "--call: no verdict and no call"),
         (["--call-id", "nobody's"], "--call-id: no transfer and no call"),
     ] {
-        let none = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(captures()).args(args).output().unwrap();
+        let none = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(five()).args(args).output().unwrap();
         assert_eq!(none.status.code(), Some(1), "{args:?}");
         assert!(String::from_utf8_lossy(&none.stdout).contains("Shown: 0 of 4 transfers."), "{args:?}");
         assert!(String::from_utf8_lossy(&none.stderr).contains(said), "{args:?}");
     }
-    let empty = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(captures()).args(["--call", ""]).output();
+    let empty = Command::new(env!("CARGO_BIN_EXE_sipobs")).args(five()).args(["--call", ""]).output();
     assert_eq!(empty.unwrap().status.code(), Some(2));
     // An id may be cut short, as long as it is told from the others.
     let id = all[0]["id"].as_str().unwrap();

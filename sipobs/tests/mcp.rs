@@ -4,23 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-const FIVE: [&str; 5] = [
-    "livekit/refer_busy.pcap",
-    "livekit/invite_second_leg_403.pcap",
-    "livekit/refer_ok_twilio.pcap",
-    "livekit/plain_bye_livekit.pcap",
-    "recorded/pjsua_attended_ok.pcap",
-];
-
-fn captures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
-    FIVE.iter().map(|file| root.join(file)).collect()
-}
+mod common;
+use common::five;
 
 struct Client {
     child: Child,
@@ -108,8 +98,8 @@ fn transfers(files: &[PathBuf], args: &[&str]) -> Vec<Value> {
 
 #[test]
 fn transfers_are_listed_found_and_explained_masked() {
-    let all = transfers(&captures(), &[]);
-    let mut client = Client::of(&captures(), &[]);
+    let all = transfers(&five(), &[]);
+    let mut client = Client::of(&five(), &[]);
     let tools = client.ask("tools/list", &json!({}))["result"]["tools"].clone();
     let names: Vec<_> = tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["list_transfers", "find_calls", "explain_call", "capture_totals"]);
@@ -133,7 +123,7 @@ fn transfers_are_listed_found_and_explained_masked() {
     assert_eq!((&page["entries"][0]["id"], &page["next_offset"]), (&all[1]["id"], &json!(3)));
 
     // By a number in full, which no answer shows; and by a Call-ID.
-    let full = transfers(&captures(), &["--mask", "full"]);
+    let full = transfers(&five(), &["--mask", "full"]);
     let user = |record: &Value| {
         let target = record["target"].as_str().unwrap().to_owned();
         target.split_once(':').unwrap().1.split('@').next().unwrap().trim_start_matches('+').to_owned()
@@ -166,7 +156,7 @@ fn transfers_are_listed_found_and_explained_masked() {
 
 #[test]
 fn bad_questions_get_answers_and_end_nothing() {
-    let mut client = Client::of(&captures(), &[]);
+    let mut client = Client::of(&five(), &[]);
     for (tool, arguments, said) in [
         ("explain_call", json!({ "call": "#999" }), "no transfer and no call"),
         ("explain_call", json!({}), "call"),
@@ -191,15 +181,15 @@ fn bad_questions_get_answers_and_end_nothing() {
     assert_eq!(gone.status.code(), Some(2));
     let mut program = Command::new(env!("CARGO_BIN_EXE_sipobs"));
     let gone =
-        program.args(["mcp", "--evidence", "/nowhere/at/all"]).args(captures()).stdin(Stdio::null()).output();
+        program.args(["mcp", "--evidence", "/nowhere/at/all"]).args(five()).stdin(Stdio::null()).output();
     assert_eq!(gone.unwrap().status.code(), Some(2));
 }
 
 #[test]
 fn evidence_goes_into_the_folder_and_gives_the_same_verdict() {
     let dir = tempfile::tempdir().unwrap();
-    let all = transfers(&captures(), &[]);
-    let mut client = Client::of(&captures(), &["--evidence", dir.path().to_str().unwrap()]);
+    let all = transfers(&five(), &[]);
+    let mut client = Client::of(&five(), &["--evidence", dir.path().to_str().unwrap()]);
     let tools = client.ask("tools/list", &json!({}))["result"]["tools"].clone();
     assert_eq!(tools[4]["name"], "write_evidence");
     assert_eq!(tools[4]["annotations"]["readOnlyHint"], false);

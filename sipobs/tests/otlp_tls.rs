@@ -18,7 +18,6 @@ use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::otlp::{Otlp, WhenFull};
 
-#[allow(dead_code, reason = "frames alone are of use here")]
 mod common;
 
 /// Longer than anything here takes.

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use sipobs::frame::Frame;
 use tempfile::TempDir;
 
-#[allow(dead_code, reason = "frames alone are of use here")]
 mod common;
 
 fn capture(name: &str) -> PathBuf {

@@ -6,13 +6,16 @@
 
 use std::io::{Read as _, Write};
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use serde_json::Value;
+
+mod common;
+use common::five;
 
 /// The longest that anything on the screen is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,19 +28,6 @@ const HOME: &str = "\x1b[H";
 const F1: &str = "\x1bOP";
 const F2: &str = "\x1bOQ";
 const CLEAR: &str = "\x15";
-
-const FIVE: [&str; 5] = [
-    "livekit/refer_busy.pcap",
-    "livekit/invite_second_leg_403.pcap",
-    "livekit/refer_ok_twilio.pcap",
-    "livekit/plain_bye_livekit.pcap",
-    "recorded/pjsua_attended_ok.pcap",
-];
-
-fn captures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
-    FIVE.iter().map(|file| root.join(file)).collect()
-}
 
 /// The program on a terminal.
 struct Screen {
@@ -189,7 +179,7 @@ fn verdict(record: &Value) -> String {
 
 #[test]
 fn a_call_is_found_opened_and_saved_with_the_same_verdict() {
-    let files = captures();
+    let files = five();
     let all = transfers(&files, &[]);
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("case.pcapng");
@@ -278,7 +268,7 @@ fn a_call_is_found_opened_and_saved_with_the_same_verdict() {
 
 #[test]
 fn what_is_saved_is_what_w_writes() {
-    let files = captures();
+    let files = five();
     let dir = tempfile::tempdir().unwrap();
     let (seen, written) = (dir.path().join("seen.pcapng"), dir.path().join("written.pcapng"));
     let mut screen = Screen::open(&files, &["--call", "#1"], &[]);
@@ -304,7 +294,7 @@ fn what_is_saved_is_what_w_writes() {
 
 #[test]
 fn numbers_are_masked_and_found_all_the_same() {
-    let files = captures();
+    let files = five();
     let digits = |record: &Value| {
         let target = record["target"].as_str().unwrap().to_owned();
         let user = target.split_once(':').unwrap().1.split('@').next().unwrap().to_owned();
@@ -338,7 +328,7 @@ fn numbers_are_masked_and_found_all_the_same() {
 
 #[test]
 fn it_follows_the_terminal_and_colours_only_where_wanted() {
-    let files = captures();
+    let files = five();
     let mut screen = Screen::open(&files, &[], &[]);
     screen.until("all is read", |text| !text.contains("reading") && text.contains("#4"));
     assert!(screen.text().contains("Likely cause"));
@@ -357,7 +347,11 @@ fn it_follows_the_terminal_and_colours_only_where_wanted() {
     screen.shows("The whole call");
     for (height, width) in [(12, 60), (24, 40), (40, 160)] {
         screen.resize(height, width);
-        screen.shows("Enter message");
+        // The keys are told in the last line: what stood there before was drawn for another size.
+        let is_last = |text: &str| {
+            text.lines().nth(usize::from(height) - 1).is_some_and(|line| line.contains("Enter message"))
+        };
+        screen.until("the new size", is_last);
     }
     assert!(screen.is_coloured());
     screen.press("qq");
@@ -377,10 +371,10 @@ fn it_follows_the_terminal_and_colours_only_where_wanted() {
 fn a_broken_file_is_said_and_the_rest_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     let (cut, junk) = (dir.path().join("cut.pcap"), dir.path().join("junk.pcap"));
-    let whole = std::fs::read(&captures()[0]).unwrap();
+    let whole = std::fs::read(&five()[0]).unwrap();
     std::fs::write(&cut, &whole[..whole.len() - 7]).unwrap();
     std::fs::write(&junk, "no capture at all, but a text of some length").unwrap();
-    let mut screen = Screen::open(&[cut.clone(), captures()[1].clone()], &[], &[]);
+    let mut screen = Screen::open(&[cut.clone(), five()[1].clone()], &[], &[]);
     screen.until("all is read", |text| text.contains("not all was read") && text.contains("#2"));
     screen.press("m");
     let text = screen.shows("cut.pcap");
@@ -404,7 +398,7 @@ fn a_broken_file_is_said_and_the_rest_is_shown() {
 fn without_a_terminal_it_is_pcap() {
     let output = |command: &str, term: &str| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_sipobs"));
-        program.arg(command).args(captures()).args(["--failed"]).env("TZ", "UTC").env("TERM", term);
+        program.arg(command).args(five()).args(["--failed"]).env("TZ", "UTC").env("TERM", term);
         program.output().unwrap()
     };
     let (view, pcap) = (output("view", "xterm"), output("pcap", "xterm"));
@@ -417,7 +411,7 @@ fn without_a_terminal_it_is_pcap() {
 fn the_wire_does_not_drive_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let hostile = dir.path().join("hostile.pcap");
-    let mut bytes = std::fs::read(&captures()[0]).unwrap();
+    let mut bytes = std::fs::read(&five()[0]).unwrap();
     // Same length: the lengths of packets stay right. Where no checksum is looked at, nobody minds.
     let mut replaced = 0;
     for at in 0..bytes.len() - 9 {

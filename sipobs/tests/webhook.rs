@@ -35,7 +35,6 @@ enum Reaction {
 }
 use Reaction::{Close, Hang, Status};
 
-#[allow(dead_code, reason = "frames alone are of use here")]
 mod common;
 
 /// A connection, in the clear or not.

@@ -1,5 +1,7 @@
 //! What several tests need of captures.
 
+#![allow(dead_code, reason = "no test needs all of it")]
+
 use std::path::{Path, PathBuf};
 
 use sipobs::capture::file::Reader;
@@ -17,6 +19,19 @@ pub(crate) fn recorded() -> Vec<PathBuf> {
     files.sort();
     assert!(files.len() > 20, "{files:?}");
     files
+}
+
+/// Five calls, as somebody gets them who is asked about one: transfers that failed and worked, and a call without one.
+pub(crate) fn five() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
+    let files = [
+        "livekit/refer_busy.pcap",
+        "livekit/invite_second_leg_403.pcap",
+        "livekit/refer_ok_twilio.pcap",
+        "livekit/plain_bye_livekit.pcap",
+        "recorded/pjsua_attended_ok.pcap",
+    ];
+    files.iter().map(|file| root.join(file)).collect()
 }
 
 /// The frames of a capture, kept for as long as the test runs.
