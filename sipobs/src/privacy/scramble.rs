@@ -1,5 +1,5 @@
-//! Replaces digits, letters and addresses by others of the same length: the same by the same, under a key that one run
-//! has and nobody keeps.
+//! Replaces digits, letters and addresses by others of the same length: the same by the same and different by different,
+//! under a key that one run has and nobody keeps.
 //!
 //! Numbers that end alike still do, as that tells that they are one: each digit goes by those behind it. A zero stays one,
 //! so that what is dialled before a number does.
@@ -68,7 +68,7 @@ impl Scrambler {
                 _ => {
                     let plain: String = word.iter().flat_map(|(c, _)| c.to_lowercase()).collect();
                     if which(&plain) {
-                        self.word(text, &plain, &word, out);
+                        self.word(text, &word, out);
                     }
                     word.clear();
                 }
@@ -76,23 +76,44 @@ impl Scrambler {
         }
     }
 
-    fn word(&self, text: &str, plain: &str, word: &[(char, std::ops::Range<usize>)], out: &mut [u8]) {
-        let mut stream = Vec::new();
-        for (n, (c, place)) in word.iter().enumerate().filter(|(_, (c, _))| !c.is_ascii_digit()) {
-            if n / 32 >= stream.len() / 32 {
-                stream.extend(self.sum(b'w', &[plain.as_bytes(), &[u8::try_from(n / 32).unwrap_or(0)]]));
-            }
-            let by = stream.get(n).copied().unwrap_or_default();
-            let letter = match *c {
-                'a'..='z' => shifted(*c as u8, b'a', 26, by),
-                'A'..='Z' => shifted(*c as u8, b'A', 26, by),
-                _ => b'a' + by % 26,
-            };
-            put(text, place, letter, out);
-        }
+    /// Other letters for each half of a word by those of the other half: no two words become one, as Call-IDs may differ in
+    /// a single letter.
+    fn word(&self, text: &str, word: &[(char, std::ops::Range<usize>)], out: &mut [u8]) {
+        let letters: Vec<_> = word.iter().filter(|(c, _)| !c.is_ascii_digit()).collect();
+        let (front, back) = letters.split_at(letters.len() / 2);
+        let small = |half: &[&(char, std::ops::Range<usize>)]| -> String {
+            half.iter().flat_map(|(c, _)| c.to_lowercase()).collect()
+        };
+        let written = self.half(b'f', text, front, &small(back), out);
+        self.half(b'b', text, back, &written, out);
         for digits in word.split(|(c, _)| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()) {
             self.digits(text, digits, out);
         }
+    }
+
+    /// Writes other letters over those of one half, by what the other half is. What they are now, in small letters.
+    fn half(
+        &self,
+        which: u8,
+        text: &str,
+        half: &[&(char, std::ops::Range<usize>)],
+        other: &str,
+        out: &mut [u8],
+    ) -> String {
+        let mut written = String::new();
+        for (part, letters) in (0_u32..).zip(half.chunks(32)) {
+            let stream = self.sum(which, &[&part.to_be_bytes(), other.as_bytes()]);
+            for ((c, place), by) in letters.iter().zip(stream) {
+                let letter = match *c {
+                    'a'..='z' => shifted(*c as u8, b'a', 26, by),
+                    'A'..='Z' => shifted(*c as u8, b'A', 26, by),
+                    _ => b'a' + by % 26,
+                };
+                put(text, place, letter, out);
+                written.push(char::from(letter.to_ascii_lowercase()));
+            }
+        }
+        written
     }
 
     /// Writes other digits over those at `places`, which are one number's.
@@ -226,7 +247,25 @@ mod tests {
         assert_eq!(of("Müller").len(), "Müller".len());
         assert!(of("M%C3%BCller").starts_with(|c: char| c.is_ascii_uppercase()));
         assert_eq!(of("anonymous"), "anonymous");
-        assert_ne!(of("alice"), scrambled(&Scrambler::new().unwrap(), "alice"));
+        let others = std::iter::repeat_with(|| scrambled(&Scrambler::new().unwrap(), "alice")).take(3);
+        assert!(others.into_iter().any(|other| other != of("alice")));
+    }
+
+    #[test]
+    fn no_two_words_become_one() {
+        let letters = || 'a'..='z';
+        let short = letters().map(String::from);
+        let two = letters().flat_map(|a| letters().map(move |b| format!("{a}{b}")));
+        let in_longer = letters().flat_map(|a| letters().map(move |b| format!("x{a}1lia{b}s9")));
+        for words in [short.collect::<Vec<_>>(), two.collect(), in_longer.collect()] {
+            let scrambler = Scrambler::new().unwrap();
+            let other: std::collections::BTreeSet<_> =
+                words.iter().map(|word| scrambled(&scrambler, word)).collect();
+            assert_eq!(other.len(), words.len());
+            for (word, other) in words.iter().map(|word| (word, scrambled(&scrambler, word))) {
+                assert!(word.chars().zip(other.chars()).all(|(a, b)| a != b), "{word} {other}");
+            }
+        }
     }
 
     #[test]
