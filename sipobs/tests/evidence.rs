@@ -298,6 +298,22 @@ fn a_file_is_there_whole_or_not_at_all() {
     assert_eq!((both.status.code(), both.stdout.len()), (Some(2), 0));
 }
 
+/// What did not come leaves no packet: the file says how long the capture went on.
+#[test]
+fn a_verdict_that_waited_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("waited.pcapng");
+    let input = |case: &str| recorded(&format!("../golden/{case}/input.pcap"));
+    let case = "33_capture_ends_mid_transfer";
+    let later = input("63_pbx_second_call_out");
+    let args = ["--call-id", case, "-w", to.to_str().unwrap()];
+    let all = sipobs(&input(case), None, &[&[later.to_str().unwrap()], &args[..]].concat());
+    let again = sipobs(&to, None, &[]);
+    let outcomes = [&all, &again].map(|output| verdicts(&records(output), &["outcome", "ended"]));
+    assert_eq!(outcomes[0], outcomes[1], "{all:?}");
+    assert!(outcomes[0][0].contains("notify_timeout"), "{outcomes:?}");
+}
+
 /// Packets of one call, and what is said of each.
 fn comments(file: &Path) -> Vec<String> {
     let bytes = std::fs::read(file).unwrap();

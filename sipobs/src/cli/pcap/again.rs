@@ -49,7 +49,7 @@ pub(in crate::cli) fn run(
 }
 
 /// The longest that a capture is believed to have gone on without a frame.
-const LONGEST_SILENCE: Duration = Duration::from_secs(86_400);
+pub(super) const LONGEST_SILENCE: Duration = Duration::from_secs(86_400);
 
 /// Settles all, at the time of the `last` frame, or where a file says `until` when it was captured, then: what was waited
 /// for until then did not come.

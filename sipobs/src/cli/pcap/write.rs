@@ -339,8 +339,8 @@ impl Packets<'_> {
             file.rewind()?;
             let mut writer = Writer::about(BufWriter::new(&*file), &about(&result).comment)?;
             let capture = read_again(&found)?;
-            let written = self.packets(&mut writer, capture, &notes, redactor.as_ref())?;
-            if let Some(until) = about(&result).until {
+            let (written, end) = self.packets(&mut writer, capture, &notes, redactor.as_ref())?;
+            if let Some(until) = about(&result).until.or(end) {
                 writer.until(until)?;
             }
             writer.finish()?;
@@ -397,18 +397,26 @@ impl Packets<'_> {
         engine.take_collected().ok_or_else(|| anyhow!("nothing was collected"))
     }
 
-    /// Writes what the notes say, and tells how many packets that were.
+    /// Writes what the notes say, and tells how many packets that were, and until when the capture went on after the last of
+    /// them: a verdict may rest on what did not come until then.
     fn packets(
         &self,
         writer: &mut Writer<impl Write>,
         mut capture: impl Frames,
         notes: &Notes,
         redactor: Option<&Redactor>,
-    ) -> io::Result<u64> {
+    ) -> io::Result<(u64, Option<Timestamp>)> {
         let vxlan_ports = self.config.engine().packet.vxlan_ports;
-        let mut written = 0;
+        let (mut written, mut last, mut end) = (0, None, None);
         while let Some(next) = capture.next() {
-            let Next::Frame(frame) = next else { continue };
+            let frame = match next {
+                Next::Frame(frame) => frame,
+                Next::End(file) => {
+                    end = end.max(file.contents.until);
+                    continue;
+                }
+            };
+            end = end.max(Some(frame.time));
             let Some(new) = notes.rewrite(&frame, &vxlan_ports, redactor) else { continue };
             // A file may be called by somebody's number.
             let name = self.names.get(Place::of(frame.number).file).filter(|_| redactor.is_none());
@@ -416,11 +424,13 @@ impl Packets<'_> {
             let frame = Frame { link: new.link, wire_len: new.wire_len, bytes, ..frame };
             writer.frame(&frame, &new.says, name.map(String::as_str).unwrap_or_default())?;
             written += 1;
+            last = last.max(Some(frame.time));
             if self.stop.is_asked() {
                 break;
             }
         }
-        Ok(written)
+        let longest = last.map(|last| last + again::LONGEST_SILENCE);
+        Ok((written, end.min(longest).filter(|end| Some(*end) > last)))
     }
 
     /// How many of the verdicts are others where the file at `place` is read by itself.
