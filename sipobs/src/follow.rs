@@ -258,7 +258,11 @@ fn body(message: &Message<'_>, with_lines: bool) -> Option<Body> {
     let kind = brief(kind.unwrap_or_default().trim_ascii(), LONGEST_HEADER);
     let streams = message.body_of("application/sdp").map(sip::streams).unwrap_or_default();
     let text = std::str::from_utf8(body).ok().filter(|text| with_lines && !text.contains('\0'));
-    let lines = || text.into_iter().flat_map(str::lines);
+    // Also what a lone CR ends, as a reader may take it for a line (RFC 8866 §5: readers take what ends in LF, too).
+    let lines = || {
+        let lines = text.into_iter().flat_map(|text| text.split_terminator(['\r', '\n']));
+        lines.filter(|line| !line.is_empty())
+    };
     Some(Body {
         kind,
         bytes: body.len(),

@@ -60,6 +60,8 @@ impl Privacy {
         let line = without_secrets(line);
         let value = line.get(2..).unwrap_or_default();
         match line.as_bytes() {
+            // An address of another network is a telephone number (RFC 2848 §3.4.1).
+            [b'c', b'=', ..] if !value.starts_with("IN ") => format!("c={SOMEBODY}"),
             // Ports and formats in a row are no number.
             [b'v' | b't' | b'r' | b'z' | b'm' | b'b' | b'c', b'=', ..] => self.key(&line, known).into_owned(),
             [b'o', b'=', ..] => {
@@ -117,6 +119,7 @@ mod tests {
             "s=Alice's talk with +15105550138",
             "e=alice@example.com",
             "c=IN IP4 10.47.16.5",
+            "c=TN RFC2543 5105550138",
             "t=0 0",
             "k=clear:hunter2",
             "m=audio 49170 RTP/AVP 0 8 101",
@@ -135,6 +138,7 @@ mod tests {
                 "s=***",
                 "e=***",
                 "c=IN IP4 10.47.16.5",
+                "c=***",
                 "t=0 0",
                 "k=***",
                 "m=audio 49170 RTP/AVP 0 8 101",
@@ -148,7 +152,7 @@ mod tests {
         let full = masked(Mask::Full, "application/sdp", &lines);
         assert_eq!(full.lines[2], lines[2]);
         assert_eq!(
-            [&full.lines[6], &full.lines[9], &full.lines[10]],
+            [&full.lines[7], &full.lines[10], &full.lines[11]],
             ["k=***", "a=crypto:***", "a=ice-pwd:***"]
         );
     }
