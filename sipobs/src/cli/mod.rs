@@ -90,6 +90,7 @@ fn long_version() -> String {
         ("otlp", cfg!(feature = "otlp")),
         ("typed", cfg!(feature = "typed")),
         ("view", cfg!(feature = "view")),
+        ("webhook", cfg!(feature = "webhook")),
     ];
     let built_in: Vec<_> =
         features.into_iter().filter(|(_, built_in)| *built_in).map(|(name, _)| name).collect();

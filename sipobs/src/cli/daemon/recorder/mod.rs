@@ -6,6 +6,7 @@
 //! nothing; what finds no room is counted.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -136,7 +137,7 @@ impl Recorder {
         let batch = std::mem::take(&mut self.batch);
         let frames = batch.len() as u64;
         if frames > 0 && self.queue.try_send(Item::Frames(batch)).is_err() {
-            self.counts.lock().frames_dropped += frames;
+            self.counts.frames_dropped.fetch_add(frames, Ordering::Relaxed);
         }
     }
 
@@ -146,7 +147,8 @@ impl Recorder {
         request.until = request.until.max(now.unwrap_or(request.until));
         let name = folder::name(&request.id);
         if self.queue.try_send(Item::File(Box::new(request))).is_err() {
-            return self.counts.dropped(Dropped::QueueFull, 1);
+            self.counts.files_refused.fetch_add(1, Ordering::Relaxed);
+            return;
         }
         match output {
             Output::Transfer(attempt) => attempt.evidence_file = name,
@@ -157,7 +159,7 @@ impl Recorder {
 
     /// What has become of frames and files so far.
     pub(super) fn counts(&self) -> RecorderCounts {
-        self.counts.lock().clone()
+        self.counts.all()
     }
 
     /// Waits until what is asked for is written, at most for `limit`.
@@ -196,17 +198,31 @@ impl Dropped {
 
 /// What both ends count.
 #[derive(Clone)]
-struct Counts(Arc<Mutex<RecorderCounts>>);
+struct Counts(Arc<Counted>);
+
+/// What the near end counts needs no lock: the far end, which is nice, might hold it.
+struct Counted {
+    frames_dropped: AtomicU64,
+    /// Files that found no room in the queue.
+    files_refused: AtomicU64,
+    far: Mutex<RecorderCounts>,
+}
+
+impl std::ops::Deref for Counts {
+    type Target = Counted;
+
+    fn deref(&self) -> &Counted {
+        &self.0
+    }
+}
 
 impl Counts {
     fn new() -> Self {
         let files_dropped = Dropped::ALL.iter().map(|(_, reason)| (*reason, 0)).collect();
         let files_removed = vec![("bytes", 0), ("age", 0)];
-        Self(Arc::new(Mutex::new(RecorderCounts {
-            files_dropped,
-            files_removed,
-            ..RecorderCounts::default()
-        })))
+        let far = RecorderCounts { files_dropped, files_removed, ..RecorderCounts::default() };
+        let (frames_dropped, files_refused) = Default::default();
+        Self(Arc::new(Counted { frames_dropped, files_refused, far: Mutex::new(far) }))
     }
 
     fn dropped(&self, why: Dropped, files: u64) {
@@ -214,7 +230,14 @@ impl Counts {
     }
 
     fn lock(&self) -> MutexGuard<'_, RecorderCounts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.far.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> RecorderCounts {
+        let mut counts = self.lock().clone();
+        counts.frames_dropped = self.frames_dropped.load(Ordering::Relaxed);
+        counts.files_dropped[Dropped::QueueFull as usize].1 = self.files_refused.load(Ordering::Relaxed);
+        counts
     }
 }
 
@@ -232,6 +255,10 @@ struct Keeper {
     rests_until: Instant,
     /// The last file could not be written, and that was said.
     has_complained: bool,
+    /// That files find no room was said.
+    is_crowded: bool,
+    /// Files that had found no room in the queue when it was last looked at.
+    refused: u64,
     /// Its folder's oldest file could not be removed, and that was said.
     is_stuck: bool,
 }
@@ -240,8 +267,19 @@ impl Keeper {
     fn new(folder: Folder, config: Config, counts: Counts) -> Self {
         let ring = Ring::new(config.recorder.memory.bytes(), config.recorder.history);
         let (recent, waiting, rests_until) = (VecDeque::new(), VecDeque::new(), now());
-        let (has_complained, is_stuck) = (false, false);
-        Self { config, ring, folder, recent, waiting, counts, rests_until, has_complained, is_stuck }
+        Self {
+            config,
+            ring,
+            folder,
+            recent,
+            waiting,
+            counts,
+            rests_until,
+            has_complained: false,
+            is_crowded: false,
+            refused: 0,
+            is_stuck: false,
+        }
     }
 
     /// Goes on until the near end is gone, and then for `last` at most; gives how many files were left.
@@ -287,15 +325,31 @@ impl Keeper {
                 }
                 let waiting = self.waiting.len();
                 if waiting >= MOST_WAITING || waiting >= CROWDED && request.is_one_sided {
-                    return self.counts.dropped(Dropped::Crowded, 1);
+                    self.counts.dropped(Dropped::Crowded, 1);
+                    return self.complain_of_room();
                 }
                 self.waiting.push_back((now() + self.config.recorder.after, request));
             }
         }
     }
 
+    /// Says once that files find no room, until none waits any more.
+    fn complain_of_room(&mut self) {
+        if !std::mem::replace(&mut self.is_crowded, true) {
+            warn(format_args!(
+                "recorder.folder: more failures than can be written: {} files wait, and others are dropped (sipobs_recorder_files_dropped_total counts them)",
+                self.waiting.len()
+            ));
+        }
+    }
+
     /// Lets go of what is too old, and counts what there is.
     fn tidy(&mut self) {
+        let refused = self.counts.files_refused.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.refused, refused) < refused {
+            self.complain_of_room();
+        }
+        self.is_crowded &= !self.waiting.is_empty();
         self.ring.forget(now());
         let removed = self.folder.retire(wall_clock());
         self.removed(removed);
@@ -354,7 +408,7 @@ impl Keeper {
         let mut part = folder.begin(&request.id)?;
         let vxlan_ports = config.engine().packet.vxlan_ports;
         let search = Search::new(ring, &vxlan_ports);
-        let lost = counts.lock().frames_dropped;
+        let lost = counts.frames_dropped.load(Ordering::Relaxed);
         let redact = match config.recorder.redact {
             config::Redact::Nothing => None,
             config::Redact::Parties => Some(Redact::Parties),

@@ -99,7 +99,7 @@ fn recorded(case: &Path, redact: config::Redact) -> RecorderCounts {
     drain(&mut engine, &mut recorder, last);
     let counts = recorder.counts.clone();
     recorder.finish(LIMIT).unwrap();
-    let counts = counts.lock().clone();
+    let counts = counts.all();
     let there = std::fs::read_dir(dir.path().join("evidence")).unwrap().count();
     assert_eq!(there as u64, counts.written, "{}", case.display());
     counts
