@@ -34,6 +34,7 @@ mod again;
 mod dialogs;
 pub(in crate::transfer) mod elsewhere;
 pub(in crate::transfer) mod events;
+pub(in crate::transfer) mod halves;
 mod judge;
 pub(in crate::transfer) mod notify;
 pub(in crate::transfer) mod unseen;

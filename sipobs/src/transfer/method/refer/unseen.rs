@@ -212,12 +212,12 @@ fn serves(stage: &Stage, leg: &Leg) -> bool {
     stage.state_of(leg).is_some_and(|state| state.serves.is_some())
 }
 
-fn is_unseen(attempt: &PendingAttempt) -> bool {
+pub(super) fn is_unseen(attempt: &PendingAttempt) -> bool {
     attempt.machine.as_method().is_unseen()
 }
 
 /// The host of the transferee, which sends the NOTIFYs.
-fn notifier(stage: &Stage, attempt: &PendingAttempt) -> Option<IpAddr> {
+pub(super) fn notifier(stage: &Stage, attempt: &PendingAttempt) -> Option<IpAddr> {
     Some(ends(stage.legs.get(attempt.dialog)?, attempt.by)[1])
 }
 

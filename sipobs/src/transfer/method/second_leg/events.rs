@@ -229,6 +229,12 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
                 }
             }
         }
+        Decision::Linked { call, link, .. }
+            if watched.named.is_none()
+                && let Some(id) = refer::halves::asked_beside(stage, call, leg) =>
+        {
+            target_leg::attach(stage, id, leg, link, watched.ladder);
+        }
         Decision::Linked { call, refer: None, link } => begin(stage, leg, Some(call), Some(link), watched),
         // Nothing of its own: an attempt by REFER, whichever, tells of it.
         Decision::Ambiguous { referred: true, .. } => {
