@@ -6,19 +6,61 @@ use std::time::Duration;
 
 use super::unseen::{is_unseen, notifier};
 use crate::leg::{AttemptId, Leg, LegId, Party};
-use crate::record::Side;
+use crate::record::{Link, LinkMethod, Side};
+use crate::timestamp::Timestamp;
+use crate::transfer::method::target_leg;
 use crate::transfer::stage::Stage;
 use crate::transfer::state::PendingAttempt;
 
 /// How soon a B2BUA calls whom a REFER names.
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// How sure it is by its moment that a leg was asked for, where numbers leave it open whether it is of a call at all.
+const BY_MOMENT: f64 = 0.8;
 
-/// The one attempt by a REFER in the other half of `call` that a leg, known to be the call's, was begun for.
+/// The one attempt by a REFER in `call`, or in its other half, that a leg, known to be the call's, was begun for.
 pub(in crate::transfer) fn asked_beside(stage: &Stage, call: LegId, leg: LegId) -> Option<AttemptId> {
     let (call, leg) = (stage.legs.get(call)?, stage.legs.get(leg)?);
     let mut asked = stage.recent_attempts().filter(|(_, attempt)| is_asked(stage, attempt, call, leg));
     let (id, _) = asked.next()?;
     asked.next().is_none().then_some(id)
+}
+
+/// The same of a leg that may be of one of these calls, or of none.
+pub(in crate::transfer) fn asked_beside_all(
+    stage: &Stage,
+    calls: &[String],
+    leg: LegId,
+) -> Option<(AttemptId, Link)> {
+    let asked = |call: &String| asked_beside(stage, stage.legs.named(call.as_bytes(), [None, None])?, leg);
+    let (first, others) = calls.split_first()?;
+    let id = asked(first).filter(|id| others.iter().all(|other| asked(other) == Some(*id)))?;
+    Some((id, by_moment()))
+}
+
+/// The outcome of a REFER is told. The one leg that its receiver began at once, that may be of this call, and that came to the
+/// same is the one it was asked for, whatever number it dialled.
+pub(super) fn attach_told(stage: &mut Stage, id: AttemptId) {
+    let Some(leg) = stage.attempts.get(&id).and_then(|attempt| told_of(stage, attempt)) else { return };
+    let ladder = stage.take_ladder(leg).unwrap_or_default();
+    target_leg::attach(stage, id, leg, by_moment(), ladder);
+}
+
+fn told_of(stage: &Stage, attempt: &PendingAttempt) -> Option<LegId> {
+    let result = attempt.refer()?.result.as_ref().filter(|_| attempt.legs.is_empty())?;
+    let call = stage.legs.get(attempt.call.unwrap_or(attempt.dialog))?;
+    let came_to_it = |leg: &Leg| match leg.failure() {
+        Some(failure) => failure.status == result.status,
+        None => leg.answered.is_set() && (200..300).contains(&result.status),
+    };
+    let legs = stage.links.possible_seconds_of(&stage.legs, call.id);
+    let legs = legs.iter().filter_map(|leg| stage.legs.get(*leg));
+    let mut asked = legs.filter(|leg| is_asked(stage, attempt, call, leg) && came_to_it(leg));
+    let only = asked.next()?;
+    asked.next().is_none().then_some(only.id)
+}
+
+fn by_moment() -> Link {
+    Link { method: LinkMethod::HostNumberTime, confidence: BY_MOMENT, candidates: Vec::new() }
 }
 
 fn is_asked(stage: &Stage, attempt: &PendingAttempt, call: &Leg, leg: &Leg) -> bool {
@@ -31,18 +73,17 @@ fn is_asked(stage: &Stage, attempt: &PendingAttempt, call: &Leg, leg: &Leg) -> b
         && at_once
         && !refer.is_success_before(leg.started, &stage.config.timers)
         && notifier(stage, attempt) == Some(leg.hosts.0)
-        && are_halves(half, call, leg.hosts.0)
+        && (half.id == call.id || are_halves(half, call, leg.hosts.0, refer.tried))
 }
 
-/// Whether two calls that are up are one through that host: it received one, and began the other for the same caller.
-fn are_halves(one: &Leg, other: &Leg, host: IpAddr) -> bool {
-    let (first, then) = if one.id < other.id { (one, other) } else { (other, one) };
-    let is_up = |leg: &Leg| leg.is_confirmed() && !leg.bye.is_set();
+/// Whether two calls that are up `then` are one through that host: it received one, and began the other for the same caller.
+fn are_halves(one: &Leg, other: &Leg, host: IpAddr, then: Timestamp) -> bool {
+    let (first, second) = if one.id < other.id { (one, other) } else { (other, one) };
+    let is_up = |leg: &Leg| leg.is_confirmed() && leg.bye.get().is_none_or(|bye| bye >= then);
     let caller = |leg: &Leg| Party::of_uri(leg.uri(Side::Caller));
-    one.id != other.id
-        && first.hosts.1 == host
-        && then.hosts.0 == host
+    first.hosts.1 == host
+        && second.hosts.0 == host
         && is_up(first)
-        && is_up(then)
-        && caller(first).zip(caller(then)).is_some_and(|(first, then)| first.same(&then))
+        && is_up(second)
+        && caller(first).zip(caller(second)).is_some_and(|(first, second)| first.same(&second))
 }

@@ -2,7 +2,7 @@
 
 use super::dialogs::{is_home, open_in_dialog};
 use super::events::supersede_older;
-use super::{Notified, Refer, Teller, again, unseen};
+use super::{Notified, Refer, Teller, again, halves, unseen};
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, cut};
 use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
@@ -45,6 +45,7 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     refer.notified(wire.time, notified);
     if is_final && first {
         attempt.headers = facts::told(message);
+        halves::attach_told(stage, id);
     }
     supersede_older(stage, id);
     stage.review(id);

@@ -242,6 +242,12 @@ fn decided(stage: &mut Stage, leg: LegId, decision: Decision) {
                 leg.call.is_leg = true;
             }
         }
+        Decision::Ambiguous { link, .. }
+            if watched.named.is_none()
+                && let Some((id, link)) = refer::halves::asked_beside_all(stage, &link.candidates, leg) =>
+        {
+            target_leg::attach(stage, id, leg, link, watched.ladder);
+        }
         Decision::Ambiguous { link, .. } => begin(stage, leg, None, Some(link), watched),
         Decision::No if watched.named.is_some() && is_vouched(stage, leg) => {
             begin(stage, leg, None, None, watched);
