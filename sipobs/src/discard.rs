@@ -100,6 +100,20 @@ reasons! {
     NotSip = "not_sip", NotSip;
     /// Nothing but line ends or zeros: a keep-alive (RFC 5626 §3.5.1). Or a TCP segment without payload.
     NoPayload = "no_payload", NotSip;
+    /// HEP of which the capture does not hold all.
+    HepCut = "hep_cut", Incomplete;
+    /// HEP that is longer or shorter than it says.
+    HepLength = "hep_length", Malformed;
+    /// HEP with a chunk that does not fit, or whose value has an odd length.
+    HepChunk = "hep_chunk", Malformed;
+    /// HEP without addresses, ports, protocol, type or payload.
+    HepMissing = "hep_missing", Malformed;
+    /// HEP whose compressed payload is damaged.
+    HepCompressed = "hep_compressed", Malformed;
+    /// HEP whose payload is larger than the limit for messages.
+    HepTooLarge = "hep_too_large", Capped;
+    /// HEP that carries something else than SIP: RTCP, logs, quality reports.
+    HepOther = "hep_other", NotSip;
     /// A TCP segment of which every byte was seen before.
     TcpRepeated = "tcp_repeated", Copy;
     /// A TCP segment too far from the bytes that its connection is at.

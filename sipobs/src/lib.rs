@@ -28,6 +28,7 @@ pub mod files;
 pub mod follow;
 pub mod frame;
 mod hash;
+pub mod hep;
 pub mod journal;
 mod leg;
 pub mod link;

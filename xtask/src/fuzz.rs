@@ -27,6 +27,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("sipfrag", &["sipfrag", "message"]),
     ("transfer", &["transfer"]),
     ("file", &["file"]),
+    ("hep", &["hep"]),
     ("config", &["config"]),
 ];
 

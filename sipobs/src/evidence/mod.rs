@@ -303,8 +303,26 @@ impl Found {
         }
     }
 
+    /// Notes the frames of a message that came by HEP. Where nobody is to be named they are left out, and counted: what its
+    /// chunks say of the call is not written over.
+    fn hep(&mut self, located: &Located<'_>, says: &str) {
+        if self.redactor.is_some() {
+            self.notes.left_out += 1;
+            return;
+        }
+        self.notes.say(located.packet.frame, says);
+        for piece in located.pieces {
+            self.notes.say(piece.frame, says);
+        }
+    }
+
     /// Notes the frames of a message that did not come over TCP.
     fn datagram(&mut self, wire: &WireMessage<'_>, located: &Located<'_>, says: &str) {
+        if let Transport::Udp { payload, .. } = located.packet.transport
+            && crate::hep::begins_like_hep(payload)
+        {
+            return self.hep(located, says);
+        }
         let place = place_of(located, wire.bytes);
         let redacted = self.redactor.as_ref().map(|redactor| (redactor, redactor.message(wire.bytes)));
         if !located.is_joined {

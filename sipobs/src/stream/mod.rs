@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
+use self::twice::{Tap, Twice};
 use crate::discard::{DiscardCounts, DiscardReason};
+use crate::hep;
 pub use crate::loss::Loss;
 use crate::packet::{Packet, Transport};
 use crate::timestamp::Timestamp;
@@ -22,11 +24,12 @@ mod framer;
 mod half;
 mod length;
 mod tcp;
+mod twice;
 
 use crate::sip::Message;
 use crate::sip::start_line::{self, begins_like_sip};
 
-/// One SIP message as it crossed the wire, whole, not yet understood. HEP, too, would join here.
+/// One SIP message as it crossed the wire, whole, not yet understood.
 #[derive(Clone, Copy, Debug)]
 pub struct WireMessage<'a> {
     /// When its last byte was captured.
@@ -152,6 +155,8 @@ pub struct Counters {
 pub struct Streams {
     config: Config,
     tcp: Connections,
+    /// What was seen both by HEP and in the clear.
+    twice: Twice,
     counters: Counters,
 }
 
@@ -164,7 +169,12 @@ impl Default for Streams {
 impl Streams {
     /// An empty stage.
     pub fn new(config: Config) -> Self {
-        Self { tcp: Connections::new(config.max_bytes), config, counters: Counters::default() }
+        Self {
+            tcp: Connections::new(config.max_bytes),
+            twice: Twice::default(),
+            config,
+            counters: Counters::default(),
+        }
     }
 
     /// What became of every packet so far.
@@ -185,8 +195,14 @@ impl Streams {
             return self.counters.unused.add(DiscardReason::OtherPort, 1);
         }
         match packet.transport {
+            Transport::Udp { payload, cut } if hep::begins_like_hep(payload) => {
+                match self.hep(packet, payload, cut, sink) {
+                    Ok(()) => self.counters.used += 1,
+                    Err(reason) => self.counters.unused.add(reason, 1),
+                }
+            }
             Transport::Udp { payload, cut } => {
-                match self.message(packet, TransportKind::Udp, payload, cut, sink) {
+                match self.message(packet, TransportKind::Udp, Some(Tap::Clear), payload, cut, sink) {
                     Ok(behind) => {
                         self.counters.used += 1;
                         self.counters.datagram_tails += u64::from(!behind.is_empty());
@@ -225,7 +241,7 @@ impl Streams {
     fn exported(&mut self, packet: &Packet<'_>, payload: &[u8], cut: bool, sink: &mut dyn FnMut(Item<'_>)) {
         let (mut rest, mut found) = (payload, false);
         let unused = loop {
-            match self.message(packet, TransportKind::Tcp, rest, cut, sink) {
+            match self.message(packet, TransportKind::Tcp, None, rest, cut, sink) {
                 Ok(behind) => (rest, found) = (behind, true),
                 Err(reason) => break reason,
             }
@@ -237,11 +253,37 @@ impl Streams {
         }
     }
 
-    /// Gives the message that a payload begins with; what is behind it.
+    /// Takes a packet of HEP: the message in it, between those that sent and got it. The time is the capture's own, as that of
+    /// all others: an agent's clock is another one.
+    fn hep(
+        &mut self,
+        packet: &Packet<'_>,
+        payload: &[u8],
+        cut: bool,
+        sink: &mut dyn FnMut(Item<'_>),
+    ) -> Result<(), DiscardReason> {
+        let inner = hep::decode(payload, self.config.max_message_bytes).map_err(|error| match error {
+            _ if cut => DiscardReason::HepCut,
+            hep::Error::Version | hep::Error::Length => DiscardReason::HepLength,
+            hep::Error::ChunkLength(_) => DiscardReason::HepChunk,
+            hep::Error::Missing(_) => DiscardReason::HepMissing,
+            hep::Error::Compressed => DiscardReason::HepCompressed,
+            hep::Error::TooLarge => DiscardReason::HepTooLarge,
+        })?;
+        if inner.kind != hep::Packet::SIP {
+            return Err(DiscardReason::HepOther);
+        }
+        // Whoever sent it need not have seen it.
+        let seen = Packet { src: inner.src, dst: inner.dst, originated: false, ..*packet };
+        self.message(&seen, inner.transport(), Some(Tap::Hep), &inner.payload, false, sink).map(drop)
+    }
+
+    /// Gives the message that a payload begins with, unless it has come by another `tap` already; what is behind it.
     fn message<'a>(
         &mut self,
         packet: &Packet<'_>,
         transport: TransportKind,
+        tap: Option<Tap>,
         payload: &'a [u8],
         cut: bool,
         sink: &mut dyn FnMut(Item<'_>),
@@ -255,6 +297,10 @@ impl Streams {
         }
         let mut message = Message::parse(if cut { whole_lines(bytes) } else { bytes }).ok();
         let (end, cut) = end_of_datagram(bytes, message.as_ref(), cut, &mut self.counters);
+        let Packet { time, src, dst, .. } = *packet;
+        if tap.is_some_and(|tap| self.twice.is_copy(tap, time, src, dst, &bytes[..end])) {
+            return Err(DiscardReason::OtherTap);
+        }
         let (bytes, behind) = bytes.split_at(end);
         if let Some(message) = &mut message {
             message.end_at(end);
@@ -273,8 +319,13 @@ impl Streams {
         act: impl FnOnce(&mut Connections, &mut Surroundings<'_, '_>),
     ) {
         let (mut messages, mut cut) = (0, 0);
+        let twice = &mut self.twice;
         let mut counting = |item: Item<'_>| {
             if let Item::Message(message, _) = &item {
+                let WireMessage { time, src, dst, bytes, .. } = *message;
+                if twice.is_copy(Tap::Clear, time, src, dst, bytes) {
+                    return;
+                }
                 messages += 1;
                 cut += u64::from(message.cut);
             }

@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 
+mod hep;
 mod property;
 
 /// Gives packets to the stage and keeps what comes out.

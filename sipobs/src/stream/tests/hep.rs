@@ -1,0 +1,98 @@
+//! Messages that came by HEP.
+
+use std::borrow::Cow;
+
+use super::*;
+
+fn by_hep(sip: &[u8], kind: u8) -> Vec<u8> {
+    let packet = crate::hep::Packet {
+        version: 3,
+        src: end(1, 5060),
+        dst: end(2, 5060),
+        protocol: 17,
+        time: None,
+        kind,
+        capture_id: None,
+        node: None,
+        key: None,
+        correlation_id: None,
+        vlan: None,
+        payload: Cow::Borrowed(sip),
+    };
+    crate::hep::encode(&packet).unwrap()
+}
+
+impl Ear {
+    fn hep(&mut self, sip: &[u8], kind: u8) {
+        self.packet(end(8, 40_000), end(9, 9060), Transport::Udp { payload: &by_hep(sip, kind), cut: false });
+    }
+}
+
+#[test]
+fn a_message_by_hep_is_between_those_whose_it_is() {
+    let (mut ear, sip) = (Ear::new(), message(0, 0));
+    ear.hep(&sip, 1);
+    assert_eq!(ear.out, [sip]);
+    assert_eq!(ear.last.unwrap().1, end(1, 5060), "and not its agent");
+}
+
+#[test]
+fn one_seen_both_ways_counts_once_and_each_retransmission_too() {
+    let (mut ear, first, second) = (Ear::new(), message(0, 0), message(1, 0));
+    // Whichever comes first, and however often.
+    ear.hep(&first, 1);
+    ear.udp(&first, false);
+    ear.udp(&second, false);
+    ear.hep(&second, 1);
+    assert_eq!((ear.out.len(), ear.unused(DiscardReason::OtherTap)), (2, 2));
+    ear.wait(500);
+    ear.udp(&second, false);
+    ear.hep(&second, 1);
+    assert_eq!((ear.out.len(), ear.unused(DiscardReason::OtherTap)), (3, 3));
+    // Retransmissions that HEP alone tells of.
+    ear.hep(&second, 1);
+    ear.hep(&second, 1);
+    assert_eq!((ear.out.len(), ear.unused(DiscardReason::OtherTap)), (5, 3));
+    // Long after.
+    ear.wait(10_000);
+    ear.udp(&second, false);
+    assert_eq!((ear.out.len(), ear.unused(DiscardReason::OtherTap)), (6, 3));
+}
+
+#[test]
+fn one_that_came_over_tcp_counts_once() {
+    let (mut ear, sip) = (Ear::new(), message(0, 0));
+    ear.hep(b"OPTIONS sip:a SIP/2.0\r\n\r\n", 1);
+    ear.open();
+    ear.tcp(seq(1), &sip, DATA);
+    let of_udp = by_hep(&sip, 1);
+    let of_tcp =
+        crate::hep::Packet { src: end(1, 40_000), protocol: 6, ..crate::hep::decode(&of_udp, 1000).unwrap() };
+    let payload = crate::hep::encode(&of_tcp).unwrap();
+    ear.packet(end(8, 40_000), end(9, 9060), Transport::Udp { payload: &payload, cut: false });
+    assert_eq!((ear.out.len(), ear.unused(DiscardReason::OtherTap)), (2, 1));
+}
+
+#[test]
+fn hep_that_is_no_sip_or_damaged_is_counted_by_reason() {
+    let (mut ear, sip) = (Ear::new(), message(0, 0));
+    ear.hep(b"\x80\xc8", 5);
+    let whole = by_hep(&sip, 1);
+    let udp = |ear: &mut Ear, payload: &[u8], cut| {
+        ear.packet(end(8, 40_000), end(9, 9060), Transport::Udp { payload, cut });
+    };
+    udp(&mut ear, &whole[..40], false);
+    udp(&mut ear, &whole[..40], true);
+    udp(&mut ear, b"HEP3\0\x06", false);
+    udp(&mut ear, b"HEP3\0\x0c\0\0\0\x03\0\x06", false);
+    for reason in [
+        DiscardReason::HepOther,
+        DiscardReason::HepLength,
+        DiscardReason::HepCut,
+        DiscardReason::HepMissing,
+        DiscardReason::HepChunk,
+    ] {
+        assert_eq!(ear.unused(reason), 1, "{reason:?}");
+    }
+    assert!(ear.out.is_empty());
+}
