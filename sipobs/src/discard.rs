@@ -100,6 +100,8 @@ reasons! {
     NotSip = "not_sip", NotSip;
     /// Nothing but line ends or zeros: a keep-alive (RFC 5626 §3.5.1). Or a TCP segment without payload.
     NoPayload = "no_payload", NotSip;
+    /// A TCP segment of a TLS connection whose secrets are known, with nothing that is said in it: of a handshake, say.
+    TlsAlone = "tls_alone", NotSip;
     /// A TCP segment of which every byte was seen before.
     TcpRepeated = "tcp_repeated", Copy;
     /// A TCP segment too far from the bytes that its connection is at.
