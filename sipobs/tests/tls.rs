@@ -18,7 +18,8 @@ use common::frames;
 fn sessions() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/sessions");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "pcap")).collect();
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "pcap")).collect();
     files.sort();
     assert_eq!(files.len(), 6, "{files:?}");
     files

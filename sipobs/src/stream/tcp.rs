@@ -187,8 +187,16 @@ impl Connections {
 
     fn open(&mut self, key: Key, opener: IpAddr) -> Slot {
         let (halves, never) = (Default::default(), Timestamp::default());
-        let connection =
-            Connection { key, halves, opener, entry: None, due: never, last: never, closed: false, tls: None };
+        let connection = Connection {
+            key,
+            halves,
+            opener,
+            entry: None,
+            due: never,
+            last: never,
+            closed: false,
+            tls: None,
+        };
         let slot = self.table.insert(Box::new(connection));
         self.by_ends.insert(key, slot);
         slot

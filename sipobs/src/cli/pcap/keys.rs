@@ -32,12 +32,16 @@ impl Keys {
             let name = path.display();
             let mut text = Vec::new();
             let file = File::open(path).with_context(|| format!("--keylog {name}: cannot open it"))?;
-            file.take(LONGEST + 1).read_to_end(&mut text).with_context(|| format!("--keylog {name}: cannot read it"))?;
+            file.take(LONGEST + 1)
+                .read_to_end(&mut text)
+                .with_context(|| format!("--keylog {name}: cannot read it"))?;
             if text.len() as u64 > LONGEST {
                 bail!("--keylog {name}: it is larger than {} MiB", LONGEST >> 20);
             }
             if let Err(line) = keys.add(&text) {
-                bail!("--keylog {name}: line {line} is none of a key log (LABEL, random and secret in hexadecimal)");
+                bail!(
+                    "--keylog {name}: line {line} is none of a key log (LABEL, random and secret in hexadecimal)"
+                );
             }
         }
         if keys.is_empty() && !self.keylog.is_empty() {

@@ -62,7 +62,10 @@ impl Suite {
             a = self.hmac(master, &[&a])?;
         }
         let ivs = &block[2 * key..];
-        Some([Key::new(self, &block[..key], &ivs[..iv])?, Key::new(self, &block[key..2 * key], &ivs[iv..2 * iv])?])
+        Some([
+            Key::new(self, &block[..key], &ivs[..iv])?,
+            Key::new(self, &block[key..2 * key], &ivs[iv..2 * iv])?,
+        ])
     }
 
     /// The key of a traffic secret (RFC 8446 §7.3).

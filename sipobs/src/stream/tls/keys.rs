@@ -93,7 +93,8 @@ type Entry = ((Random, Label), Box<[u8]>);
 fn parse(line: &[u8]) -> Option<(&str, Option<Entry>)> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let (label, random, secret) = (words.next()?, words.next()?, words.next()?);
-    let is_label = label.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let is_label =
+        label.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     if !is_label || words.next().is_some() {
         return None;
     }

@@ -31,8 +31,8 @@ const KEY_UPDATE: u8 = 24;
 
 /// A ServerHello with these random bytes is a HelloRetryRequest (RFC 8446 §4.1.3).
 const RETRY: Random = [
-    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11,
-    0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
 /// What became of TLS connections whose beginning was captured, where secrets are known.
@@ -147,7 +147,8 @@ impl Session {
         buffer.extend_from_slice(bytes);
         while let Some(&[kind, major, minor, high, low]) = buffer.first_chunk() {
             let len = usize::from(u16::from_be_bytes([high, low]));
-            if !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) || major != 3 || len > LONGEST_RECORD {
+            if !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) || major != 3 || len > LONGEST_RECORD
+            {
                 return self.give_up(&mut counts.record_damaged);
             }
             let Some(record) = buffer.get(5..5 + len) else { break };
@@ -201,10 +202,16 @@ impl Session {
                 let opened = key.as_ref().and_then(|key| key.open(lane.seq, head, record));
                 if let Some(text) = opened.and_then(inner) {
                     self.lanes[side].seq += 1;
-                    return if text.1 == HANDSHAKE { self.messages(side, &text.0, keys, counts) } else { Ok(()) };
+                    return if text.1 == HANDSHAKE {
+                        self.messages(side, &text.0, keys, counts)
+                    } else {
+                        Ok(())
+                    };
                 }
                 // The secrets of the handshake may be unknown, or its end out of sight.
-                let Some((secret, key)) = self.traffic_key(side, keys) else { return self.give_up(&mut counts.no_key) };
+                let Some((secret, key)) = self.traffic_key(side, keys) else {
+                    return self.give_up(&mut counts.no_key);
+                };
                 match key.open(0, head, record).and_then(inner) {
                     Some((text, inner)) => {
                         self.begin_13(side, key, secret, counts);
@@ -235,14 +242,22 @@ impl Session {
     }
 
     /// Takes what an opened record says.
-    fn open(&mut self, side: usize, kind: u8, text: &[u8], counts: &mut Counts, said: &mut Vec<u8>) -> Result<(), Unread> {
+    fn open(
+        &mut self,
+        side: usize,
+        kind: u8,
+        text: &[u8],
+        counts: &mut Counts,
+        said: &mut Vec<u8>,
+    ) -> Result<(), Unread> {
         match kind {
             APPLICATION_DATA => said.extend_from_slice(text),
             // A KeyUpdate ends its record (RFC 8446 §5.1), and other messages are not of interest.
             HANDSHAKE if matches!(text, [.., KEY_UPDATE, 0, 0, 1, 0 | 1]) => {
                 let lane = &mut self.lanes[side];
                 if let (Some(suite), State::Open { secret, .. }) = (self.suite, &lane.state) {
-                    let next = suite.next_secret(secret).and_then(|secret| Some((suite.key_13(&secret)?, secret)));
+                    let next =
+                        suite.next_secret(secret).and_then(|secret| Some((suite.key_13(&secret)?, secret)));
                     let Some((key, secret)) = next else { return self.give_up(&mut counts.record_damaged) };
                     (lane.state, lane.seq) = (State::Open { key, secret }, 0);
                 }
@@ -253,14 +268,22 @@ impl Session {
     }
 
     /// Takes a part of the handshake, whose messages go over the borders of records.
-    fn messages(&mut self, side: usize, mut bytes: &[u8], keys: &KeyLog, counts: &mut Counts) -> Result<(), Unread> {
+    fn messages(
+        &mut self,
+        side: usize,
+        mut bytes: &[u8],
+        keys: &KeyLog,
+        counts: &mut Counts,
+    ) -> Result<(), Unread> {
         loop {
             let lane = &mut self.lanes[side];
             let skipped = lane.skip.min(bytes.len());
             lane.skip -= skipped;
             bytes = &bytes[skipped..];
             let needed = match lane.message.first_chunk() {
-                Some(&[_, a, b, c]) => 4 + usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX),
+                Some(&[_, a, b, c]) => {
+                    4 + usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX)
+                }
                 None => 4,
             };
             if lane.message.len() >= 4 && needed > LONGEST_HELLO {
@@ -282,7 +305,14 @@ impl Session {
         }
     }
 
-    fn message(&mut self, side: usize, kind: u8, body: &[u8], keys: &KeyLog, counts: &mut Counts) -> Result<(), Unread> {
+    fn message(
+        &mut self,
+        side: usize,
+        kind: u8,
+        body: &[u8],
+        keys: &KeyLog,
+        counts: &mut Counts,
+    ) -> Result<(), Unread> {
         match kind {
             CLIENT_HELLO if side == self.client => {
                 self.random = body.get(2..34).and_then(|random| random.try_into().ok());
@@ -290,7 +320,9 @@ impl Session {
             }
             SERVER_HELLO if side != self.client => self.server_hello(body, keys, counts),
             FINISHED if self.suite.is_some_and(Suite::is_13) => {
-                let Some((secret, key)) = self.traffic_key(side, keys) else { return self.give_up(&mut counts.no_key) };
+                let Some((secret, key)) = self.traffic_key(side, keys) else {
+                    return self.give_up(&mut counts.no_key);
+                };
                 self.begin_13(side, key, secret, counts);
                 Ok(())
             }
