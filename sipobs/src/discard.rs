@@ -114,6 +114,8 @@ reasons! {
     HepTooLarge = "hep_too_large", Capped;
     /// HEP that carries something else than SIP: RTCP, logs, quality reports.
     HepOther = "hep_other", NotSip;
+    /// A TCP segment of a TLS connection whose secrets are known, with nothing that is said in it: of a handshake, say.
+    TlsAlone = "tls_alone", NotSip;
     /// A TCP segment of which every byte was seen before.
     TcpRepeated = "tcp_repeated", Copy;
     /// A TCP segment too far from the bytes that its connection is at.

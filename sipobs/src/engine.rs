@@ -268,6 +268,11 @@ impl Engine {
         self.inner.surroundings.as_deref().cloned().unwrap_or_default()
     }
 
+    /// What became of TLS; `None` where no key log was given.
+    pub fn tls(&self) -> Option<stream::TlsCounts> {
+        self.streams.tls().cloned()
+    }
+
     /// What the frames of a file came to.
     pub fn tally_of(&self, file: usize) -> Tally {
         self.tallies.get(file).copied().unwrap_or_default()

@@ -130,7 +130,7 @@ impl Kept<'_> {
             frame: wire.frame,
             src: wire.src,
             dst: wire.dst,
-            tcp: wire.transport == TransportKind::Tcp,
+            tcp: wire.transport != TransportKind::Udp,
             cut: wire.cut,
             originated: wire.originated,
             bytes: Cow::Owned(bytes),

@@ -19,7 +19,7 @@ use crate::packet::{self, Transport};
 use crate::privacy::redact::Redactor;
 use crate::record::LegRole;
 use crate::sip::{Message, Method, Name, NameAddr, Sipfrag, Uri};
-use crate::stream::{self, Item, Streams, WireMessage};
+use crate::stream::{self, Item, Streams, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::work;
 
@@ -158,6 +158,8 @@ pub struct Notes {
     bytes: usize,
     /// Frames that found no room.
     left_out: u64,
+    /// Messages of the calls that came over TLS.
+    sealed: u64,
 }
 
 /// What is known of one frame.
@@ -227,6 +229,11 @@ impl Found {
     fn item(&mut self, item: &Item<'_>, located: Option<&Located<'_>>) {
         let Item::Message(wire, _) = item else { return };
         let says = Message::parse(wire.bytes).ok().and_then(|message| self.chosen(wire, &message));
+        if wire.transport == TransportKind::Tls {
+            // Its packets can't be read without those before them, nor be written over.
+            self.notes.sealed += u64::from(says.is_some());
+            return;
+        }
         match (wire.seq, located) {
             (Some(seq), _) => {
                 let redacted = says.as_ref().and(self.redactor.as_ref());
@@ -360,6 +367,11 @@ impl Notes {
     /// Frames that there is no room for: fewer calls are to be asked for.
     pub fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Messages of the calls that came over TLS: their packets are not among the frames.
+    pub fn sealed(&self) -> u64 {
+        self.sealed
     }
 
     /// A frame is to be written whatever it says.

@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             "{\"kind\":\"summary\",\"schema\":1,\"host\":null,\"packets\":0,\"messages\":0,\"calls\":0,\"transfers\":{},\
-             \"not_understood\":{},\"lost\":{},\"evicted_since\":null,\"files\":[],\"shown\":null}\n"
+             \"not_understood\":{},\"lost\":{},\"evicted_since\":null,\"files\":[],\"shown\":null,\"tls\":null}\n"
         );
     }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::engine::Surroundings;
 use crate::record::{Method, Outcome, Output, ReferAbsent};
+use crate::stream::TlsCounts;
 use crate::timestamp::Timestamp;
 
 /// Totals of one run.
@@ -33,6 +34,8 @@ pub struct Summary {
     pub files: Vec<ReadFile>,
     /// How many of them were shown, where only some were asked for.
     pub shown: Option<Shown>,
+    /// What became of TLS connections, where a key log was given.
+    pub tls: Option<TlsCounts>,
     /// Of the ended calls, those that were answered.
     #[serde(skip)]
     pub answered: u64,

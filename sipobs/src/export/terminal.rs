@@ -342,6 +342,22 @@ fn totals(look: Look, summary: &Summary) -> String {
             look.paragraph(&mut out, style, 0, &format!("{what}: {}.", named.join(", ")));
         }
     }
+    if let Some(tls) = &summary.tls {
+        let unread = [
+            (tls.no_key, "without a secret in the key log"),
+            (tls.cipher_suite, "of a version or cipher suite that is not read"),
+            (tls.bytes_missing, "with bytes missing"),
+            (tls.record_damaged, "with a record that the secrets do not open"),
+        ];
+        let named = unread.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!(", {} {why}", grouped(*n)));
+        let said = format!(
+            "TLS: {}, {} opened{}.",
+            counted(tls.sessions, "connection"),
+            grouped(tls.opened),
+            named.collect::<String>()
+        );
+        look.paragraph(&mut out, PLAIN, 0, &said);
+    }
     if let Some(since) = summary.evicted_since {
         let said = format!(
             "From {since} on there was not room for every call: transfers may be missing, or told without their \
@@ -394,10 +410,15 @@ pub(super) fn what_was_there(summary: &Summary) -> String {
         said.push_str(&format!(" SIP was sent to port {}{more}.", listed.join(", ")));
     }
     if *tls > 0 {
-        said.push_str(&format!(
-            " {} of TLS on port 5061 may carry SIP: with its keys, tshark takes that out (see README).",
-            counted(*tls, "packet")
-        ));
+        let what_to_do = match &summary.tls {
+            None => "may carry SIP: --keylog FILE opens it, if its secrets were logged (docs/tls.md)",
+            Some(counts) if counts.sessions == 0 => {
+                "can't be opened: no connection's first bytes were captured (docs/tls.md)"
+            }
+            Some(counts) if counts.opened == 0 => "can't be opened by this key log (docs/tls.md)",
+            Some(_) => "were there; what the key log opens was read",
+        };
+        said.push_str(&format!(" {} of TLS on port 5061 {what_to_do}.", counted(*tls, "packet")));
     }
     if *rtp > 0 && summary.messages == 0 {
         said.push_str(&format!(

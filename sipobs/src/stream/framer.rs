@@ -140,12 +140,12 @@ impl Framer {
         self.drop_waiting(reason, counters);
     }
 
-    /// Takes the next bytes, and counts what became of the segment that they are, if it is to be `counted`.
+    /// Takes the next bytes, and counts what became of the `segments` that they came in.
     /// False if they show that the stream never was SIP: then nothing is counted.
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
-        counted: bool,
+        segments: u64,
         max: usize,
         counters: &mut Counters,
         sink: Sink<'_>,
@@ -154,16 +154,14 @@ impl Framer {
         if !self.take(bytes, max, counters, sink) {
             return false;
         }
-        if counted {
-            match self.fate {
-                Fate::Used => counters.used += 1,
-                _ if !self.buffer.is_empty() => {
-                    self.waiting += 1;
-                    counters.unfinished += 1;
-                }
-                Fate::Discarded(reason) => counters.unused.add(reason, 1),
-                Fate::Open => counters.unused.add(DiscardReason::NoPayload, 1),
+        match self.fate {
+            Fate::Used => counters.used += segments,
+            _ if !self.buffer.is_empty() => {
+                self.waiting += segments;
+                counters.unfinished += segments;
             }
+            Fate::Discarded(reason) => counters.unused.add(reason, segments),
+            Fate::Open => counters.unused.add(DiscardReason::NoPayload, segments),
         }
         true
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::framer::{Framer, Sink};
 use super::tcp::Segment;
+use super::tls::Session;
 use super::{Config, Counters, Item, Loss, TransportKind, WireMessage};
 use crate::discard::DiscardReason;
 use crate::sip::start_line::{begins_like_sip, find_start_line};
@@ -55,6 +56,8 @@ pub(super) struct Half {
     last: Bearer,
     /// All that waits in the framer did ([`WireMessage::originated`]), and the last bytes.
     originated: bool,
+    /// Segments that wait for the rest of their TLS record.
+    waiting: u64,
 }
 
 /// The frame that bytes came in.
@@ -87,6 +90,10 @@ pub(super) struct Context<'a, 's> {
     pub(super) counters: &'a mut Counters,
     /// The connection is known to be SIP.
     pub(super) proven: bool,
+    /// Which end of its key sends these bytes.
+    pub(super) side: usize,
+    /// The TLS session in it.
+    pub(super) tls: &'a mut Option<Box<Session>>,
     /// Who sends these bytes, and to whom.
     pub(super) ends: (SocketAddr, SocketAddr),
     pub(super) sink: &'s mut dyn FnMut(Item<'_>),
@@ -108,6 +115,7 @@ impl Default for Half {
             deadline: None,
             last: Bearer::default(),
             originated: false,
+            waiting: 0,
         }
     }
 }
@@ -257,7 +265,9 @@ impl Half {
             self.gap(now, cx)?;
         }
         self.gap(now, cx)?;
-        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.seq(), &mut *cx.sink);
+        let reason = if self.framer.proven() { DiscardReason::TcpUnfinished } else { DiscardReason::NotSip };
+        self.drop_waiting(reason, cx.counters);
+        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.place(cx), &mut *cx.sink);
         self.framer.finish(cx.counters, &mut |bytes, cut, behind| {
             sink(message(ends, last, (end, behind), bytes, cut));
         });
@@ -270,6 +280,13 @@ impl Half {
         let held = std::mem::take(&mut self.held);
         counters.drop_held(held.into_values().map(|piece| u64::from(piece.counts)).sum(), reason);
         self.framer.forget(reason, counters);
+        self.drop_waiting(reason, counters);
+    }
+
+    fn drop_waiting(&mut self, reason: DiscardReason, counters: &mut Counters) {
+        let waiting = std::mem::take(&mut self.waiting);
+        counters.unfinished -= waiting;
+        counters.unused.add(reason, waiting);
     }
 
     /// Holds those of the bytes from `start` to `end` that are not held yet; `payload` begins at `origin`,
@@ -334,26 +351,72 @@ impl Half {
         self.last = frame;
         // Of several messages that come with these bytes, those behind the first count as the first does.
         self.originated = frame.originated && (self.originated || self.framer.is_empty());
-        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.seq(), &mut *cx.sink);
+        if cx.tls.is_none() {
+            let may_be = !cx.proven && self.framer.is_empty() && !cx.config.keys.is_empty();
+            if !may_be || !Session::begins(bytes) {
+                return self.frame(bytes, u64::from(counted), cx);
+            }
+            *cx.tls = Some(Box::new(Session::new(cx.side, &mut cx.counters.tls)));
+        }
+        self.open_up(bytes, counted, cx)
+    }
+
+    /// Takes the next bytes of a TLS session, and what they say.
+    fn open_up(&mut self, bytes: &[u8], counted: bool, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        let Some(session) = cx.tls else { return Ok(()) };
+        let waited = std::mem::take(&mut self.waiting);
+        cx.counters.unfinished -= waited;
+        let segments = waited + u64::from(counted);
+        let mut said = Vec::new();
+        work::count(bytes.len());
+        let read = session.push(cx.side, bytes, &cx.config.keys, &mut cx.counters.tls, &mut said);
+        let is_partial = session.is_partial(cx.side);
+        if !said.is_empty() {
+            self.frame(&said, segments, cx)?;
+        } else if is_partial {
+            self.waiting = segments;
+            cx.counters.unfinished += segments;
+        } else if read.is_ok() {
+            cx.counters.unused.add(DiscardReason::TlsAlone, segments);
+        } else if cx.proven {
+            cx.counters.unused.add(DiscardReason::TcpUnfinished, segments);
+        } else {
+            cx.counters.unused.add(DiscardReason::NotSip, segments);
+            return Err(Foreign);
+        }
+        if read.is_err() {
+            let (src, dst) = (cx.ends.0.ip(), cx.ends.1.ip());
+            (cx.sink)(Item::Loss(Loss::TcpGap { src, dst }));
+        }
+        Ok(())
+    }
+
+    /// Takes the next bytes of what is said; so many segments are counted with them.
+    fn frame(&mut self, bytes: &[u8], segments: u64, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.place(cx), &mut *cx.sink);
         let sink: Sink<'_> = &mut |bytes, cut, behind| sink(message(ends, last, (end, behind), bytes, cut));
         let max = cx.config.max_message_bytes;
-        if self.framer.push(bytes, counted, max, cx.counters, sink) {
+        if self.framer.push(bytes, segments, max, cx.counters, sink) {
             return Ok(());
         }
         // Or it begins with something else, like the PROXY protocol of a load balancer.
         if !cx.proven && find_start_line(bytes).is_none() {
-            cx.counters.unused.add(DiscardReason::NotSip, u64::from(counted));
+            cx.counters.unused.add(DiscardReason::NotSip, segments);
             return Err(Foreign);
         }
         self.framer.resync(cx.counters);
-        self.framer.push(bytes, counted, max, cx.counters, sink);
+        self.framer.push(bytes, segments, max, cx.counters, sink);
         Ok(())
     }
 
     /// The bytes up to `end` will not come.
     fn missing(&mut self, end: u64, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
         let missing = self.next.map_or(0, |next| end.saturating_sub(next.offset));
-        let before = self.seq();
+        let before = self.place(cx);
+        if let Some(session) = cx.tls {
+            session.gap(&mut cx.counters.tls);
+            self.drop_waiting(DiscardReason::TcpUnfinished, cx.counters);
+        }
         self.advance(end);
         if !cx.proven && !self.framer.proven() {
             return Err(Foreign);
@@ -378,6 +441,11 @@ impl Half {
         self.next.map_or(0, |next| next.seq)
     }
 
+    /// The same, where what is said lies in the segments as it is: not in TLS.
+    fn place(&self, cx: &Context<'_, '_>) -> Option<u32> {
+        cx.tls.is_none().then(|| self.seq())
+    }
+
     fn advance(&mut self, end: u64) {
         if let Some(next) = &mut self.next {
             let by = u32::try_from((end - next.offset) & u64::from(u32::MAX)).unwrap_or(0);
@@ -386,18 +454,18 @@ impl Half {
     }
 }
 
-/// A message that ends so many bytes before the one of a sequence number.
+/// A message that ends so many bytes before the one of a sequence number; of TLS where there is none.
 fn message(
     (src, dst): (SocketAddr, SocketAddr),
     Bearer { time, number: frame, originated }: Bearer,
-    (end, behind): (u32, usize),
+    (end, behind): (Option<u32>, usize),
     bytes: &[u8],
     cut: bool,
 ) -> Item<'_> {
-    let transport = TransportKind::Tcp;
+    let transport = if end.is_some() { TransportKind::Tcp } else { TransportKind::Tls };
     // Sequence numbers wrap around; a message and what waits behind it are shorter than they go.
     let back = u32::try_from(behind + bytes.len()).unwrap_or(0);
-    let seq = Some(end.wrapping_sub(back));
+    let seq = end.map(|end| end.wrapping_sub(back));
     let wire = WireMessage { time, frame, src, dst, transport, seq, bytes, cut, originated };
     Item::Message(wire, None)
 }

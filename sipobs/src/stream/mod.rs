@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::{memmem, memrchr};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
 use self::twice::{Tap, Twice};
+pub use self::tls::{Counts as TlsCounts, KeyLog};
 use crate::discard::{DiscardCounts, DiscardReason};
 use crate::hep;
 pub use crate::loss::Loss;
@@ -25,6 +27,7 @@ mod half;
 mod length;
 mod tcp;
 mod twice;
+mod tls;
 
 use crate::sip::Message;
 use crate::sip::start_line::{self, begins_like_sip};
@@ -42,7 +45,7 @@ pub struct WireMessage<'a> {
     pub dst: SocketAddr,
     /// Over which transport.
     pub transport: TransportKind,
-    /// The sequence number of its first byte in its TCP connection, where it came over one.
+    /// The sequence number of its first byte in its TCP connection, where it came over one and lies there as it is.
     pub seq: Option<u32>,
     /// Start line to end of body.
     pub bytes: &'a [u8],
@@ -52,13 +55,15 @@ pub struct WireMessage<'a> {
     pub originated: bool,
 }
 
-/// The transports sipobs sees in the clear.
+/// The transports that sipobs sees messages come over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransportKind {
     /// UDP (RFC 3261 §18).
     Udp,
     /// TCP.
     Tcp,
+    /// TLS, opened by a key log.
+    Tls,
 }
 
 /// What comes out of this stage.
@@ -93,6 +98,9 @@ pub struct Config {
     /// The same for a connection that has not said anything yet.
     #[serde(with = "crate::duration")]
     pub handshake_timeout: Duration,
+    /// The secrets of TLS sessions, where some are known: of files.
+    #[serde(skip)]
+    pub keys: Arc<KeyLog>,
 }
 
 impl Default for Config {
@@ -105,6 +113,7 @@ impl Default for Config {
             gap_timeout: Duration::from_secs(3),
             idle_timeout: Duration::from_secs(900),
             handshake_timeout: Duration::from_secs(60),
+            keys: Arc::default(),
         }
     }
 }
@@ -148,6 +157,8 @@ pub struct Counters {
     pub connections_evicted: u64,
     /// Those of them whose host had more than its share of connections that nobody answered.
     pub connections_evicted_for_share: u64,
+    /// What became of TLS, where secrets are known.
+    pub tls: TlsCounts,
 }
 
 /// The stage: TCP reassembly and message framing.
@@ -180,6 +191,11 @@ impl Streams {
     /// What became of every packet so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What became of TLS; `None` where no secrets are known.
+    pub fn tls(&self) -> Option<&TlsCounts> {
+        (!self.config.keys.is_empty()).then_some(&self.counters.tls)
     }
 
     /// Whether the rest of a SIP message is to come over the TCP connection between these ends.

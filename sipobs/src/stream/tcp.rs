@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::half::{Context, Foreign, Half};
+use super::tls::Session;
 use super::{Config, Counters, Item, Loss};
 use crate::discard::DiscardReason;
 use crate::eviction::{Entry, Ledger, Reason};
@@ -65,6 +66,8 @@ struct Connection {
     due: Timestamp,
     last: Timestamp,
     closed: bool,
+    /// The TLS session in it, where secrets are known.
+    tls: Option<Box<Session>>,
 }
 
 /// What a connection is worth.
@@ -81,10 +84,13 @@ enum Class {
 }
 
 /// What a connection takes up beside its buffers, at most: `tests/budget.rs` holds it to that.
-const CONNECTION: usize = 1_408;
+const CONNECTION: usize = 1_440;
 
 /// How long a closed connection is remembered, so that what is sent again is not taken for new.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How long a TLS connection may be quiet: what is said in it later can't be read without what was said before.
+const TLS_PATIENCE: Duration = Duration::from_secs(86_400);
 
 /// What a stage works with: its limits, its counts, and who takes what it finds.
 pub(super) struct Surroundings<'a, 's> {
@@ -122,7 +128,7 @@ impl Connections {
         let mut segment = *segment;
         let slot = match self.by_ends.get(&key) {
             Some(slot) => *slot,
-            None => match admit(&mut segment) {
+            None => match admit(&mut segment, around.config) {
                 Ok(()) => self.open(key, segment.src.ip()),
                 Err(reason) => return around.counters.unused.add(reason, 1),
             },
@@ -181,8 +187,16 @@ impl Connections {
 
     fn open(&mut self, key: Key, opener: IpAddr) -> Slot {
         let (halves, never) = (Default::default(), Timestamp::default());
-        let connection =
-            Connection { key, halves, opener, entry: None, due: never, last: never, closed: false };
+        let connection = Connection {
+            key,
+            halves,
+            opener,
+            entry: None,
+            due: never,
+            last: never,
+            closed: false,
+            tls: None,
+        };
         let slot = self.table.insert(Box::new(connection));
         self.by_ends.insert(key, slot);
         slot
@@ -255,8 +269,8 @@ impl Connections {
 
 /// Whether a segment of an unknown connection is worth one. If it is in the midst of a stream, all before
 /// the first start line is taken off.
-fn admit(segment: &mut Segment<'_>) -> Result<(), DiscardReason> {
-    if segment.syn {
+fn admit(segment: &mut Segment<'_>, config: &Config) -> Result<(), DiscardReason> {
+    if segment.syn || (!config.keys.is_empty() && Session::begins(segment.payload)) {
         return Ok(());
     }
     if segment.payload.is_empty() {
@@ -271,7 +285,8 @@ fn admit(segment: &mut Segment<'_>) -> Result<(), DiscardReason> {
 impl Connection {
     /// Bytes that it takes up.
     fn cost(&self) -> usize {
-        CONNECTION + self.halves.iter().map(Half::cost).sum::<usize>()
+        let tls = self.tls.as_ref().map_or(0, |session| session.cost());
+        CONNECTION + tls + self.halves.iter().map(Half::cost).sum::<usize>()
     }
 
     fn segment(
@@ -293,6 +308,7 @@ impl Connection {
             // A SYN without ACK begins a new connection between the same ports.
             if segment.ack.is_none() {
                 self.restart(key, 1 - side, segment.time, around);
+                self.tls = None;
                 self.closed = false;
             }
             self.restart(key, side, segment.time, around);
@@ -391,6 +407,8 @@ impl Connection {
             config: around.config,
             counters: around.counters,
             proven: self.proven(),
+            side,
+            tls: &mut self.tls,
             ends: (key.0[side], key.0[1 - side]),
             sink: around.sink,
         };
@@ -420,6 +438,8 @@ impl Connection {
     fn patience(&self, config: &Config) -> Duration {
         if self.closed {
             LINGER
+        } else if self.tls.is_some() {
+            TLS_PATIENCE
         } else if self.proven() {
             config.idle_timeout
         } else {

@@ -68,12 +68,14 @@ pub(in crate::cli) struct Mcp {
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     port: Vec<u16>,
     #[command(flatten)]
+    keys: super::keys::Keys,
+    #[command(flatten)]
     settings: Settings,
 }
 
 /// Reads the files, and answers until nobody asks any more.
 pub(in crate::cli) fn mcp(args: &Mcp) -> Result<Exit, Failure> {
-    let config = configuration(&args.settings, &args.port)?;
+    let config = configuration(&args.settings, &args.port, &args.keys)?;
     if let Some(folder) = &args.evidence
         && !folder.is_dir()
     {

@@ -12,6 +12,7 @@ use sipobs::follow::Keep;
 use sipobs::privacy::Mask;
 
 use self::find::Find;
+use self::keys::Keys;
 use self::reading::Reading;
 use self::report::{Destination, Reports};
 use self::sinks::Sinks;
@@ -27,6 +28,7 @@ mod find;
 #[cfg(any(feature = "mcp", feature = "view"))]
 mod found;
 mod interrupt;
+mod keys;
 #[cfg(feature = "mcp")]
 mod mcp;
 mod new_file;
@@ -59,6 +61,7 @@ Examples:
                                               -v with headers, -vv with bodies
   sipobs --call '#17' -w case.pcapng --redact *.pcap
                                               its packets, to hand on; nobody is named
+  sipobs --keylog keys.txt tls.pcap           SIP in TLS, where its secrets were logged
   sipobs --html report.html *.pcap            a page to hand on; --md for a ticket
   tcpdump -w - port 5060 | sipobs -           until Ctrl-C
   sipobs pcap --ladders --mask full --color always call.pcap | less -R
@@ -91,6 +94,8 @@ pub(super) struct Pcap {
     #[arg(long, value_enum, default_value_t)]
     color: Colour,
     #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
     find: Find,
     #[command(flatten)]
     evidence: write::Evidence,
@@ -111,7 +116,7 @@ enum Format {
 
 /// Reads every file, however damaged some are, and prints what was found.
 pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
-    let config = configuration(&args.settings, &args.port)?;
+    let config = configuration(&args.settings, &args.port, &args.keys)?;
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let mut capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
     // Made now: what can't be written is told before anything is read.
@@ -167,11 +172,12 @@ pub(super) fn pcap(args: &Pcap) -> Result<Exit, Failure> {
 }
 
 /// The settings in effect where files are read.
-fn configuration(settings: &Settings, ports: &[u16]) -> Result<Config, Failure> {
+fn configuration(settings: &Settings, ports: &[u16], keys: &Keys) -> Result<Config, Failure> {
     let mut config = settings.resolve().map_err(Failure::usage)?;
     if !ports.is_empty() {
         config.stream.ports = ports.iter().copied().collect();
     }
+    config.stream.keys = keys.read().map_err(Failure::usage)?;
     config.limits.memory = config.limits.memory.or_else(memory::for_files);
     Ok(config)
 }

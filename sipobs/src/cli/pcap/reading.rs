@@ -285,6 +285,7 @@ impl<'a> Reading<'a> {
         self.summary.not_understood = not_understood(&counters, &self.summary.files);
         self.summary.lost = counters.lost();
         self.summary.surroundings = self.engine.surroundings();
+        self.summary.tls = self.engine.tls();
         self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()

@@ -263,7 +263,12 @@ impl Evidence {
             return Ok(false);
         };
         target.done()?;
-        let Written { left_out, others, .. } = written;
+        let Written { left_out, others, sealed, .. } = written;
+        if sealed > 0 {
+            warn(format_args!(
+                "-w: {sealed} messages came over TLS, and their packets were left out: hand on the capture itself with its key log (docs/tls.md)"
+            ));
+        }
         if left_out > 0 {
             warn(format_args!(
                 "-w: {left_out} packets were left out; with fewer calls asked for, all may find room"
@@ -274,7 +279,7 @@ impl Evidence {
                 "-w: read by itself, the file gives {others} other verdicts than the capture: these rest on more than the calls in it"
             ));
         }
-        Ok(left_out == 0 && others == 0)
+        Ok(left_out == 0 && others == 0 && sealed == 0)
     }
 }
 
@@ -293,6 +298,8 @@ pub(in crate::cli) struct Packets<'a> {
 pub(in crate::cli) struct Written {
     /// Packets for which there was no room.
     pub(in crate::cli) left_out: u64,
+    /// Messages that came over TLS, whose packets are not written.
+    pub(in crate::cli) sealed: u64,
     /// Verdicts that are others where the file is read by itself.
     pub(in crate::cli) others: usize,
     /// Calls of which it lacks the INVITE that began them.
@@ -348,6 +355,7 @@ impl Packets<'_> {
                 return Ok(None);
             }
             result.left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
+            result.sealed = notes.sealed();
             result.others = self.other_verdicts(place)?;
             selection = found;
             match wide.filter(|_| result.others > 0) {

@@ -404,7 +404,7 @@ pub(super) fn moment(time: Timestamp) -> SystemTime {
 const fn transport(transport: TransportKind) -> &'static str {
     match transport {
         TransportKind::Udp => "udp",
-        TransportKind::Tcp => "tcp",
+        TransportKind::Tcp | TransportKind::Tls => "tcp",
     }
 }
 

@@ -72,6 +72,8 @@ pub(in crate::cli) struct View {
     #[arg(long, value_enum, default_value_t)]
     color: Colour,
     #[command(flatten)]
+    keys: super::keys::Keys,
+    #[command(flatten)]
     find: Find,
     #[command(flatten)]
     settings: Settings,
@@ -83,7 +85,7 @@ pub(in crate::cli) fn view(args: &View) -> Result<Exit, Failure> {
     if is_dumb || !io::stdout().is_terminal() {
         return pcap(&args.as_lines());
     }
-    let config = configuration(&args.settings, &args.port)?;
+    let config = configuration(&args.settings, &args.port, &args.keys)?;
     let stop = interrupt::stop().map_err(Failure::usage)?;
     let capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
     let privacy = config.privacy().map_err(Failure::usage)?;
@@ -121,6 +123,7 @@ impl View {
             ladders: false,
             verbose: 0,
             color: self.color,
+            keys: self.keys.clone(),
             find: self.find.clone(),
             evidence: Evidence::default(),
             reports: Default::default(),

@@ -1,0 +1,404 @@
+//! TLS 1.2 and 1.3 with its secrets known (RFC 5246, RFC 8446): the bytes of a connection → what was said in it.
+//!
+//! A session is named by its ClientHello and opened by the secrets that a key log has of it. It holds what is not a whole
+//! record yet, and nothing else that grows.
+
+use bytes::{Buf, BytesMut};
+use serde::Serialize;
+
+use self::cipher::{Key, Suite};
+pub use self::keys::KeyLog;
+use self::keys::{Label, Random};
+
+mod cipher;
+mod keys;
+
+/// RFC 8446 §5.2: no record is longer than this, of either version.
+const LONGEST_RECORD: usize = (1 << 14) + 2048;
+/// Handshake messages longer than this are not looked into: those that matter are short.
+const LONGEST_HELLO: usize = 16 << 10;
+/// Records of TLS 1.3's handshake that no known key opens, such as refused early data.
+const MOST_PASSED: u32 = 64;
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+const FINISHED: u8 = 20;
+const KEY_UPDATE: u8 = 24;
+
+/// A ServerHello with these random bytes is a HelloRetryRequest (RFC 8446 §4.1.3).
+const RETRY: Random = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
+
+/// What became of TLS connections whose beginning was captured, where secrets are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Counts {
+    /// Connections that began.
+    pub sessions: u64,
+    /// Those of them that were opened.
+    pub opened: u64,
+    /// Those of which no secret is known.
+    pub no_key: u64,
+    /// Those whose version or cipher suite is none that is read.
+    pub cipher_suite: u64,
+    /// Those of which bytes are missing that reading on takes.
+    pub bytes_missing: u64,
+    /// Those with a record that the secrets do not open, or that breaks the rules.
+    pub record_damaged: u64,
+}
+
+/// Why a session can't be read, or not any further. It is counted already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unread;
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Which end of the connection the client is.
+    client: usize,
+    random: Option<Random>,
+    server_random: Random,
+    suite: Option<Suite>,
+    lanes: [Lane; 2],
+    opened: bool,
+    /// Counted as unread.
+    broken: bool,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Lane {
+    /// What came of a record that is not whole yet.
+    buffer: BytesMut,
+    /// What came of a handshake message.
+    message: Vec<u8>,
+    /// Bytes of one that are passed over.
+    skip: usize,
+    state: State,
+    seq: u64,
+    passed: u32,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Nothing is encrypted yet.
+    #[default]
+    Clear,
+    /// TLS 1.3's handshake.
+    Handshake(Option<Key>),
+    /// What is said.
+    Open { key: Key, secret: Vec<u8> },
+}
+
+impl Session {
+    /// Whether a stream that begins with these bytes is TLS: a record that holds a ClientHello.
+    pub(super) fn begins(bytes: &[u8]) -> bool {
+        matches!(bytes, [HANDSHAKE, 3, 0..=4, _, _, CLIENT_HELLO, ..])
+    }
+
+    /// One that `client` begins.
+    pub(super) fn new(client: usize, counts: &mut Counts) -> Self {
+        counts.sessions += 1;
+        Self {
+            client,
+            random: None,
+            server_random: [0; 32],
+            suite: None,
+            lanes: Default::default(),
+            opened: false,
+            broken: false,
+        }
+    }
+
+    /// Bytes it takes up.
+    pub(super) fn cost(&self) -> usize {
+        let lanes = self.lanes.iter().map(|lane| lane.buffer.capacity() + lane.message.capacity());
+        size_of::<Self>() + KEYS + lanes.sum::<usize>()
+    }
+
+    /// Whether a direction waits for the rest of a record.
+    pub(super) fn is_partial(&self, side: usize) -> bool {
+        !self.lanes[side].buffer.is_empty()
+    }
+
+    /// Takes the next bytes of a direction, and adds to `said` what they say.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read from here on.
+    pub(super) fn push(
+        &mut self,
+        side: usize,
+        bytes: &[u8],
+        keys: &KeyLog,
+        counts: &mut Counts,
+        said: &mut Vec<u8>,
+    ) -> Result<(), Unread> {
+        if self.broken {
+            return Err(Unread);
+        }
+        let mut buffer = std::mem::take(&mut self.lanes[side].buffer);
+        buffer.extend_from_slice(bytes);
+        while let Some(&[kind, major, minor, high, low]) = buffer.first_chunk() {
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            if !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) || major != 3 || len > LONGEST_RECORD
+            {
+                return self.give_up(&mut counts.record_damaged);
+            }
+            let Some(record) = buffer.get(5..5 + len) else { break };
+            self.record(side, [kind, major, minor, high, low], record, keys, counts, said)?;
+            buffer.advance(5 + len);
+        }
+        // What is left is no more than one record: copied, so that the room is honest.
+        self.lanes[side].buffer = BytesMut::from(&buffer[..]);
+        Ok(())
+    }
+
+    /// Bytes are missing.
+    pub(super) fn gap(&mut self, counts: &mut Counts) -> Unread {
+        if !self.broken {
+            let _ = self.give_up(&mut counts.bytes_missing);
+        }
+        Unread
+    }
+
+    fn give_up(&mut self, why: &mut u64) -> Result<(), Unread> {
+        *why += 1;
+        self.broken = true;
+        self.lanes = Default::default();
+        Err(Unread)
+    }
+
+    fn record(
+        &mut self,
+        side: usize,
+        head: [u8; 5],
+        record: &[u8],
+        keys: &KeyLog,
+        counts: &mut Counts,
+        said: &mut Vec<u8>,
+    ) -> Result<(), Unread> {
+        let kind = head[0];
+        let is_13 = self.suite.is_some_and(Suite::is_13);
+        if kind == CHANGE_CIPHER_SPEC {
+            // TLS 1.3 sends it for the eyes of middleboxes alone (RFC 8446 §D.4).
+            return if is_13 || self.suite.is_none() { Ok(()) } else { self.begin_12(side, keys, counts) };
+        }
+        match &self.lanes[side].state {
+            State::Clear if kind == HANDSHAKE => self.messages(side, record, keys, counts),
+            // Alerts; and early data, before it is known whether the server takes it.
+            State::Clear => Ok(()),
+            State::Handshake(key) => {
+                let lane = &self.lanes[side];
+                if kind != APPLICATION_DATA {
+                    return Ok(());
+                }
+                let opened = key.as_ref().and_then(|key| key.open(lane.seq, head, record));
+                if let Some(text) = opened.and_then(inner) {
+                    self.lanes[side].seq += 1;
+                    return if text.1 == HANDSHAKE {
+                        self.messages(side, &text.0, keys, counts)
+                    } else {
+                        Ok(())
+                    };
+                }
+                // The secrets of the handshake may be unknown, or its end out of sight.
+                let Some((secret, key)) = self.traffic_key(side, keys) else {
+                    return self.give_up(&mut counts.no_key);
+                };
+                match key.open(0, head, record).and_then(inner) {
+                    Some((text, inner)) => {
+                        self.begin_13(side, key, secret, counts);
+                        self.lanes[side].seq = 1;
+                        self.open(side, inner, &text, counts, said)
+                    }
+                    None => {
+                        self.lanes[side].passed += 1;
+                        if self.lanes[side].passed > MOST_PASSED {
+                            return self.give_up(&mut counts.record_damaged);
+                        }
+                        Ok(())
+                    }
+                }
+            }
+            State::Open { key, .. } => {
+                let opened = key.open(self.lanes[side].seq, head, record);
+                let opened = if is_13 { opened.and_then(inner) } else { opened.map(|text| (text, kind)) };
+                let Some((text, inner)) = opened else { return self.give_up(&mut counts.record_damaged) };
+                self.lanes[side].seq += 1;
+                if inner == HANDSHAKE && !is_13 {
+                    // A handshake in the midst of a session (RFC 5246 §7.4.1.1).
+                    return self.messages(side, &text, keys, counts);
+                }
+                self.open(side, inner, &text, counts, said)
+            }
+        }
+    }
+
+    /// Takes what an opened record says.
+    fn open(
+        &mut self,
+        side: usize,
+        kind: u8,
+        text: &[u8],
+        counts: &mut Counts,
+        said: &mut Vec<u8>,
+    ) -> Result<(), Unread> {
+        match kind {
+            APPLICATION_DATA => said.extend_from_slice(text),
+            // A KeyUpdate ends its record (RFC 8446 §5.1), and other messages are not of interest.
+            HANDSHAKE if matches!(text, [.., KEY_UPDATE, 0, 0, 1, 0 | 1]) => {
+                let lane = &mut self.lanes[side];
+                if let (Some(suite), State::Open { secret, .. }) = (self.suite, &lane.state) {
+                    let next =
+                        suite.next_secret(secret).and_then(|secret| Some((suite.key_13(&secret)?, secret)));
+                    let Some((key, secret)) = next else { return self.give_up(&mut counts.record_damaged) };
+                    (lane.state, lane.seq) = (State::Open { key, secret }, 0);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a part of the handshake, whose messages go over the borders of records.
+    fn messages(
+        &mut self,
+        side: usize,
+        mut bytes: &[u8],
+        keys: &KeyLog,
+        counts: &mut Counts,
+    ) -> Result<(), Unread> {
+        loop {
+            let lane = &mut self.lanes[side];
+            let skipped = lane.skip.min(bytes.len());
+            lane.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let needed = match lane.message.first_chunk() {
+                Some(&[_, a, b, c]) => {
+                    4 + usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX)
+                }
+                None => 4,
+            };
+            if lane.message.len() >= 4 && needed > LONGEST_HELLO {
+                lane.skip = needed - lane.message.len();
+                lane.message = Vec::new();
+                continue;
+            }
+            if lane.message.len() >= 4 && lane.message.len() == needed {
+                let message = std::mem::take(&mut lane.message);
+                self.message(side, message[0], &message[4..], keys, counts)?;
+                continue;
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let (now, rest) = bytes.split_at(bytes.len().min(needed - lane.message.len()));
+            lane.message.extend_from_slice(now);
+            bytes = rest;
+        }
+    }
+
+    fn message(
+        &mut self,
+        side: usize,
+        kind: u8,
+        body: &[u8],
+        keys: &KeyLog,
+        counts: &mut Counts,
+    ) -> Result<(), Unread> {
+        match kind {
+            CLIENT_HELLO if side == self.client => {
+                self.random = body.get(2..34).and_then(|random| random.try_into().ok());
+                Ok(())
+            }
+            SERVER_HELLO if side != self.client => self.server_hello(body, keys, counts),
+            FINISHED if self.suite.is_some_and(Suite::is_13) => {
+                let Some((secret, key)) = self.traffic_key(side, keys) else {
+                    return self.give_up(&mut counts.no_key);
+                };
+                self.begin_13(side, key, secret, counts);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn server_hello(&mut self, body: &[u8], keys: &KeyLog, counts: &mut Counts) -> Result<(), Unread> {
+        let Some((random, suite, version)) = read_server_hello(body) else {
+            return self.give_up(&mut counts.record_damaged);
+        };
+        if random == RETRY {
+            return Ok(());
+        }
+        let suite = Suite::of(suite).filter(|suite| version == if suite.is_13() { 0x0304 } else { 0x0303 });
+        let Some(suite) = suite else { return self.give_up(&mut counts.cipher_suite) };
+        (self.suite, self.server_random) = (Some(suite), random);
+        if suite.is_13() {
+            for (side, lane) in self.lanes.iter_mut().enumerate() {
+                let label = if side == self.client { Label::ClientHandshake } else { Label::ServerHandshake };
+                let secret = self.random.as_ref().and_then(|random| keys.get(random, label));
+                lane.state = State::Handshake(secret.and_then(|secret| suite.key_13(secret)));
+                lane.seq = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// A direction of TLS 1.2 is encrypted from here on.
+    fn begin_12(&mut self, side: usize, keys: &KeyLog, counts: &mut Counts) -> Result<(), Unread> {
+        let found = self.suite.zip(self.random).and_then(|(suite, random)| {
+            suite.keys_12(keys.get(&random, Label::Master)?, &random, &self.server_random)
+        });
+        let Some([client, server]) = found else { return self.give_up(&mut counts.no_key) };
+        let key = if side == self.client { client } else { server };
+        self.begin_13(side, key, Vec::new(), counts);
+        Ok(())
+    }
+
+    /// What a direction says is opened by this key from here on.
+    fn begin_13(&mut self, side: usize, key: Key, secret: Vec<u8>, counts: &mut Counts) {
+        let lane = &mut self.lanes[side];
+        (lane.state, lane.seq) = (State::Open { key, secret }, 0);
+        counts.opened += u64::from(!std::mem::replace(&mut self.opened, true));
+    }
+
+    fn traffic_key(&self, side: usize, keys: &KeyLog) -> Option<(Vec<u8>, Key)> {
+        let label = if side == self.client { Label::ClientTraffic } else { Label::ServerTraffic };
+        let secret = keys.get(self.random.as_ref()?, label)?;
+        Some((secret.to_vec(), self.suite?.key_13(secret)?))
+    }
+}
+
+/// What keys take up beside a session, about.
+const KEYS: usize = 512;
+
+/// A record of TLS 1.3 without its padding, and its type (RFC 8446 §5.2).
+fn inner(mut text: Vec<u8>) -> Option<(Vec<u8>, u8)> {
+    let end = text.iter().rposition(|byte| *byte != 0)?;
+    let kind = text[end];
+    text.truncate(end);
+    Some((text, kind))
+}
+
+/// Random bytes, cipher suite and version (RFC 8446 §4.1.3, §4.2.1).
+fn read_server_hello(body: &[u8]) -> Option<(Random, u16, u16)> {
+    let half = |at: usize| Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]));
+    let random = body.get(2..34)?.try_into().ok()?;
+    let at = 35 + usize::from(*body.get(34)?);
+    let (suite, mut version) = (half(at)?, half(0)?);
+    let mut at = at + 5;
+    while let (Some(kind), Some(len)) = (half(at), half(at + 2)) {
+        if kind == 43 {
+            version = half(at + 4)?;
+        }
+        at += 4 + usize::from(len);
+    }
+    Some((random, suite, version))
+}
