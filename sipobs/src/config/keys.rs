@@ -96,6 +96,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         "metrics",
         &["listen", "hosts", "token", "token_file", "certificate", "key", "client_authority", "insecure"],
     ),
+    ("page", &["enabled", "trace_url"]),
     ("recorder", &["folder", "memory", "history", "after", "redact", "most_bytes", "most_age"]),
     ("state", &["path", "every", "handover"]),
     ("diagnosis", &["path"]),

@@ -72,6 +72,12 @@ impl MetricsConfig {
         self.token.as_ref().or(self.read.as_ref())
     }
 
+    /// Whether other hosts can reach it, and nothing is asked of them.
+    pub(super) fn is_open_to_others(&self) -> bool {
+        let is_open = self.token().is_none() && self.client_authority.is_none();
+        is_open && !self.listen.ip().to_canonical().is_loopback()
+    }
+
     /// What makes no sense, if something does.
     pub(super) fn fault(&self) -> Option<String> {
         if self.token.is_some() && self.token_file.is_some() {
@@ -91,9 +97,7 @@ impl MetricsConfig {
         if self.client_authority.is_some() && self.certificate.is_none() {
             return Some("metrics.client_authority: needs metrics.certificate and metrics.key".into());
         }
-        let is_open = self.token().is_none() && self.client_authority.is_none();
-        let is_local = self.listen.ip().to_canonical().is_loopback();
-        (is_open && !is_local && !self.insecure).then(|| {
+        (self.is_open_to_others() && !self.insecure).then(|| {
             format!(
                 "metrics.listen: other hosts can reach {}: give metrics.token_file (or metrics.token, \
                  metrics.client_authority), or let everybody read /metrics by metrics.insecure = true",

@@ -35,6 +35,7 @@ mod limits;
 mod log;
 mod metrics;
 mod otlp;
+mod page;
 mod recorder;
 #[cfg(test)]
 mod reference;
@@ -50,6 +51,7 @@ pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
 pub use otlp::{CallSpans, Compression, Endpoint, OtlpConfig, Protocol};
+pub use page::PageConfig;
 pub use recorder::{RecorderConfig, Redact};
 pub use secret::Secret;
 pub use webhook::WebhookConfig;
@@ -89,6 +91,8 @@ pub struct Config {
     pub webhook: WebhookConfig,
     /// The daemon's HTTP server.
     pub metrics: MetricsConfig,
+    /// What the daemon finds, in a browser.
+    pub page: PageConfig,
     /// The packets of transfers that failed.
     pub recorder: RecorderConfig,
     /// What the daemon keeps across restarts.
@@ -328,7 +332,9 @@ impl Config {
                 _ => together(&error),
             }
         })?;
-        if let Some(fault) = self.webhook.fault().or_else(|| self.metrics.fault()) {
+        if let Some(fault) =
+            self.webhook.fault().or_else(|| self.metrics.fault()).or_else(|| self.page.fault(&self.metrics))
+        {
             return Err(ConfigError::Together(fault));
         }
         match self.otlp.traces_url() {

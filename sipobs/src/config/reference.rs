@@ -17,6 +17,7 @@ const SOURCES: &[&str] = &[
     "config/limits.rs",
     "config/log.rs",
     "config/metrics.rs",
+    "config/page.rs",
     "config/otlp.rs",
     "config/recorder.rs",
     "config/webhook.rs",

@@ -19,6 +19,8 @@ mod layout;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+#[cfg(feature = "daemon")]
+pub mod page;
 mod report;
 #[cfg(test)]
 mod samples;

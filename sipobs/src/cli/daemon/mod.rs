@@ -12,8 +12,10 @@ use sipobs::capture::live::{Error, Live};
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Access, Metrics, serve};
+use sipobs::export::page::{Page, PageSink};
 use sipobs::export::{Brief, Jsonl, Look, Terminal};
 use sipobs::journal::Journal;
+use sipobs::privacy::Mask;
 use tokio::runtime::{Builder, Runtime};
 
 use super::run::{Format, Run};
@@ -80,12 +82,19 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     metrics.trunks(engine.transfers().trunks());
     let mut sinks = sinks(config, records, args.format(), args.look()).map_err(Failure::usage)?;
     sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
+    let page = config.page.enabled.then(|| {
+        let folder = config.recorder.folder.clone();
+        let masked = config.privacy.mask != Mask::Full;
+        Page::new(recorder::run(), args.look(), masked, folder, config.page.trace_url.clone())
+    });
+    let fill = page.clone().map(|page| QueuedSink::start("page", Box::new(PageSink(page))));
+    sinks.extend(fill.transpose().map_err(Failure::usage)?);
     let recorder = evidence.map(|folder| Recorder::start(folder, config, LAST_FILES)).transpose();
     let recorder = recorder.map_err(Failure::usage)?;
 
     let health = Arc::new(CaptureHealth::default());
     let server = runtime
-        .block_on(serve(&config.metrics, access, Arc::clone(&metrics), Arc::clone(&health) as _))
+        .block_on(serve(&config.metrics, access, Arc::clone(&metrics), Arc::clone(&health) as _, page))
         .map_err(Failure::usage)?;
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let signals =

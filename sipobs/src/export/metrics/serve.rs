@@ -1,4 +1,4 @@
-//! The daemon's HTTP server: `/metrics`, `/healthz`, `/readyz`.
+//! The daemon's HTTP server: `/metrics`, `/healthz`, `/readyz`, and the page where there is one.
 //!
 //! Whoever reaches it can't keep it from answering others: a connection carries one request, has little time, and
 //! makes way for newer ones; and however many scrape, the capture is asked for its counters a few times a second.
@@ -31,10 +31,12 @@ use self::connections::{Connections, Place};
 use self::host::Names;
 use super::{Metrics, plain};
 use crate::config::MetricsConfig;
+use crate::export::page::Page;
 
 mod access;
 mod connections;
 mod host;
+mod page;
 
 pub use self::access::{Access, AccessError};
 
@@ -77,10 +79,13 @@ pub async fn serve(
     access: Access,
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
+    page: Option<Arc<Page>>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, ServeError> {
     let address = config.listen;
     let listener = listen(address).map_err(|error| ServeError { address, error })?;
-    Ok(Arc::new(Server::new(config, access, metrics, health, Limits::default())).run(listener))
+    let mut server = Server::new(config, access, metrics, health, Limits::default());
+    server.page = page;
+    Ok(Arc::new(server).run(listener))
 }
 
 /// Connections that may wait to be accepted: the kernel drops those beyond, which then are tried again a second later,
@@ -123,6 +128,7 @@ struct Server {
     health: Arc<dyn Health>,
     scrapes: Mutex<Scrape>,
     connections: Arc<Connections>,
+    page: Option<Arc<Page>>,
 }
 
 type Served = State<Arc<Server>>;
@@ -137,7 +143,7 @@ impl Server {
     ) -> Self {
         let names = Names::new(config.listen.ip(), &config.hosts);
         let connections = Arc::new(Connections::new(metrics.pushed_out.clone()));
-        Self { names, access, limits, metrics, health, scrapes: Mutex::default(), connections }
+        Self { names, access, limits, metrics, health, scrapes: Mutex::default(), connections, page: None }
     }
 
     async fn run(self: Arc<Self>, listener: TcpListener) {
@@ -145,6 +151,7 @@ impl Server {
             .route("/metrics", get(scrape))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
+            .merge(page::routes(&self))
             .with_state(Arc::clone(&self));
         loop {
             match listener.accept().await {
@@ -224,8 +231,7 @@ impl Server {
 const NOT_OURS: &str =
     "By loopback sipobs answers to localhost and loopback addresses, and to the names in metrics.hosts.\n";
 
-const NOT_YOURS: &str =
-    "The metrics take the token of metrics.token, or a certificate of metrics.client_authority.\n";
+const NOT_YOURS: &str = "The metrics and the page take the token of metrics.token, or a certificate of metrics.client_authority.\n";
 
 /// One connection failed, not the listener.
 fn is_of_connection(error: &io::Error) -> bool {

@@ -16,7 +16,7 @@ use crate::export::terminal::{counted, facts, in_which_call};
 use crate::export::words::{self, Tone};
 use crate::record::{Attempt, Call, Diagnosis, LegRole, Method, Outcome, ReferAbsent};
 
-const STYLE: &str = include_str!("page.css");
+pub(in crate::export) const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// Rows of the tables of causes, trunks and targets.
 const MOST_NAMES: usize = 12;
@@ -64,7 +64,7 @@ fn whole(report: &Report, shown: &Shown) -> Markup {
                     (told(report, shown))
                     (listed(report))
                     @if report.told.len() <= FEW { (counts(report)) }
-                    (files(report))
+                    @if !report.summary.files.is_empty() { (files(report)) }
                 }
                 (foot(report, shown))
                 script { (PreEscaped(SCRIPT)) }
@@ -73,7 +73,7 @@ fn whole(report: &Report, shown: &Shown) -> Markup {
     }
 }
 
-fn hash(text: &str) -> String {
+pub(in crate::export) fn hash(text: &str) -> String {
     format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text.as_bytes())))
 }
 
@@ -86,7 +86,7 @@ fn head(report: &Report, headline: &str) -> Markup {
             h1 { (headline) }
             @if let Some(said) = report.likeliest() { p.lead { (safe(&said)) } }
             @if let Some(said) = report.surroundings() { p.lead { (safe(&said)) } }
-            dl.figures {
+            @if !summary.files.is_empty() { dl.figures {
                 @if let Some((first, last)) = report.span() {
                     div { dt { "From" } dd { (report.look.moment(first)) } }
                     div { dt { "To" } dd { (report.look.moment(last)) } }
@@ -100,13 +100,13 @@ fn head(report: &Report, headline: &str) -> Markup {
                 ] {
                     div { dt { (what) } dd { (grouped(n)) } }
                 }
-            }
+            } }
             nav aria-label="In this report" {
                 ul {
                     li { a href="#transfers" { (report.heading()) } }
                     @if !report.listed.is_empty() { li { a href="#worked" { "What worked" } } }
                     @if report.figures.transfers > 0 { li { a href="#counts" { "Counts" } } }
-                    li { a href="#files" { "Files" } }
+                    @if !summary.files.is_empty() { li { a href="#files" { "Files" } } }
                 }
             }
         }
@@ -299,6 +299,7 @@ fn one(report: &Report, at: usize, told: &Told, attempt: &Attempt, shown: &Shown
             }
             p.ids { (safe(&in_which_call(attempt))) (consultation(told)) }
             (ids(attempt))
+            (elsewhere(report, attempt.evidence_file.as_deref(), attempt.trace_id.as_deref()))
             (ladder::draw(report.look, at, told, shown, is_open))
         }
     }
@@ -335,6 +336,22 @@ fn ids(attempt: &Attempt) -> Markup {
     html! { @if !all.is_empty() { p.ids { "for the provider: " (all.join(" · ")) } } }
 }
 
+/// Links to the packets and to the trace, where there are such.
+fn elsewhere(report: &Report, file: Option<&str>, trace: Option<&str>) -> Markup {
+    let file = file.filter(|_| report.links.has_evidence);
+    let is_id = |id: &&str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let url = |id| Some(report.links.trace_url.as_ref()?.replace("{trace_id}", id));
+    let trace = trace.filter(is_id).and_then(url);
+    html! {
+        @if file.is_some() || trace.is_some() {
+            p.ids {
+                @if let Some(file) = file { a href={ "/evidence/" (file) } download=(file) { "Packets" } " " }
+                @if let Some(url) = trace { a href=(url) rel="noreferrer" { "Trace" } }
+            }
+        }
+    }
+}
+
 fn flagged(report: &Report, at: usize, told: &Told, call: &Call, shown: &Shown, is_open: bool) -> Markup {
     let tone = match call.refer_absent {
         ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => Tone::Doubt,
@@ -350,6 +367,7 @@ fn flagged(report: &Report, at: usize, told: &Told, call: &Call, shown: &Shown, 
             }
             p.f { (report.look.moment(call.started)) " to " (report.look.moment(call.ended)) }
             p.ids { "call (a) " (safe(&call.call_id)) }
+            (elsewhere(report, call.evidence_file.as_deref(), call.trace_id.as_deref()))
             (ladder::draw(report.look, at, told, shown, is_open))
         }
     }

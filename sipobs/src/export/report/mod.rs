@@ -15,10 +15,10 @@ use crate::timestamp::Timestamp;
 
 mod chart;
 mod figures;
-mod html;
+pub(super) mod html;
 mod ladder;
 mod markdown;
-mod safe;
+pub(super) mod safe;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +53,17 @@ pub struct Report {
     outputs: u64,
     facts: usize,
     summary: Summary,
+    /// Where the evidence and the trace of what is told are.
+    links: Links,
+}
+
+/// Where a daemon has more on what is told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links {
+    /// Files of evidence are at `/evidence/NAME`.
+    pub(super) has_evidence: bool,
+    /// The address of a trace, `{trace_id}` in it.
+    pub(super) trace_url: Option<String>,
 }
 
 /// What found no room.
@@ -95,6 +106,7 @@ impl Report {
             outputs: 0,
             facts: 0,
             summary: Summary::default(),
+            links: Links::default(),
         }
     }
 
@@ -103,6 +115,25 @@ impl Report {
     pub fn all(mut self, all: bool) -> Self {
         self.all = all;
         self
+    }
+
+    /// Says where there is more.
+    #[cfg(feature = "daemon")]
+    pub(super) fn linked(mut self, links: Links) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// Counts an output, and keeps nothing of it.
+    #[cfg(feature = "daemon")]
+    pub(super) fn count(&mut self, output: &Output) {
+        self.figures.count(output);
+    }
+
+    /// How transfers were tried over time: the picture and its table.
+    #[cfg(feature = "daemon")]
+    pub(super) fn over_time(&self) -> maud::Markup {
+        chart::over_time(&self.figures)
     }
 
     /// Whether an output is told in full, so that its whole call is worth a look.
@@ -336,7 +367,7 @@ impl Report {
 }
 
 /// Whether a REFER seems to be missing in a call.
-const fn is_flagged(call: &Call) -> bool {
+pub(super) const fn is_flagged(call: &Call) -> bool {
     matches!(call.refer_absent, ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched)
 }
 
@@ -346,7 +377,7 @@ const fn is_bare(call: &Call) -> bool {
 }
 
 /// A call that is told, in a sentence.
-fn of_call(call: &Call) -> String {
+pub(super) fn of_call(call: &Call) -> String {
     let said = terminal::call_in_a_sentence(call);
     match said.strip_prefix("A call ") {
         Some(rest) => format!("No transfer in a call {rest}"),
@@ -355,7 +386,7 @@ fn of_call(call: &Call) -> String {
 }
 
 /// A verdict's tone as a word.
-const fn tone_word(tone: Tone) -> &'static str {
+pub(super) const fn tone_word(tone: Tone) -> &'static str {
     match tone {
         Tone::Good => "good",
         Tone::Bad => "bad",

@@ -6,7 +6,7 @@ use crate::sip::is_invisible;
 const LONGEST: usize = 400;
 
 /// `text` with a mark for each character that has no look of its own or changes how others read, and cut where it is long.
-pub(super) fn safe(text: &str) -> String {
+pub(in crate::export) fn safe(text: &str) -> String {
     let mut out: String = text.chars().take(LONGEST).map(visible).collect();
     if text.chars().nth(LONGEST).is_some() {
         out.push('…');

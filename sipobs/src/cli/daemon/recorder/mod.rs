@@ -445,6 +445,12 @@ fn comment(id: &str, since: Option<Timestamp>, written: &Written, lost: u64) -> 
     comment
 }
 
+/// A number that no other run has, unless the clock was set back.
+pub(super) fn run() -> u64 {
+    let since = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or_default()
+}
+
 /// By which files grow old.
 #[allow(clippy::disallowed_methods, reason = "files are dated by it; it judges nothing")]
 fn wall_clock() -> SystemTime {

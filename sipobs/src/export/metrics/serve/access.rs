@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
+use base64::Engine as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -74,14 +75,21 @@ impl Access {
     }
 }
 
-/// Whether `headers` hold the token (RFC 6750 §2.1), found out in a time that tells nothing of where it differs.
+/// Whether `headers` hold the token (RFC 6750 §2.1), or hold it as a password, found out in a time that tells nothing of where it differs.
 fn shows(headers: &HeaderMap, token: &Secret) -> bool {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
     let Some((scheme, shown)) = line.to_str().ok().and_then(|line| line.split_once(' ')) else {
         return false;
     };
-    scheme.eq_ignore_ascii_case("bearer") && shown.trim().as_bytes().ct_eq(token.expose().as_bytes()).into()
+    let token = token.expose().as_bytes();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return shown.trim().as_bytes().ct_eq(token).into();
+    }
+    // A browser asks for a user and a password (RFC 7617 §2).
+    let Ok(pair) = base64::engine::general_purpose::STANDARD.decode(shown.trim()) else { return false };
+    let colon = pair.iter().position(|byte| *byte == b':');
+    scheme.eq_ignore_ascii_case("basic") && colon.is_some_and(|colon| pair[colon + 1..].ct_eq(token).into())
 }
 
 fn acceptor(certificate: &Path, key: &Path, authority: Option<&Path>) -> Result<TlsAcceptor, AccessError> {

@@ -102,7 +102,7 @@ fn serves_and_says_when_the_port_is_taken() {
     assert!(unready.starts_with("HTTP/1.0 503") && unready.ends_with("nothing is attached\n"), "{unready}");
 
     let config = MetricsConfig::at(server.address);
-    let again = serve(&config, Access::default(), Arc::new(Metrics::new([])), Arc::<Daemon>::default());
+    let again = serve(&config, Access::default(), Arc::new(Metrics::new([])), Arc::<Daemon>::default(), None);
     let error = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(again);
     let error = error.err().unwrap().to_string();
     let port = server.address;

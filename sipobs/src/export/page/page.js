@@ -1,0 +1,63 @@
+(() => {
+  // Of many, as many are in the page as somebody looks at; the rest is found by the filter, or by more.
+  const KEPT = 10000, STEP = 200;
+  const form = document.querySelector('form'), body = document.querySelector('#rows');
+  const more = document.querySelector('#more'), said = form.querySelector('output');
+  const choices = ['outcome', 'fault', 'trunk'];
+  let rows = [], known = new Set(), most = STEP, waiting = false, live = false;
+  const words = (row) => [row.said, row.who, row.calls, row.id].join(' ').toLowerCase();
+  const choose = (what, value) => {
+    const select = form.elements[what], key = `${what} ${value}`;
+    if (!value || known.has(key) || select.options.length > 200) return;
+    known.add(key);
+    select.add(new Option(value.replaceAll('_', ' '), value));
+  };
+  const line = (row) => {
+    const tr = document.createElement('tr');
+    tr.dataset.o = row.outcome;
+    const cell = (kind, text) => tr.appendChild(document.createElement(kind)).append(text);
+    cell('td', row.when);
+    const link = document.createElement('a');
+    link.href = `/verdict/${encodeURIComponent(row.id)}`;
+    link.textContent = row.said;
+    cell('th', link);
+    tr.lastChild.scope = 'row';
+    tr.lastChild.className = row.tone;
+    cell('td', row.who);
+    cell('td', row.trunk);
+    return tr;
+  };
+  const draw = () => {
+    waiting = false;
+    const wanted = form.elements.text.value.trim().toLowerCase();
+    const digits = /^[-+()./*\s\d]+$/.test(wanted) ? wanted.replace(/\D/g, '') : '';
+    // A number that is masked shows its last digits: the whole one is found by these.
+    const is = (number) => number.endsWith(digits) || (digits.length > 6 && number.length < 5 && digits.endsWith(number));
+    const fits = (row) => choices.every((what) => !form.elements[what].value || form.elements[what].value === row[what])
+      && (!wanted || row.words.includes(wanted) || (digits.length > 2 && row.numbers.some(is)));
+    const found = rows.filter(fits);
+    body.replaceChildren(...found.slice(-most).reverse().map(line));
+    more.hidden = found.length <= most;
+    said.textContent = `${live ? '' : 'not connected; '}${Math.min(found.length, most)} of ${found.length} shown, ${rows.length} there`;
+  };
+  const soon = () => { if (!waiting) { waiting = true; setTimeout(draw, 250); } };
+  form.addEventListener('submit', (event) => { event.preventDefault(); draw(); });
+  form.addEventListener('input', () => { most = STEP; soon(); });
+  more.addEventListener('click', () => { most += STEP; draw(); });
+  const events = new EventSource('/events');
+  events.addEventListener('message', (event) => {
+    const row = JSON.parse(event.data);
+    row.words = words(row);
+    row.numbers = row.words.match(/\d{3,}/g) || [];
+    rows.push(row);
+    if (rows.length > KEPT) rows.splice(0, rows.length - KEPT);
+    choices.forEach((what) => choose(what, row[what]));
+    soon();
+  });
+  events.addEventListener('forget', () => { rows = []; soon(); });
+  events.addEventListener('open', () => { live = true; soon(); });
+  // An answer ends, and the next one goes on: only what lasts is worth a word.
+  let lost;
+  events.addEventListener('error', () => { clearTimeout(lost); lost = setTimeout(() => { live = events.readyState === 1; soon(); }, 20000); });
+  draw();
+})();
