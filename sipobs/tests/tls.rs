@@ -1,6 +1,8 @@
 //! Calls in TLS are judged as in the clear, where their secrets are known. `tls/sessions` holds one golden case as OpenSSL
 //! spoke it, by each version and cipher.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

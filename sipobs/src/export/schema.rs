@@ -109,9 +109,10 @@ fn all_that_is_said_of_the_golden_cases_is_as_the_schema_has_it() {
         for line in fs::read_to_string(case.join("expected.jsonl")).unwrap().lines() {
             let mut record: Value = serde_json::from_str(line).unwrap();
             if record["kind"] == "summary" {
-                // Left out there, as it names the files that were read.
+                // Left out there, as they say what was asked of the program, and of which files.
                 record["files"] = json!([]);
                 record["shown"] = Value::Null;
+                record["tls"] = Value::Null;
             }
             check(&name, &record);
         }

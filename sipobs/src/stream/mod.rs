@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
-use self::twice::{Tap, Twice};
 pub use self::tls::{Counts as TlsCounts, KeyLog};
+use self::twice::{Tap, Twice};
 use crate::discard::{DiscardCounts, DiscardReason};
 use crate::hep;
 pub use crate::loss::Loss;
@@ -26,8 +26,8 @@ mod framer;
 mod half;
 mod length;
 mod tcp;
-mod twice;
 mod tls;
+mod twice;
 
 use crate::sip::Message;
 use crate::sip::start_line::{self, begins_like_sip};

@@ -37,7 +37,7 @@ const RETRY: Random = [
 
 /// What became of TLS connections whose beginning was captured, where secrets are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TlsCounts"))]
 pub struct Counts {
     /// Connections that began.
     pub sessions: u64,
