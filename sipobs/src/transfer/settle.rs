@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::absent::SecondLeg;
 use super::diagnosis::Found;
-use super::method::{Known, refer, second_leg};
+use super::method::{Known, second_leg};
 use super::stage::Due;
 use super::state::PendingAttempt;
 use super::verdict::{Provisional, Verdict};
@@ -46,10 +46,6 @@ impl Transfers {
         let Some(attempt) = self.stage.attempts.get(&id) else { return };
         let Provisional { at, verdict } = self.evaluate(attempt, now);
         if at <= now {
-            // Then its leg tells, and it is judged again.
-            if refer::halves::attach_asked(&mut self.stage, id) {
-                return;
-            }
             return self.settle(id, now, None);
         }
         self.stage.set_deadline(id, at);

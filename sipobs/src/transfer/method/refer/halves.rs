@@ -37,32 +37,24 @@ pub(in crate::transfer) fn asked_beside_all(
     Some((id, by_moment()))
 }
 
-/// Gives an attempt by a REFER that found no leg, and of which nothing more is expected, the one that its receiver began at once,
-/// whatever number it dialled: one that may be of the call, or of its other half, and came to what was told, if anything was.
-/// Whether there is one.
-pub(in crate::transfer) fn attach_asked(stage: &mut Stage, id: AttemptId) -> bool {
-    let Some(leg) = stage.attempts.get(&id).and_then(|attempt| asked_by(stage, attempt)) else {
-        return false;
-    };
+/// The outcome of a REFER is told. The one leg that its receiver began at once, that may be of this call, and that came to the
+/// same is the one it was asked for, whatever number it dialled.
+pub(super) fn attach_told(stage: &mut Stage, id: AttemptId) {
+    let Some(leg) = stage.attempts.get(&id).and_then(|attempt| told_of(stage, attempt)) else { return };
     let ladder = stage.take_ladder(leg).unwrap_or_default();
     target_leg::attach(stage, id, leg, by_moment(), ladder);
-    true
 }
 
-fn asked_by(stage: &Stage, attempt: &PendingAttempt) -> Option<LegId> {
-    let refer = attempt.refer().filter(|_| attempt.legs.is_empty())?;
-    let came_to_it = |leg: &Leg| match (&refer.result, leg.failure()) {
-        (None, _) => true,
-        (Some(told), Some(failure)) => failure.status == told.status,
-        (Some(told), None) => leg.answered.is_set() && (200..300).contains(&told.status),
+fn told_of(stage: &Stage, attempt: &PendingAttempt) -> Option<LegId> {
+    let result = attempt.refer()?.result.as_ref().filter(|_| attempt.legs.is_empty())?;
+    let call = stage.legs.get(attempt.call.unwrap_or(attempt.dialog))?;
+    let came_to_it = |leg: &Leg| match leg.failure() {
+        Some(failure) => failure.status == result.status,
+        None => leg.answered.is_set() && (200..300).contains(&result.status),
     };
-    let may_be_of_it = |leg: &Leg| {
-        let calls = stage.links.possible_calls_of(&stage.legs, leg.id);
-        let mut calls = calls.iter().filter_map(|call| stage.legs.get(*call));
-        calls.any(|call| is_asked(stage, attempt, call, leg))
-    };
-    let begun = |leg: &&Leg| leg.started >= refer.tried && leg.started.since(refer.tried) <= AT_ONCE;
-    let mut asked = stage.recent_legs().filter(begun).filter(|leg| came_to_it(leg) && may_be_of_it(leg));
+    let legs = stage.links.possible_seconds_of(&stage.legs, call.id);
+    let legs = legs.iter().filter_map(|leg| stage.legs.get(*leg));
+    let mut asked = legs.filter(|leg| is_asked(stage, attempt, call, leg) && came_to_it(leg));
     let only = asked.next()?;
     asked.next().is_none().then_some(only.id)
 }
