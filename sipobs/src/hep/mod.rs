@@ -109,3 +109,8 @@ pub fn decode(bytes: &[u8], most: usize) -> Result<Packet<'_>, Error> {
 pub fn encode(packet: &Packet<'_>) -> Result<Vec<u8>, Error> {
     v3::encode(packet)
 }
+
+/// A time as all versions have it.
+fn moment(seconds: u32, micros: u32) -> Timestamp {
+    Timestamp::from_nanos(i64::from(seconds) * 1_000_000_000 + i64::from(micros) * 1000)
+}

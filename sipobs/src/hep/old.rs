@@ -5,9 +5,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Error, Packet, TCP, UDP};
+use super::{Error, Packet, TCP, UDP, moment};
 use crate::sip::start_line::begins_like_sip;
-use crate::timestamp::Timestamp;
 
 const HEADER: usize = 8;
 /// Of version 2, padding included.
@@ -51,8 +50,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Packet<'_>, Error> {
     let (time, capture_id) = match bytes[end..behind] {
         [a, b, c, d, e, f, g, h, i, j, _, _] => {
             let (seconds, micros) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-            let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(micros) * 1000;
-            (Some(Timestamp::from_nanos(nanos)), Some(u32::from(u16::from_le_bytes([i, j]))))
+            (Some(moment(seconds, micros)), Some(u32::from(u16::from_le_bytes([i, j]))))
         }
         _ => (None, None),
     };

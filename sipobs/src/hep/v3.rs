@@ -6,8 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use flate2::read::{DeflateDecoder, ZlibDecoder};
 
-use super::{Error, MAGIC, Packet};
-use crate::timestamp::Timestamp;
+use super::{Error, MAGIC, Packet, moment};
 use crate::work;
 
 /// Mark and length; vendor, type and length of a chunk.
@@ -112,15 +111,12 @@ impl<'a> Chunks<'a> {
             (None, Some(compressed)) => Cow::Owned(inflate(compressed, most)?),
             (None, None) => return Err(missing(PAYLOAD)),
         };
-        let nanos = |seconds: u32| {
-            i64::from(seconds) * 1_000_000_000 + i64::from(self.microseconds.unwrap_or(0)) * 1000
-        };
         Ok(Packet {
             version: 3,
             src,
             dst,
             protocol: self.protocol.ok_or(missing(PROTOCOL))?,
-            time: self.seconds.map(|seconds| Timestamp::from_nanos(nanos(seconds))),
+            time: self.seconds.map(|seconds| moment(seconds, self.microseconds.unwrap_or(0))),
             kind: self.kind.ok_or(missing(KIND))?,
             capture_id: self.capture_id,
             node: self.node,

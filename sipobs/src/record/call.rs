@@ -58,6 +58,15 @@ impl Call {
     pub fn id(&self) -> String {
         id_of(&[self.call_id.as_bytes(), &[0], b"call", &self.started.as_nanos().to_be_bytes()])
     }
+
+    /// Whether a REFER seems to be missing in it, by more than the plain fact.
+    #[must_use]
+    pub const fn is_flagged(&self) -> bool {
+        match self.refer_absent {
+            ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => true,
+            ReferAbsent::No | ReferAbsent::Fact { .. } => false,
+        }
+    }
 }
 
 /// The REFER-absent BYE, in levels. Only a fact; alerts are [`super::Alert`]s.

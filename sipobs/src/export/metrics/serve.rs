@@ -264,7 +264,7 @@ async fn healthz(State(server): Served) -> Response {
 }
 
 async fn readyz(State(server): Served) -> Response {
-    said(server.health.liveness().and_then(|_| server.health.readiness()))
+    said(server.readiness())
 }
 
 fn said(state: Result<String, String>) -> Response {
@@ -290,6 +290,11 @@ const PACE: Duration = Duration::from_millis(100);
 const SHARE: u32 = 10;
 
 impl Server {
+    /// Whether all is as it should be, or what is not.
+    fn readiness(&self) -> Result<String, String> {
+        self.health.liveness().and_then(|_| self.health.readiness())
+    }
+
     /// Counters from no earlier than now, and the scrape's number. Those who ask meanwhile share one.
     async fn scrape(&self) -> (u64, Bytes) {
         let asked = Instant::now();

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::report::html::{STYLE, hash};
 use super::report::safe::safe;
-use super::report::{self, Links, is_flagged};
+use super::report::{self, Links};
 use super::{Look, Report, Sink, Summary, words};
 use crate::record::Output;
 
@@ -255,7 +255,7 @@ impl Page {
                 };
                 (attempt.id.clone(), serde_json::to_string(attempt).ok()?.len(), serde_json::to_string(&row))
             }
-            Output::Call(call) if is_flagged(call) => {
+            Output::Call(call) if call.is_flagged() => {
                 let id = call_id(call.evidence_file.as_deref()).unwrap_or_else(|| call.id());
                 let row = Row {
                     id: &id,

@@ -10,7 +10,7 @@ use std::io;
 use super::style::grouped;
 use super::words::{self, Tone};
 use super::{Look, Sink, Summary, WholeCall, terminal};
-use crate::record::{Alert, Attempt, Call, Output, ReferAbsent};
+use crate::record::{Alert, Attempt, Call, Output};
 use crate::timestamp::Timestamp;
 
 mod chart;
@@ -141,7 +141,7 @@ impl Report {
         match output {
             Output::Transfer(attempt) => words::has_failed(attempt),
             // Of a call in which a transfer was tried, that is told.
-            Output::Call(call) => call.transfers == 0 && (is_flagged(call) || is_bare(call)),
+            Output::Call(call) => call.transfers == 0 && (call.is_flagged() || is_bare(call)),
             Output::Notice(_) | Output::Alert(_) => false,
         }
     }
@@ -180,7 +180,7 @@ impl Report {
     }
 
     fn call(&mut self, call: &Call) {
-        let is_flagged = is_flagged(call);
+        let is_flagged = call.is_flagged();
         if is_flagged && self.fold(call) {
             return;
         }
@@ -225,7 +225,7 @@ impl Sink for Report {
         match output {
             Output::Notice(_) => {}
             Output::Transfer(attempt) => self.attempt(attempt),
-            Output::Call(call) if is_flagged(call) || is_bare(call) => self.call(call),
+            Output::Call(call) if call.is_flagged() || is_bare(call) => self.call(call),
             Output::Call(_) => {}
             Output::Alert(alert) if self.alerts.len() < MOST_ALERTS => self.alerts.push((**alert).clone()),
             Output::Alert(_) => self.left_out.alerts += 1,
@@ -364,11 +364,6 @@ impl Report {
         }
         said
     }
-}
-
-/// Whether a REFER seems to be missing in a call.
-pub(super) const fn is_flagged(call: &Call) -> bool {
-    matches!(call.refer_absent, ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched)
 }
 
 /// Whether a call was answered and ended without any transfer.

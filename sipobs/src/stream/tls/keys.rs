@@ -71,7 +71,7 @@ impl KeyLog {
                 continue;
             }
             match parse(line) {
-                Some((_, Some((key, secret)))) if self.secrets.len() < MOST => {
+                Some(Some((key, secret))) if self.secrets.len() < MOST => {
                     self.secrets.insert(key, secret);
                 }
                 Some(_) => {}
@@ -89,8 +89,8 @@ impl KeyLog {
 
 type Entry = ((Random, Label), Box<[u8]>);
 
-/// A line's label, and its secret if it is of a kind that is used.
-fn parse(line: &[u8]) -> Option<(&str, Option<Entry>)> {
+/// A line's secret, if it is of a kind that is used; `None` where it is no line of a key log.
+fn parse(line: &[u8]) -> Option<Option<Entry>> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let (label, random, secret) = (words.next()?, words.next()?, words.next()?);
     let is_label =
@@ -98,10 +98,10 @@ fn parse(line: &[u8]) -> Option<(&str, Option<Entry>)> {
     if !is_label || words.next().is_some() {
         return None;
     }
-    let Some(kind) = Label::parse(label) else { return Some((label, None)) };
+    let Some(kind) = Label::parse(label) else { return Some(None) };
     let random = Random::try_from(&*hex(random)?).ok()?;
     let secret = hex(secret).filter(|secret| matches!(secret.len(), 32 | 48))?;
-    Some((label, Some(((random, kind), secret))))
+    Some(Some(((random, kind), secret)))
 }
 
 fn hex(text: &str) -> Option<Box<[u8]>> {

@@ -19,6 +19,8 @@ const LONGEST_RECORD: usize = (1 << 14) + 2048;
 const LONGEST_HELLO: usize = 16 << 10;
 /// Records of TLS 1.3's handshake that no known key opens, such as refused early data.
 const MOST_PASSED: u32 = 64;
+/// What keys take up beside a session, about.
+const KEYS: usize = 512;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
@@ -161,11 +163,10 @@ impl Session {
     }
 
     /// Bytes are missing.
-    pub(super) fn gap(&mut self, counts: &mut Counts) -> Unread {
+    pub(super) fn gap(&mut self, counts: &mut Counts) {
         if !self.broken {
             let _ = self.give_up(&mut counts.bytes_missing);
         }
-        Unread
     }
 
     fn give_up(&mut self, why: &mut u64) -> Result<(), Unread> {
@@ -214,7 +215,7 @@ impl Session {
                 };
                 match key.open(0, head, record).and_then(inner) {
                     Some((text, inner)) => {
-                        self.begin_13(side, key, secret, counts);
+                        self.begin(side, key, secret, counts);
                         self.lanes[side].seq = 1;
                         self.open(side, inner, &text, counts, said)
                     }
@@ -323,7 +324,7 @@ impl Session {
                 let Some((secret, key)) = self.traffic_key(side, keys) else {
                     return self.give_up(&mut counts.no_key);
                 };
-                self.begin_13(side, key, secret, counts);
+                self.begin(side, key, secret, counts);
                 Ok(())
             }
             _ => Ok(()),
@@ -358,12 +359,12 @@ impl Session {
         });
         let Some([client, server]) = found else { return self.give_up(&mut counts.no_key) };
         let key = if side == self.client { client } else { server };
-        self.begin_13(side, key, Vec::new(), counts);
+        self.begin(side, key, Vec::new(), counts);
         Ok(())
     }
 
     /// What a direction says is opened by this key from here on.
-    fn begin_13(&mut self, side: usize, key: Key, secret: Vec<u8>, counts: &mut Counts) {
+    fn begin(&mut self, side: usize, key: Key, secret: Vec<u8>, counts: &mut Counts) {
         let lane = &mut self.lanes[side];
         (lane.state, lane.seq) = (State::Open { key, secret }, 0);
         counts.opened += u64::from(!std::mem::replace(&mut self.opened, true));
@@ -375,9 +376,6 @@ impl Session {
         Some((secret.to_vec(), self.suite?.key_13(secret)?))
     }
 }
-
-/// What keys take up beside a session, about.
-const KEYS: usize = 512;
 
 /// A record of TLS 1.3 without its padding, and its type (RFC 8446 §5.2).
 fn inner(mut text: Vec<u8>) -> Option<(Vec<u8>, u8)> {

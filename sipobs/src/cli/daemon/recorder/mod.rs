@@ -20,7 +20,7 @@ use sipobs::evidence::Selection;
 use sipobs::export::has_failed;
 use sipobs::export::metrics::RecorderCounts;
 use sipobs::frame::Frame;
-use sipobs::record::{Call, Output, ReferAbsent};
+use sipobs::record::Output;
 use sipobs::timestamp::Timestamp;
 
 pub(super) use self::folder::Folder;
@@ -80,7 +80,7 @@ impl Order {
     pub(super) fn of(output: &Output, since: Timestamp) -> Option<Self> {
         let (id, until) = match output {
             Output::Transfer(attempt) if has_failed(attempt) => (attempt.id.clone(), attempt.ended),
-            Output::Call(call) if is_flagged(call) => (call.id(), call.ended),
+            Output::Call(call) if call.is_flagged() => (call.id(), call.ended),
             Output::Transfer(_) | Output::Call(_) | Output::Alert(_) | Output::Notice(_) => return None,
         };
         let mut wanted = Wanted::of(output, true)?;
@@ -90,13 +90,6 @@ impl Order {
         }
         let wants = Wants::one(wanted, &id);
         Some(Self { id, wants, is_one_sided: output.is_one_sided(), until })
-    }
-}
-
-fn is_flagged(call: &Call) -> bool {
-    match call.refer_absent {
-        ReferAbsent::Suspected { .. } | ReferAbsent::MethodSwitched => true,
-        ReferAbsent::No | ReferAbsent::Fact { .. } => false,
     }
 }
 
@@ -114,8 +107,7 @@ impl Recorder {
                 let _ = done.send(keeper.run(&items, last));
             })
             .context("cannot start the recorder")?;
-        let since = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let since = Timestamp::from_nanos(i64::try_from(since).unwrap_or_default());
+        let since = Timestamp::from_nanos(i64::try_from(run()).unwrap_or_default());
         Ok(Self { since, batch: Batch::default(), queue, counts, over })
     }
 
@@ -445,7 +437,7 @@ fn comment(id: &str, since: Option<Timestamp>, written: &Written, lost: u64) -> 
     comment
 }
 
-/// A number that no other run has, unless the clock was set back.
+/// Nanoseconds since 1970: a number that no other run has, unless the clock was set back.
 pub(super) fn run() -> u64 {
     let since = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or_default()

@@ -4,7 +4,7 @@ use sipobs::capture::file::{Capture, Next};
 use sipobs::config::RecorderConfig;
 use sipobs::engine::Engine;
 use sipobs::frame::{Direction, LinkType};
-use sipobs::record::{Parties, Seen};
+use sipobs::record::{Call, Parties, ReferAbsent, Seen};
 
 use super::*;
 

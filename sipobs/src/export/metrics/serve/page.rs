@@ -72,9 +72,8 @@ fn of(server: &Server) -> Result<&Arc<Page>, StatusCode> {
 const HTML: &str = "text/html; charset=utf-8";
 
 async fn page(State(server): Served) -> Result<Response, StatusCode> {
-    let state = server.health.liveness().and_then(|_| server.health.readiness());
     let head = [(header::CONTENT_TYPE, HTML.to_owned()), (header::CONTENT_SECURITY_POLICY, Page::policy())];
-    Ok((head, of(&server)?.html(&state)).into_response())
+    Ok((head, of(&server)?.html(&server.readiness())).into_response())
 }
 
 /// What is new since the event that the browser has read last. It waits a while where nothing is; then the answer ends,
