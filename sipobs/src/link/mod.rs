@@ -199,6 +199,13 @@ impl Links {
         self.pins.get(&call).into_iter().flatten().copied().filter(undecided).collect()
     }
 
+    /// The calls that an undecided leg could belong to.
+    pub(crate) fn possible_calls_of(&self, legs: &Legs, leg: LegId) -> SmallVec<[LegId; 4]> {
+        let second = self.second(legs, leg).filter(|(_, second)| second.decided.is_none());
+        let candidates = second.into_iter().flat_map(|(_, second)| &second.candidates);
+        candidates.map(|candidate| candidate.call).collect()
+    }
+
     /// Undecided legs whose verdict the end of this call brings forward.
     pub(crate) fn waiting_for(&self, legs: &Legs, call: LegId) -> SmallVec<[LegId; 4]> {
         let undecided = |id: &LegId| {

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::absent::SecondLeg;
 use super::diagnosis::Found;
-use super::method::{Known, second_leg};
+use super::method::{Known, refer, second_leg};
 use super::stage::Due;
 use super::state::PendingAttempt;
 use super::verdict::{Provisional, Verdict};
@@ -45,6 +45,11 @@ impl Transfers {
     pub(super) fn review(&mut self, id: AttemptId, now: Timestamp) {
         let Some(attempt) = self.stage.attempts.get(&id) else { return };
         let Provisional { at, verdict } = self.evaluate(attempt, now);
+        let is_last_word = at <= now || refer::halves::is_untold(&self.stage, attempt);
+        // Then its leg tells, and it is judged again.
+        if is_last_word && refer::halves::attach_asked(&mut self.stage, id, now) {
+            return;
+        }
         if at <= now {
             return self.settle(id, now, None);
         }

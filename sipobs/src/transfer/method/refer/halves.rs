@@ -4,8 +4,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::unseen::{is_unseen, notifier};
 use crate::leg::{AttemptId, Leg, LegId, Party};
+use crate::link::Decision;
 use crate::record::{Link, LinkMethod, Side};
 use crate::timestamp::Timestamp;
 use crate::transfer::method::target_leg;
@@ -37,24 +40,50 @@ pub(in crate::transfer) fn asked_beside_all(
     Some((id, by_moment()))
 }
 
-/// The outcome of a REFER is told. The one leg that its receiver began at once, that may be of this call, and that came to the
-/// same is the one it was asked for, whatever number it dialled.
-pub(super) fn attach_told(stage: &mut Stage, id: AttemptId) {
-    let Some(leg) = stage.attempts.get(&id).and_then(|attempt| told_of(stage, attempt)) else { return };
-    let ladder = stage.take_ladder(leg).unwrap_or_default();
-    target_leg::attach(stage, id, leg, by_moment(), ladder);
+/// The attempts by a REFER of which nobody will tell any more: the dialog that carries it has ended, and no leg is known.
+pub(in crate::transfer) fn untold(stage: &Stage) -> SmallVec<[AttemptId; 2]> {
+    stage.recent_attempts().filter(|(_, attempt)| is_untold(stage, attempt)).map(|(id, _)| id).collect()
 }
 
-fn told_of(stage: &Stage, attempt: &PendingAttempt) -> Option<LegId> {
-    let result = attempt.refer()?.result.as_ref().filter(|_| attempt.legs.is_empty())?;
-    let call = stage.legs.get(attempt.call.unwrap_or(attempt.dialog))?;
-    let came_to_it = |leg: &Leg| match leg.failure() {
-        Some(failure) => failure.status == result.status,
-        None => leg.answered.is_set() && (200..300).contains(&result.status),
+/// Whether an attempt is such a one.
+pub(in crate::transfer) fn is_untold(stage: &Stage, attempt: &PendingAttempt) -> bool {
+    let dialog = stage.legs.get(attempt.dialog);
+    attempt.legs.is_empty()
+        && attempt.refer().is_some_and(|refer| refer.result.is_none())
+        && dialog.is_some_and(|dialog| dialog.bye.is_set())
+}
+
+/// Gives an attempt by a REFER that found no leg, and of which nothing more is expected, the one that its receiver began at once,
+/// whatever number it dialled: one that may be of the call, or of its other half, and came to what was told, if anything was.
+/// Whether there is one.
+pub(in crate::transfer) fn attach_asked(stage: &mut Stage, id: AttemptId, now: Timestamp) -> bool {
+    let Some(leg) = stage.attempts.get(&id).and_then(|attempt| asked_by(stage, attempt)) else {
+        return false;
     };
-    let legs = stage.links.possible_seconds_of(&stage.legs, call.id);
-    let legs = legs.iter().filter_map(|leg| stage.legs.get(*leg));
-    let mut asked = legs.filter(|leg| is_asked(stage, attempt, call, leg) && came_to_it(leg));
+    let ladder = stage.take_ladder(leg).unwrap_or_default();
+    // Whose leg it is may be known by more than its moment.
+    let link = match stage.links.conclude(&mut stage.legs, leg, now) {
+        Decision::Linked { link, .. } => link,
+        Decision::Ambiguous { .. } | Decision::No | Decision::NotYet { .. } => by_moment(),
+    };
+    target_leg::attach(stage, id, leg, link, ladder);
+    true
+}
+
+fn asked_by(stage: &Stage, attempt: &PendingAttempt) -> Option<LegId> {
+    let refer = attempt.refer().filter(|_| attempt.legs.is_empty())?;
+    let came_to_it = |leg: &Leg| match (&refer.result, leg.failure()) {
+        (None, _) => true,
+        (Some(told), Some(failure)) => failure.status == told.status,
+        (Some(told), None) => leg.answered.is_set() && (200..300).contains(&told.status),
+    };
+    let may_be_of_it = |leg: &Leg| {
+        let calls = stage.links.possible_calls_of(&stage.legs, leg.id);
+        let mut calls = calls.iter().filter_map(|call| stage.legs.get(*call));
+        calls.any(|call| is_asked(stage, attempt, call, leg))
+    };
+    let begun = |leg: &&Leg| leg.started >= refer.tried && leg.started.since(refer.tried) <= AT_ONCE;
+    let mut asked = stage.recent_legs().filter(begun).filter(|leg| came_to_it(leg) && may_be_of_it(leg));
     let only = asked.next()?;
     asked.next().is_none().then_some(only.id)
 }

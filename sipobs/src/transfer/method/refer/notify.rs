@@ -45,7 +45,7 @@ pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     refer.notified(wire.time, notified);
     if is_final && first {
         attempt.headers = facts::told(message);
-        halves::attach_told(stage, id);
+        halves::attach_asked(stage, id, wire.time);
     }
     supersede_older(stage, id);
     stage.review(id);

@@ -107,6 +107,10 @@ pub(in crate::transfer) fn on_told(stage: &mut Stage, leg: LegId) {
     if let Some(watched) = stage.watched_mut(leg) {
         watched.told = true;
     }
+    // Where nobody will tell of a REFER, this leg may.
+    for id in refer::halves::untold(stage) {
+        stage.review(id);
+    }
 }
 
 /// The legs that may belong to a call get their verdicts until `at`: it has ended.
