@@ -34,6 +34,7 @@ mod test;
 mod traffic;
 mod tunnels;
 mod ui;
+mod unit;
 mod web;
 mod wire;
 

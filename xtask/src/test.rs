@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::children::{check_interrupt, run as run_command};
-use crate::{daemon, deploy, faults, fuzz, lab, live, page, root, setup, tunnels};
+use crate::{daemon, deploy, faults, fuzz, lab, live, page, root, setup, tunnels, unit};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -150,13 +150,7 @@ fn clippy() -> Result<Verdict> {
 }
 
 fn unit() -> Result<Verdict> {
-    let mut test = Command::new("cargo");
-    test.args(["test", "--locked", "--workspace", "--features", "sipobs/live"]);
-    test.env("PATH", setup::search_path()).current_dir(root());
-    if rustix::process::geteuid().is_root() {
-        test.env("SIPOBS_TEST_LIVE", "1");
-    }
-    run_command(&mut test, CARGO_LIMIT)?;
+    unit::test()?;
     Ok(Verdict::Passed)
 }
 
