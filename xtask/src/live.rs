@@ -277,6 +277,9 @@ pub(crate) fn nothing_lost(before: &Count, after: &Count, metrics: &Metrics) -> 
         "{total} seen, but {passed} not matched + {delivered} delivered + {lost} lost"
     );
     ensure!(lost == 0, "{lost} frames were lost");
+    let read = metrics.sum("sipobs_capture_frames_read_total", &[])?;
+    let by_interface = metrics.sum("sipobs_capture_interface_frames_total", &[])?;
+    ensure!(read == by_interface, "{read} frames read, and {by_interface} by interface");
     println!(
         "   {sent} packets = {seen} seen; in all {total} = {passed} not matched + {delivered} delivered + 0 lost"
     );

@@ -326,7 +326,7 @@ fn without_permission(trial: &Trial<'_>) -> Result<String> {
     let pod = trial.client.wait_pod("the next pod is there", LIMIT, |pod| pod.name != first.name)?;
     let said = trial.says(&pod, "missing CAP_NET_ADMIN")?;
     let (status, text) = get(trial.lab, METRICS, "/readyz")?;
-    ensure!(status == 503, "/readyz answers {status}: {text}");
+    ensure!(status == 503 && text.contains("CAP_NET_ADMIN"), "/readyz answers {status}: {text}");
     ensure!(!trial.client.wait_pod("the pod stays", LIMIT, |it| it.name == pod.name)?.ready, "it is ready");
     output(trial.client.ours().args(["delete", &set]))?;
     trial.plain()?;

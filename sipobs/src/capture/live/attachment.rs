@@ -1,7 +1,9 @@
 //! How programs are, would be, and were attached.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use sipobs_common::Hook;
 
 use super::Interface;
 
@@ -47,6 +49,15 @@ pub enum How {
 }
 
 impl How {
+    /// The hook that the program is at.
+    pub const fn hook(self) -> Hook {
+        match self {
+            Self::NativeXdp | Self::GenericXdp => Hook::Xdp,
+            Self::TcxIngress | Self::ClsactIngress => Hook::TcIngress,
+            Self::TcxEgress | Self::ClsactEgress => Hook::TcEgress,
+        }
+    }
+
     /// A stable name for metrics and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -89,8 +100,8 @@ pub struct Outlook {
 pub struct Coverage {
     /// Both directions are.
     pub watched: BTreeSet<String>,
-    /// They fit a pattern, and no program could be attached.
-    pub refused: BTreeSet<String>,
+    /// They fit a pattern or are wanted by name, and no program could be attached, for this reason.
+    pub refused: BTreeMap<String, String>,
     /// They are wanted by name, and are not there, or no program could be attached.
     pub missing: BTreeSet<String>,
 }

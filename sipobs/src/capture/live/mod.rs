@@ -129,8 +129,8 @@ pub struct Live {
     complained: Option<Instant>,
     /// Dropped before the rings: nothing writes to them any more then.
     attached: Vec<Attached>,
-    /// Interfaces that are meant and could not be attached to, by index: not to complain of each twice.
-    refused: BTreeMap<u32, String>,
+    /// Interfaces that are meant and could not be attached to, by index, and why: not to complain of each twice.
+    refused: BTreeMap<u32, (String, String)>,
     events: Vec<AttachEvent>,
     ebpf: Ebpf,
     rings: Rings,
@@ -145,6 +145,8 @@ pub struct Live {
     clock: Clock,
     /// Frames handed over.
     frames: u64,
+    /// The same by the index of the interface, and the hook.
+    frames_by: BTreeMap<(u32, Hook), u64>,
     /// Time of the last frame handed over: the next one's is not before it.
     last: Timestamp,
     looked_around: Instant,
@@ -179,6 +181,7 @@ impl Live {
             lost: 0,
             clock: Clock::new(),
             frames: 0,
+            frames_by: BTreeMap::new(),
             last: Timestamp::from_nanos(i64::MIN),
             looked_around: now(),
             kernel_log,
@@ -304,13 +307,17 @@ impl Live {
         self.attached.iter().map(|attached| &attached.attachment)
     }
 
+    /// Frames read from the rings that this program wrote there.
+    pub fn frames_by(&self, program: &Attachment) -> u64 {
+        self.frames_by.get(&(program.ifindex, program.how.hook())).copied().unwrap_or_default()
+    }
+
     /// What is watched of all that is meant.
     pub fn coverage(&self) -> Coverage {
         let watched: BTreeSet<_> = self.attachments().map(|it| it.interface.clone()).collect();
         let missing =
             self.selection.wanted().filter(|name| !watched.contains(*name)).map(Into::into).collect();
-        let refused = self.refused.values().cloned().collect::<BTreeSet<_>>();
-        Coverage { refused: refused.difference(&missing).cloned().collect(), watched, missing }
+        Coverage { refused: self.refused.values().cloned().collect(), watched, missing }
     }
 
     /// What was attached, detached or refused since the last call.
@@ -347,7 +354,7 @@ impl Live {
 
     /// Gives what is older than `until`. Returns the wall time of that, and whether there was anything.
     fn drain(&mut self, until: u64, take: &mut dyn FnMut(Event<'_>)) -> (Timestamp, bool) {
-        let Self { rings, clock, frames, last, .. } = self;
+        let Self { rings, clock, frames, frames_by, last, .. } = self;
         let horizon = clock.wall(until.min(monotonic()));
         let mut given = false;
         rings.drain(until, &mut |header, bytes| {
@@ -355,6 +362,9 @@ impl Live {
             // Late by more than the hold: never seen, but time must not run back.
             *last = clock.wall(header.time).max(*last);
             *frames += 1;
+            if let Some(hook) = header.hook() {
+                *frames_by.entry((header.ifindex, hook)).or_default() += 1;
+            }
             take(Event::Frame(Frame {
                 time: *last,
                 number: *frames,
@@ -466,6 +476,7 @@ impl Live {
         self.attached = stay;
         self.events.extend(gone.into_iter().map(|attached| AttachEvent::Detached(attached.attachment)));
         self.refused.retain(|index, _| meant.iter().any(|interface| interface.index == *index));
+        self.frames_by.retain(|(index, _), _| meant.iter().any(|interface| interface.index == *index));
         for interface in meant {
             let is_attached = |attached: &Attached| attached.attachment.ifindex == interface.index;
             if !self.refused.contains_key(&interface.index) && !self.attached.iter().any(is_attached) {
@@ -493,11 +504,9 @@ impl Live {
                 Ok(())
             }
             Err(error) => {
-                self.refused.insert(interface.index, interface.name.clone());
-                self.events.push(AttachEvent::Refused {
-                    interface: interface.name.clone(),
-                    reason: error.to_string(),
-                });
+                let (name, reason) = (interface.name.clone(), error.to_string());
+                self.refused.insert(interface.index, (name.clone(), reason.clone()));
+                self.events.push(AttachEvent::Refused { interface: name, reason });
                 Err(error)
             }
         }

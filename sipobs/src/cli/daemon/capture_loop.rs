@@ -433,7 +433,12 @@ impl CaptureLoop {
             attached: self
                 .live
                 .attachments()
-                .map(|a| Attached { interface: a.interface.clone(), how: a.how.as_str() })
+                .map(|a| Attached {
+                    interface: a.interface.clone(),
+                    how: a.how.as_str(),
+                    hook: a.how.hook().as_str(),
+                    frames: self.live.frames_by(a),
+                })
                 .collect(),
             interfaces: interface_counts(&self.live.coverage()),
             lost_by_cpu: account.failed.iter().map(|(cpu, failed)| (*cpu, by_reason(failed))).collect(),
@@ -480,7 +485,9 @@ fn take(engine: &mut Engine, recorder: Option<&mut Recorder>, event: Event<'_>) 
 
 fn interface_counts(coverage: &Coverage) -> Vec<(&'static str, usize)> {
     let Coverage { watched, refused, missing } = coverage;
-    vec![("watched", watched.len()), ("refused", refused.len()), ("missing", missing.len())]
+    // One that is wanted by name counts as missing, whatever the reason.
+    let refused = refused.keys().filter(|name| !missing.contains(*name)).count();
+    vec![("watched", watched.len()), ("refused", refused), ("missing", missing.len())]
 }
 
 fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCounts {

@@ -1,6 +1,5 @@
 //! What the HTTP server knows of the capture thread: that it is alive, and, on demand, its counters.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -113,14 +112,15 @@ impl Health for CaptureHealth {
 /// A pattern that nothing fits on this node is no fault: a rollout must not wait for it.
 fn coverage_readiness(coverage: &Coverage) -> Result<String, String> {
     let Coverage { watched, refused, missing } = coverage;
-    let all = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+    let why = |name: &String| refused.get(name).map_or_else(|| format!("{name} is not there"), Clone::clone);
+    let all = |names: &mut dyn Iterator<Item = &String>| names.map(why).collect::<Vec<_>>().join("; ");
     if !missing.is_empty() {
-        return Err(format!("wanted by name, and not watched: {}", all(missing)));
+        return Err(format!("wanted by name, and not watched: {}", all(&mut missing.iter())));
     }
     match (watched.is_empty(), refused.is_empty()) {
         (false, _) => Ok("ok".into()),
         (true, true) => Ok("nothing to watch here: no interface fits capture.interfaces".into()),
-        (true, false) => Err(format!("no program could be attached: {}", all(refused))),
+        (true, false) => Err(format!("no program could be attached: {}", all(&mut refused.keys()))),
     }
 }
 
@@ -150,15 +150,21 @@ mod tests {
     #[test]
     fn a_name_is_a_promise_and_a_pattern_is_none() {
         let readiness = |watched: &[&str], refused: &[&str], missing: &[&str]| {
-            let [watched, refused, missing] =
-                [watched, refused, missing].map(|names| names.iter().map(|it| (*it).to_owned()).collect());
+            let [watched, missing] =
+                [watched, missing].map(|names| names.iter().map(|it| (*it).to_owned()).collect());
+            let refused = refused.iter().map(|it| ((*it).to_owned(), format!("{it}: missing CAP_NET_ADMIN")));
+            let refused = refused.collect();
             coverage_readiness(&Coverage { watched, refused, missing })
         };
         assert!(readiness(&[], &[], &[]).unwrap().starts_with("nothing to watch here"));
         assert_eq!(readiness(&["eth0"], &[], &[]).unwrap(), "ok");
         assert_eq!(readiness(&["eth0"], &["eth1"], &[]).unwrap(), "ok", "it is told elsewhere");
-        assert_eq!(readiness(&[], &["eth1"], &[]).unwrap_err(), "no program could be attached: eth1");
-        let missing = readiness(&["eth0"], &[], &["eth1", "eth2"]).unwrap_err();
-        assert_eq!(missing, "wanted by name, and not watched: eth1, eth2");
+        let refused = readiness(&[], &["eth1"], &[]).unwrap_err();
+        assert_eq!(refused, "no program could be attached: eth1: missing CAP_NET_ADMIN");
+        let missing = readiness(&["eth0"], &["eth1"], &["eth1", "eth2"]).unwrap_err();
+        assert_eq!(
+            missing,
+            "wanted by name, and not watched: eth1: missing CAP_NET_ADMIN; eth2 is not there"
+        );
     }
 }

@@ -17,8 +17,8 @@ where a counter's family is called like its samples. Made of the program's outpu
 **The contract.** Names, labels and the meaning of both change only with a note in the [changelog](../CHANGELOG.md). Series and
 values of labels may be added. Series of each configured trunk are there from the start, at 0, and so is `other`, for peers that
 have no name; words of the output (`outcome`, `method`, `fault`, …) mean what [words.md](words.md) says. Histograms carry the
-trace of a call as exemplar (`trace_id`), where spans are exported: start Prometheus with `--enable-feature=exemplar-storage`. The
-kernel programs count by hook, not by interface. Those of the process are called as every Prometheus client calls them, so a
+trace of a call as exemplar (`trace_id`), where spans are exported: start Prometheus with `--enable-feature=exemplar-storage`. What is
+read is counted by interface, what the kernel programs pass or lose by hook alone. Those of the process are called as every Prometheus client calls them, so a
 query of them names the job as well.
 
 | Metric | Type | Labels | Meaning |
@@ -35,7 +35,7 @@ fn everything() -> Metrics {
             lost: vec![("full", 1)],
             ..HookCounts::default()
         }],
-        attached: vec![Attached { interface: "eth0".into(), how: "tc" }],
+        attached: vec![Attached { interface: "eth0".into(), how: "tc", hook: "tc_egress", frames: 1 }],
         interfaces: vec![("watched", 1)],
         lost_by_cpu: vec![(0, vec![("full", 1)])],
         lost_told: Some(0),

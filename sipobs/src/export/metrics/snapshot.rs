@@ -96,6 +96,10 @@ pub struct Attached {
     pub interface: String,
     /// The way.
     pub how: &'static str,
+    /// The hook that it is at.
+    pub hook: &'static str,
+    /// Frames of it that were read from the rings.
+    pub frames: u64,
 }
 
 /// What became of spans: `made = acknowledged + dropped + waiting`.
@@ -336,6 +340,12 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
         "capture_attached",
         "Programs attached, and how",
         attached.map(|a| (vec![("interface", a.interface.as_str()), ("how", a.how)], 1.0)),
+    )?;
+    let attached = snapshot.attached.iter();
+    out.counter(
+        "capture_interface_frames",
+        "Frames read from the rings, by the interface that they crossed, since the programs are attached to it",
+        attached.map(|a| (vec![("interface", a.interface.as_str()), ("hook", a.hook)], a.frames)),
     )?;
     #[allow(clippy::cast_precision_loss, reason = "as many interfaces as a node has")]
     out.gauge(
