@@ -513,7 +513,7 @@ impl Counters {
 
     /// Every reason in [`Self::unparsed`].
     pub fn unparsed_reasons() -> impl Iterator<Item = &'static str> {
-        ParseError::ALL.map(ParseError::as_str).into_iter().chain(NoDialogKey::ALL.map(NoDialogKey::as_str))
+        ParseError::ALL.iter().map(|why| why.as_str()).chain(NoDialogKey::ALL.iter().map(|why| why.as_str()))
     }
 
     /// What was captured and could not be used although it may have been SIP: reason → count, without

@@ -57,17 +57,29 @@ Exit status:
      interface is missing; for check, also that no interface fits; or, for
      check --live, no daemon answers";
 
-const EXAMPLES: &str = "\
-Examples:
-  sipobs call.pcap                         explain every transfer in a capture
-  sipobs --number 5550100 *.pcap           those of one number, in all files as one capture
-  sipobs view *.pcap                       the same as a list, to choose from
-  sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line
-  tcpdump -w - port 5060 | sipobs pcap -   from a pipe; IP fragments take a longer filter (README)
-  sudo sipobs run -i eth0                  watch an interface
-  sipobs explain 486                       what a status, a cause or a word means
-  sipobs check -i eth0                     what would be tried here, and why not
-  sipobs check --live                      whether a running daemon lost anything";
+/// Whether this build captures live.
+const LIVE: bool = cfg!(all(feature = "live", target_os = "linux"));
+
+/// Examples of what this build can do.
+fn examples() -> String {
+    let view = cfg!(feature = "view");
+    let examples = [
+        (true, "sipobs call.pcap                         explain every transfer in a capture"),
+        (true, "sipobs --number 5550100 *.pcap           those of one number, in all files as one capture"),
+        (view, "sipobs view *.pcap                       the same as a list, to choose from"),
+        (true, "sipobs pcap --format jsonl *.pcapng      the same, one JSON object a line"),
+        (
+            true,
+            "tcpdump -w - port 5060 | sipobs pcap -   from a pipe; IP fragments take a longer filter (README)",
+        ),
+        (LIVE, "sudo sipobs run -i eth0                  watch an interface"),
+        (true, "sipobs explain 486                       what a status, a cause or a word means"),
+        (LIVE, "sipobs check -i eth0                     what would be tried here, and why not"),
+        (LIVE, "sipobs check --live                      whether a running daemon lost anything"),
+    ];
+    let examples = examples.into_iter().filter(|(built_in, _)| *built_in);
+    examples.fold("Examples:".to_owned(), |text, (_, example)| format!("{text}\n  {example}"))
+}
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -85,7 +97,7 @@ const COMMIT: &str = match option_env!("SIPOBS_COMMIT") {
 /// The version, the commit, and what was built in.
 fn long_version() -> String {
     let features = [
-        ("live", cfg!(all(feature = "live", target_os = "linux"))),
+        ("live", LIVE),
         ("mcp", cfg!(feature = "mcp")),
         ("otlp", cfg!(feature = "otlp")),
         ("typed", cfg!(feature = "typed")),
@@ -108,7 +120,7 @@ fn long_version() -> String {
     version,
     long_version = long_version(),
     max_term_width = 100,
-    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}")
+    after_help = format!("{}\n\n{EXIT_CODES}", examples())
 )]
 struct Cli {
     #[command(subcommand)]
@@ -123,7 +135,10 @@ enum Command {
     View(Box<pcap::View>),
     #[cfg(feature = "mcp")]
     Mcp(Box<pcap::Mcp>),
+    // They say what they lack where they are asked for by name.
+    #[command(hide = !LIVE)]
     Run(run::Run),
+    #[command(hide = !LIVE)]
     Check(check::Check),
     Explain(explain::Explain),
     /// Print the configuration in effect, secrets hidden
@@ -156,7 +171,7 @@ struct Settings {
     #[arg(long, value_name = "HOW", value_enum)]
     mask: Option<MaskFlag>,
     /// Send spans to this OpenTelemetry collector, such as http://localhost:4317
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", hide = cfg!(not(feature = "otlp")))]
     otlp: Option<String>,
 }
 
@@ -319,6 +334,21 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_offers_what_is_built_in_and_nothing_else() {
+        let help = Cli::command().render_long_help().to_string();
+        for (text, built_in) in [
+            ("sipobs run", LIVE),
+            ("check", LIVE),
+            ("sipobs view", cfg!(feature = "view")),
+            ("explain", true),
+        ] {
+            assert_eq!(help.contains(text), built_in, "{text}\n{help}");
+        }
+        let pcap = Cli::command().find_subcommand_mut("pcap").map(|pcap| pcap.render_long_help().to_string());
+        assert_eq!(pcap.map(|help| help.contains("--otlp")), Some(cfg!(feature = "otlp")));
     }
 
     #[test]

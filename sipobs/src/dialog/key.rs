@@ -3,6 +3,7 @@
 use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
+use strum::VariantArray;
 
 use super::LONGEST_ID;
 use crate::leg::Branch;
@@ -54,7 +55,7 @@ pub(super) fn branch(via: Option<Via<'_>>) -> Branch {
 }
 
 /// Why a message belongs to no dialog that could be named (RFC 3261 §8.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub enum NoDialogKey {
     /// No From, To, Call-ID or CSeq.
     Missing,
@@ -68,7 +69,7 @@ pub enum NoDialogKey {
 
 impl NoDialogKey {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Missing, Self::CSeq, Self::Address, Self::CallIdTooLong];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// A short name for counters.
     pub const fn as_str(self) -> &'static str {

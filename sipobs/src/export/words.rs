@@ -1,5 +1,7 @@
 //! The verdicts in plain language.
 
+use strum::VariantArray;
+
 use crate::record::{Attempt, Evidence, LadderLine, LinkMethod, Method, Outcome, Quality, Seen};
 use crate::sip;
 
@@ -7,7 +9,7 @@ use super::WholeCall;
 use super::style::clean;
 
 /// How a verdict strikes its reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub(super) enum Tone {
     Good,
     Bad,

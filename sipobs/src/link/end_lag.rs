@@ -5,6 +5,8 @@
 //! call ends at which moment around that, and from which side. It starts as a broad guess and is sharpened by
 //! what this platform is seen to do.
 
+use strum::VariantArray;
+
 use crate::record::Side;
 
 /// Seconds before and after a second leg's end within which its call's end is told apart.
@@ -18,7 +20,7 @@ const GUESS: f64 = 30.0;
 const BLUR: usize = 2;
 
 /// How a second leg came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub(super) enum Close {
     /// BYE by the platform that had placed it.
     Hangup,
@@ -31,10 +33,6 @@ pub(super) enum Close {
     /// CANCEL by the platform at a moment when ring timers run out: all but a few are theirs, and not a caller's
     /// who gave up just then.
     RangOut,
-}
-
-impl Close {
-    const ALL: [Self; 5] = [Self::Hangup, Self::TargetHangup, Self::Refused, Self::Cancelled, Self::RangOut];
 }
 
 /// One piece of the guess: `mass` of all calls end between `from` and `to` seconds after the leg, by `side`.
@@ -74,7 +72,7 @@ const PIECES: [Piece; 21] = [
 /// The shapes of all ways to end.
 #[derive(Debug)]
 pub(super) struct EndLag {
-    shapes: [Shape; Close::ALL.len()],
+    shapes: [Shape; Close::VARIANTS.len()],
 }
 
 #[derive(Debug)]
@@ -89,7 +87,7 @@ struct Shape {
 
 impl EndLag {
     pub(super) fn new() -> Self {
-        let mut shapes = Close::ALL.map(|_| Shape {
+        let mut shapes = [(); Close::VARIANTS.len()].map(|()| Shape {
             bins: [vec![0.0; BINS], vec![0.0; BINS]],
             before: vec![0.0; BINS + 1],
             total: GUESS,
@@ -168,7 +166,7 @@ mod tests {
     #[test]
     fn no_shape_holds_more_than_all() {
         let end_lag = EndLag::new();
-        for close in Close::ALL {
+        for close in Close::VARIANTS.iter().copied() {
             let (start, end) = (end_lag.later(close, -7.99), end_lag.later(close, 7.99));
             assert!(start > 0.99 && start <= 1.0 && end > 0.05 && end < start, "{close:?}: {start} {end}");
         }

@@ -1,5 +1,7 @@
 //! One SIP message: its start line and an index over its headers (RFC 3261 §7).
 
+use strum::VariantArray;
+
 use super::defect::{Defects, defects};
 use super::index::{Headers, line_end};
 use super::text::{Split, is_token, number, trim, trim_end, word};
@@ -9,7 +11,7 @@ use super::{
 };
 
 /// Why bytes are not a SIP message. Never carries the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, VariantArray, thiserror::Error)]
 pub enum ParseError {
     /// Nothing but line breaks: a keep-alive (RFC 5626 §3.5.1).
     #[error("empty")]
@@ -27,7 +29,7 @@ pub enum ParseError {
 
 impl ParseError {
     /// Every one of them.
-    pub const ALL: [Self; 4] = [Self::Empty, Self::StartLine, Self::Method, Self::StatusCode];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// A short name for counters.
     pub const fn as_str(self) -> &'static str {

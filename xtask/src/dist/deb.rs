@@ -21,18 +21,6 @@ const FILES: &[(&str, &str)] = &[
     ("deploy/sipobs.toml", "usr/share/doc/sipobs/examples/sipobs.toml"),
     ("deploy/prometheus/sipobs.rules.yaml", "usr/share/doc/sipobs/examples/sipobs.rules.yaml"),
     ("README.md", "usr/share/doc/sipobs/README.md"),
-    ("docs/output.md", "usr/share/doc/sipobs/docs/output.md"),
-    ("docs/configuration.md", "usr/share/doc/sipobs/docs/configuration.md"),
-    ("docs/metrics.md", "usr/share/doc/sipobs/docs/metrics.md"),
-    ("docs/words.md", "usr/share/doc/sipobs/docs/words.md"),
-    ("docs/security.md", "usr/share/doc/sipobs/docs/security.md"),
-    ("docs/sizing.md", "usr/share/doc/sipobs/docs/sizing.md"),
-    ("docs/upgrading.md", "usr/share/doc/sipobs/docs/upgrading.md"),
-    ("docs/troubleshooting.md", "usr/share/doc/sipobs/docs/troubleshooting.md"),
-    ("docs/interfaces.md", "usr/share/doc/sipobs/docs/interfaces.md"),
-    ("docs/schema.json", "usr/share/doc/sipobs/docs/schema.json"),
-    ("docs/runbooks.md", "usr/share/doc/sipobs/docs/runbooks.md"),
-    ("docs/kubernetes.md", "usr/share/doc/sipobs/docs/kubernetes.md"),
 ];
 const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 /// A shell, and where Debian looks for its completions.
@@ -59,6 +47,12 @@ fn lay_out(program: &Path, tree: &Path) -> Result<()> {
     put(tree, "usr/bin/sipobs", &fs::read(program)?, 0o755)?;
     for (from, to) in FILES {
         put(tree, to, &fs::read(root().join(from)).with_context(|| (*from).to_owned())?, 0o644)?;
+    }
+    // All of it: the pages link to each other.
+    for page in fs::read_dir(root().join("docs"))? {
+        let page = page?;
+        let to = format!("usr/share/doc/sipobs/docs/{}", page.file_name().to_string_lossy());
+        put(tree, &to, &fs::read(page.path())?, 0o644)?;
     }
     put(tree, "usr/share/doc/sipobs/copyright", copyright()?.as_bytes(), 0o644)?;
     put(tree, "usr/share/doc/sipobs/changelog", &fs::read(root().join("CHANGELOG.md"))?, 0o644)?;

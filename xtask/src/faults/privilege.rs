@@ -47,7 +47,7 @@ pub(super) fn capabilities(ground: &Ground) -> Result<Seen> {
         let said = plan(Some(name)).fails(3)?;
         holds(&said, &["cannot capture: ", &format!("not permitted; missing {capability}\n")])?;
         let said = plan(Some(name)).checks(3)?;
-        let (_, problems) = said.split_once("This machine can not capture so:\n").context("no verdict")?;
+        let (_, problems) = said.split_once("This machine cannot capture:\n").context("no verdict")?;
         holds(problems, &[&format!("not permitted; missing {capability}\n")])?;
         let others = NEEDED.iter().filter(|(other, ..)| *other != name);
         for (_, other, _) in others {

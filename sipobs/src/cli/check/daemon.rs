@@ -106,7 +106,7 @@ fn ask(addresses: &[SocketAddr], asking: Asking<'_>) -> anyhow::Result<(Accounts
     // None of what another says is shown: nobody knows who wrote it.
     ensure!(status == 200, "what answers there has no /metrics: HTTP status {status}");
     let read = Exposition::parse(&text).and_then(|metrics| Accounts::of(&metrics));
-    let accounts = read.context("its /metrics can not be understood")?;
+    let accounts = read.context("its /metrics cannot be understood")?;
     let (status, text) = fetch(addresses, "/healthz", asking).context("its /healthz")?;
     let unwell: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
     Ok((accounts, (status != 200).then(|| clean(&unwell))))

@@ -39,7 +39,7 @@ pub(super) fn check(config: &Config) -> Result<Exit, Failure> {
     match &problems[..] {
         [] => text.push_str("\nThis machine can capture.\n"),
         problems => {
-            text.push_str("\nThis machine can not capture so:\n");
+            text.push_str("\nThis machine cannot capture:\n");
             for problem in problems {
                 let _ = writeln!(text, "  {problem}");
             }

@@ -65,15 +65,19 @@ Examples:
   sipobs --html report.html *.pcap            a page to hand on; --md for a ticket
   tcpdump -w - port 5060 | sipobs -           until Ctrl-C
   sipobs pcap --ladders --mask full --color always call.pcap | less -R
-  sipobs pcap --format jsonl call.pcap | jq 'select(.outcome == \"busy\")'
-  sipobs pcap --otlp http://localhost:4317 call.pcap";
+  sipobs pcap --format jsonl call.pcap | jq 'select(.outcome == \"busy\")'";
+
+const SPANS_EXAMPLE: &str = match cfg!(feature = "otlp") {
+    true => "\n  sipobs pcap --otlp http://localhost:4317 call.pcap",
+    false => "",
+};
 
 /// Explain the transfers in capture files
 ///
 /// Rebuilds the SIP dialogs that the files show and judges every transfer in them. SIP is recognised on every
 /// port. Needs no privilege.
 #[derive(Debug, Args)]
-#[command(after_help = format!("{AFTER}\n\n{}", super::EXIT_CODES))]
+#[command(after_help = format!("{AFTER}{SPANS_EXAMPLE}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Pcap {
     /// Capture files: pcap, pcapng or snoop, also packed by gzip, zstd or lz4; `-` is standard input
     #[arg(required = true, value_name = "FILE")]

@@ -228,7 +228,19 @@ fn can_occur(method: Method, kind: Kind, outcome: Outcome) -> bool {
         && match outcome {
             Outcome::ReferUnanswered | Outcome::NotifyTimeout | Outcome::Superseded => by_refer,
             Outcome::Redirected => method == Method::Redirect,
-            _ => true,
+            Outcome::Succeeded
+            | Outcome::Busy
+            | Outcome::NoAnswer
+            | Outcome::Declined
+            | Outcome::Forbidden
+            | Outcome::NotFound
+            | Outcome::Media
+            | Outcome::NetworkFailure
+            | Outcome::ReferRefused
+            | Outcome::AuthFailed
+            | Outcome::DialogGone
+            | Outcome::Abandoned
+            | Outcome::Unknown => true,
         }
 }
 

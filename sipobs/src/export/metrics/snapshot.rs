@@ -23,7 +23,7 @@ pub struct Snapshot {
     /// How many of the interfaces that are meant are watched, refused every program, or are missing though wanted by
     /// name.
     pub interfaces: Vec<(&'static str, usize)>,
-    /// Frames that matched and had no way to us, by CPU and reason.
+    /// SIP frames that were lost on their way from the kernel programs, by CPU and reason.
     pub lost_by_cpu: Vec<(u32, Vec<(&'static str, u64)>)>,
     /// Frames of which the rings themselves said that there was no room for them, if such rings say so.
     pub lost_told: Option<u64>,
@@ -309,11 +309,15 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
         "Frames that the kernel programs left alone, by the reason",
         reasons(|h| &h.passed),
     )?;
-    out.counter("capture_frames_lost", "Frames that matched and had no way to us", reasons(|h| &h.lost))?;
+    out.counter(
+        "capture_frames_lost",
+        "SIP frames that were lost on their way from the kernel programs to the daemon",
+        reasons(|h| &h.lost),
+    )?;
     let by_cpu: Vec<_> = snapshot.lost_by_cpu.iter().map(|(cpu, lost)| (cpu.to_string(), lost)).collect();
     out.counter(
         "capture_cpu_frames_lost",
-        "Frames that matched and had no way to us, by the CPU that saw them",
+        "SIP frames that were lost on their way from the kernel programs to the daemon, by the CPU that saw them",
         by_cpu.iter().flat_map(|(cpu, lost)| {
             lost.iter().map(move |&(reason, n)| (vec![("cpu", cpu.as_str()), ("reason", reason)], n))
         }),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
+use strum::VariantArray as _;
 
 use super::figures::{Bar, Figures, Way};
 use crate::export::style::grouped;
@@ -27,8 +28,11 @@ pub(super) fn over_time(figures: &Figures) -> Markup {
     let bars: Vec<(i64, Bar)> = figures.timeline.bars().collect();
     let Some((&(first, _), &(last, _))) = bars.first().zip(bars.last()) else { return html! {} };
     let step = figures.timeline.seconds();
-    let there: Vec<Way> =
-        Way::ALL.into_iter().filter(|way| bars.iter().any(|(_, bar)| bar.ways[*way as usize] > 0)).collect();
+    let there: Vec<Way> = Way::VARIANTS
+        .iter()
+        .copied()
+        .filter(|way| bars.iter().any(|(_, bar)| bar.ways[*way as usize] > 0))
+        .collect();
     let every = long(step);
     html! {
         section aria-labelledby="time" {
@@ -51,14 +55,14 @@ pub(super) fn over_time(figures: &Figures) -> Markup {
                     thead { tr {
                         th scope="col" { "From" }
                         @for way in &there { th.n scope="col" { (way.word()) } }
-                        @for tone in TONES { th.n scope="col" { (said(tone)) } }
+                        @for tone in Tone::VARIANTS.iter().copied() { th.n scope="col" { (said(tone)) } }
                     } }
                     tbody {
                         @for (at, bar) in &bars {
                             tr {
                                 th scope="row" { (when(*at, step, true)) }
                                 @for way in &there { td.n { (grouped(bar.ways[*way as usize])) } }
-                                @for tone in TONES { td.n { (grouped(bar.tones[tone as usize])) } }
+                                @for tone in Tone::VARIANTS.iter().copied() { td.n { (grouped(bar.tones[tone as usize])) } }
                             }
                         }
                     }
@@ -67,8 +71,6 @@ pub(super) fn over_time(figures: &Figures) -> Markup {
         }
     }
 }
-
-const TONES: [Tone; 4] = [Tone::Good, Tone::Bad, Tone::Doubt, Tone::Neutral];
 
 const fn said(tone: Tone) -> &'static str {
     match tone {
@@ -92,7 +94,7 @@ fn picture(bars: &[(i64, Bar)], first: i64, last: i64, step: i64) -> Markup {
     };
     let grid: Vec<u64> = if most.is_multiple_of(2) { vec![0, most / 2, most] } else { vec![0, most] };
     let mut rows: Vec<(usize, String)> =
-        Way::ALL.into_iter().map(|way| (way as usize, String::new())).collect();
+        Way::VARIANTS.iter().copied().map(|way| (way as usize, String::new())).collect();
     for (at, bar) in bars {
         let mut below = 0;
         for (way, path) in &mut rows {
@@ -129,7 +131,7 @@ fn picture(bars: &[(i64, Bar)], first: i64, last: i64, step: i64) -> Markup {
 
 fn in_words(bars: &[(i64, Bar)], step: i64) -> String {
     let ways = |bar: &Bar| {
-        let there = Way::ALL.into_iter().filter(|way| bar.ways[*way as usize] > 0);
+        let there = Way::VARIANTS.iter().copied().filter(|way| bar.ways[*way as usize] > 0);
         there.map(|way| format!("{} {}", bar.ways[way as usize], way.word())).collect::<Vec<_>>().join(", ")
     };
     match (bars.first(), bars.last()) {

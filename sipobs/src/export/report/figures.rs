@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use strum::VariantArray;
+
 use super::{Look, Tone, words};
 use crate::record::{Attempt, Call, Fault, Method, Outcome, Output};
 use crate::timestamp::Timestamp;
@@ -146,7 +148,7 @@ fn worst(mut names: Vec<(&str, Share)>) -> Vec<(&str, Share)> {
 }
 
 /// How a transfer was tried, as the picture over time tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub(super) enum Way {
     Refer,
     SecondLeg,
@@ -158,8 +160,6 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 5] = [Self::Refer, Self::SecondLeg, Self::Redirect, Self::Other, Self::None];
-
     const fn of(method: Method) -> Self {
         match method {
             Method::Refer => Self::Refer,
