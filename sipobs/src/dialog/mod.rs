@@ -216,7 +216,7 @@ fn matters(method: Method, message: &Message<'_>) -> bool {
 
 /// RFC 3515 §2.4.4; a NOTIFY that names no package is told by its body.
 fn is_refer_event(message: &Message<'_>) -> bool {
-    match message.header(Name::Event).and_then(sip::Event::parse) {
+    match message.event() {
         Some(event) => event.is_refer(),
         None => message
             .header(Name::ContentType)

@@ -26,6 +26,8 @@ mod client;
 mod ids;
 mod left;
 mod queue;
+#[cfg(test)]
+mod reference;
 mod spans;
 mod transactions;
 

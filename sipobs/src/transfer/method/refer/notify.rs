@@ -15,7 +15,7 @@ use crate::transfer::state::{Owned, PendingAttempt};
 /// A NOTIFY of the refer package, in the dialog of its REFER.
 pub(in crate::transfer) fn on_notify(stage: &mut Stage, heard: Heard<'_>) {
     let Heard { event, wire, message, .. } = heard;
-    let number = message.header(Name::Event).and_then(sip::Event::parse).and_then(|event| event.refer_cseq());
+    let number = message.event().and_then(|event| event.refer_cseq());
     let known = subscribed(stage, heard, number).or_else(|| again::told_of(stage, heard));
     let id = match known {
         // What only a stranger tells of begins no attempt.
@@ -125,7 +125,7 @@ fn subscribed(stage: &Stage, heard: Heard<'_>, number: Option<u32>) -> Option<At
 
 /// What a NOTIFY says.
 pub(super) fn notified(wire: &WireMessage<'_>, message: &Message<'_>) -> Notified {
-    let state = message.header(Name::SubscriptionState).and_then(SubscriptionState::parse);
+    let state = message.subscription_state();
     Notified {
         status: Sipfrag::of(message).ok().map(|frag| (frag.status, cut(frag.reason))),
         terminated: state
