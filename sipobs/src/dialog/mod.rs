@@ -6,7 +6,7 @@
 
 use crate::leg::{HeldMessage, LegId, Legs, NewLeg, Origin, Speaker};
 use crate::record::Side;
-use crate::sip::{self, CSeq, Message, Method, Name};
+use crate::sip::{CSeq, Message, Method, Name};
 use crate::stream::WireMessage;
 
 mod find;

@@ -87,7 +87,11 @@ pub(super) fn headline(attempt: &Attempt) -> String {
             format!("Transfer to {target} was accepted{answer}, its outcome never told")
         }
         Outcome::Redirected => {
-            let followed = if attempt.target_call_id.is_some() { "followed" } else { "not followed here" };
+            let followed = match attempt.followed_outcome {
+                None => "not followed here".to_owned(),
+                Some(Outcome::Succeeded) => "where it was answered".to_owned(),
+                Some(outcome) => format!("where it came to {}", outcome.as_str().replace('_', " ")),
+            };
             format!("Call redirected to {target}{answer}, {followed}")
         }
         Outcome::Unknown => match &attempt.unknown_because {

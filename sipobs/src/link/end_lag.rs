@@ -40,7 +40,7 @@ struct Piece(Close, Side, f64, f64, f64);
 
 /// Most platforms' lag is not known beforehand, only that half a second was seen of LiveKit. What a row of one
 /// [`Close`] lacks to 1 are calls that go on as if nothing had been.
-const PIECES: [Piece; 21] = [
+const PIECES: [Piece; 23] = [
     // The caller hung up, the platform followed; or it closed both legs at once.
     Piece(Close::Hangup, Side::Caller, -0.75, -0.25, 0.62),
     Piece(Close::Hangup, Side::Caller, -3.0, 0.0, 0.12),
@@ -58,7 +58,9 @@ const PIECES: [Piece; 21] = [
     Piece(Close::Refused, Side::Caller, -WINDOW, WINDOW, 0.02),
     // The caller gave up while it rang; else as after a failure.
     Piece(Close::Cancelled, Side::Caller, -0.75, -0.25, 0.30),
-    Piece(Close::Cancelled, Side::Caller, -2.0, 0.0, 0.06),
+    Piece(Close::Cancelled, Side::Caller, -3.0, 0.0, 0.06),
+    // Or the platform closed both at once: a room was deleted, an agent gave up.
+    Piece(Close::Cancelled, Side::Callee, -0.1, 0.1, 0.05),
     Piece(Close::Cancelled, Side::Callee, 1.0, 7.0, 0.15),
     Piece(Close::Cancelled, Side::Caller, 1.0, WINDOW, 0.15),
     // As after a refusal. A few CANCELs at such a moment are a caller's, who gives up at any: 200 ms of every 5 s.
@@ -66,7 +68,8 @@ const PIECES: [Piece; 21] = [
     Piece(Close::RangOut, Side::Caller, 1.0, WINDOW, 0.20),
     Piece(Close::RangOut, Side::Caller, -WINDOW, WINDOW, 0.02),
     Piece(Close::RangOut, Side::Caller, -0.75, -0.25, 0.02),
-    Piece(Close::RangOut, Side::Caller, -2.0, 0.0, 0.004),
+    Piece(Close::RangOut, Side::Caller, -3.0, 0.0, 0.006),
+    Piece(Close::RangOut, Side::Callee, -0.1, 0.1, 0.02),
 ];
 
 /// The shapes of all ways to end.

@@ -380,8 +380,11 @@ impl<'a> Search<'a> {
         }
         // A leg to the very number that was called is the call's own other half behind a B2BUA.
         let request = Party::of_uri(leg.first_request());
-        let onward = request.as_ref().zip(self.own.parties.request.as_ref());
-        if self.forwards || onward.is_some_and(|(called, request)| called.same(request)) {
+        let wanted = self.own.parties.request.as_ref();
+        let onward = request.as_ref().zip(wanted).is_some_and(|(called, wanted)| called.same(wanted));
+        // Nor is anybody transferred to himself: that is a call back.
+        let back = wanted.is_some_and(|wanted| from(leg).is_some_and(|caller| caller.same(wanted)));
+        if self.forwards || onward || back {
             return;
         }
         let age = ended_at(leg).map_or(0.0, |ended| seconds(ended, own.started));

@@ -534,6 +534,8 @@ fn attempt(number: &str, user: &str, dashed: &str) -> Output {
         reason: Some(format!("No such number +{number}, or {dashed} ({user}@example.com)")),
         refer_cseq: None,
         target_call_id: Some(format!("x{number}x")),
+        followed: None,
+        followed_outcome: None,
         link: Some(Link {
             method: LinkMethod::Ambiguous,
             confidence: 0.5,

@@ -60,6 +60,10 @@ pub struct Attempt {
     pub refer_cseq: Option<u32>,
     /// Call-ID of the leg to the target, where it was seen.
     pub target_call_id: Option<String>,
+    /// Of a redirect: whether its Contact was called, under whichever Call-ID; `target_call_id` and the times are then that leg's.
+    pub followed: Option<bool>,
+    /// What became of that leg.
+    pub followed_outcome: Option<Outcome>,
     /// How that leg was tied to this call.
     pub link: Option<Link>,
     /// From the last authenticated INVITE of the target leg to its first 18x, in milliseconds.

@@ -38,6 +38,11 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("refer_cseq", "CSeq number of the REFER, of its last authenticated try"),
     ("target_call_id", "Call-ID of the leg to the target"),
     (
+        "followed",
+        "of a redirect: whether its Contact was called, under whichever Call-ID; then `target_call_id` and the times are that leg's",
+    ),
+    ("followed_outcome", "what became of that leg"),
+    (
         "link",
         "how the target's leg was tied to the call: the evidence, and how sure that is (0 to 1, calibrated)",
     ),

@@ -366,6 +366,28 @@ impl Side {
     }
 }
 
+impl Outcome {
+    /// Whether somebody was to be reached, and was not.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Superseded | Self::Redirected | Self::Unknown => false,
+            Self::Busy
+            | Self::NoAnswer
+            | Self::Declined
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Media
+            | Self::NetworkFailure
+            | Self::ReferRefused
+            | Self::ReferUnanswered
+            | Self::AuthFailed
+            | Self::DialogGone
+            | Self::Abandoned
+            | Self::NotifyTimeout => true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -110,7 +110,15 @@ impl Transfers {
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = attempt_record::of(known, &self.rules, &verdict, now);
         (record.quality, record.visibility) = (quality, visibility);
-        let found = self.diagnose(known, &verdict, &record, now);
+        // A redirect that led nowhere is explained by the leg that failed.
+        let led_nowhere = method.followed(known).filter(|leg| leg.outcome.is_failure());
+        let found = match led_nowhere {
+            Some(leg) => {
+                let (outcome, status, reason) = (leg.outcome, leg.status, leg.reason.clone());
+                self.diagnose(known, &leg, &Attempt { outcome, status, reason, ..record.clone() }, now)
+            }
+            None => self.diagnose(known, &verdict, &record, now),
+        };
         (record.diagnosis, record.fault) = (found.diagnosis, found.fault);
         let suppressed = method.is_suppressed(known, now);
         let second_leg = (method.is_second_leg() && !suppressed).then(|| SecondLeg {

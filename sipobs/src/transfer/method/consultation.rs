@@ -164,7 +164,7 @@ pub(super) fn release(stage: &mut Stage, id: AttemptId) {
 }
 
 /// A leg takes another over: what was up beside that, or what it was beside, was a consultation.
-pub(super) fn consulted_before(stage: &mut Stage, named: &Named) {
+pub(super) fn consulted_before(stage: &mut Stage, leg: LegId, named: &Named) {
     let Some(replaced) = stage.legs.named(&named.call_id, [None, None]).filter(|_| !named.join) else {
         return;
     };
@@ -177,6 +177,26 @@ pub(super) fn consulted_before(stage: &mut Stage, named: &Named) {
     pairs.extend(served.map(|call| (replaced, call)));
     for (leg, call) in pairs {
         withdraw(stage, leg, call);
+    }
+    if stage.watched_mut(replaced).is_some() {
+        consulted_unseen(stage, leg, replaced);
+    }
+}
+
+/// The same where it is not said yet whose leg the one taken over is: of the calls that it could belong to, that of whoever takes
+/// it over is the one that is transferred, by a REFER that was not seen.
+fn consulted_unseen(stage: &mut Stage, leg: LegId, replaced: LegId) {
+    let Some(taker) = stage.legs.get(leg).map(|leg| leg.hosts.0) else { return };
+    let calls = stage.links.possible_calls_of(&stage.legs, replaced);
+    let is_takers = |call: &&LegId| {
+        stage.legs.get(**call).is_some_and(|call| [call.hosts.0, call.hosts.1].contains(&taker))
+    };
+    let mut calls = calls.iter().filter(is_takers);
+    let Some(call) = calls.next().copied().filter(|_| calls.next().is_none()) else { return };
+    stage.unwatch(replaced);
+    stage.note_transferred(call);
+    if let Some(consultation) = stage.legs.get_mut(replaced) {
+        consultation.call.is_leg = true;
     }
 }
 

@@ -9,7 +9,7 @@ use super::config::Timers;
 use super::diagnosis::Facts;
 use super::stage::Stage;
 use super::state::PendingAttempt;
-use super::verdict::Provisional;
+use super::verdict::{Provisional, Verdict};
 use crate::leg::Leg;
 use crate::record::{self, Answered, LegRole, Seen};
 use crate::sip::CSeq;
@@ -56,6 +56,11 @@ pub(super) trait Method {
     /// Whether silence is evidence only where both directions of the call were captured.
     fn needs_both_directions(&self, known: Known<'_>) -> bool {
         known.attempt.call.is_some()
+    }
+
+    /// Of a redirect: what became of the leg that followed it.
+    fn followed(&self, _known: Known<'_>) -> Option<Verdict> {
+        None
     }
 
     /// Headers that say why, of the message with the deciding status.

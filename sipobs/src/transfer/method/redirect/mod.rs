@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::second_leg::invite;
-use super::{Known, Machine, Method, refer, target_leg};
+use super::{Known, Machine, Method, refer, target_headers, target_leg};
 use crate::leg::{AttemptId, Leg, LegId, Party};
 use crate::record::{Answered, Evidence, Method as Word, Outcome, Side};
 use crate::timestamp::Timestamp;
@@ -123,7 +123,7 @@ impl Method for Redirect {
     /// It is `redirected`, followed or not; the verdict only waits to show what followed.
     fn evaluate(&self, known: Known<'_>, _now: Timestamp) -> Provisional {
         let timers = known.timers();
-        let followed = self.fate(known).and_then(|leg| invite::evaluate(leg, invite::Context::ALONE, timers));
+        let followed = self.leg(known);
         let longest = self.answer.time + timers.after_bye;
         // Whether the redirected leg is another attempt's is not decided yet.
         let undecided = known.stage.state(known.attempt.dialog).is_some_and(|state| state.watched.is_some());
@@ -138,8 +138,16 @@ impl Method for Redirect {
         known.target_leg().or_else(|| known.dialog().filter(tried_again))
     }
 
+    fn followed(&self, known: Known<'_>) -> Option<Verdict> {
+        self.leg(known).map(|leg| leg.verdict)
+    }
+
+    /// Where the leg that followed failed, that is what needs a reason.
     fn headers<'a>(&self, known: Known<'a>, _answered: Answered) -> &'a [(&'static str, String)] {
-        &known.attempt.headers
+        match self.followed(known).is_some_and(|leg| leg.outcome.is_failure()) {
+            true => target_headers(known),
+            false => &known.attempt.headers,
+        }
     }
 
     fn tell<'a>(&'a self, known: Known<'a>, _now: Timestamp, facts: &mut Facts<'a>) {
@@ -157,6 +165,11 @@ impl Method for Redirect {
 }
 
 impl Redirect {
+    /// The leg that followed, as it stands.
+    fn leg(&self, known: Known<'_>) -> Option<Provisional> {
+        invite::evaluate(self.fate(known)?, invite::Context::ALONE, known.timers())
+    }
+
     fn stands_at(&self, followed: Option<&Provisional>, timers: &Timers) -> Timestamp {
         let unfollowed = self.answer.time + timers.target;
         let longest = self.answer.time + timers.after_bye;

@@ -208,7 +208,9 @@ impl Refer {
             let awaited = cancelled && sure && !agree && now < target.at;
             return if awaited { Provisional { at: own.at.max(target.at), ..own } } else { own };
         }
-        let later = |told: Timestamp| failed && verdict.decided.is_some_and(|decided| told > decided);
+        // A leg that was answered and never acknowledged has not failed at its answer.
+        let refused = failed && verdict.status.is_none_or(|status| status >= 300);
+        let later = |told: Timestamp| refused && verdict.decided.is_some_and(|decided| told > decided);
         match (&self.result, self.progress) {
             // A success that is told after the leg's failure is of another leg: the transferee went on.
             (Some(result), _) if result.status < 300 && later(result.time) => {

@@ -5,7 +5,7 @@ use super::events::supersede_older;
 use super::{Notified, Refer, Teller, again, halves, unseen};
 use crate::dialog::is_challenge;
 use crate::leg::{AttemptId, cut};
-use crate::sip::{self, Message, Name, Sipfrag, SubscriptionState};
+use crate::sip::{self, Message, Sipfrag};
 use crate::stream::WireMessage;
 use crate::transfer::facts;
 use crate::transfer::method::target_leg;

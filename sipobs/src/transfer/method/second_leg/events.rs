@@ -24,7 +24,7 @@ pub(in crate::transfer) fn on_invite(stage: &mut Stage, heard: Heard<'_>) {
     let named = named(stage, heard.message);
     if let Some(id) = stage.legs.get(leg).and_then(|leg| refer::unseen::named_by(stage, leg)) {
         if let Some(named) = named.filter(|named| !named.join && is_vouched(stage, leg)) {
-            consultation::consulted_before(stage, &named);
+            consultation::consulted_before(stage, leg, &named);
             if let Some(attempt) = stage.attempts.get_mut(&id) {
                 attempt.kind = Kind::Attended;
             }
@@ -98,7 +98,7 @@ pub(in crate::transfer) fn note_vouched(stage: &mut Stage, leg: LegId) {
     };
     watched.vouched = true;
     if let Some(named) = watched.named.clone() {
-        consultation::consulted_before(stage, &named);
+        consultation::consulted_before(stage, leg, &named);
     }
 }
 

@@ -174,7 +174,10 @@ impl State {
                 Self::Cancelled(time, None)
             }
             (Some(answer), _) if answer.status < 300 => Self::Answered(answer),
-            (Some(answer), Some(time)) if answer.status == 487 => Self::Cancelled(time, Some(answer)),
+            // Its CANCEL may not have been captured.
+            (Some(answer), time) if answer.status == 487 => {
+                Self::Cancelled(time.unwrap_or(answer.time), Some(answer))
+            }
             (Some(answer), _) if is_challenge(answer.status) => Self::Challenged(answer),
             (Some(answer), _) => Self::Failed(answer),
             (None, _) if leg.answered.is_set() => {
