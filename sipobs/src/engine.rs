@@ -177,6 +177,8 @@ pub struct Engine {
     tallies: Vec<Tally>,
     /// All that they add up to.
     tallied: Tally,
+    /// The file of the latest frames, which is yet to be given what these came to.
+    counting: Option<usize>,
     /// What finds the packets of calls, where somebody asked for some.
     collect: Option<Box<Collect>>,
 }
@@ -212,6 +214,7 @@ impl Engine {
             privacy,
             tallies: Vec::new(),
             tallied: Tally::default(),
+            counting: None,
             collect: None,
         })
     }
@@ -275,7 +278,24 @@ impl Engine {
 
     /// What the frames of a file came to.
     pub fn tally_of(&self, file: usize) -> Tally {
-        self.tallies.get(file).copied().unwrap_or_default()
+        let mut tally = self.tallies.get(file).copied().unwrap_or_default();
+        if self.counting == Some(file) {
+            tally.add(self.tally().since(self.tallied));
+        }
+        tally
+    }
+
+    /// Frames of this file follow, or none at all: those before them are of another.
+    fn count_for(&mut self, file: Option<usize>) {
+        if self.counting == file || self.tallies.is_empty() {
+            return;
+        }
+        let now = self.tally();
+        let before = std::mem::replace(&mut self.tallied, now);
+        let counted = std::mem::replace(&mut self.counting, file);
+        if let Some(tally) = counted.and_then(|file| self.tallies.get_mut(file)) {
+            tally.add(now.since(before));
+        }
     }
 
     fn tally(&self) -> Tally {
@@ -303,6 +323,7 @@ impl Engine {
     /// A capture file is over. The next one may be a piece of the same capture, or have nothing to do with it.
     pub fn end_file(&mut self) {
         self.take_waiting(true);
+        self.count_for(None);
         self.clock.border();
     }
 
@@ -328,14 +349,8 @@ impl Engine {
         if let Some(collect) = &mut self.collect {
             collect.frame(frame);
         }
+        self.count_for(Some(Place::of(frame.number).file));
         self.packet(frame);
-        if !self.tallies.is_empty() {
-            let now = self.tally();
-            let before = std::mem::replace(&mut self.tallied, now);
-            if let Some(tally) = self.tallies.get_mut(Place::of(frame.number).file) {
-                tally.add(now.since(before));
-            }
-        }
     }
 
     fn packet(&mut self, frame: &Frame<'_>) {
@@ -381,6 +396,7 @@ impl Engine {
     /// The capture is over at `now`, which its last frame's time may be: settles all that is open as it stands.
     pub fn finish(&mut self, now: Timestamp) {
         self.take_waiting(true);
+        self.count_for(None);
         let now = self.clock.end(now);
         self.fire(now);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
