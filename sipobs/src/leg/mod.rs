@@ -344,7 +344,9 @@ impl Legs {
         }
         // Whoever answers what this host has sent has seen it.
         let is_real = |leg: &Leg| leg.originated || self.pairs.is_proven(leg.pair());
-        leg.in_proven_pair |= leg.proven || leg.is_confirmed_by_both() && is_real(leg);
+        if !leg.in_proven_pair {
+            leg.in_proven_pair = leg.proven || leg.is_confirmed_by_both() && is_real(leg);
+        }
         self.ledger.change(ledger, entry(leg));
     }
 

@@ -18,6 +18,7 @@ use self::number_stats::NumberStats;
 use self::platform_stats::PlatformStats;
 use self::second::Second;
 use self::state::over;
+use crate::hash::Keyed;
 use crate::leg::{Claim, Leg, LegId, Legs, Party};
 use crate::record::{Link, Side};
 use crate::slab::Slab;
@@ -67,13 +68,13 @@ pub(crate) struct Links {
     /// What is known of possible second legs.
     seconds: Slab<Second>,
     /// Possible second legs whose verdict may still need a call, by that.
-    pins: HashMap<LegId, BTreeSet<LegId>>,
+    pins: HashMap<LegId, BTreeSet<LegId>, Keyed>,
     /// Calls that no verdict needs any more.
     unneeded: Vec<LegId>,
     /// Possible second legs that are over, by the host they came from and the moment.
     over: BTreeSet<(IpAddr, Timestamp, LegId)>,
     /// What is usual, for all numbers of a platform and for all platforms.
-    platforms: HashMap<IpAddr, PlatformStats>,
+    platforms: HashMap<IpAddr, PlatformStats, Keyed>,
     end_lag: EndLag,
     unknown: NumberStats,
 }
@@ -135,10 +136,10 @@ impl Links {
             index: Index::default(),
             config,
             seconds: Slab::default(),
-            pins: HashMap::new(),
+            pins: HashMap::default(),
             unneeded: Vec::new(),
             over: BTreeSet::new(),
-            platforms: HashMap::new(),
+            platforms: HashMap::default(),
             end_lag: EndLag::new(),
             unknown: NumberStats::new(Timestamp::default()),
         }
