@@ -99,8 +99,8 @@ impl<'a> Headers<'a> {
         &'n self,
         names: &'n HeaderNames,
     ) -> impl Iterator<Item = (usize, &'a [u8])> + 'n {
-        let known = names.names.iter().enumerate().filter(|(_, name)| name.name != Name::Other);
-        let known = known.flat_map(|(at, name)| self.named(name.name).map(move |value| (at, value)));
+        let known = names.known.iter();
+        let known = known.flat_map(|&(at, name)| self.named(name).map(move |value| (at, value)));
         let others = self.onwards(Name::Other).inspect(|_| work::count(1));
         let others = others.filter(|entry| entry.name == Name::Other && names.may_hold(entry.digest));
         known.chain(others.filter_map(|entry| {
@@ -133,8 +133,12 @@ impl<'a> Headers<'a> {
     pub(super) fn extensions(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         let begins =
             |entry: &&Entry| matches!(self.bytes[usize::from(entry.start)..], [b'X' | b'x', b'-', ..]);
-        work::count(self.entries.len());
-        self.entries.iter().filter(begins).map(|entry| self.spelling(entry))
+        // Most messages have none that may.
+        let first = Name::PERHAPS_EXTENSIONS.map(|name| self.first[name as usize]).into_iter().min();
+        let from = first.filter(|at| *at != NOWHERE).map_or(self.entries.len(), usize::from);
+        let entries = &self.entries[from..];
+        work::count(entries.len());
+        entries.iter().filter(begins).map(|entry| self.spelling(entry))
     }
 
     /// The entries from the first that is called `name` on; of a late one, those from a bit before.
