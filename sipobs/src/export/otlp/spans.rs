@@ -103,15 +103,15 @@ impl Spans {
 
     /// A span that says nothing yet.
     pub(super) fn empty(&self) -> SpanData {
-        self.span("", SpanId::INVALID, "", Timestamp::default(), Timestamp::default())
+        self.span(SpanContext::NONE, SpanId::INVALID, "", Timestamp::default(), Timestamp::default())
     }
 
     /// Spans for the calls that were still up at the end, so that transfers have a parent, and links lead somewhere.
     pub(super) fn unfinished(&mut self) -> impl Iterator<Item = SpanData> {
         self.open.clear();
         std::mem::take(&mut self.order).into_iter().rev().map(|(OpenCall { started, ended, .. }, call_id)| {
-            let mut span = self.span(&call_id, SpanId::INVALID, "sip.call", started, ended);
-            span.span_context = self.context_of(&call_id);
+            let context = self.context_of(&call_id);
+            let mut span = self.span(context, SpanId::INVALID, "sip.call", started, ended);
             span.attributes.push(KeyValue::new("sip.call_id", call_id));
             span.attributes.push(KeyValue::new("sip.call.unfinished", true));
             span
@@ -124,8 +124,8 @@ impl Spans {
         if !self.calls.include(call) {
             return vec![];
         }
-        let mut span = self.span(&call.call_id, SpanId::INVALID, "sip.call", call.started, call.ended);
-        span.span_context = self.context_of(&call.call_id);
+        let context = self.context_of(&call.call_id);
+        let mut span = self.span(context, SpanId::INVALID, "sip.call", call.started, call.ended);
         span.attributes = attributes("sip.call", call, &["started", "ended", "trace_id"]);
         span.attributes.push(KeyValue::new("sip.call_id", call.call_id.clone()));
         if let Some(status) = call.status {
@@ -154,8 +154,8 @@ impl Spans {
             "{:?} {:?} {:?} {}",
             attempt.method, attempt.refer_cseq, attempt.target_call_id, attempt.started
         );
-        let mut root = self.span(anchor, parent, "sip.transfer", attempt.started, attempt.ended);
-        root.span_context = context(trace, ids::span(&self.node, anchor, "transfer", &which));
+        let id = ids::span(&self.node, anchor, "transfer", &which);
+        let mut root = self.span(context(trace, id), parent, "sip.transfer", attempt.started, attempt.ended);
         root.parent_span_is_remote = joins && parent != SpanId::INVALID;
         root.links = links(match wire {
             Some((wire, context)) if !wire.joins => Some(context),
@@ -180,8 +180,8 @@ impl Spans {
         let mut spans = vec![];
         for (number, transaction) in transactions(&attempt.messages).iter().enumerate() {
             let id = ids::span(&self.node, anchor, "transaction", &format!("{which} {number}"));
-            let mut span = self.transaction(anchor, root.span_context.span_id(), attempt, transaction);
-            span.span_context = context(trace, id);
+            let mut span =
+                self.transaction(context(trace, id), root.span_context.span_id(), attempt, transaction);
             // Links go on a child: on a root, Jaeger shows them as incomplete.
             if let Some(target) = own_trace.filter(|_| transaction.leg == LegRole::Target) {
                 span.links = links(self.call_context(target));
@@ -192,11 +192,17 @@ impl Spans {
         spans
     }
 
-    fn transaction(&self, anchor: &str, parent: SpanId, attempt: &Attempt, of: &Transaction<'_>) -> SpanData {
+    fn transaction(
+        &self,
+        context: SpanContext,
+        parent: SpanId,
+        attempt: &Attempt,
+        of: &Transaction<'_>,
+    ) -> SpanData {
         let (Some(first), Some(last)) = (of.lines.first(), of.lines.last()) else {
-            return self.span(anchor, parent, "", attempt.started, attempt.started);
+            return self.span(context, parent, "", attempt.started, attempt.started);
         };
-        let mut span = self.span(anchor, parent, of.method.as_str(), first.time, last.time);
+        let mut span = self.span(context, parent, of.method.as_str(), first.time, last.time);
         span.span_kind = SpanKind::Client;
         let call_id = match of.leg {
             LegRole::Call => attempt.call_id.as_ref(),
@@ -254,9 +260,9 @@ impl Spans {
         let anchor = alert.call_id.as_deref().unwrap_or(&alert.trunk);
         let call = alert.call_id.as_ref().and_then(|call_id| self.call_context(call_id));
         let parent = span_id(call.as_ref());
-        let mut span = self.span(anchor, parent, "sip.alert", alert.time, alert.time);
         let which = format!("{:?} {}", alert.alert, alert.time);
-        span.span_context = context(ids::trace(anchor), ids::span(&self.node, anchor, "alert", &which));
+        let context = context(ids::trace(anchor), ids::span(&self.node, anchor, "alert", &which));
+        let mut span = self.span(context, parent, "sip.alert", alert.time, alert.time);
         span.attributes = attributes("sip.alert", alert, &["time", "trace_id"]);
         let mut event = span.attributes.clone();
         event.retain(|a| a.key.as_str() == "sip.alert.message");
@@ -309,14 +315,14 @@ impl Spans {
 
     fn span(
         &self,
-        anchor: &str,
+        context: SpanContext,
         parent: SpanId,
         name: &'static str,
         started: Timestamp,
         ended: Timestamp,
     ) -> SpanData {
         SpanData {
-            span_context: context(ids::trace(anchor), SpanId::INVALID),
+            span_context: context,
             parent_span_id: parent,
             parent_span_is_remote: false,
             span_kind: SpanKind::Internal,
