@@ -97,8 +97,9 @@ impl<'a> Message<'a> {
         let end = line_end(bytes, 0);
         let first_line = strip_line_break(&bytes[..end]);
         let start = Start::parse(first_line)?;
-        let (headers, rest) = Headers::index(&bytes[end..]);
-        Ok(Self { bytes, first_line, start, headers, rest })
+        let mut message = Self { bytes, first_line, start, headers: Headers::of(&bytes[end..]), rest: &[] };
+        message.rest = message.headers.read();
+        Ok(message)
     }
 
     /// Says where it ends, if other bytes followed it: so many from its start, headers and all.

@@ -373,7 +373,8 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 pub(super) fn token_len(bytes: &[u8]) -> usize {
     let is = |byte: u8| TOKEN[usize::from(byte)];
     // Eight at once, as most are long.
-    let whole = bytes.chunks_exact(8).take_while(|bytes| bytes.iter().fold(true, |all, &byte| all & is(byte)));
+    let whole =
+        bytes.chunks_exact(8).take_while(|bytes| bytes.iter().fold(true, |all, &byte| all & is(byte)));
     let from = 8 * whole.count();
     let len = from + bytes[from..].iter().take_while(|&&byte| is(byte)).count();
     work::count(len);
