@@ -21,6 +21,7 @@ use self::state::over;
 use crate::hash::Keyed;
 use crate::leg::{Claim, Leg, LegId, Legs, Party};
 use crate::record::{Link, Side};
+use crate::sip::HeaderNames;
 use crate::slab::Slab;
 use crate::timestamp::Timestamp;
 
@@ -59,6 +60,8 @@ pub(crate) fn same_party(one: &str, other: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Links {
     config: LinkConfig,
+    /// The configured headers: few messages have one, and a look at all names at once tells.
+    headers: HeaderNames,
     settle: Duration,
     patience: Duration,
     after_end: Duration,
@@ -134,6 +137,7 @@ impl Links {
             after_end: config.after_end,
             gone,
             index: Index::default(),
+            headers: config.headers.iter().map(|header| header.name.clone()).collect(),
             config,
             seconds: Slab::default(),
             pins: HashMap::default(),
