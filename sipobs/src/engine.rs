@@ -382,23 +382,22 @@ impl Inner {
             surroundings.message(wire);
         }
         self.last_message = self.last_message.max(Some(wire.time));
-        let named = message.map_err(|error| error.as_str()).and_then(|message| {
-            DialogKey::of(message).map(|key| (message, key)).map_err(NoDialogKey::as_str)
-        });
-        if wire.cut && is_cut_off(wire, named.as_ref().ok().map(|(message, _)| *message)) {
+        let key = message.map_err(|error| error.as_str());
+        let key = key.and_then(|message| DialogKey::of(message).map_err(NoDialogKey::as_str));
+        let named = message.ok().zip(key.as_ref().ok());
+        if wire.cut && is_cut_off(wire, named.map(|(message, _)| message)) {
             let (src, dst) = (wire.src.ip(), wire.dst.ip());
             self.transfers.note_loss(Loss::MessageCut { src, dst });
         }
-        match named {
-            Ok((message, key)) => {
-                self.understood += 1;
-                self.memory.message(message, &key, wire.time);
-                if let Some(follow) = &mut self.follow {
-                    follow.message(wire, message, &key);
-                }
-                self.transfers.message(wire, message, &key);
+        if let Some((message, key)) = named {
+            self.understood += 1;
+            self.memory.message(message, key, wire.time);
+            if let Some(follow) = &mut self.follow {
+                follow.message(wire, message, key);
             }
-            Err(reason) => *self.unparsed.entry(reason).or_default() += 1,
+            self.transfers.message(wire, message, key);
+        } else if let Err(reason) = key {
+            *self.unparsed.entry(reason).or_default() += 1;
         }
     }
 }

@@ -383,10 +383,10 @@ impl Leg {
 
     /// Notes the hosts a message went between; whether they are new.
     pub(super) fn travelled(&mut self, from: IpAddr, to: IpAddr) -> bool {
-        let path = in_order(from, to);
-        if path == self.pair() {
+        if (from, to) == self.hosts || (to, from) == self.hosts {
             return false;
         }
+        let path = in_order(from, to);
         let known = self.rare().map_or(&[][..], |rare| &rare.paths);
         if known.len() + 1 >= PATHS || known.contains(&path) {
             return false;
@@ -491,5 +491,5 @@ pub(crate) fn cut(bytes: &[u8]) -> String {
 }
 
 pub(super) fn in_order(a: IpAddr, b: IpAddr) -> (IpAddr, IpAddr) {
-    (a.min(b), a.max(b))
+    if a <= b { (a, b) } else { (b, a) }
 }
