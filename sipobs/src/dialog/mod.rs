@@ -173,12 +173,15 @@ pub(crate) fn may_be_early(legs: &Legs, message: &Message<'_>, key: &DialogKey<'
 /// Whether a message is of an INFO that tells nothing new: of a dialog older than the capture it may be the first thing that
 /// shows it. Calls have many of them.
 fn is_idle_info(legs: &Legs, message: &Message<'_>, key: &DialogKey<'_>) -> bool {
+    if key.cseq.method != Method::Info {
+        return false;
+    }
     let mut known = legs.under(key.call_id).peekable();
     let news = match known.peek() {
         None => message.is_request(),
         Some(_) => known.any(|leg| leg.midcall() && !leg.is_confirmed()),
     };
-    key.cseq.method == Method::Info && !news
+    !news
 }
 
 /// How a leg comes to be known by a message that no leg claims, if it can.

@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 
+use smallvec::SmallVec;
+
 use super::DialogKey;
 use super::find::{Fit, Found};
 use super::key::branch;
@@ -176,13 +178,21 @@ pub(super) fn names_path(method: Method, status: Option<u16>) -> bool {
 
 /// Notes the hosts that a message of a leg names as its path (RFC 3261 §8.1.1.8, §16.6, §18.2.1).
 pub(super) fn learn_path(legs: &mut Legs, id: LegId, message: &Message<'_>) {
-    let routes = [Name::Contact, Name::RecordRoute, Name::Route].into_iter();
-    let routes = routes.flat_map(|name| message.values(name)).filter_map(NameAddr::parse);
-    let routes = routes.filter_map(|route| address(Uri::parse(route.uri)?.host));
+    let mut hosts: SmallVec<[IpAddr; 8]> = SmallVec::new();
+    for name in [Name::Contact, Name::RecordRoute, Name::Route] {
+        for route in message.values(name) {
+            let uri = NameAddr::parse(route).and_then(|route| Uri::parse(route.uri));
+            hosts.extend(uri.and_then(|uri| address(uri.host)));
+        }
+    }
     // An answer repeats those of its request.
-    let vias = message.values(Name::Via).filter(|_| message.is_request()).filter_map(Via::parse);
-    let vias = vias.flat_map(|via| [Some(via.host), via.received()]).flatten().filter_map(address);
-    legs.extend_path(id, routes.chain(vias));
+    if message.is_request() {
+        for via in message.values(Name::Via).filter_map(Via::parse) {
+            let given = [Some(via.host), via.received()];
+            hosts.extend(given.into_iter().flatten().filter_map(address));
+        }
+    }
+    legs.extend_path(id, hosts);
 }
 
 /// The address that a host is given by.

@@ -87,9 +87,8 @@ struct Terminal;
 
 impl Formatter for Terminal {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
-        // Nearly all is ASCII. What is below the space never comes here. All bytes are looked at, so that it can be many
-        // at once.
-        if text.bytes().fold(0, u8::max) < 0x7f {
+        // Nearly all is visible ASCII. What is below the space never comes here.
+        if is_below_del(text.as_bytes()) {
             return out.write_all(text.as_bytes());
         }
         let mut rest = text;
@@ -101,6 +100,16 @@ impl Formatter for Terminal {
         }
         out.write_all(rest.as_bytes())
     }
+}
+
+/// Whether all bytes are below 0x7f. They are looked at eight at once, as most texts are short.
+fn is_below_del(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    // Of 0x7f and all above, the upper bit is set: before one is added, or after.
+    let one_more = |word: u64| (word & 0x7f7f_7f7f_7f7f_7f7f) + 0x0101_0101_0101_0101;
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let found = words.fold(0, |found, word| found | word | one_more(word));
+    found & 0x8080_8080_8080_8080 == 0 && rest.iter().all(|byte| *byte < 0x7f)
 }
 
 impl<W: Write> Sink for Jsonl<W> {
@@ -144,6 +153,16 @@ mod tests {
         assert!(text.trim_end().chars().all(|c| !c.is_control()), "{text}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["reason"], phrase);
+    }
+
+    #[test]
+    fn every_byte_is_told_from_del_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for (before, after) in [(0, 0), (0, 7), (7, 0), (3, 12), (12, 3), (8, 1)] {
+                let bytes = [vec![b'~'; before], vec![byte], vec![b' '; after]].concat();
+                assert_eq!(is_below_del(&bytes), byte < 0x7f, "{byte} after {before}");
+            }
+        }
     }
 
     fn lines(notices: bool, outputs: &[Output]) -> String {

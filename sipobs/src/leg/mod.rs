@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use crate::eviction::{Entry, Ledger, Reason};
+use crate::eviction::{Ledger, Reason};
 use crate::hash::Keyed;
 use crate::journal::Entry as Heard;
 use crate::record::Side;
@@ -22,6 +22,7 @@ use crate::timestamp::Timestamp;
 
 mod held;
 mod id;
+mod invite;
 mod log;
 mod pairs;
 mod party;
@@ -31,21 +32,22 @@ mod record;
 mod remembered;
 mod texts;
 mod when;
+mod worth;
 
 pub(crate) use held::HeldMessage;
 pub(crate) use id::{AttemptId, LegId};
+pub(crate) use invite::{Final, Invite};
 use log::Logs;
 pub(crate) use pairs::Lost;
-use pairs::{Pair, Pairs};
+use pairs::Pairs;
 pub(crate) use party::Party;
 pub(crate) use rare::{Claim, HeaderValue, MOST_OF_EACH, Rare, Refer};
-pub(crate) use record::{
-    Branch, Dialects, Final, Invite, Leg, Media, Origin, Speaker, Ties, Transaction, cut,
-};
+pub(crate) use record::{Branch, Dialects, Leg, Media, Origin, Speaker, Ties, Transaction, cut};
 use record::{Call, End};
 pub(crate) use remembered::Remembered;
 use texts::Texts;
 pub(crate) use when::When;
+use worth::{Class, Owner, class, entry};
 
 /// What the tables around a leg need for it, about: its places by Call-ID, called number and caller, its timer, its
 /// node in the ledger, and what memory allocation adds. Held against what is really taken in `tests/budget.rs`.
@@ -122,37 +124,6 @@ pub(crate) struct NewLeg<'a> {
     pub(crate) alleged: bool,
     /// This very host sent the message that begins it.
     pub(crate) originated: bool,
-}
-
-/// Whose share a leg counts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Owner {
-    /// Its caller's: nobody else has said anything.
-    Caller(IpAddr),
-    /// That of the two hosts that hold it.
-    Pair(Pair),
-}
-
-/// What a leg has come to, as far as its worth goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
-    /// Nobody has answered its requests.
-    Unanswered,
-    /// Its INVITE failed, or was challenged.
-    Failed,
-    /// Under way.
-    Early,
-    /// Its caller acknowledges an answer that was not seen, or only one side speaks of it.
-    OneSided,
-    /// Up, between hosts of which no whole dialog was seen: all that is known of it can be sent by one forger. Or begun by
-    /// this very host, and neither up nor failed.
-    Unproven,
-    /// It was up.
-    Ended,
-    /// Up.
-    Confirmed,
-    /// Up, with a transfer under way.
-    Transferring,
 }
 
 impl Legs {
@@ -344,7 +315,9 @@ impl Legs {
         }
         // Whoever answers what this host has sent has seen it.
         let is_real = |leg: &Leg| leg.originated || self.pairs.is_proven(leg.pair());
-        leg.in_proven_pair |= leg.proven || leg.is_confirmed_by_both() && is_real(leg);
+        if !leg.in_proven_pair {
+            leg.in_proven_pair = leg.proven || leg.is_confirmed_by_both() && is_real(leg);
+        }
         self.ledger.change(ledger, entry(leg));
     }
 
@@ -550,39 +523,6 @@ impl Legs {
 }
 
 /// What a leg has come to, whose it is, and what it takes up.
-fn entry(leg: &Leg) -> Entry<Owner> {
-    let class = class(leg);
-    let owner = match class {
-        Class::Transferring => None,
-        Class::Unproven | Class::Ended | Class::Confirmed => Some(Owner::Pair(leg.pair())),
-        Class::Unanswered | Class::Failed | Class::Early | Class::OneSided => {
-            Some(Owner::Caller(leg.hosts.0))
-        }
-    };
-    let bytes = leg.bytes().saturating_add(leg.charged as usize);
-    Entry { class: class as u8, owner, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
-}
-
-fn class(leg: &Leg) -> Class {
-    if leg.is_confirmed_by_both() {
-        return match () {
-            () if leg.call.transferring => Class::Transferring,
-            () if !leg.in_proven_pair => Class::Unproven,
-            () if leg.bye.is_set() => Class::Ended,
-            () => Class::Confirmed,
-        };
-    }
-    let heard = leg.callee.heard || leg.invite.as_ref().is_some_and(|invite| invite.heard);
-    match () {
-        // Nobody forges what this host itself began; it may be many all the same.
-        () if leg.originated && leg.failure().is_none() => Class::Unproven,
-        () if leg.is_confirmed() => Class::OneSided,
-        () if !heard => Class::Unanswered,
-        () if leg.failure().is_some() => Class::Failed,
-        () => Class::Early,
-    }
-}
-
 /// As much of a URI as is kept.
 fn brief(uri: &[u8]) -> &[u8] {
     &uri[..uri.len().min(LONGEST_URI)]

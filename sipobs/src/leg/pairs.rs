@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::Keyed;
+
 /// Two hosts, the lesser first.
 pub(crate) type Pair = (IpAddr, IpAddr);
 
@@ -16,7 +18,7 @@ const LOG: usize = 16;
 /// All pairs that legs go between, and some that they went between.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
-    known: HashMap<Pair, Known>,
+    known: HashMap<Pair, Known, Keyed>,
     /// Proven pairs in the order in which they lost their last leg; may hold outdated entries.
     idle: VecDeque<Pair>,
     /// How many losses there have been.

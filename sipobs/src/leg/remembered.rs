@@ -3,18 +3,20 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use crate::hash::Keyed;
+
 /// The latest Call-IDs or hosts, hashed by [`super::Legs::hash_of`], in the order in which they were added.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     most: usize,
     order: VecDeque<u64>,
-    known: HashSet<u64>,
+    known: HashSet<u64, Keyed>,
 }
 
 impl Remembered {
     /// None yet, and never more than `most`, which is at least 1. Each takes up some 24 bytes.
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, order: VecDeque::new(), known: HashSet::new() }
+        Self { most, order: VecDeque::new(), known: HashSet::default() }
     }
 
     /// Remembers one, and forgets the oldest where there is no room.

@@ -59,12 +59,12 @@ impl Links {
 
     /// What a later message of a leg may say that ties it: a Session-ID, configured headers.
     pub(crate) fn heard(&mut self, legs: &mut Legs, id: LegId, message: &Message<'_>) {
-        let named = message.header(Name::SessionId).is_some();
-        let mut headers = clues::headers(message, &self.config).peekable();
-        if !named && headers.peek().is_none() || legs.get(id).is_none_or(|leg| !leg.ties.known) {
+        let is_tied =
+            message.header(Name::SessionId).is_some() || message.among(&self.headers).next().is_some();
+        if !is_tied || legs.get(id).is_none_or(|leg| !leg.ties.known) {
             return;
         }
-        let headers: SmallVec<[_; 4]> = headers
+        let headers: SmallVec<[_; 4]> = clues::headers(message, &self.config)
             .map(|(header, value)| crate::leg::HeaderValue { header, hash: legs.hash(value) })
             .collect();
         let sessions = clues::sessions(legs, message);

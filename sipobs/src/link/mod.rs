@@ -18,8 +18,10 @@ use self::number_stats::NumberStats;
 use self::platform_stats::PlatformStats;
 use self::second::Second;
 use self::state::over;
+use crate::hash::Keyed;
 use crate::leg::{Claim, Leg, LegId, Legs, Party};
 use crate::record::{Link, Side};
+use crate::sip::HeaderNames;
 use crate::slab::Slab;
 use crate::timestamp::Timestamp;
 
@@ -58,6 +60,8 @@ pub(crate) fn same_party(one: &str, other: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Links {
     config: LinkConfig,
+    /// The configured headers: few messages have one, and a look at all names at once tells.
+    headers: HeaderNames,
     settle: Duration,
     patience: Duration,
     after_end: Duration,
@@ -67,13 +71,13 @@ pub(crate) struct Links {
     /// What is known of possible second legs.
     seconds: Slab<Second>,
     /// Possible second legs whose verdict may still need a call, by that.
-    pins: HashMap<LegId, BTreeSet<LegId>>,
+    pins: HashMap<LegId, BTreeSet<LegId>, Keyed>,
     /// Calls that no verdict needs any more.
     unneeded: Vec<LegId>,
     /// Possible second legs that are over, by the host they came from and the moment.
     over: BTreeSet<(IpAddr, Timestamp, LegId)>,
     /// What is usual, for all numbers of a platform and for all platforms.
-    platforms: HashMap<IpAddr, PlatformStats>,
+    platforms: HashMap<IpAddr, PlatformStats, Keyed>,
     end_lag: EndLag,
     unknown: NumberStats,
 }
@@ -133,12 +137,13 @@ impl Links {
             after_end: config.after_end,
             gone,
             index: Index::default(),
+            headers: config.headers.iter().map(|header| header.name.clone()).collect(),
             config,
             seconds: Slab::default(),
-            pins: HashMap::new(),
+            pins: HashMap::default(),
             unneeded: Vec::new(),
             over: BTreeSet::new(),
-            platforms: HashMap::new(),
+            platforms: HashMap::default(),
             end_lag: EndLag::new(),
             unknown: NumberStats::new(Timestamp::default()),
         }

@@ -197,12 +197,13 @@ impl<'a> Cursor<'a> {
         let word = !self.before.is_alphanumeric() && !tied;
         let dated = self.before == 'T' && self.earlier.is_ascii_digit();
         let at_host = self.before == ':' && self.host && self.earlier.is_alphanumeric();
-        if !rest.starts_with(|c: char| c.is_ascii_digit()) && !word {
-            return 0;
-        }
         let mut len = 0;
         if word && !matches!(self.before, ':' | '.') {
             len = ipv6(rest);
+        }
+        // All others begin with a digit.
+        if len == 0 && !rest.starts_with(|c: char| c.is_ascii_digit()) {
+            return 0;
         }
         if len == 0 && !tied {
             len = ipv4(rest);
@@ -224,6 +225,9 @@ impl<'a> Cursor<'a> {
         }
         if len == 0 && before == 0 {
             len = self.status(known);
+        }
+        if len == 0 {
+            return 0;
         }
         let goes_on = plain(&rest[len..]).is_some_and(|(c, _)| c.is_ascii_digit());
         if goes_on || known.owns(&rest[..len]) { 0 } else { len }

@@ -105,10 +105,14 @@ const ORDINARY: [&str; 24] = [
 pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(from) = text[at..].find(is_name_char).map(|from| at + from) {
+    while let Some(before) = text.as_bytes()[at..].iter().position(|&byte| is_name_byte(byte)) {
+        let from = at + before;
         let name = name(&text[from..]);
         work::count(from + name.len() - at);
         at = from + name.len();
+        if !may_be_secret(name) {
+            continue;
+        }
         if let Some(value) = value_of(name, text, at).filter(|value| !value.is_empty()) {
             work::count(value.end - at);
             at = value.end;
@@ -116,6 +120,23 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
         }
     }
     found
+}
+
+/// Whether a name ends as one of those does that [`value_of`] looks for: most words don't, and need not be compared with each.
+fn may_be_secret(name: &str) -> bool {
+    let [.., before, last] = *name.as_bytes() else { return false };
+    matches!(
+        [before.to_ascii_lowercase(), last.to_ascii_lowercase()],
+        [b'r' | b'w', b'd'] // password, passwd, pwd
+            | [b's' | b'd' | b'c', b'e'] // passphrase, response, passcode, nonce
+            | [b'e' | b's', b't'] // secret, digest
+            | [b'e' | b'i' | b'o', b'n'] // token, pin, authorization
+            | [b'e', b'y'] // api key
+            | [b'p', b'w']
+            | [b's', b's'] // pass
+            | [b'i', b'c'] // basic
+            | [b'e', b'r'] // bearer
+    )
 }
 
 /// Whether `text` names something whose credentials may follow it without a sign between.
@@ -261,15 +282,33 @@ fn parameters(text: &str, mut at: usize) -> usize {
 }
 
 fn is_name_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+    u8::try_from(c).is_ok_and(is_name_byte)
 }
 
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// What `text` begins with of a name.
 fn name(text: &str) -> &str {
-    &text[..text.find(|c| !is_name_char(c)).unwrap_or(text.len())]
+    &text[..text.bytes().take_while(|&byte| is_name_byte(byte)).count()]
 }
 
 fn skip_blanks(text: &str, at: usize) -> usize {
     let blanks = text[at..].len() - text[at..].trim_start().len();
     work::count(blanks);
     at + blanks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_that_is_looked_for_is_passed_over() {
+        let others = ["authorization", "nonce", "response", "digest", "basic", "bearer"];
+        for name in NAMES.into_iter().chain(SHORT_NAMES).chain(WORDS).chain(others) {
+            assert!(may_be_secret(name) && may_be_secret(&name.to_ascii_uppercase()), "{name}");
+        }
+    }
 }

@@ -283,18 +283,20 @@ fn login(word: &str) -> Option<(usize, &str)> {
 /// in most answers' first lines.
 fn holds_nothing(text: &str, known: &Known) -> bool {
     work::count(text.len());
-    let (mut digits, mut hex) = (0, 0);
+    let (mut digits, mut hex, mut signs) = (0, 0, false);
     for byte in text.bytes() {
-        if !byte.is_ascii() || matches!(byte, b'%' | b'@' | b':' | b'=') {
+        if !byte.is_ascii() || matches!(byte, b'%' | b'@') {
             return false;
         }
+        signs |= matches!(byte, b':' | b'=');
         digits += usize::from(byte.is_ascii_digit());
         hex = if byte.is_ascii_hexdigit() { hex + 1 } else { 0 };
         if digits >= NUMBER || hex >= DIGEST {
             return false;
         }
     }
-    (digits < SHORTEST || !known.may_be_in(text)) && !names_secret(text)
+    let names_nobody = !signs || find_scheme(text).is_none() && secrets(text).is_empty();
+    names_nobody && (digits < SHORTEST || !known.may_be_in(text)) && !names_secret(text)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -48,30 +48,36 @@ const NOWHERE: u8 = 255;
 impl<'a> Headers<'a> {
     /// Indexes the header section that `bytes` begin with; gives it and what follows its empty line.
     pub(super) fn index(bytes: &'a [u8]) -> (Self, &'a [u8]) {
-        let mut headers = Self {
-            bytes,
-            entries: SmallVec::new(),
-            first: [NOWHERE; Name::COUNT],
-            junk: 0,
-            capped: false,
-            ended: false,
-        };
+        let mut headers = Self::of(bytes);
+        let rest = headers.read();
+        (headers, rest)
+    }
+
+    /// The header section that `bytes` begin with, yet to be [read](Self::read).
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        let (entries, first) = (SmallVec::new(), [NOWHERE; Name::COUNT]);
+        Self { bytes, entries, first, junk: 0, capped: false, ended: false }
+    }
+
+    /// Indexes it where it lies, as it is large; gives what follows its empty line.
+    pub(super) fn read(&mut self) -> &'a [u8] {
+        let bytes = self.bytes;
         let mut at = 0;
         while at < bytes.len() {
             let next = line_end(bytes, at);
             if is_blank(&bytes[at..next]) {
-                headers.ended = true;
-                return (headers, &bytes[next..]);
+                self.ended = true;
+                return &bytes[next..];
             }
             // A line that begins with white space goes on with the one before (§7.3.1).
             let mut end = next;
             while matches!(bytes.get(end), Some(b' ' | b'\t')) {
                 end = line_end(bytes, end);
             }
-            headers.add(at, end);
+            self.add(at, end);
             at = end;
         }
-        (headers, &[])
+        &[]
     }
 
     /// Trimmed raw values of the headers called `name`, in order.
@@ -99,8 +105,8 @@ impl<'a> Headers<'a> {
         &'n self,
         names: &'n HeaderNames,
     ) -> impl Iterator<Item = (usize, &'a [u8])> + 'n {
-        let known = names.names.iter().enumerate().filter(|(_, name)| name.name != Name::Other);
-        let known = known.flat_map(|(at, name)| self.named(name.name).map(move |value| (at, value)));
+        let known = names.known.iter();
+        let known = known.flat_map(|&(at, name)| self.named(name).map(move |value| (at, value)));
         let others = self.onwards(Name::Other).inspect(|_| work::count(1));
         let others = others.filter(|entry| entry.name == Name::Other && names.may_hold(entry.digest));
         known.chain(others.filter_map(|entry| {
@@ -133,8 +139,12 @@ impl<'a> Headers<'a> {
     pub(super) fn extensions(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         let begins =
             |entry: &&Entry| matches!(self.bytes[usize::from(entry.start)..], [b'X' | b'x', b'-', ..]);
-        work::count(self.entries.len());
-        self.entries.iter().filter(begins).map(|entry| self.spelling(entry))
+        // Most messages have none that may.
+        let first = Name::PERHAPS_EXTENSIONS.map(|name| self.first[name as usize]).into_iter().min();
+        let from = first.filter(|at| *at != NOWHERE).map_or(self.entries.len(), usize::from);
+        let entries = &self.entries[from..];
+        work::count(entries.len());
+        entries.iter().filter(begins).map(|entry| self.spelling(entry))
     }
 
     /// The entries from the first that is called `name` on; of a late one, those from a bit before.
@@ -157,31 +167,16 @@ impl<'a> Headers<'a> {
     /// Adds the line, folds included, from `start` to `end`.
     fn add(&mut self, start: usize, end: usize) {
         let line = &self.bytes[start..end];
-        let (name, digest, len) = match Name::leading(line) {
-            Some((name, len)) => (name, 0, len),
-            None => {
-                let token = &line[..token_len(line)];
-                (Name::of(token), digest(token), token.len())
-            }
-        };
-        work::count(len);
-        // Blanks may stand before the colon (§25.1 HCOLON), but no fold; and nothing before the name.
-        let after = &line[len..];
-        let blanks = after.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let Some(value) = after[blanks..].strip_prefix(b":").filter(|_| len > 0) else {
+        let Some((name, digest, after)) = named(line) else {
             self.junk = self.junk.saturating_add(1);
             return;
         };
-        let value = trim_start(value);
+        let value = trim_start(after);
         let from = end - value.len();
-        let to = from + trim_end(value.strip_suffix(b"\r\n").unwrap_or(value)).len();
-        let (Ok(start), Ok(value), Ok(end)) = (u16::try_from(start), u16::try_from(from), u16::try_from(to))
-        else {
-            self.capped = true;
-            return;
-        };
+        let to = from + trim_end(value).len();
         let count = self.entries.len();
-        if count >= MAX_HEADERS {
+        // No offset of it is beyond its end.
+        if to > usize::from(u16::MAX) || count >= MAX_HEADERS {
             self.capped = true;
             return;
         }
@@ -189,8 +184,26 @@ impl<'a> Headers<'a> {
         if *first == NOWHERE {
             *first = u8::try_from(count.min(usize::from(LATE))).unwrap_or(LATE);
         }
+        #[allow(clippy::cast_possible_truncation, reason = "looked at above")]
+        let [start, value, end] = [start, from, to].map(|offset| offset as u16);
         self.entries.push(Entry { start, value, end, name, digest });
     }
+}
+
+/// The name that a line begins with, the digest of its spelling if it is not a known one, and what follows its colon; `None`
+/// without a name or a colon.
+fn named(line: &[u8]) -> Option<(Name, u8, &[u8])> {
+    if let Some((name, len)) = Name::leading(line) {
+        work::count(len);
+        return Some((name, 0, &line[len + 1..]));
+    }
+    let token = &line[..token_len(line)];
+    work::count(token.len());
+    // Blanks may stand before the colon (§25.1 HCOLON), but no fold; and nothing before the name.
+    let after = &line[token.len()..];
+    let blanks = after.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let after = after[blanks..].strip_prefix(b":").filter(|_| !token.is_empty())?;
+    Some((Name::of(token), digest(token), after))
 }
 
 /// Offset after the line that begins at `at`.

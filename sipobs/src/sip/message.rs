@@ -99,8 +99,9 @@ impl<'a> Message<'a> {
         let end = line_end(bytes, 0);
         let first_line = strip_line_break(&bytes[..end]);
         let start = Start::parse(first_line)?;
-        let (headers, rest) = Headers::index(&bytes[end..]);
-        Ok(Self { bytes, first_line, start, headers, rest })
+        let mut message = Self { bytes, first_line, start, headers: Headers::of(&bytes[end..]), rest: &[] };
+        message.rest = message.headers.read();
+        Ok(message)
     }
 
     /// Says where it ends, if other bytes followed it: so many from its start, headers and all.
@@ -178,6 +179,11 @@ impl<'a> Message<'a> {
         self.headers(name).flat_map(|line| Split::new(line, b',')).filter(|value| !value.is_empty())
     }
 
+    /// The first of [`Self::values`].
+    fn first_value(&self, name: Name) -> Option<&'a [u8]> {
+        self.headers(name).find_map(|line| Split::new(line, b',').find(|value| !value.is_empty()))
+    }
+
     /// First value of the header spelt `name`, in any case. Finds known headers too, also compact ones.
     pub fn other(&self, name: &str) -> Option<&'a [u8]> {
         self.headers.other(name)
@@ -234,7 +240,7 @@ impl<'a> Message<'a> {
 
     /// The first Contact.
     pub fn contact(&self) -> Option<NameAddr<'a>> {
-        NameAddr::parse(self.values(Name::Contact).next()?)
+        NameAddr::parse(self.first_value(Name::Contact)?)
     }
 
     /// The Refer-To (RFC 3515 §2.1).
@@ -249,7 +255,7 @@ impl<'a> Message<'a> {
 
     /// The Via of the sender of this hop.
     pub fn top_via(&self) -> Option<Via<'a>> {
-        Via::parse(self.values(Name::Via).next()?)
+        Via::parse(self.first_value(Name::Via)?)
     }
 
     /// The Via of the request's originator, as far as this hop knows.

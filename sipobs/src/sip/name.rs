@@ -107,6 +107,16 @@ impl Name {
         )
     }
 
+    /// Those that may be spelt with `X-` before them.
+    pub(super) const PERHAPS_EXTENSIONS: [Self; 6] = [
+        Self::XCallId,
+        Self::XCid,
+        Self::XTwilioAccountSid,
+        Self::XTwilioCallSid,
+        Self::XTwilioError,
+        Self::Other,
+    ];
+
     /// How many there are.
     pub(super) const COUNT: usize = Self::Other as usize + 1;
 
@@ -173,6 +183,8 @@ impl From<HeaderName> for String {
 #[derive(Clone, Debug, Default)]
 pub struct HeaderNames {
     pub(super) names: Vec<HeaderName>,
+    /// Those that are known ones, with their places.
+    pub(super) known: Vec<(usize, Name)>,
     /// Which digests names have that are not known ones: a bit for each.
     digests: [u64; 4],
 }
@@ -187,8 +199,11 @@ impl HeaderNames {
 impl FromIterator<HeaderName> for HeaderNames {
     fn from_iter<T: IntoIterator<Item = HeaderName>>(names: T) -> Self {
         let mut all = Self { names: names.into_iter().collect(), ..Self::default() };
-        for name in all.names.iter().filter(|name| name.name == Name::Other) {
-            all.digests[usize::from(name.digest / 64)] |= 1 << (name.digest % 64);
+        for (at, name) in all.names.iter().enumerate() {
+            match name.name {
+                Name::Other => all.digests[usize::from(name.digest / 64)] |= 1 << (name.digest % 64),
+                known => all.known.push((at, known)),
+            }
         }
         all
     }
@@ -319,6 +334,13 @@ mod tests {
                 name[at] = byte;
                 check(&name);
             }
+        }
+    }
+
+    #[test]
+    fn the_extensions_are_listed() {
+        for (text, name) in SPELLINGS {
+            assert_eq!(Name::PERHAPS_EXTENSIONS.contains(name), text.starts_with("X-"), "{text}");
         }
     }
 

@@ -42,10 +42,6 @@ pub struct Audio {
 pub struct Session<'a> {
     /// The `o=` line: user, session id, version, address.
     pub origin: &'a [u8],
-    /// The session id of `o=`: with user and address, it names the session.
-    pub session_id: &'a [u8],
-    /// The version of `o=`: grows with each new offer.
-    pub version: Option<u64>,
     /// The `s=` line, such as `LiveKit`.
     pub name: &'a [u8],
     /// The first audio stream.
@@ -70,7 +66,7 @@ impl<'a> Session<'a> {
         for line in lines {
             let [kind, b'=', value @ ..] = line else { continue };
             match (kind, section) {
-                (b'o', Section::Session) => session.set_origin(value),
+                (b'o', Section::Session) => session.origin = value,
                 (b's', Section::Session) => session.name = value,
                 (b'm', _) => {
                     let audio = value.get(..6).is_some_and(|media| media.eq_ignore_ascii_case(b"audio "));
@@ -113,11 +109,17 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn set_origin(&mut self, value: &'a [u8]) {
-        let (_, rest) = word(value);
-        let (session_id, rest) = word(rest);
-        let (version, _) = word(rest);
-        (self.origin, self.session_id, self.version) = (value, session_id, number(version));
+    /// The session id of `o=`: with user and address, it names the session.
+    pub fn session_id(&self) -> &'a [u8] {
+        let (_, rest) = word(self.origin);
+        word(rest).0
+    }
+
+    /// The version of `o=`: grows with each new offer.
+    pub fn version(&self) -> Option<u64> {
+        let (_, rest) = word(self.origin);
+        let (_, rest) = word(rest);
+        number(word(rest).0)
     }
 }
 
@@ -204,7 +206,7 @@ mod tests {
     fn facts() {
         let offer = session(OFFER);
         assert_eq!(
-            (offer.session_id, offer.version, offer.name),
+            (offer.session_id(), offer.version(), offer.name),
             (&b"29739"[..], Some(7_272_939), &b"LiveKit"[..])
         );
         let audio = offer.audio.unwrap();

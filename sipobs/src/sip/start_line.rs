@@ -4,6 +4,7 @@
 use memchr::{memchr, memmem, memrchr, memrchr2};
 
 use super::Method;
+use super::text::token_len;
 
 /// Longer than any start line in use; a stream that goes on without a line end is not SIP.
 pub(crate) const MAX_START_LINE: usize = 8_192;
@@ -39,7 +40,7 @@ pub(crate) fn is_start_line(line: &[u8]) -> bool {
         return code.len() < rest.len() && code.first().is_some_and(u8::is_ascii_digit);
     }
     // Method SP Request-URI SP SIP-Version
-    let method = method_len(line);
+    let method = token_len(line);
     if method == 0 || method > MAX_METHOD || !matches!(line.get(method), Some(b' ' | b'\t')) {
         return false;
     }
@@ -60,7 +61,7 @@ pub(crate) fn is_sure_start_line(line: &[u8]) -> bool {
         Some((version, rest)) if version.eq_ignore_ascii_case(b"SIP/") => {
             memmem::find(rest, b"SIP/").is_none()
         }
-        _ => Method::of(&line[..method_len(line)]) != Method::Other,
+        _ => Method::of(&line[..token_len(line)]) != Method::Other,
     }
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn may_become_start_line(line: &[u8], checked: usize) -> bool {
     if checked > MAX_METHOD {
         return true;
     }
-    let method = method_len(line);
+    let method = token_len(line);
     match line.get(method) {
         None => method <= MAX_METHOD,
         Some(b' ' | b'\t') => method > 0 && method <= MAX_METHOD,
@@ -105,7 +106,7 @@ fn is_text(line: &[u8]) -> bool {
 
 /// Whether `line` begins with a header name and a colon (RFC 3261 §7.3.1, with space before the colon).
 pub(crate) fn is_header_like(line: &[u8]) -> bool {
-    let name = method_len(line);
+    let name = token_len(line);
     name > 0 && line[name..].trim_ascii_start().first() == Some(&b':')
 }
 
@@ -119,16 +120,6 @@ fn after_version(bytes: &[u8]) -> Option<&[u8]> {
 fn after_digits(bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.iter().position(|b| !b.is_ascii_digit()).unwrap_or(bytes.len());
     (rest > 0).then(|| &bytes[rest..])
-}
-
-/// The length of the token that `line` begins with (RFC 3261 §25.1).
-fn method_len(line: &[u8]) -> usize {
-    line.iter().position(|b| !is_token(*b)).unwrap_or(line.len())
-}
-
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 #[cfg(test)]

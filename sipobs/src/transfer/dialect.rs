@@ -21,8 +21,21 @@ const NAMES: [(&str, u32, Dialect); 7] = [
     product("microsoft.pstnhub", Dialect::Teams),
 ];
 
-const fn product(word: &str, dialect: Dialect) -> (&str, u32, Dialect) {
-    (word, letters(word.as_bytes()), dialect)
+const fn product(word: &'static str, dialect: Dialect) -> (&'static str, u32, Dialect) {
+    let (mut needs, mut at) = (0, 0);
+    while at < word.len() {
+        let byte = word.as_bytes()[at];
+        if byte.is_ascii_alphabetic() {
+            needs |= bit(byte);
+        }
+        at += 1;
+    }
+    (word, needs, dialect)
+}
+
+/// A letter's own, in any case; other characters share those of letters.
+const fn bit(byte: u8) -> u32 {
+    1 << (byte & 0x1f)
 }
 
 /// The same of proxies.
@@ -37,21 +50,9 @@ pub(super) fn of(message: &Message<'_>, tags: [Option<&[u8]>; 2]) -> Option<Dial
 /// By the name that it gives itself.
 fn by_agent(agent: &[u8]) -> Option<Dialect> {
     // Most agents lack a letter of each, and need not be searched.
-    let has = letters(agent);
+    let has = agent.iter().fold(0, |has, &byte| has | bit(byte));
     let named = |(word, needs, _): &(&str, u32, Dialect)| needs & !has == 0 && contains(agent, word);
     NAMES.into_iter().find(named).map(|(.., dialect)| dialect)
-}
-
-/// Which letters there are in a text, in any case: a bit for each.
-const fn letters(text: &[u8]) -> u32 {
-    let (mut bits, mut at) = (0, 0);
-    while at < text.len() {
-        if text[at].is_ascii_alphabetic() {
-            bits |= 1 << (text[at] & 0x1f);
-        }
-        at += 1;
-    }
-    bits
 }
 
 /// Whether an answer is a proxy's own: by the name in its Server, or by the Warning that the family of SIP Express Router

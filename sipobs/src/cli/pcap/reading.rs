@@ -123,11 +123,10 @@ impl<'a> Reading<'a> {
                     self.summary.packets += 1;
                     self.begin(frame.time);
                     self.last = frame.time;
-                    let file = Place::of(frame.number).file;
-                    let before = self.engine.tally_of(file).messages_cut;
-                    self.engine.frame(&frame);
-                    if let Some(cut) = self.cut.get_mut(file) {
-                        cut.note(&frame, self.engine.tally_of(file).messages_cut > before);
+                    if frame.wire_len as usize > frame.bytes.len() {
+                        self.cut_frame(&frame);
+                    } else {
+                        self.engine.frame(&frame);
                     }
                     None
                 }
@@ -148,6 +147,17 @@ impl<'a> Reading<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a frame that the capture cut off, and notes whether it holds a message.
+    fn cut_frame(&mut self, frame: &Frame<'_>) {
+        let file = Place::of(frame.number).file;
+        let before = self.engine.tally_of(file).messages_cut;
+        self.engine.frame(frame);
+        let holds_message = self.engine.tally_of(file).messages_cut > before;
+        if let Some(cut) = self.cut.get_mut(file) {
+            cut.note(frame, holds_message);
+        }
     }
 
     fn begin(&mut self, time: Timestamp) {
@@ -303,12 +313,10 @@ struct CutFrames {
 
 impl CutFrames {
     fn note(&mut self, frame: &Frame<'_>, holds_message: bool) {
-        if frame.wire_len as usize > frame.bytes.len() {
-            let number = Place::of(frame.number).number;
-            self.longest = self.longest.max(frame.bytes.len());
-            self.first = self.first.or(Some(number));
-            self.first_message = self.first_message.or(holds_message.then_some(number));
-        }
+        let number = Place::of(frame.number).number;
+        self.longest = self.longest.max(frame.bytes.len());
+        self.first = self.first.or(Some(number));
+        self.first_message = self.first_message.or(Some(number).filter(|_| holds_message));
     }
 
     fn fault(&self, tally: Tally) -> Option<Fault> {

@@ -231,10 +231,21 @@ impl Asks {
     }
 }
 
+impl Asks {
+    /// Whether the facts have the answer at hand, to compare with a number or a flag.
+    const fn is_quick(self) -> bool {
+        matches!(self, Status(_) | Millis(_) | Every(_) | Flag(_))
+    }
+}
+
 impl When {
-    /// Whether `facts` meet every condition.
+    /// Whether `facts` meet every condition. Most rows fail at one that takes no more than a comparison.
     pub(super) fn holds(&self, facts: &Facts<'_>) -> bool {
-        self.0.iter().all(|wants| wants.wanted.holds(&wants.of.asks, facts))
+        let meets = |quick| {
+            let mut wanted = self.0.iter().filter(move |wants| wants.of.asks.is_quick() == quick);
+            wanted.all(|wants| wants.wanted.holds(&wants.of.asks, facts))
+        };
+        meets(true) && meets(false)
     }
 
     pub(super) fn is_empty(&self) -> bool {
