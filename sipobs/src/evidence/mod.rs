@@ -19,7 +19,7 @@ use crate::packet::{self, Transport};
 use crate::privacy::redact::Redactor;
 use crate::record::LegRole;
 use crate::sip::{Message, Method, Name, NameAddr, Sipfrag, Uri};
-use crate::stream::{self, Item, Streams, TransportKind, WireMessage};
+use crate::stream::{self, Item, KeyLog, Streams, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::work;
 
@@ -202,6 +202,11 @@ impl Collect {
     pub fn into_parts(self) -> (Selection, People, Around, Notes) {
         let Found { selection, people, around, notes, .. } = self.found;
         (selection, people, around, notes)
+    }
+
+    /// Opens TLS with these secrets, too.
+    pub(crate) fn add_keys(&mut self, keys: &KeyLog) {
+        self.streams.add_keys(keys);
     }
 
     /// Takes one frame.

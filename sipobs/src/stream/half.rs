@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::framer::{Framer, Sink};
 use super::tcp::Segment;
-use super::tls::Session;
+use super::tls::{Session, Work};
 use super::{Config, Counters, Item, Loss, TransportKind, WireMessage};
 use crate::discard::DiscardReason;
 use crate::sip::start_line::{begins_like_sip, find_start_line};
@@ -352,7 +352,7 @@ impl Half {
         // Of several messages that come with these bytes, those behind the first count as the first does.
         self.originated = frame.originated && (self.originated || self.framer.is_empty());
         if cx.tls.is_none() {
-            let may_be = !cx.proven && self.framer.is_empty() && !cx.config.keys.is_empty();
+            let may_be = !cx.proven && self.framer.is_empty() && cx.config.opens_tls();
             if !may_be || !Session::begins(bytes) {
                 return self.frame(bytes, u64::from(counted), cx);
             }
@@ -369,8 +369,20 @@ impl Half {
         let segments = waited + u64::from(counted);
         let mut said = Vec::new();
         work::count(bytes.len());
-        let read = session.push(cx.side, bytes, &cx.config.keys, &mut cx.counters.tls, &mut said);
+        let mut work = Work {
+            keys: &cx.config.keys,
+            awaits_keys: cx.config.awaits_keys,
+            counts: &mut cx.counters.tls,
+            said: &mut said,
+            missed: false,
+        };
+        let read = session.push(cx.side, bytes, &mut work);
+        let missed = work.missed;
         let is_partial = session.is_partial(cx.side);
+        if missed {
+            let (src, dst) = (cx.ends.0.ip(), cx.ends.1.ip());
+            (cx.sink)(Item::Loss(Loss::TcpGap { src, dst }));
+        }
         if !said.is_empty() {
             self.frame(&said, segments, cx)?;
         } else if is_partial {
@@ -414,17 +426,21 @@ impl Half {
         let missing = self.next.map_or(0, |next| end.saturating_sub(next.offset));
         let before = self.place(cx);
         if let Some(session) = cx.tls {
-            session.gap(&mut cx.counters.tls);
+            session.gap(cx.side, missing, &mut cx.counters.tls);
             self.drop_waiting(DiscardReason::TcpUnfinished, cx.counters);
         }
         self.advance(end);
+        // How much of what is said is missing, TLS does not tell.
+        let unsaid = if cx.tls.is_some() { u64::MAX } else { missing };
         if !cx.proven && !self.framer.proven() {
-            return Err(Foreign);
+            let goes_on = cx.tls.as_ref().is_some_and(|session| session.goes_on());
+            self.framer.resync(cx.counters);
+            return if goes_on { Ok(()) } else { Err(Foreign) };
         }
         cx.counters.tcp_gaps += 1;
         cx.counters.tcp_bytes_missing += missing;
         let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
-        self.framer.gap(missing, cx.counters, &mut |bytes, cut, behind| {
+        self.framer.gap(unsaid, cx.counters, &mut |bytes, cut, behind| {
             sink(message(ends, last, (before, behind), bytes, cut));
         });
         sink(Item::Loss(Loss::TcpGap { src: ends.0.ip(), dst: ends.1.ip() }));

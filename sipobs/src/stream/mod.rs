@@ -101,6 +101,16 @@ pub struct Config {
     /// The secrets of TLS sessions, where some are known: of files.
     #[serde(skip)]
     pub keys: Arc<KeyLog>,
+    /// More secrets may come ([`Streams::add_keys`]), also of sessions that have begun.
+    #[serde(skip)]
+    pub awaits_keys: bool,
+}
+
+impl Config {
+    /// Whether TLS may be opened.
+    fn opens_tls(&self) -> bool {
+        self.awaits_keys || !self.keys.is_empty()
+    }
 }
 
 impl Default for Config {
@@ -114,6 +124,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(900),
             handshake_timeout: Duration::from_secs(60),
             keys: Arc::default(),
+            awaits_keys: false,
         }
     }
 }
@@ -191,6 +202,11 @@ impl Streams {
     /// What became of every packet so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Opens TLS with these secrets, too, from here on.
+    pub fn add_keys(&mut self, keys: &KeyLog) {
+        Arc::make_mut(&mut self.config.keys).join(keys);
     }
 
     /// What became of TLS; `None` where no secrets are known.

@@ -270,7 +270,7 @@ impl Connections {
 /// Whether a segment of an unknown connection is worth one. If it is in the midst of a stream, all before
 /// the first start line is taken off.
 fn admit(segment: &mut Segment<'_>, config: &Config) -> Result<(), DiscardReason> {
-    if segment.syn || (!config.keys.is_empty() && Session::begins(segment.payload)) {
+    if segment.syn || (config.opens_tls() && Session::begins(segment.payload)) {
         return Ok(());
     }
     if segment.payload.is_empty() {
@@ -438,7 +438,7 @@ impl Connection {
     fn patience(&self, config: &Config) -> Duration {
         if self.closed {
             LINGER
-        } else if self.tls.is_some() {
+        } else if self.tls.as_ref().is_some_and(|session| session.is_opened()) {
             TLS_PATIENCE
         } else if self.proven() {
             config.idle_timeout

@@ -419,6 +419,7 @@ impl Packets<'_> {
         while let Some(next) = capture.next() {
             let frame = match next {
                 Next::Frame(frame) => frame,
+                Next::Secrets(_) => continue,
                 Next::End(file) => {
                     end = end.max(file.contents.until);
                     continue;

@@ -66,20 +66,35 @@ impl KeyLog {
     pub fn add(&mut self, text: &[u8]) -> Result<(), usize> {
         let mut lines = text.split(|byte| *byte == b'\n').enumerate().peekable();
         while let Some((index, line)) = lines.next() {
-            let line = line.trim_ascii();
-            if line.is_empty() || line.starts_with(b"#") {
-                continue;
-            }
-            match parse(line) {
-                Some(Some((key, secret))) if self.secrets.len() < MOST => {
-                    self.secrets.insert(key, secret);
-                }
-                Some(_) => {}
-                None if lines.peek().is_none() && index > 0 => {}
-                None => return Err(index + 1),
+            let may_be_cut = index > 0 && lines.peek().is_none();
+            if !self.add_line(line) && !may_be_cut {
+                return Err(index + 1);
             }
         }
         Ok(())
+    }
+
+    /// Takes a line as [`Self::add`] does. `false` if it is none of a key log.
+    pub(crate) fn add_line(&mut self, line: &[u8]) -> bool {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            return true;
+        }
+        let Some(entry) = parse(line) else { return false };
+        if let Some((key, secret)) = entry.filter(|_| self.secrets.len() < MOST) {
+            self.secrets.insert(key, secret);
+        }
+        true
+    }
+
+    /// Takes over the secrets of another one.
+    pub fn join(&mut self, other: &Self) {
+        for (key, secret) in &other.secrets {
+            if self.secrets.len() >= MOST {
+                return;
+            }
+            self.secrets.entry(*key).or_insert_with(|| secret.clone());
+        }
     }
 
     pub(super) fn get(&self, random: &Random, label: Label) -> Option<&[u8]> {
