@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
+use serde_json::Value;
 use sipobs::capture::file::{Capture, Contents, FileError, Next, Reader, Stop};
 use sipobs::engine::{Config, Engine};
 use sipobs::frame::Frame;
@@ -235,6 +237,71 @@ fn damaged_secrets_are_told() {
     for cut in at + 1..at + len {
         assert!(judge_file(&written(&file[..cut])).2.is_some(), "{cut}");
     }
+}
+
+fn sipobs(args: &[&std::ffi::OsStr]) -> (Vec<Value>, String, Option<i32>) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sipobs"));
+    let output = program.args(["pcap", "--format", "jsonl"]).args(args).output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let records = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (records, String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+/// The records but for what tells of the file, and their summary.
+fn told(mut records: Vec<Value>) -> (Vec<Value>, Value) {
+    let summary = records.pop().unwrap();
+    for record in &mut records {
+        for message in record["messages"].as_array_mut().into_iter().flatten() {
+            (message["frame"], message["file"]) = (Value::Null, Value::Null);
+        }
+    }
+    (records, summary)
+}
+
+#[test]
+fn packets_of_tls_are_handed_on_with_the_secrets_of_their_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let all_keys = folder.path().join("all.keys");
+    let all: Vec<u8> =
+        sessions().iter().flat_map(|file| std::fs::read(file.with_extension("keys")).unwrap()).collect();
+    std::fs::write(&all_keys, all).unwrap();
+    for file in sessions() {
+        let case = folder.path().join("case.pcapng");
+        let args = [file.as_os_str(), "--keylog".as_ref(), all_keys.as_ref(), "-w".as_ref(), case.as_ref()];
+        let (records, said, status) = sipobs(&args);
+        assert_eq!(status, Some(0), "{}: {said}", file.display());
+        assert!(said.contains("holds the secrets of 1 TLS sessions"), "{said}");
+        let (again, said, status) = sipobs(&[case.as_ref()]);
+        assert_eq!(status, Some(0), "{}: {said}", file.display());
+        let ((records, summary), (again, of_case)) = (told(records), told(again));
+        assert!(records.iter().any(|record| record["kind"] == "transfer"), "{records:?}");
+        assert!(records[0]["messages"].as_array().unwrap().iter().all(|line| line["transport"] == "tls"));
+        assert_eq!(again, records, "{}", file.display());
+        assert_eq!(of_case["tls"], summary["tls"]);
+        assert_eq!(of_case["files"][0]["secrets"]["tls"], 1);
+        // The secrets of this session, and of no other one.
+        let bytes = std::fs::read(&case).unwrap();
+        let holds = |random: &str| bytes.windows(64).any(|window| window == random.as_bytes());
+        for other in sessions() {
+            let keys = std::fs::read_to_string(other.with_extension("keys")).unwrap();
+            let random = keys.lines().last().unwrap().split(' ').nth(1).unwrap().to_owned();
+            assert_eq!(holds(&random), other == file, "{} in {}", other.display(), file.display());
+        }
+        std::fs::remove_file(case).unwrap();
+    }
+}
+
+#[test]
+fn packets_of_tls_are_left_out_where_nobody_is_to_be_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = folder.path().join("case.pcapng");
+    let file = with_secrets("editcap-13.pcapng");
+    let (_, said, status) = sipobs(&[file.as_ref(), "-w".as_ref(), case.as_ref(), "--redact".as_ref()]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("can't be written over"), "{said}");
+    let bytes = std::fs::read(&case).unwrap();
+    assert!(!bytes.windows(6).any(|window| window == b"CLIENT"), "a secret");
+    assert!(bytes.len() < 1000, "{}", bytes.len());
 }
 
 #[test]

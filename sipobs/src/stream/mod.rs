@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::{memmem, memrchr};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
+pub(crate) use self::tls::Random;
 pub use self::tls::{Counts as TlsCounts, KeyLog};
 use self::twice::{Tap, Twice};
 use crate::discard::{DiscardCounts, DiscardReason};
@@ -62,8 +63,43 @@ pub enum TransportKind {
     Udp,
     /// TCP.
     Tcp,
-    /// TLS, opened by a key log.
+    /// TLS, opened by its secrets.
     Tls,
+}
+
+impl TransportKind {
+    /// As a Via names it, in small letters (RFC 3261 §20.42).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// Whether it comes within TLS.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Tls)
+    }
+
+    /// Whether packets hold the messages as they are, and not within something else.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self, Self::Udp | Self::Tcp)
+    }
+}
+
+impl Serialize for TransportKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What SIP is wrapped in within a TCP connection: it can't be read without all that went before it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wrapper {
+    /// The TLS session that it is in now.
+    pub(crate) session: Option<Random>,
 }
 
 /// What comes out of this stage.
@@ -212,6 +248,16 @@ impl Streams {
     /// What became of TLS; `None` where no secrets are known.
     pub fn tls(&self) -> Option<&TlsCounts> {
         (!self.config.keys.is_empty()).then_some(&self.counters.tls)
+    }
+
+    /// What the TCP connection between these ends is wrapped in, where it is.
+    pub(crate) fn wrapper(&self, src: SocketAddr, dst: SocketAddr) -> Option<Wrapper> {
+        self.tcp.wrapper(src, dst)
+    }
+
+    /// The secrets that are known.
+    pub(crate) fn keys(&self) -> &KeyLog {
+        &self.config.keys
     }
 
     /// Whether the rest of a SIP message is to come over the TCP connection between these ends.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::half::{Context, Foreign, Half};
 use super::tls::Session;
-use super::{Config, Counters, Item, Loss};
+use super::{Config, Counters, Item, Loss, Wrapper};
 use crate::discard::DiscardReason;
 use crate::eviction::{Entry, Ledger, Reason};
 use crate::sip::start_line::find_start_line;
@@ -121,6 +121,13 @@ impl Connections {
         let slot = self.by_ends.get(&Key::of(src, dst).0);
         let connection = slot.and_then(|slot| self.table.get(*slot));
         connection.is_some_and(|connection| connection.halves.iter().any(Half::is_mid_message))
+    }
+
+    /// What the connection between them is wrapped in, where it is.
+    pub(super) fn wrapper(&self, src: SocketAddr, dst: SocketAddr) -> Option<Wrapper> {
+        let connection = self.table.get(*self.by_ends.get(&Key::of(src, dst).0)?)?;
+        let session = connection.tls.as_ref().filter(|session| session.goes_on())?;
+        Some(Wrapper { session: session.random() })
     }
 
     pub(super) fn push(&mut self, segment: &Segment<'_>, around: &mut Surroundings<'_, '_>) {

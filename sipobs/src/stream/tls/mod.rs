@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use self::cipher::{Key, Suite, TAG};
 pub use self::keys::KeyLog;
-use self::keys::{Label, Random};
+use self::keys::Label;
+pub(crate) use self::keys::Random;
 
 mod cipher;
 mod keys;
@@ -173,6 +174,11 @@ impl Session {
     /// Whether what comes next may be read.
     pub(super) fn goes_on(&self) -> bool {
         !self.broken
+    }
+
+    /// What names it, once its ClientHello has come; after a handshake in its midst, that one's.
+    pub(super) fn random(&self) -> Option<Random> {
+        self.random
     }
 
     /// Whether anything of it was read.
