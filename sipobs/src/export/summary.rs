@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::engine::Surroundings;
 use crate::record::{Method, Outcome, Output, ReferAbsent};
-use crate::stream::TlsCounts;
+use crate::stream::{TlsCounts, WebSocketCounts};
 use crate::timestamp::Timestamp;
 
 /// Totals of one run.
@@ -36,6 +36,9 @@ pub struct Summary {
     pub shown: Option<Shown>,
     /// What became of TLS connections, where secrets were given, by a key log or in a file.
     pub tls: Option<TlsCounts>,
+    /// What became of WebSocket connections for SIP, where there were some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<WebSocketCounts>,
     /// Of the ended calls, those that were answered.
     #[serde(skip)]
     pub answered: u64,

@@ -364,6 +364,21 @@ fn totals(look: Look, summary: &Summary) -> String {
         );
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
+    if let Some(web) = &summary.websocket {
+        let unread = [
+            (web.refused, "refused by the server"),
+            (web.extension, "with an extension that is not read"),
+            (web.damaged, "with a frame that breaks the rules"),
+            (web.bytes_missing, "with bytes missing"),
+        ];
+        let named = unread.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!(", {} {why}", grouped(*n)));
+        let said = format!(
+            "WebSocket for SIP: {}{}.",
+            counted(web.connections, "connection"),
+            named.collect::<String>()
+        );
+        look.paragraph(&mut out, PLAIN, 0, &said);
+    }
     let mut others: Vec<_> = summary.files.iter().flat_map(|file| file.secrets.keys()).collect();
     others.retain(|kind| **kind != "tls");
     others.sort_unstable();

@@ -17,6 +17,7 @@ use self::tcp::{Connections, Segment, Surroundings};
 pub(crate) use self::tls::Random;
 pub use self::tls::{Counts as TlsCounts, KeyLog};
 use self::twice::{Tap, Twice};
+pub use self::websocket::Counts as WebSocketCounts;
 use crate::discard::{DiscardCounts, DiscardReason};
 use crate::hep;
 pub use crate::loss::Loss;
@@ -29,6 +30,7 @@ mod length;
 mod tcp;
 mod tls;
 mod twice;
+mod websocket;
 
 use crate::sip::Message;
 use crate::sip::start_line::{self, begins_like_sip};
@@ -65,6 +67,10 @@ pub enum TransportKind {
     Tcp,
     /// TLS, opened by its secrets.
     Tls,
+    /// WebSocket (RFC 7118).
+    Ws,
+    /// WebSocket in TLS.
+    Wss,
 }
 
 impl TransportKind {
@@ -74,12 +80,14 @@ impl TransportKind {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         }
     }
 
     /// Whether it comes within TLS.
     pub const fn is_tls(self) -> bool {
-        matches!(self, Self::Tls)
+        matches!(self, Self::Tls | Self::Wss)
     }
 
     /// Whether packets hold the messages as they are, and not within something else.
@@ -206,6 +214,8 @@ pub struct Counters {
     pub connections_evicted_for_share: u64,
     /// What became of TLS, where secrets are known.
     pub tls: TlsCounts,
+    /// What became of WebSocket connections that asked for SIP.
+    pub websocket: WebSocketCounts,
 }
 
 /// The stage: TCP reassembly and message framing.

@@ -290,6 +290,8 @@ impl<'a> Reading<'a> {
         self.summary.lost = counters.lost();
         self.summary.surroundings = self.engine.surroundings();
         self.summary.tls = self.engine.tls();
+        self.summary.websocket =
+            Some(counters.stream.websocket.clone()).filter(|websocket| websocket.connections > 0);
         self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()

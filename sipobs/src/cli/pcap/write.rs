@@ -273,12 +273,12 @@ impl Evidence {
         }
         if sealed > 0 && self.redact.is_some() {
             warn(format_args!(
-                "-w: {sealed} messages came over TLS, and their packets were left out: they can't be written over; tshark exports \
-                 what they say for that (docs/tls.md)"
+                "-w: {sealed} messages came over TLS or WebSocket, and their packets were left out: they can't be written over; tshark \
+                 exports what they say for that (docs/tls.md)"
             ));
         } else if sealed > 0 {
             warn(format_args!(
-                "-w: {sealed} messages came over TLS, and there was no room for all that their connections carried before them"
+                "-w: {sealed} messages came over TLS or WebSocket, and there was no room for all that their connections carried before them"
             ));
         }
         if left_out > 0 {

@@ -409,7 +409,7 @@ pub(super) fn moment(time: Timestamp) -> SystemTime {
 const fn transport(transport: TransportKind) -> &'static str {
     match transport {
         TransportKind::Udp => "udp",
-        TransportKind::Tcp | TransportKind::Tls => "tcp",
+        TransportKind::Tcp | TransportKind::Tls | TransportKind::Ws | TransportKind::Wss => "tcp",
     }
 }
 

@@ -35,6 +35,7 @@ const MOST_SUITES: usize = 16;
 const KEYS: usize = 512;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
@@ -240,7 +241,7 @@ impl Session {
     ) -> Result<bool, Unread> {
         let mut at = 0;
         while let Some(&head) = buffer.get(at..).and_then(|rest| rest.first_chunk::<5>()) {
-            let may_be = head.starts_with(&[APPLICATION_DATA, 3, 3]) && record_len(head) > Some(TAG);
+            let may_be = head[0] >= ALERT && head[1..3] == [3, 3] && record_len(head) > Some(TAG);
             let Some(len) = record_len(head).filter(|_| may_be) else {
                 at += 1;
                 continue;
