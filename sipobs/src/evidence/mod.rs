@@ -158,7 +158,7 @@ pub struct Notes {
     bytes: usize,
     /// Frames that found no room.
     left_out: u64,
-    /// Messages of the calls that came over TLS and can't be handed on.
+    /// Messages of the calls that came over TLS or WebSocket and can't be handed on.
     sealed: u64,
     /// The TLS sessions that others came in, and their secrets.
     sessions: BTreeSet<Random>,

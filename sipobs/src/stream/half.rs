@@ -201,6 +201,7 @@ impl Half {
             let _ = self.finish(segment.time, cx);
             self.forget(DiscardReason::NotSip, cx.counters);
             *self = Self::default();
+            (*cx.tls, *cx.web) = (None, None);
             self.join(seq);
         }
         let (Some(start), Some(next)) = (self.offset(seq), self.next) else {

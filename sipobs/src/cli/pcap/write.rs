@@ -310,10 +310,10 @@ pub(in crate::cli) struct Packets<'a> {
 pub(in crate::cli) struct Written {
     /// Packets for which there was no room.
     pub(in crate::cli) left_out: u64,
-    /// Messages that came over TLS, whose packets are not written.
+    /// Messages that came over TLS or WebSocket, whose packets are not written.
     pub(in crate::cli) sealed: u64,
     /// TLS sessions whose secrets are written.
-    sessions: usize,
+    pub(in crate::cli) sessions: usize,
     /// Verdicts that are others where the file is read by itself.
     pub(in crate::cli) others: usize,
     /// Calls of which it lacks the INVITE that began them.
@@ -355,7 +355,7 @@ impl Packets<'_> {
         for wide in [Some(Wide::Pairs), Some(Wide::Parties), None] {
             let Collected { redactor, notes, selection: found, around, without_beginning } =
                 self.collect(selection, &read_again)?;
-            result.without_beginning = without_beginning;
+            (result.without_beginning, result.sealed) = (without_beginning, notes.sealed());
             file.set_len(0)?;
             file.rewind()?;
             let mut writer = Writer::about(BufWriter::new(&*file), &about(&result).comment)?;
@@ -371,7 +371,6 @@ impl Packets<'_> {
                 return Ok(None);
             }
             result.left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
-            result.sealed = notes.sealed();
             result.others = self.other_verdicts(place)?;
             selection = found;
             match wide.filter(|_| result.others > 0) {
