@@ -116,6 +116,8 @@ reasons! {
     HepOther = "hep_other", NotSip;
     /// A TCP segment of a TLS connection whose secrets are known, with nothing that is said in it: of a handshake, say.
     TlsAlone = "tls_alone", NotSip;
+    /// A TCP segment of a WebSocket connection for SIP, without a message in it: of its beginning, or a ping, say.
+    WebSocketAlone = "websocket_alone", NotSip;
     /// A TCP segment of which every byte was seen before.
     TcpRepeated = "tcp_repeated", Copy;
     /// A TCP segment too far from the bytes that its connection is at.

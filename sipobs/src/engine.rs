@@ -14,7 +14,7 @@ use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
 use crate::sip::{Event, Message, Method, Name, ParseError, Sipfrag};
-use crate::stream::{self, Loss, Streams, TransportKind, WireMessage};
+use crate::stream::{self, KeyLog, Loss, Streams, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
 use crate::transfer::{self, ConfigError, Rules, Transfers};
@@ -228,6 +228,14 @@ impl Engine {
         self.fire(frame.time);
         let (streams, inner) = (&mut self.streams, &mut self.inner);
         self.packets.push(frame, &mut |item| forward(streams, inner, &item));
+    }
+
+    /// Opens TLS with these secrets, too, from here on.
+    pub fn add_keys(&mut self, keys: &KeyLog) {
+        self.streams.add_keys(keys);
+        if let Some(collect) = &mut self.collect {
+            collect.add_keys(keys);
+        }
     }
 
     /// Takes one SIP message that some other tool already framed. Its time is taken at its word.

@@ -204,6 +204,9 @@ impl Counters {
             ("message_incomplete", self.stream.incomplete),
             ("content_length", self.stream.bad_length),
             ("resync", self.stream.resyncs),
+            ("websocket_extension", self.stream.websocket.extension),
+            ("websocket_damaged", self.stream.websocket.damaged),
+            ("websocket_too_large", self.stream.websocket.too_large),
         ];
         let mut reasons: BTreeMap<_, u64> = Self::unparsed_reasons().map(|reason| (reason, 0)).collect();
         for (reason, count) in unused(&self.packet.unused)

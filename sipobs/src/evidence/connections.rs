@@ -2,7 +2,8 @@
 //!
 //! A reader that misses bytes of a connection takes them for lost. So all its segments are kept from the first one that a
 //! call of the selection needs to the last one: also those that carry other calls' messages. Segments before the first are
-//! not; but the handshake is, where the first one follows it.
+//! not; but the handshake is, where the first one follows it. What is wrapped in something else, such as TLS, can't be read
+//! without all before it: of such a connection everything is kept from its beginning on.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::ops::Range;
 use super::Notes;
 use crate::packet::Transport;
 use crate::packet::locate::Located;
-use crate::stream::WireMessage;
+use crate::stream::{Random, WireMessage, Wrapper};
 
 /// Connections that are known at once, at most.
 const MOST: usize = 1 << 16;
@@ -23,9 +24,16 @@ const REMEMBERED: usize = 16;
 /// Frames that one connection may have between two messages of the calls.
 const MOST_BETWEEN: usize = 1 << 22;
 
+/// The same of all connections that are kept from their beginning on.
+const MOST_WRAPPED: usize = 1 << 24;
+/// TLS handshakes in one connection.
+const MOST_SESSIONS: usize = 64;
+
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     table: HashMap<[SocketAddr; 2], Connection>,
+    /// Frames of those that are wrapped.
+    wrapped: usize,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +51,19 @@ struct Connection {
     since: Option<Vec<u64>>,
     /// Frames since the first that may be needed, in order.
     recent: VecDeque<u64>,
+    /// It is wrapped in something else.
+    wrapped: Option<Wrapped>,
+}
+
+/// All of a connection that is wrapped.
+#[derive(Debug, Default)]
+struct Wrapped {
+    /// Its frames, but for those that are noted already.
+    frames: Vec<u64>,
+    /// TLS sessions in it.
+    sessions: Vec<Random>,
+    /// Not all of it found room.
+    overflown: bool,
 }
 
 /// Bytes of a segment.
@@ -76,12 +97,20 @@ impl Connections {
             }
             if self.table.len() >= MOST {
                 self.table.retain(|_, connection| connection.since.is_some());
+                let all = self.table.values().filter_map(|connection| connection.wrapped.as_ref());
+                self.wrapped = all.map(|wrapped| wrapped.frames.len()).sum();
             }
         }
         let frame = located.packet.frame;
         let connection = self.table.entry(key).or_default();
         if syn && ack.is_none() && connection.opened != Some(seq) {
-            *connection = Connection { opened: Some(seq), ..Connection::default() };
+            let before = std::mem::take(connection);
+            self.wrapped -= before.wrapped.map_or(0, |wrapped| wrapped.frames.len());
+            connection.opened = Some(seq);
+        }
+        if let Some(wrapped) = &mut connection.wrapped {
+            let pieces = located.pieces.iter().map(|piece| piece.frame);
+            return wrapped.take(pieces, &mut self.wrapped);
         }
         let start = located.payload.start;
         let parts = located.frames_of(located.payload.clone());
@@ -113,6 +142,39 @@ impl Connections {
         connection.forget_recent();
     }
 
+    /// Takes note of what a connection is wrapped in, behind each of its segments.
+    pub(super) fn wrapped(&mut self, src: SocketAddr, dst: SocketAddr, wrapper: Option<Wrapper>) {
+        let Some(connection) = self.table.get_mut(&key(src, dst).0) else { return };
+        match (wrapper, &mut connection.wrapped) {
+            (Some(wrapper), Some(wrapped)) => wrapped.session(wrapper),
+            (Some(wrapper), None) => {
+                let mut wrapped = Wrapped::default();
+                let frames = connection.handshake.drain(..).chain(connection.recent.drain(..));
+                wrapped.take(frames, &mut self.wrapped);
+                wrapped.session(wrapper);
+                connection.waiting = Default::default();
+                connection.wrapped = Some(wrapped);
+            }
+            (None, Some(_)) => {
+                let wrapped = connection.wrapped.take();
+                self.wrapped -= wrapped.map_or(0, |wrapped| wrapped.frames.len());
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Takes note of a message of the calls that was wrapped. `false` if there was no room for its connection.
+    pub(super) fn unwrap(&mut self, wire: &WireMessage<'_>, says: &str, notes: &mut Notes) -> bool {
+        let connection = self.table.get_mut(&key(wire.src, wire.dst).0);
+        let wrapped = connection.and_then(|connection| connection.wrapped.as_mut());
+        let Some(wrapped) = wrapped.filter(|wrapped| !wrapped.overflown) else { return false };
+        self.wrapped -= wrapped.frames.len();
+        wrapped.frames.drain(..).for_each(|frame| notes.keep(frame));
+        notes.say(wire.frame, says);
+        notes.sessions.extend(wrapped.sessions.iter().copied());
+        true
+    }
+
     /// Takes note of a message that begins at a sequence number: of one of the calls if it says what it is, else of
     /// another.
     pub(super) fn message(
@@ -138,6 +200,27 @@ impl Connections {
         let end = seq.wrapping_add(u32::try_from(wire.bytes.len()).unwrap_or(u32::MAX));
         connection.waiting[side].retain(|waiting| waiting.goes_beyond(end));
         connection.forget_recent();
+    }
+}
+
+impl Wrapped {
+    fn take(&mut self, frames: impl Iterator<Item = u64>, all: &mut usize) {
+        for frame in frames {
+            if *all >= MOST_WRAPPED {
+                self.overflown = true;
+                return;
+            }
+            self.frames.push(frame);
+            *all += 1;
+        }
+    }
+
+    fn session(&mut self, wrapper: Wrapper) {
+        if let Some(random) = wrapper.session.filter(|random| self.sessions.last() != Some(random)) {
+            self.overflown |= self.sessions.len() >= MOST_SESSIONS;
+            self.sessions.truncate(MOST_SESSIONS - 1);
+            self.sessions.push(random);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::packet::{self, Transport};
 use crate::privacy::redact::Redactor;
 use crate::record::LegRole;
 use crate::sip::{Message, Method, Name, NameAddr, Sipfrag, Uri};
-use crate::stream::{self, Item, Streams, TransportKind, WireMessage};
+use crate::stream::{self, Item, KeyLog, Random, Streams, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::work;
 
@@ -158,8 +158,11 @@ pub struct Notes {
     bytes: usize,
     /// Frames that found no room.
     left_out: u64,
-    /// Messages of the calls that came over TLS.
+    /// Messages of the calls that came over TLS or WebSocket and can't be handed on.
     sealed: u64,
+    /// The TLS sessions that others came in, and their secrets.
+    sessions: BTreeSet<Random>,
+    keys: KeyLog,
 }
 
 /// What is known of one frame.
@@ -200,8 +203,14 @@ impl Collect {
 
     /// Which calls they are, who takes part in them and when, and their frames.
     pub fn into_parts(self) -> (Selection, People, Around, Notes) {
-        let Found { selection, people, around, notes, .. } = self.found;
+        let Found { selection, people, around, mut notes, .. } = self.found;
+        notes.keys = self.streams.keys().of(&notes.sessions);
         (selection, people, around, notes)
+    }
+
+    /// Opens TLS with these secrets, too.
+    pub(crate) fn add_keys(&mut self, keys: &KeyLog) {
+        self.streams.add_keys(keys);
     }
 
     /// Takes one frame.
@@ -210,10 +219,15 @@ impl Collect {
         locator.handle_timeout(frame.time, &mut |lost| found.lost(lost));
         streams.handle_timeout(frame.time, &mut |item| found.item(&item, None));
         locator.push(frame, &mut |located| {
-            if let Transport::Tcp { .. } = located.packet.transport {
+            let is_tcp = matches!(located.packet.transport, Transport::Tcp { .. });
+            if is_tcp {
                 found.connections.segment(located, &mut found.notes);
             }
             streams.push(&located.packet, &mut |item| found.item(&item, Some(located)));
+            if is_tcp {
+                let (src, dst) = (located.packet.src, located.packet.dst);
+                found.connections.wrapped(src, dst, streams.wrapper(src, dst));
+            }
         });
     }
 
@@ -229,9 +243,12 @@ impl Found {
     fn item(&mut self, item: &Item<'_>, located: Option<&Located<'_>>) {
         let Item::Message(wire, _) = item else { return };
         let says = Message::parse(wire.bytes).ok().and_then(|message| self.chosen(wire, &message));
-        if wire.transport == TransportKind::Tls {
-            // Its packets can't be read without those before them, nor be written over.
-            self.notes.sealed += u64::from(says.is_some());
+        if !wire.transport.is_plain() {
+            let Some(says) = says else { return };
+            // What is sealed can't be written over.
+            if self.redactor.is_some() || !self.connections.unwrap(wire, &says, &mut self.notes) {
+                self.notes.sealed += 1;
+            }
             return;
         }
         match (wire.seq, located) {
@@ -369,7 +386,13 @@ impl Notes {
         self.left_out
     }
 
-    /// Messages of the calls that came over TLS: their packets are not among the frames.
+    /// The secrets of the TLS connections that are among the frames.
+    pub fn keys(&self) -> &KeyLog {
+        &self.keys
+    }
+
+    /// Messages of the calls that came over TLS, and whose packets are not among the frames: they would have to be written over,
+    /// or there is no room.
     pub fn sealed(&self) -> u64 {
         self.sealed
     }

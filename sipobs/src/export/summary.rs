@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::engine::Surroundings;
 use crate::record::{Method, Outcome, Output, ReferAbsent};
-use crate::stream::TlsCounts;
+use crate::stream::{TlsCounts, WebSocketCounts};
 use crate::timestamp::Timestamp;
 
 /// Totals of one run.
@@ -34,8 +34,11 @@ pub struct Summary {
     pub files: Vec<ReadFile>,
     /// How many of them were shown, where only some were asked for.
     pub shown: Option<Shown>,
-    /// What became of TLS connections, where a key log was given.
+    /// What became of TLS connections, where secrets were given, by a key log or in a file.
     pub tls: Option<TlsCounts>,
+    /// What became of WebSocket connections for SIP, where there were some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<WebSocketCounts>,
     /// Of the ended calls, those that were answered.
     #[serde(skip)]
     pub answered: u64,
@@ -104,6 +107,8 @@ pub struct ReadFile {
     pub link_types: BTreeMap<String, u64>,
     /// Those of them that stayed closed, by link type or other reason.
     pub unread: BTreeMap<String, u64>,
+    /// Blocks of secrets that it holds (pcapng's Decryption Secrets Block), by type: `tls` is used, others are not.
+    pub secrets: BTreeMap<&'static str, u64>,
     /// Why not all of it could be read.
     pub error: Option<String>,
     /// The file before it that it is again, by another name or as a copy: it was read once.

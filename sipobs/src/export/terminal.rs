@@ -343,9 +343,15 @@ fn totals(look: Look, summary: &Summary) -> String {
         }
     }
     if let Some(tls) = &summary.tls {
+        let suites: Vec<_> = tls.suites.keys().map(String::as_str).collect();
+        let suites = format!("of a version or cipher suite that is not read ({})", suites.join(", "));
         let unread = [
-            (tls.no_key, "without a secret in the key log"),
-            (tls.cipher_suite, "of a version or cipher suite that is not read"),
+            (tls.no_key, "without a secret that is known"),
+            (
+                tls.late_key,
+                "whose secrets stand behind what they open (--keylog takes them from beside the file)",
+            ),
+            (tls.cipher_suite, &suites),
             (tls.bytes_missing, "with bytes missing"),
             (tls.record_damaged, "with a record that the secrets do not open"),
         ];
@@ -356,6 +362,30 @@ fn totals(look: Look, summary: &Summary) -> String {
             grouped(tls.opened),
             named.collect::<String>()
         );
+        look.paragraph(&mut out, PLAIN, 0, &said);
+    }
+    if let Some(web) = &summary.websocket {
+        let unread = [
+            (web.refused, "refused by the server"),
+            (web.extension, "with an extension that is not read"),
+            (web.damaged, "with a frame that breaks the rules"),
+            (web.bytes_missing, "with bytes missing"),
+        ];
+        let named = unread.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!(", {} {why}", grouped(*n)));
+        let said = format!(
+            "WebSocket for SIP: {}{}.",
+            counted(web.connections, "connection"),
+            named.collect::<String>()
+        );
+        look.paragraph(&mut out, PLAIN, 0, &said);
+    }
+    let mut others: Vec<_> = summary.files.iter().flat_map(|file| file.secrets.keys()).collect();
+    others.retain(|kind| **kind != "tls");
+    others.sort_unstable();
+    others.dedup();
+    if !others.is_empty() {
+        let others: Vec<_> = others.iter().map(|kind| kind.replace('_', " ")).collect();
+        let said = format!("Secrets that nothing here is opened by: {}.", others.join(", "));
         look.paragraph(&mut out, PLAIN, 0, &said);
     }
     if let Some(since) = summary.evicted_since {
@@ -415,8 +445,8 @@ pub(super) fn what_was_there(summary: &Summary) -> String {
             Some(counts) if counts.sessions == 0 => {
                 "can't be opened: no connection's first bytes were captured (docs/tls.md)"
             }
-            Some(counts) if counts.opened == 0 => "can't be opened by this key log (docs/tls.md)",
-            Some(_) => "were there; what the key log opens was read",
+            Some(counts) if counts.opened == 0 => "can't be opened by the secrets at hand (docs/tls.md)",
+            Some(_) => "were there; what the secrets open was read",
         };
         said.push_str(&format!(" {} of TLS on port 5061 {what_to_do}.", counted(*tls, "packet")));
     }

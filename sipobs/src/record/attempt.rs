@@ -231,8 +231,9 @@ pub struct LadderLine {
     /// Which leg it belongs to.
     #[serde(skip)]
     pub leg: LegRole,
-    /// What it came over.
-    #[serde(skip)]
+    /// What it came over, where its packets do not hold it as it is: `tls`, `ws` or `wss`.
+    #[serde(skip_serializing_if = "TransportKind::is_plain")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub transport: TransportKind,
     /// Its CSeq: with `leg`, the transaction it belongs to.
     #[serde(skip)]

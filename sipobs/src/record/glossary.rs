@@ -14,6 +14,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("seq", "the attempt's place among those of this run, `#17` in the text; null live"),
     ("frame", "of a message: the number of the frame that completed it, in its file"),
     ("file", "of a message: the file with its frame, as it was named; null live"),
+    ("transport", "of a message: what it came over, where its packets do not hold it as it is; only there"),
     ("decided", "of a notice: a message has decided it; else it is what silence would lead to"),
     ("call_id", "Call-ID of the dialog that was to be transferred; null where it can't be told"),
     ("method", "how the transfer was tried"),

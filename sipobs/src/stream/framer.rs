@@ -113,6 +113,11 @@ impl Framer {
         self.proven
     }
 
+    /// SIP has come, without it.
+    pub(super) fn prove(&mut self) {
+        self.proven = true;
+    }
+
     /// Whether the rest of a SIP message is to come.
     pub(super) fn is_mid_message(&self) -> bool {
         self.proven && self.waiting > 0

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::framer::{Framer, Sink};
 use super::tcp::Segment;
-use super::tls::Session;
+use super::tls::{Session, Work};
+use super::websocket::WebSocket;
 use super::{Config, Counters, Item, Loss, TransportKind, WireMessage};
 use crate::discard::DiscardReason;
 use crate::sip::start_line::{begins_like_sip, find_start_line};
@@ -56,7 +57,7 @@ pub(super) struct Half {
     last: Bearer,
     /// All that waits in the framer did ([`WireMessage::originated`]), and the last bytes.
     originated: bool,
-    /// Segments that wait for the rest of their TLS record.
+    /// Segments that wait for the rest of their TLS record or WebSocket frame.
     waiting: u64,
 }
 
@@ -94,6 +95,8 @@ pub(super) struct Context<'a, 's> {
     pub(super) side: usize,
     /// The TLS session in it.
     pub(super) tls: &'a mut Option<Box<Session>>,
+    /// The WebSocket in it.
+    pub(super) web: &'a mut Option<Box<WebSocket>>,
     /// Who sends these bytes, and to whom.
     pub(super) ends: (SocketAddr, SocketAddr),
     pub(super) sink: &'s mut dyn FnMut(Item<'_>),
@@ -101,6 +104,23 @@ pub(super) struct Context<'a, 's> {
 
 /// The stream never was SIP.
 pub(super) struct Foreign;
+
+impl Context<'_, '_> {
+    fn transport(&self) -> TransportKind {
+        match (self.tls.is_some(), self.web.is_some()) {
+            (false, false) => TransportKind::Tcp,
+            (true, false) => TransportKind::Tls,
+            (false, true) => TransportKind::Ws,
+            (true, true) => TransportKind::Wss,
+        }
+    }
+
+    /// Reading goes on, but something is missing before it.
+    fn note_loss(&mut self) {
+        let (src, dst) = (self.ends.0.ip(), self.ends.1.ip());
+        (self.sink)(Item::Loss(Loss::TcpGap { src, dst }));
+    }
+}
 
 impl Default for Half {
     fn default() -> Self {
@@ -181,6 +201,7 @@ impl Half {
             let _ = self.finish(segment.time, cx);
             self.forget(DiscardReason::NotSip, cx.counters);
             *self = Self::default();
+            (*cx.tls, *cx.web) = (None, None);
             self.join(seq);
         }
         let (Some(start), Some(next)) = (self.offset(seq), self.next) else {
@@ -267,9 +288,13 @@ impl Half {
         self.gap(now, cx)?;
         let reason = if self.framer.proven() { DiscardReason::TcpUnfinished } else { DiscardReason::NotSip };
         self.drop_waiting(reason, cx.counters);
-        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.place(cx), &mut *cx.sink);
+        if let Some(web) = cx.web {
+            cx.counters.incomplete += u64::from(web.end(cx.side) && self.framer.proven());
+        }
+        let (ends, last, transport, end) = (cx.ends, self.bearer(), cx.transport(), self.place(cx));
+        let sink = &mut *cx.sink;
         self.framer.finish(cx.counters, &mut |bytes, cut, behind| {
-            sink(message(ends, last, (end, behind), bytes, cut));
+            sink(message(ends, last, transport, place_of(end, bytes, behind), bytes, cut));
         });
         Ok(())
     }
@@ -352,7 +377,7 @@ impl Half {
         // Of several messages that come with these bytes, those behind the first count as the first does.
         self.originated = frame.originated && (self.originated || self.framer.is_empty());
         if cx.tls.is_none() {
-            let may_be = !cx.proven && self.framer.is_empty() && !cx.config.keys.is_empty();
+            let may_be = !cx.proven && self.framer.is_empty() && cx.config.opens_tls();
             if !may_be || !Session::begins(bytes) {
                 return self.frame(bytes, u64::from(counted), cx);
             }
@@ -369,8 +394,19 @@ impl Half {
         let segments = waited + u64::from(counted);
         let mut said = Vec::new();
         work::count(bytes.len());
-        let read = session.push(cx.side, bytes, &cx.config.keys, &mut cx.counters.tls, &mut said);
+        let mut work = Work {
+            keys: &cx.config.keys,
+            awaits_keys: cx.config.awaits_keys,
+            counts: &mut cx.counters.tls,
+            said: &mut said,
+            missed: false,
+        };
+        let read = session.push(cx.side, bytes, &mut work);
+        let missed = work.missed;
         let is_partial = session.is_partial(cx.side);
+        if missed {
+            cx.note_loss();
+        }
         if !said.is_empty() {
             self.frame(&said, segments, cx)?;
         } else if is_partial {
@@ -385,16 +421,56 @@ impl Half {
             return Err(Foreign);
         }
         if read.is_err() {
-            let (src, dst) = (cx.ends.0.ip(), cx.ends.1.ip());
-            (cx.sink)(Item::Loss(Loss::TcpGap { src, dst }));
+            cx.note_loss();
+        }
+        Ok(())
+    }
+
+    /// Takes the next bytes of a WebSocket, with so many segments.
+    fn unframe(&mut self, bytes: &[u8], segments: u64, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
+        let (ends, last, transport) = (cx.ends, self.bearer(), cx.transport());
+        let Some(web) = cx.web else { return Ok(()) };
+        let waited = std::mem::take(&mut self.waiting);
+        cx.counters.unfinished -= waited;
+        let segments = waited + segments;
+        let (max, counts, sink) = (cx.config.max_message_bytes, &mut cx.counters.websocket, &mut *cx.sink);
+        let (came, read) = web.push(cx.side, bytes, max, counts, &mut |bytes| {
+            sink(message(ends, last, transport, None, bytes, false));
+        });
+        let counters = &mut *cx.counters;
+        if came.messages > 0 {
+            self.framer.prove();
+            counters.used += segments;
+        } else if came.is_partial {
+            self.waiting = segments;
+            counters.unfinished += segments;
+        } else if read.is_ok() {
+            counters.unused.add(DiscardReason::WebSocketAlone, segments);
+        } else if cx.proven {
+            counters.unused.add(DiscardReason::TcpUnfinished, segments);
+        } else {
+            counters.unused.add(DiscardReason::NotSip, segments);
+            return Err(Foreign);
+        }
+        if read.is_err() {
+            cx.note_loss();
         }
         Ok(())
     }
 
     /// Takes the next bytes of what is said; so many segments are counted with them.
     fn frame(&mut self, bytes: &[u8], segments: u64, cx: &mut Context<'_, '_>) -> Result<(), Foreign> {
-        let (ends, last, end, sink) = (cx.ends, self.bearer(), self.place(cx), &mut *cx.sink);
-        let sink: Sink<'_> = &mut |bytes, cut, behind| sink(message(ends, last, (end, behind), bytes, cut));
+        if cx.web.is_none() && !cx.proven && self.framer.is_empty() && WebSocket::begins(bytes) {
+            *cx.web = Some(Box::new(WebSocket::new(cx.side, bytes)));
+        }
+        if cx.web.is_some() {
+            return self.unframe(bytes, segments, cx);
+        }
+        let (ends, last, transport, end) = (cx.ends, self.bearer(), cx.transport(), self.place(cx));
+        let sink = &mut *cx.sink;
+        let sink: Sink<'_> = &mut |bytes, cut, behind| {
+            sink(message(ends, last, transport, place_of(end, bytes, behind), bytes, cut));
+        };
         let max = cx.config.max_message_bytes;
         if self.framer.push(bytes, segments, max, cx.counters, sink) {
             return Ok(());
@@ -414,18 +490,27 @@ impl Half {
         let missing = self.next.map_or(0, |next| end.saturating_sub(next.offset));
         let before = self.place(cx);
         if let Some(session) = cx.tls {
-            session.gap(&mut cx.counters.tls);
-            self.drop_waiting(DiscardReason::TcpUnfinished, cx.counters);
+            session.gap(cx.side, missing, &mut cx.counters.tls);
         }
+        if let Some(web) = cx.web {
+            web.gap(cx.side, missing, &mut cx.counters.websocket);
+        }
+        self.drop_waiting(DiscardReason::TcpUnfinished, cx.counters);
         self.advance(end);
+        // How much of what is said is missing, TLS does not tell.
+        let unsaid = if cx.tls.is_some() { u64::MAX } else { missing };
         if !cx.proven && !self.framer.proven() {
-            return Err(Foreign);
+            let goes_on = cx.tls.as_ref().is_some_and(|session| session.goes_on())
+                || cx.web.as_ref().is_some_and(|web| web.goes_on());
+            self.framer.resync(cx.counters);
+            return if goes_on { Ok(()) } else { Err(Foreign) };
         }
         cx.counters.tcp_gaps += 1;
         cx.counters.tcp_bytes_missing += missing;
-        let (ends, last, sink) = (cx.ends, self.bearer(), &mut *cx.sink);
-        self.framer.gap(missing, cx.counters, &mut |bytes, cut, behind| {
-            sink(message(ends, last, (before, behind), bytes, cut));
+        let (ends, last, transport) = (cx.ends, self.bearer(), cx.transport());
+        let sink = &mut *cx.sink;
+        self.framer.gap(unsaid, cx.counters, &mut |bytes, cut, behind| {
+            sink(message(ends, last, transport, place_of(before, bytes, behind), bytes, cut));
         });
         sink(Item::Loss(Loss::TcpGap { src: ends.0.ip(), dst: ends.1.ip() }));
         Ok(())
@@ -441,9 +526,9 @@ impl Half {
         self.next.map_or(0, |next| next.seq)
     }
 
-    /// The same, where what is said lies in the segments as it is: not in TLS.
+    /// The same, where what is said lies in the segments as it is.
     fn place(&self, cx: &Context<'_, '_>) -> Option<u32> {
-        cx.tls.is_none().then(|| self.seq())
+        (cx.tls.is_none() && cx.web.is_none()).then(|| self.seq())
     }
 
     fn advance(&mut self, end: u64) {
@@ -454,18 +539,20 @@ impl Half {
     }
 }
 
-/// A message that ends so many bytes before the one of a sequence number; of TLS where there is none.
+/// The sequence number of a message that ends so many bytes before the one of another.
+fn place_of(end: Option<u32>, bytes: &[u8], behind: usize) -> Option<u32> {
+    // Sequence numbers wrap around; a message and what waits behind it are shorter than they go.
+    Some(end?.wrapping_sub(u32::try_from(behind + bytes.len()).unwrap_or(0)))
+}
+
 fn message(
     (src, dst): (SocketAddr, SocketAddr),
     Bearer { time, number: frame, originated }: Bearer,
-    (end, behind): (Option<u32>, usize),
+    transport: TransportKind,
+    seq: Option<u32>,
     bytes: &[u8],
     cut: bool,
 ) -> Item<'_> {
-    let transport = if end.is_some() { TransportKind::Tcp } else { TransportKind::Tls };
-    // Sequence numbers wrap around; a message and what waits behind it are shorter than they go.
-    let back = u32::try_from(behind + bytes.len()).unwrap_or(0);
-    let seq = end.map(|end| end.wrapping_sub(back));
     let wire = WireMessage { time, frame, src, dst, transport, seq, bytes, cut, originated };
     Item::Message(wire, None)
 }

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::{memmem, memrchr};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use self::length::Length;
 use self::tcp::{Connections, Segment, Surroundings};
+pub(crate) use self::tls::Random;
 pub use self::tls::{Counts as TlsCounts, KeyLog};
 use self::twice::{Tap, Twice};
+pub use self::websocket::Counts as WebSocketCounts;
 use crate::discard::{DiscardCounts, DiscardReason};
 use crate::hep;
 pub use crate::loss::Loss;
@@ -28,6 +30,7 @@ mod length;
 mod tcp;
 mod tls;
 mod twice;
+mod websocket;
 
 use crate::sip::Message;
 use crate::sip::start_line::{self, begins_like_sip};
@@ -62,8 +65,49 @@ pub enum TransportKind {
     Udp,
     /// TCP.
     Tcp,
-    /// TLS, opened by a key log.
+    /// TLS, opened by its secrets.
     Tls,
+    /// WebSocket (RFC 7118).
+    Ws,
+    /// WebSocket in TLS.
+    Wss,
+}
+
+impl TransportKind {
+    /// As a Via names it, in small letters (RFC 3261 §20.42).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// Whether it comes within TLS.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// Whether packets hold the messages as they are, and not within something else.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self, Self::Udp | Self::Tcp)
+    }
+}
+
+impl Serialize for TransportKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What SIP is wrapped in within a TCP connection: it can't be read without all that went before it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wrapper {
+    /// The TLS session that it is in now.
+    pub(crate) session: Option<Random>,
 }
 
 /// What comes out of this stage.
@@ -101,6 +145,16 @@ pub struct Config {
     /// The secrets of TLS sessions, where some are known: of files.
     #[serde(skip)]
     pub keys: Arc<KeyLog>,
+    /// More secrets may come ([`Streams::add_keys`]), also of sessions that have begun.
+    #[serde(skip)]
+    pub awaits_keys: bool,
+}
+
+impl Config {
+    /// Whether TLS may be opened.
+    fn opens_tls(&self) -> bool {
+        self.awaits_keys || !self.keys.is_empty()
+    }
 }
 
 impl Default for Config {
@@ -114,6 +168,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(900),
             handshake_timeout: Duration::from_secs(60),
             keys: Arc::default(),
+            awaits_keys: false,
         }
     }
 }
@@ -159,6 +214,8 @@ pub struct Counters {
     pub connections_evicted_for_share: u64,
     /// What became of TLS, where secrets are known.
     pub tls: TlsCounts,
+    /// What became of WebSocket connections that asked for SIP.
+    pub websocket: WebSocketCounts,
 }
 
 /// The stage: TCP reassembly and message framing.
@@ -193,9 +250,24 @@ impl Streams {
         &self.counters
     }
 
+    /// Opens TLS with these secrets, too, from here on.
+    pub fn add_keys(&mut self, keys: &KeyLog) {
+        Arc::make_mut(&mut self.config.keys).join(keys);
+    }
+
     /// What became of TLS; `None` where no secrets are known.
     pub fn tls(&self) -> Option<&TlsCounts> {
         (!self.config.keys.is_empty()).then_some(&self.counters.tls)
+    }
+
+    /// What the TCP connection between these ends is wrapped in, where it is.
+    pub(crate) fn wrapper(&self, src: SocketAddr, dst: SocketAddr) -> Option<Wrapper> {
+        self.tcp.wrapper(src, dst)
+    }
+
+    /// The secrets that are known.
+    pub(crate) fn keys(&self) -> &KeyLog {
+        &self.config.keys
     }
 
     /// Whether the rest of a SIP message is to come over the TCP connection between these ends.

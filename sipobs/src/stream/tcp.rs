@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use super::half::{Context, Foreign, Half};
 use super::tls::Session;
-use super::{Config, Counters, Item, Loss};
+use super::websocket::WebSocket;
+use super::{Config, Counters, Item, Loss, Wrapper};
 use crate::discard::DiscardReason;
 use crate::eviction::{Entry, Ledger, Reason};
 use crate::sip::start_line::find_start_line;
@@ -68,6 +69,8 @@ struct Connection {
     closed: bool,
     /// The TLS session in it, where secrets are known.
     tls: Option<Box<Session>>,
+    /// The WebSocket in it, or in that.
+    web: Option<Box<WebSocket>>,
 }
 
 /// What a connection is worth.
@@ -84,7 +87,7 @@ enum Class {
 }
 
 /// What a connection takes up beside its buffers, at most: `tests/budget.rs` holds it to that.
-const CONNECTION: usize = 1_440;
+const CONNECTION: usize = 1_456;
 
 /// How long a closed connection is remembered, so that what is sent again is not taken for new.
 const LINGER: Duration = Duration::from_secs(5);
@@ -121,6 +124,15 @@ impl Connections {
         let slot = self.by_ends.get(&Key::of(src, dst).0);
         let connection = slot.and_then(|slot| self.table.get(*slot));
         connection.is_some_and(|connection| connection.halves.iter().any(Half::is_mid_message))
+    }
+
+    /// What the connection between them is wrapped in, where it is.
+    pub(super) fn wrapper(&self, src: SocketAddr, dst: SocketAddr) -> Option<Wrapper> {
+        let connection = self.table.get(*self.by_ends.get(&Key::of(src, dst).0)?)?;
+        let tls = connection.tls.as_ref().filter(|session| session.goes_on());
+        let web = connection.web.as_ref().filter(|web| web.goes_on());
+        let is_wrapped = tls.is_some() || web.is_some();
+        is_wrapped.then(|| Wrapper { session: tls.and_then(|session| session.random()) })
     }
 
     pub(super) fn push(&mut self, segment: &Segment<'_>, around: &mut Surroundings<'_, '_>) {
@@ -196,6 +208,7 @@ impl Connections {
             last: never,
             closed: false,
             tls: None,
+            web: None,
         };
         let slot = self.table.insert(Box::new(connection));
         self.by_ends.insert(key, slot);
@@ -270,7 +283,9 @@ impl Connections {
 /// Whether a segment of an unknown connection is worth one. If it is in the midst of a stream, all before
 /// the first start line is taken off.
 fn admit(segment: &mut Segment<'_>, config: &Config) -> Result<(), DiscardReason> {
-    if segment.syn || (!config.keys.is_empty() && Session::begins(segment.payload)) {
+    let may_wrap =
+        (config.opens_tls() && Session::begins(segment.payload)) || WebSocket::begins(segment.payload);
+    if segment.syn || may_wrap {
         return Ok(());
     }
     if segment.payload.is_empty() {
@@ -286,7 +301,8 @@ impl Connection {
     /// Bytes that it takes up.
     fn cost(&self) -> usize {
         let tls = self.tls.as_ref().map_or(0, |session| session.cost());
-        CONNECTION + tls + self.halves.iter().map(Half::cost).sum::<usize>()
+        let web = self.web.as_ref().map_or(0, |web| web.cost());
+        CONNECTION + tls + web + self.halves.iter().map(Half::cost).sum::<usize>()
     }
 
     fn segment(
@@ -308,7 +324,7 @@ impl Connection {
             // A SYN without ACK begins a new connection between the same ports.
             if segment.ack.is_none() {
                 self.restart(key, 1 - side, segment.time, around);
-                self.tls = None;
+                (self.tls, self.web) = (None, None);
                 self.closed = false;
             }
             self.restart(key, side, segment.time, around);
@@ -409,6 +425,7 @@ impl Connection {
             proven: self.proven(),
             side,
             tls: &mut self.tls,
+            web: &mut self.web,
             ends: (key.0[side], key.0[1 - side]),
             sink: around.sink,
         };
@@ -438,7 +455,7 @@ impl Connection {
     fn patience(&self, config: &Config) -> Duration {
         if self.closed {
             LINGER
-        } else if self.tls.is_some() {
+        } else if self.tls.as_ref().is_some_and(|session| session.is_opened()) {
             TLS_PATIENCE
         } else if self.proven() {
             config.idle_timeout

@@ -92,6 +92,16 @@ pub enum Fault {
         /// The number of the first frame with one.
         first: u64,
     },
+    /// Its TLS secrets are not all in the format of a key log; the others were used.
+    #[error(
+        "{lines} lines of TLS secrets (the first of them in the block at offset {offset}) are none of a key log"
+    )]
+    Secrets {
+        /// How many.
+        lines: u64,
+        /// Where the first block with such a line begins.
+        offset: u64,
+    },
     /// It holds frames that sipobs cannot read; the others were read.
     #[error("{frames} of {of} frames could not be read ({what})")]
     Unread {
@@ -121,6 +131,10 @@ impl Fault {
             Self::Beside { .. } => ": `mergecap -w OUT.pcapng FILE…` makes one of several".to_owned(),
             Self::Cut { .. } => {
                 ": what they say further on is missing; capture whole frames (`-s 0` of tcpdump and dumpcap)"
+                    .to_owned()
+            }
+            Self::Secrets { .. } => {
+                ": `editcap --inject-secrets tls,KEYS` puts others into a copy, and --keylog KEYS takes them from beside it"
                     .to_owned()
             }
             Self::Interrupted

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::{Contents, Fault, FileError, Progress, Reader, Stop};
 use crate::frame::{Frame, Place};
+use crate::stream::KeyLog;
 use crate::timestamp::Timestamp;
 
 /// Files that are read side by side, at most.
@@ -39,6 +40,8 @@ pub struct Capture {
     heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
     /// The source whose frame was given last.
     lent: Option<usize>,
+    /// Secrets that were read and not given yet.
+    keys: KeyLog,
     repeated: Vec<(usize, String, String)>,
     /// Those that were not opened, as the end was asked for.
     left: Vec<usize>,
@@ -50,6 +53,8 @@ pub struct Capture {
 pub enum Next<'a> {
     /// A frame. Its number is a [`Place`], and its interface is told from those of other files.
     Frame(Frame<'a>),
+    /// Secrets of TLS that a file holds: of sessions in whatever file.
+    Secrets(KeyLog),
     /// A file was read as far as it can be.
     End(End),
 }
@@ -116,11 +121,14 @@ impl Capture {
         // By name where times are the same, so that the order on the command line changes nothing.
         sources.sort_by(|a, b| (a.start, &a.path).cmp(&(b.start, &b.path)));
         let to_come = (0..sources.len()).rev().collect();
+        let mut keys = KeyLog::default();
+        sources.iter_mut().for_each(|source| keys.join(&std::mem::take(&mut source.keys)));
         Ok(Self {
             sources,
             to_come,
             heads: BinaryHeap::new(),
             lent: None,
+            keys,
             repeated,
             left: Vec::new(),
             stop: stop.clone(),
@@ -151,6 +159,9 @@ impl Capture {
             if let Some(end) = self.begin(file) {
                 return Some(Next::End(end));
             }
+        }
+        if !self.keys.is_empty() {
+            return Some(Next::Secrets(std::mem::take(&mut self.keys)));
         }
         let Reverse((_, file)) = self.heads.pop()?;
         self.lent = Some(file);
@@ -233,7 +244,12 @@ impl Capture {
 
     /// Goes on in a file; what it came to where that was its end.
     fn advance(&mut self, file: usize) -> Option<End> {
-        match self.sources[file].advance() {
+        let advanced = self.sources[file].advance();
+        let keys = std::mem::take(&mut self.sources[file].keys);
+        if !keys.is_empty() {
+            self.keys.join(&keys);
+        }
+        match advanced {
             Ok(Some(time)) => {
                 self.heads.push(Reverse((time, file)));
                 None
@@ -269,6 +285,8 @@ struct Source {
     end: Option<Timestamp>,
     /// Frames that were read ahead, the next one first; empty where the reader has come to the next one.
     ahead: VecDeque<Kept>,
+    /// Secrets that it has read.
+    keys: KeyLog,
     /// What a reader that is closed had read.
     progress: Progress,
     stop: Stop,
@@ -296,6 +314,7 @@ impl Source {
             start: NO_FRAME,
             end: None,
             ahead: VecDeque::new(),
+            keys: KeyLog::default(),
             progress,
             stop: stop.clone(),
         }
@@ -343,7 +362,9 @@ impl Source {
                 return Err(error);
             }
             if let Some(reader) = &mut self.reader {
-                reader.advance()?;
+                let advanced = reader.advance();
+                self.keys = reader.take_keys();
+                advanced?;
             }
         }
         let Some(mut time) = self.coming().map(|frame| frame.time) else { return Ok(None) };
@@ -390,7 +411,9 @@ impl Source {
     fn read_ahead(&mut self) {
         let Some(reader) = &mut self.reader else { return };
         while self.ahead.len() < AROUND && self.broken.is_none() {
-            match reader.advance() {
+            let advanced = reader.advance();
+            self.keys.join(&reader.take_keys());
+            match advanced {
                 Ok(true) => self.ahead.extend(reader.frame().as_ref().map(Kept::of)),
                 Ok(false) => return,
                 Err(error) => self.broken = Some(error),

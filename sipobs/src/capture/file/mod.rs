@@ -14,9 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use self::fault::{Fault, FileError};
 use self::input::Input;
 pub use self::merge::{Capture, End, MOST_OPEN, Next, Overlap};
+pub use self::secrets::Secrets;
 pub use self::stop::Stop;
 pub use self::write::Writer;
 use crate::frame::{Direction, Frame, LinkType};
+use crate::stream::KeyLog;
 use crate::timestamp::Timestamp;
 
 mod fault;
@@ -24,6 +26,7 @@ mod input;
 mod merge;
 mod pcap;
 mod pcapng;
+mod secrets;
 mod snoop;
 mod stop;
 mod unpack;
@@ -65,7 +68,9 @@ pub struct Contents {
     pub last: Option<Timestamp>,
     /// Until when was captured, as the file itself says (pcapng's Interface Statistics Block).
     pub until: Option<Timestamp>,
-    /// How many of them were of which link type.
+    /// The secrets in it (pcapng's Decryption Secrets Block).
+    pub secrets: Secrets,
+    /// How many of the frames were of which link type.
     pub link_types: BTreeMap<LinkType, u64>,
 }
 
@@ -188,13 +193,21 @@ impl Reader {
         };
         self.done = !matches!(next, Ok(Some(_)));
         if let Format::Pcapng(section) = &self.format {
-            self.contents.until = section.until;
+            (self.contents.until, self.contents.secrets) = (section.until, section.secrets);
         }
         self.current = next.map_err(|fault| FileError { file: self.file.clone(), fault })?;
         if let Some(record) = &self.current {
             self.contents.take(record);
         }
         Ok(self.current.is_some())
+    }
+
+    /// Secrets of TLS that came since they were asked for last.
+    fn take_keys(&mut self) -> KeyLog {
+        match &mut self.format {
+            Format::Pcapng(section) if !section.keys.is_empty() => std::mem::take(&mut section.keys),
+            _ => KeyLog::default(),
+        }
     }
 
     /// The frame that it has come to.

@@ -1,8 +1,9 @@
-//! pcapng (draft-ietf-opsawg-pcapng): blocks. Those that hold frames or describe interfaces are read, all
-//! others are passed over.
+//! pcapng (draft-ietf-opsawg-pcapng): blocks. Those that hold frames, describe interfaces or bring secrets of TLS are
+//! read, all others are passed over.
 
 use super::input::{Input, Span};
-use super::{Direction, Fault, LinkType, MAX_FRAME, Record};
+use super::{Direction, Fault, LinkType, MAX_FRAME, Record, Secrets};
+use crate::stream::KeyLog;
 use crate::timestamp::Timestamp;
 use crate::work;
 
@@ -14,9 +15,15 @@ const PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
+const DECRYPTION_SECRETS: u32 = 10;
 
 /// What wrote a section (shb_userappl).
 const APPLICATION: u16 = 4;
+
+/// Secrets are read by pieces of so many bytes.
+const PIECE: usize = 64 << 10;
+/// No line of a key log is as long: such a one is cut off there, and none then.
+const LONGEST_LINE: usize = 1024;
 
 /// More than any real capture has; keeps a hostile file from growing the table.
 const MAX_INTERFACES: usize = 65_536;
@@ -30,6 +37,9 @@ pub(super) struct Section {
     interfaces: Vec<Interface>,
     /// This program wrote it.
     is_own: bool,
+    /// The secrets that it holds, and those of them that nobody has taken yet.
+    pub(super) secrets: Secrets,
+    pub(super) keys: KeyLog,
     /// The latest time until which something was captured, in any section that this program wrote: others keep what their source
     /// says of that when they cut a capture to pieces.
     pub(super) until: Option<Timestamp>,
@@ -71,6 +81,10 @@ impl Section {
             let body = match kind {
                 INTERFACE_DESCRIPTION | PACKET | SIMPLE_PACKET | ENHANCED_PACKET => {
                     self.body(start, len, input)?
+                }
+                DECRYPTION_SECRETS => {
+                    self.secrets(start, len, input)?;
+                    continue;
                 }
                 INTERFACE_STATISTICS if self.is_own && len as usize <= MAX_BLOCK => {
                     let body = self.body(start, len, input)?;
@@ -134,6 +148,35 @@ impl Section {
         let (body, trailer) = span.split(len as usize - 12);
         self.check_trailer(input.offset() - 4, len, input.bytes(trailer))?;
         Ok(body)
+    }
+
+    /// A block of secrets; those of TLS are in the key log format.
+    fn secrets(&mut self, start: u64, len: u32, input: &mut Input) -> Result<(), Fault> {
+        let Some(room) = len.checked_sub(20) else {
+            return Err(Fault::Value { offset: start + 4, field: "block length", value: u64::from(len) });
+        };
+        let head: [u8; 8] = input.array("secrets header")?;
+        let (kind, secrets_len) = (self.u32(&head), self.u32(&head[4..]));
+        if secrets_len > room {
+            let value = u64::from(secrets_len);
+            return Err(Fault::Value { offset: start + 12, field: "secrets length", value });
+        }
+        let mut left = secrets_len as usize;
+        if self.secrets.count(kind) {
+            let mut lines = Lines { keys: &mut self.keys, line: Vec::new(), bad: 0 };
+            while left > 0 {
+                let piece = input.take(left.min(PIECE), "secrets")?;
+                lines.push(input.bytes(piece));
+                left -= piece.len();
+            }
+            lines.end();
+            if lines.bad > 0 {
+                self.secrets.first_bad.get_or_insert(start);
+                self.secrets.bad_lines += lines.bad;
+            }
+        }
+        input.skip(left as u64 + u64::from(room - secrets_len), "secrets")?;
+        self.trailer(len, input)
     }
 
     fn trailer(&self, len: u32, input: &mut Input) -> Result<(), Fault> {
@@ -292,6 +335,32 @@ impl Interface {
         };
         let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
         Timestamp::from_nanos(nanos.saturating_add(self.offset.saturating_mul(1_000_000_000)))
+    }
+}
+
+/// Lines out of pieces of a key log.
+struct Lines<'a> {
+    keys: &'a mut KeyLog,
+    /// What came of the line that is not over yet.
+    line: Vec<u8>,
+    bad: u64,
+}
+
+impl Lines<'_> {
+    fn push(&mut self, piece: &[u8]) {
+        work::count(piece.len());
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST_LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            if part.ends_with(b"\n") {
+                self.end();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.bad += u64::from(!self.keys.add_line(&self.line));
+        self.line.clear();
     }
 }
 

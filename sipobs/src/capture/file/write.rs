@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::MAX_FRAME;
 use crate::frame::{Direction, Frame, LinkType};
+use crate::stream::KeyLog;
 use crate::timestamp::Timestamp;
 
 /// Writes packets to a capture file.
@@ -19,6 +20,9 @@ const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
+const DECRYPTION_SECRETS: u32 = 10;
+/// The type of secrets that is a TLS key log.
+const TLS_KEY_LOG: u32 = 0x544c_534b;
 /// Options: a comment; an interface's description and its clock's resolution; a packet's flags; when a capture ended.
 const COMMENT: u16 = 1;
 const DESCRIPTION: u16 = 3;
@@ -54,6 +58,20 @@ impl<W: Write> Writer<W> {
         end_options(&mut body);
         writer.block(SECTION_HEADER, &body)?;
         Ok(writer)
+    }
+
+    /// Writes secrets of TLS, before the frames that they open. Without any it does nothing.
+    pub fn secrets(&mut self, keys: &KeyLog) -> io::Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let text = keys.text();
+        let mut body = Vec::with_capacity(text.len() + 12);
+        body.extend(TLS_KEY_LOG.to_le_bytes());
+        body.extend(u32::try_from(text.len()).map_err(io::Error::other)?.to_le_bytes());
+        body.extend(text.as_bytes());
+        pad(&mut body);
+        self.block(DECRYPTION_SECRETS, &body)
     }
 
     /// Writes a frame, with a comment; `source` names what it was captured in, once.

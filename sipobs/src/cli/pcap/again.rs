@@ -34,6 +34,7 @@ pub(in crate::cli) fn run(
                 last = frame.time;
                 engine.frame(&frame);
             }
+            Next::Secrets(keys) => engine.add_keys(&keys),
             Next::End(end) => {
                 ended(&end);
                 until = until.max(end.contents.until);

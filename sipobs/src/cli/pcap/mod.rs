@@ -182,6 +182,7 @@ fn configuration(settings: &Settings, ports: &[u16], keys: &Keys) -> Result<Conf
         config.stream.ports = ports.iter().copied().collect();
     }
     config.stream.keys = keys.read().map_err(Failure::usage)?;
+    config.stream.awaits_keys = true;
     config.limits.memory = config.limits.memory.or_else(memory::for_files);
     Ok(config)
 }

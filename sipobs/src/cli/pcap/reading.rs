@@ -130,6 +130,10 @@ impl<'a> Reading<'a> {
                     }
                     None
                 }
+                Next::Secrets(keys) => {
+                    self.engine.add_keys(&keys);
+                    None
+                }
                 Next::End(end) => Some(end),
             };
             if end.as_ref().is_some_and(|end| end.is_alone) {
@@ -189,7 +193,7 @@ impl<'a> Reading<'a> {
             let tally = self.engine.tally_of(end.file);
             let mut file = held(&end, tally);
             let cut = self.cut.get(end.file).and_then(|cut| cut.fault(tally));
-            let found = opaque(&file).into_iter().chain(cut);
+            let found = opaque(&file).into_iter().chain(cut).chain(bad_secrets(&end));
             let found: Vec<_> = found.map(|fault| FileError { file: file.name.clone(), fault }).collect();
             found.iter().for_each(say_of);
             let faults: Vec<_> =
@@ -296,6 +300,8 @@ impl<'a> Reading<'a> {
         self.summary.lost = counters.lost();
         self.summary.surroundings = self.engine.surroundings();
         self.summary.tls = self.engine.tls();
+        self.summary.websocket =
+            Some(counters.stream.websocket.clone()).filter(|websocket| websocket.connections > 0);
         self.summary.evicted_since = counters.calls_evicted.since;
         sink.summary(&self.summary)?;
         sink.flush()
@@ -341,6 +347,7 @@ fn held(end: &End, tally: Tally) -> ReadFile {
         messages: tally.messages,
         link_types: contents.link_types.iter().map(|(link, frames)| (link.to_string(), *frames)).collect(),
         unread: unread(end, tally),
+        secrets: contents.secrets.by_kind().collect(),
         ..ReadFile::default()
     }
 }
@@ -358,6 +365,12 @@ fn unread(end: &End, tally: Tally) -> BTreeMap<String, u64> {
     }
     unread.retain(|_, frames| *frames > 0);
     unread
+}
+
+/// What a file calls a key log, and is none.
+fn bad_secrets(end: &End) -> Option<Fault> {
+    let secrets = &end.contents.secrets;
+    secrets.first_bad.map(|offset| Fault::Secrets { lines: secrets.bad_lines, offset })
 }
 
 fn opaque(file: &ReadFile) -> Option<Fault> {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, BufWriter, Seek as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -263,10 +264,21 @@ impl Evidence {
             return Ok(false);
         };
         target.done()?;
-        let Written { left_out, others, sealed, .. } = written;
-        if sealed > 0 {
+        let Written { left_out, others, sealed, sessions, .. } = written;
+        if sessions > 0 {
             warn(format_args!(
-                "-w: {sealed} messages came over TLS, and their packets were left out: hand on the capture itself with its key log (docs/tls.md)"
+                "-w: the file holds the secrets of {sessions} TLS sessions: whoever has it can read all that was said in them, \
+                 passwords and other calls too"
+            ));
+        }
+        if sealed > 0 && self.redact.is_some() {
+            warn(format_args!(
+                "-w: {sealed} messages came over TLS or WebSocket, and their packets were left out: they can't be written over; tshark \
+                 exports what they say for that (docs/tls.md)"
+            ));
+        } else if sealed > 0 {
+            warn(format_args!(
+                "-w: {sealed} messages came over TLS or WebSocket, and there was no room for all that their connections carried before them"
             ));
         }
         if left_out > 0 {
@@ -298,8 +310,10 @@ pub(in crate::cli) struct Packets<'a> {
 pub(in crate::cli) struct Written {
     /// Packets for which there was no room.
     pub(in crate::cli) left_out: u64,
-    /// Messages that came over TLS, whose packets are not written.
+    /// Messages that came over TLS or WebSocket, whose packets are not written.
     pub(in crate::cli) sealed: u64,
+    /// TLS sessions whose secrets are written.
+    pub(in crate::cli) sessions: usize,
     /// Verdicts that are others where the file is read by itself.
     pub(in crate::cli) others: usize,
     /// Calls of which it lacks the INVITE that began them.
@@ -341,10 +355,12 @@ impl Packets<'_> {
         for wide in [Some(Wide::Pairs), Some(Wide::Parties), None] {
             let Collected { redactor, notes, selection: found, around, without_beginning } =
                 self.collect(selection, &read_again)?;
-            result.without_beginning = without_beginning;
+            (result.without_beginning, result.sealed) = (without_beginning, notes.sealed());
             file.set_len(0)?;
             file.rewind()?;
             let mut writer = Writer::about(BufWriter::new(&*file), &about(&result).comment)?;
+            writer.secrets(notes.keys())?;
+            result.sessions = notes.keys().sessions();
             let capture = read_again(&found)?;
             let (written, end) = self.packets(&mut writer, capture, &notes, redactor.as_ref())?;
             if let Some(until) = about(&result).until.or(end) {
@@ -355,7 +371,6 @@ impl Packets<'_> {
                 return Ok(None);
             }
             result.left_out = notes.left_out() + (notes.len() as u64).saturating_sub(written);
-            result.sealed = notes.sealed();
             result.others = self.other_verdicts(place)?;
             selection = found;
             match wide.filter(|_| result.others > 0) {
@@ -419,6 +434,7 @@ impl Packets<'_> {
         while let Some(next) = capture.next() {
             let frame = match next {
                 Next::Frame(frame) => frame,
+                Next::Secrets(_) => continue,
                 Next::End(file) => {
                     end = end.max(file.contents.until);
                     continue;
@@ -444,7 +460,10 @@ impl Packets<'_> {
     /// How many of the verdicts are others where the file at `place` is read by itself.
     fn other_verdicts(&self, place: &Path) -> anyhow::Result<usize> {
         let capture = Capture::open(&[place], self.stop)?;
-        let mut engine = Engine::new(self.config.engine(), self.config.privacy()?)?;
+        // By the secrets in it alone.
+        let mut settings = self.config.engine();
+        settings.stream.keys = Arc::default();
+        let mut engine = Engine::new(settings, self.config.privacy()?)?;
         let mut found: Vec<(u64, bool)> = Vec::new();
         let drain = |engine: &mut Engine| {
             let look = |output: &Output| (verdict(output), matches!(output, Output::Transfer(_)));

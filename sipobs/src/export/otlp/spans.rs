@@ -222,7 +222,11 @@ impl Spans {
             KeyValue::new("network.peer.port", i64::from(server.port())),
             KeyValue::new("network.protocol.name", "sip"),
             KeyValue::new("network.transport", transport(first.transport)),
+            KeyValue::new("sip.transport", first.transport.as_str()),
         ];
+        if first.transport.is_tls() {
+            span.attributes.push(KeyValue::new("tls.protocol.name", "tls"));
+        }
         if &*attempt.trunk != "other" {
             // What a service map calls the other end.
             span.attributes.push(KeyValue::new("peer.service", attempt.trunk.to_string()));
@@ -407,10 +411,11 @@ pub(super) fn moment(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(0))
 }
 
+/// What is below TLS, as OpenTelemetry has it.
 const fn transport(transport: TransportKind) -> &'static str {
     match transport {
         TransportKind::Udp => "udp",
-        TransportKind::Tcp | TransportKind::Tls => "tcp",
+        TransportKind::Tcp | TransportKind::Tls | TransportKind::Ws | TransportKind::Wss => "tcp",
     }
 }
 

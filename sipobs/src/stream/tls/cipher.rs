@@ -7,7 +7,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Sha256, Sha384};
 
 /// What is behind each encrypted record.
-const TAG: usize = 16;
+pub(super) const TAG: usize = 16;
 
 /// A cipher suite that can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! The NSS key log format: the secrets of TLS sessions, as TLS programs write them down where `SSLKEYLOGFILE` or a setting
 //! says so (draft-ietf-tls-keylogfile).
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 
 /// What names a session: the random bytes of its ClientHello.
-pub(super) type Random = [u8; 32];
+pub(crate) type Random = [u8; 32];
 
 /// Sessions whose secrets are kept, at most.
 const MOST: usize = 1 << 20;
@@ -26,15 +26,26 @@ pub(super) enum Label {
 }
 
 impl Label {
+    const ALL: [Self; 5] = [
+        Self::Master,
+        Self::ClientHandshake,
+        Self::ServerHandshake,
+        Self::ClientTraffic,
+        Self::ServerTraffic,
+    ];
+
     fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "CLIENT_RANDOM" => Self::Master,
-            "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => Self::ClientHandshake,
-            "SERVER_HANDSHAKE_TRAFFIC_SECRET" => Self::ServerHandshake,
-            "CLIENT_TRAFFIC_SECRET_0" => Self::ClientTraffic,
-            "SERVER_TRAFFIC_SECRET_0" => Self::ServerTraffic,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|label| label.as_str() == text)
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Master => "CLIENT_RANDOM",
+            Self::ClientHandshake => "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+            Self::ServerHandshake => "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+            Self::ClientTraffic => "CLIENT_TRAFFIC_SECRET_0",
+            Self::ServerTraffic => "SERVER_TRAFFIC_SECRET_0",
+        }
     }
 }
 
@@ -66,20 +77,63 @@ impl KeyLog {
     pub fn add(&mut self, text: &[u8]) -> Result<(), usize> {
         let mut lines = text.split(|byte| *byte == b'\n').enumerate().peekable();
         while let Some((index, line)) = lines.next() {
-            let line = line.trim_ascii();
-            if line.is_empty() || line.starts_with(b"#") {
-                continue;
-            }
-            match parse(line) {
-                Some(Some((key, secret))) if self.secrets.len() < MOST => {
-                    self.secrets.insert(key, secret);
-                }
-                Some(_) => {}
-                None if lines.peek().is_none() && index > 0 => {}
-                None => return Err(index + 1),
+            let may_be_cut = index > 0 && lines.peek().is_none();
+            if !self.add_line(line) && !may_be_cut {
+                return Err(index + 1);
             }
         }
         Ok(())
+    }
+
+    /// Takes a line as [`Self::add`] does. `false` if it is none of a key log.
+    pub(crate) fn add_line(&mut self, line: &[u8]) -> bool {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            return true;
+        }
+        let Some(entry) = parse(line) else { return false };
+        if let Some((key, secret)) = entry.filter(|_| self.secrets.len() < MOST) {
+            self.secrets.insert(key, secret);
+        }
+        true
+    }
+
+    /// Takes over the secrets of another one.
+    pub fn join(&mut self, other: &Self) {
+        for (key, secret) in &other.secrets {
+            if self.secrets.len() >= MOST {
+                return;
+            }
+            self.secrets.entry(*key).or_insert_with(|| secret.clone());
+        }
+    }
+
+    /// The secrets of these sessions, and of no others.
+    pub(crate) fn of(&self, sessions: &BTreeSet<Random>) -> Self {
+        let of =
+            |random: &Random| self.secrets.range((*random, Label::Master)..=(*random, Label::ServerTraffic));
+        Self { secrets: sessions.iter().flat_map(of).map(|(key, secret)| (*key, secret.clone())).collect() }
+    }
+
+    /// How many sessions it has secrets of.
+    pub fn sessions(&self) -> usize {
+        self.secrets.keys().map(|(random, _)| random).collect::<BTreeSet<_>>().len()
+    }
+
+    /// The key log, with a line for each secret: whoever has it can read all that was said in these sessions.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for ((random, label), secret) in &self.secrets {
+            text.push_str(label.as_str());
+            for bytes in [&random[..], secret] {
+                text.push(' ');
+                bytes.iter().for_each(|byte| {
+                    let _ = write!(text, "{byte:02x}");
+                });
+            }
+            text.push('\n');
+        }
+        text
     }
 
     pub(super) fn get(&self, random: &Random, label: Label) -> Option<&[u8]> {
@@ -131,6 +185,18 @@ mod tests {
         assert_eq!(keys.get(&[10; 32], Label::Master), Some(&[0xbb; 48][..]));
         assert_eq!(keys.get(&[10; 32], Label::ClientTraffic), None);
         assert_eq!(format!("{keys:?}"), "KeyLog(1)");
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_of_those_sessions_alone() {
+        let line = |byte: &str| format!("CLIENT_RANDOM {} {}\n", byte.repeat(32), "0c".repeat(48));
+        let mut all = KeyLog::default();
+        all.add((line("01") + &line("02") + &line("ff")).as_bytes()).unwrap();
+        let some = all.of(&BTreeSet::from([[2; 32], [3; 32]]));
+        assert_eq!((some.sessions(), some.text()), (1, line("02")));
+        let mut again = KeyLog::default();
+        assert_eq!(again.add(all.text().as_bytes()), Ok(()));
+        assert_eq!((again.sessions(), again), (3, all));
     }
 
     #[test]

@@ -383,7 +383,8 @@ impl Keeper {
                 self.has_complained = false;
                 let mut counts = self.counts.lock();
                 counts.written += 1;
-                counts.incomplete += u64::from(written.without_beginning > 0 || written.left_out > 0);
+                let missing = written.without_beginning as u64 + written.left_out + written.sealed;
+                counts.incomplete += u64::from(missing > 0);
                 counts.differing += u64::from(written.others > 0);
             }
             Err(error) => {
@@ -429,6 +430,12 @@ fn comment(id: &str, since: Option<Timestamp>, written: &Written, lost: u64) -> 
         comment += &format!(
             " Missing: the INVITE that began {} of its calls, which was before that, or was not captured.",
             written.without_beginning
+        );
+    }
+    if written.sealed > 0 {
+        comment += &format!(
+            " Missing: the packets of {} messages that came over WebSocket, which can't be written over.",
+            written.sealed
         );
     }
     if lost > 0 {
