@@ -15,7 +15,7 @@ use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
 use crate::sip::{Event, Message, Method, Name, ParseError, Sipfrag};
-use crate::stream::{self, Loss, Streams, TransportKind, WireMessage};
+use crate::stream::{self, ByHep, Loss, Streams, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
 use crate::transfer::{self, ConfigError, Evicted, Fullness, Rules, Transfers};
@@ -348,6 +348,18 @@ impl Engine {
     pub fn message(&mut self, message: &WireMessage<'_>) {
         self.handle_timeout(message.time);
         self.inner.message(message);
+    }
+
+    /// Takes one message that came by HEP as such, at the time at which it came. One that was seen in the clear, too, counts once,
+    /// whichever came first.
+    ///
+    /// # Errors
+    ///
+    /// Why it leads to nothing: no counter of [`Self::counters`] has it then.
+    pub fn by_hep(&mut self, message: &ByHep<'_>) -> Result<(), DiscardReason> {
+        self.handle_timeout(message.time);
+        let (streams, inner) = (&mut self.streams, &mut self.inner);
+        streams.by_hep(message, &mut |item| inner.stream_item(&item))
     }
 
     /// Takes note of evidence lost before it reached the engine.

@@ -19,6 +19,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "kernel_log",
         ],
     ),
+    ("hep", &["listen", "key"]),
     ("packet", &["fragment_timeout", "copy_window"]),
     (
         "stream",

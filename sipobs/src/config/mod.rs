@@ -30,6 +30,7 @@ mod address;
 mod bounds;
 mod change;
 mod env;
+mod hep;
 mod keys;
 mod limits;
 mod log;
@@ -47,6 +48,7 @@ mod webhook;
 
 pub use address::socket_address;
 pub use change::Change;
+pub use hep::{HepConfig, HepTransport, HepUrl};
 pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
@@ -65,6 +67,8 @@ pub use crate::toml_error::TomlError;
 pub struct Config {
     /// What the daemon captures, and how.
     pub capture: capture::Config,
+    /// Messages that come by HEP.
+    pub hep: HepConfig,
     /// From frames to packets.
     pub packet: packet::Config,
     /// From packets to messages.
@@ -278,6 +282,7 @@ impl Config {
             ("otlp.headers", !self.otlp.headers.is_empty()),
             ("otlp.endpoint", hides(&self.otlp.endpoint)),
             ("otlp.traces_endpoint", hides(&self.otlp.traces_endpoint)),
+            ("hep.key", self.hep.key.is_some()),
             ("webhook.secret", self.webhook.secret.is_some()),
             ("webhook.url", hides(&self.webhook.url)),
             ("metrics.token", self.metrics.token.is_some()),
@@ -332,8 +337,12 @@ impl Config {
                 _ => together(&error),
             }
         })?;
-        if let Some(fault) =
-            self.webhook.fault().or_else(|| self.metrics.fault()).or_else(|| self.page.fault(&self.metrics))
+        if let Some(fault) = self
+            .hep
+            .fault()
+            .or_else(|| self.webhook.fault())
+            .or_else(|| self.metrics.fault())
+            .or_else(|| self.page.fault(&self.metrics))
         {
             return Err(ConfigError::Together(fault));
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
-use sipobs::capture::live::{Error, Live};
+use sipobs::capture::live::Error;
 use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::export::metrics::{Access, Metrics, serve};
@@ -29,10 +29,12 @@ use recorder::{Folder, Recorder};
 use records::{Records, RotatedJsonl};
 use reload::Files;
 use signals::{Sighup, Signals};
+use sources::{SourceError, Sources};
 use state::State;
 
 mod announce;
 mod capture_loop;
+mod counts;
 mod handover;
 mod health;
 mod privilege;
@@ -41,6 +43,7 @@ mod recorder;
 mod records;
 mod reload;
 mod signals;
+mod sources;
 mod state;
 mod syscalls;
 mod transitions;
@@ -99,8 +102,14 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let signals =
         Signals::listen(&runtime, hangups, args, files, config, rotation).map_err(Failure::usage)?;
-    let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
-    announce::start(config, &live, &engine);
+    let sources = Sources::open(config).map_err(|error| match error {
+        SourceError::Live(error) => cannot_capture(error, "cannot capture"),
+        SourceError::Hep(error) => Failure::usage(error),
+    })?;
+    announce::start(config, &sources, &engine);
+    if sources.hep().is_some() {
+        health.listens();
+    }
 
     let config = config.clone();
     let most = config.engine().transfer.limits.journal;
@@ -109,7 +118,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let left_spans = beside.map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
     let mut capture_loop = CaptureLoop {
         config,
-        live,
+        sources,
         engine,
         spans,
         sinks,
@@ -126,7 +135,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // Attached it is, and the rings hold what comes: nobody who hears of "ready" is told otherwise.
     capture_loop.health.captures(true);
     runtime.spawn(server);
-    announce::ready(&capture_loop.live);
+    announce::ready(&capture_loop.config, &capture_loop.sources);
     service(&[NotifyState::Ready]);
     let (done, ended) = channel();
     let capture = thread::Builder::new()
