@@ -32,6 +32,12 @@ pub struct Config {
     pub transfer: transfer::Config,
 }
 
+/// Takes every message that the engine takes, as it comes: to hand it on.
+pub trait Relay: std::fmt::Debug + Send {
+    /// Takes one. It must not wait for anything.
+    fn message(&mut self, message: &WireMessage<'_>);
+}
+
 /// What became of everything that the engine took.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counters {
@@ -192,6 +198,8 @@ struct Inner {
     unparsed: BTreeMap<&'static str, u64>,
     /// Calls of which all messages are kept, where somebody asked for some.
     follow: Option<Box<Follow>>,
+    /// What takes each message, too.
+    relay: Option<Box<dyn Relay>>,
     /// Counted where files are read.
     surroundings: Option<Box<Surroundings>>,
     last_message: Option<Timestamp>,
@@ -242,6 +250,11 @@ impl Engine {
     /// Keeps all messages of some calls from now on.
     pub fn follow(&mut self, follow: Follow) {
         self.inner.follow = Some(Box::new(follow));
+    }
+
+    /// Hands each message to `relay` as well from now on: once, whatever it came by.
+    pub fn relay_to(&mut self, relay: Box<dyn Relay>) {
+        self.inner.relay = Some(relay);
     }
 
     /// What was kept of them, as on the wire: to be masked ([`Privacy::lines`]).
@@ -601,6 +614,9 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
+        if let Some(relay) = &mut self.relay {
+            relay.message(wire);
+        }
         if let Some(surroundings) = &mut self.surroundings {
             surroundings.message(wire);
         }

@@ -74,11 +74,17 @@ struct Daemon {
 
 impl Daemon {
     fn start(transport: &str) -> Self {
+        Self::start_with(transport, &[])
+    }
+
+    fn start_with(transport: &str, more: &[&str]) -> Self {
         let [hep, metrics] = [free(), free()];
         let child = Command::new(env!("CARGO_BIN_EXE_sipobs"))
             .args(["run", "--format", "jsonl", "--hep", &format!("{transport}://{hep}")])
             .args(["--metrics", &metrics.to_string()])
+            .args(more)
             .env("SIPOBS_HEP__KEY", KEY)
+            .env("SIPOBS_HEP_OUT__KEY", KEY)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -257,6 +263,42 @@ fn calls_that_come_by_hep_are_judged_as_in_the_clear() {
         seen += by_hep.len();
     }
     assert!(seen >= cases.len() - 1, "{seen}");
+}
+
+/// From one daemon to the next, to the next.
+#[test]
+fn what_is_sent_on_is_judged_alike() {
+    let file = golden("r_kamailio_proxy_blind_ok");
+    let sent = messages(&file);
+    let last = Daemon::start("tcp");
+    let middle = Daemon::start_with("udp", &["--hep-out", &format!("tcp://{}", last.hep)]);
+    let first = Daemon::start_with("tcp", &["--hep-out", &format!("udp://{}", middle.hep)]);
+    play(&first, "tcp", &sent);
+    let all = sent.len() as u64;
+    for daemon in [&first, &middle] {
+        assert_eq!(daemon.until("sipobs_hep_out_packets_sent_total", all), all);
+    }
+    for daemon in [&middle, &last] {
+        assert_eq!(daemon.until("sipobs_hep_packets_used_total", all), all);
+    }
+    assert!(middle.accounts().contains("hep out\n  packets made"));
+    let expected = transfers(&of_file(&file));
+    for daemon in [first, middle, last] {
+        let (records, log) = daemon.end();
+        assert_eq!(transfers(&records), expected, "{log}");
+        assert!(!log.contains(KEY), "{log}");
+    }
+}
+
+/// It would send for ever.
+#[test]
+fn sending_to_oneself_is_refused() {
+    let run = Command::new(env!("CARGO_BIN_EXE_sipobs"))
+        .args(["run", "--hep", "udp://0.0.0.0:9060", "--hep-out", "udp://127.0.0.1:9060"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.code() == Some(2) && said.contains("each message would come back"), "{said}");
 }
 
 #[test]

@@ -235,6 +235,7 @@ mod log {
                         interfaces: "eth0",
                         ports: "5060",
                         ring: "perf",
+                        hep: "none",
                         collector: "none",
                         metrics: "127.0.0.1:9464",
                         trunks: "none",

@@ -55,6 +55,9 @@ pub(super) struct Run {
     /// several flags (hep.listen)
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     hep: Vec<HepUrl>,
+    /// Send every SIP message there by HEP, whole and unmasked: udp://homer:9060, tcp://homer:9060 (hep_out.to)
+    #[arg(long, value_name = "URL")]
+    hep_out: Option<HepUrl>,
     /// How to see received packets
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
@@ -109,6 +112,9 @@ impl Run {
         }
         if !self.hep.is_empty() {
             config.hep.listen.clone_from(&self.hep);
+        }
+        if let Some(to) = &self.hep_out {
+            config.hep_out.to = Some(to.clone());
         }
         if let Some(mode) = self.mode {
             config.capture.mode = mode;
@@ -166,6 +172,7 @@ pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
         exclude,
         port,
         hep,
+        hep_out,
         mode,
         ring,
         metrics,
@@ -175,7 +182,8 @@ pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
         color,
         settings: _,
     } = args;
-    let _ = (interface, exclude, port, hep, mode, ring, metrics, format, log_format, log_level, color);
+    let _ =
+        (interface, exclude, port, hep, hep_out, mode, ring, metrics, format, log_format, log_level, color);
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

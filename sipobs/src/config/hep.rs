@@ -1,12 +1,10 @@
-//! `[hep]`: messages that agents and proxies send by HEP.
+//! `[hep]`: messages that agents and proxies send by HEP. `[hep_out]`: those that are sent on by it.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::{Secret, socket_address};
+use super::{HepTransport, HepUrl, Secret};
 
 /// Messages that Homer's agents and SIP proxies send by HEP: beside what is captured, or in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,83 +52,42 @@ impl HepConfig {
     }
 }
 
-/// How packets of HEP travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HepTransport {
-    /// One in each datagram.
-    Udp,
-    /// One behind the other, of version 3 alone: others do not say where they end.
-    Tcp,
+/// Every message on, from whatever source, by HEP of version 3: to Homer, or to another sipobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HepOutConfig {
+    /// Where the daemon sends each SIP message, `udp://homer:9060` or `tcp://homer:9060`, whole and as it is, whatever `privacy`
+    /// says. Without it, nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<HepUrl>,
+    /// What to show in each packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Secret>,
+    /// The number that tells this agent from others.
+    pub id: u32,
 }
 
-impl HepTransport {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Udp, Self::Tcp];
+impl Default for HepOutConfig {
+    fn default() -> Self {
+        Self { to: None, key: None, id: 2001 }
+    }
+}
 
-    /// As in an address, and in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
+impl HepOutConfig {
+    /// What makes no sense, if something does.
+    pub(super) fn fault(&self, hep: &HepConfig) -> Option<String> {
+        if self.key.as_ref().is_some_and(|key| key.expose().is_empty()) {
+            return Some("hep_out.key is empty".to_owned());
         }
-    }
-}
-
-/// Where HEP comes in, or goes to: `udp://host:port`, `tcp://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct HepUrl {
-    /// How.
-    pub transport: HepTransport,
-    /// Host and port: a name, or an address, of IPv6 in brackets.
-    pub authority: String,
-}
-
-impl HepUrl {
-    /// The address, where there is no name in its place.
-    pub fn socket(&self) -> Option<SocketAddr> {
-        socket_address(&self.authority).ok()
-    }
-}
-
-/// What it should be.
-const FORM: &str = "not udp://HOST:PORT or tcp://HOST:PORT, such as udp://0.0.0.0:9060";
-
-impl FromStr for HepUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (scheme, rest) = text.split_once("://").ok_or(FORM)?;
-        let of_scheme = |it: &HepTransport| it.as_str().eq_ignore_ascii_case(scheme);
-        let transport = HepTransport::ALL.into_iter().find(of_scheme).ok_or(FORM)?;
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = authority.rsplit_once(':').ok_or(FORM)?;
-        let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]%".contains(c);
-        if host.is_empty() || !host.chars().all(is_host) || port.parse::<u16>().is_ok_and(|port| port == 0) {
-            return Err(FORM);
-        }
-        port.parse::<u16>().map_err(|_| FORM)?;
-        Ok(Self { transport, authority: authority.to_owned() })
-    }
-}
-
-impl TryFrom<String> for HepUrl {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for HepUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.transport.as_str(), self.authority)
-    }
-}
-
-impl Serialize for HepUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Each message would come back, and go out again, for ever.
+        let (to, address) = self.to.as_ref().and_then(|to| Some((to, to.socket()?)))?;
+        let returns = hep.sockets().any(|(transport, listen)| {
+            let any = listen.ip().is_unspecified() && address.ip().to_canonical().is_loopback();
+            transport == to.transport
+                && listen.port() == address.port()
+                && (any || listen.ip() == address.ip() || address.ip().is_unspecified())
+        });
+        returns.then(|| format!("hep_out.to: {to} is where hep.listen listens: each message would come back"))
     }
 }
 
@@ -140,35 +97,6 @@ mod tests {
 
     fn config(text: &str) -> HepConfig {
         toml::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn an_address_says_how_and_where() {
-        for (text, authority, is_address) in [
-            ("udp://0.0.0.0:9060", "0.0.0.0:9060", true),
-            ("TCP://[::]:9060/", "[::]:9060", true),
-            ("udp://homer.example:9060", "homer.example:9060", false),
-        ] {
-            let url: HepUrl = text.parse().unwrap();
-            assert_eq!((&*url.authority, url.socket().is_some()), (authority, is_address), "{text}");
-            assert_eq!(url.to_string().parse::<HepUrl>().unwrap(), url);
-        }
-        for text in [
-            "",
-            "9060",
-            "0.0.0.0:9060",
-            "http://h:9060",
-            "udp://",
-            "udp://h",
-            "udp://:9060",
-            "udp://h:0",
-            "udp://h:99999",
-            "udp://user@h:9060",
-            "udp://h:9060/path",
-            "udp://h\n:9060",
-        ] {
-            assert!(text.parse::<HepUrl>().is_err(), "{text}");
-        }
     }
 
     #[test]
@@ -182,6 +110,19 @@ mod tests {
         ] {
             let fault = config(text).fault().unwrap();
             assert!(fault.contains(said), "{text}: {fault}");
+        }
+    }
+
+    #[test]
+    fn what_goes_out_does_not_come_back() {
+        let out = |to: &str| toml::from_str::<HepOutConfig>(&format!("to = \"{to}\"")).unwrap();
+        let hep = config("listen = \"udp://0.0.0.0:9060,tcp://192.0.2.1:9060\"");
+        for to in ["udp://127.0.0.1:9060", "udp://0.0.0.0:9060", "tcp://192.0.2.1:9060"] {
+            assert!(out(to).fault(&hep).unwrap().contains("would come back"), "{to}");
+        }
+        for to in ["tcp://127.0.0.1:9060", "udp://127.0.0.1:9061", "udp://192.0.2.7:9060", "udp://homer:9060"]
+        {
+            assert_eq!(out(to).fault(&hep), None, "{to}");
         }
     }
 

@@ -20,6 +20,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("hep", &["listen", "key"]),
+    ("hep_out", &["to", "key", "id"]),
     ("packet", &["fragment_timeout", "copy_window"]),
     (
         "stream",

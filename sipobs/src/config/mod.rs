@@ -31,6 +31,7 @@ mod bounds;
 mod change;
 mod env;
 mod hep;
+mod hep_url;
 mod keys;
 mod limits;
 mod log;
@@ -48,7 +49,8 @@ mod webhook;
 
 pub use address::socket_address;
 pub use change::Change;
-pub use hep::{HepConfig, HepTransport, HepUrl};
+pub use hep::{HepConfig, HepOutConfig};
+pub use hep_url::{HepTransport, HepUrl};
 pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
@@ -69,6 +71,8 @@ pub struct Config {
     pub capture: capture::Config,
     /// Messages that come by HEP.
     pub hep: HepConfig,
+    /// Messages that are sent on by HEP.
+    pub hep_out: HepOutConfig,
     /// From frames to packets.
     pub packet: packet::Config,
     /// From packets to messages.
@@ -283,6 +287,7 @@ impl Config {
             ("otlp.endpoint", hides(&self.otlp.endpoint)),
             ("otlp.traces_endpoint", hides(&self.otlp.traces_endpoint)),
             ("hep.key", self.hep.key.is_some()),
+            ("hep_out.key", self.hep_out.key.is_some()),
             ("webhook.secret", self.webhook.secret.is_some()),
             ("webhook.url", hides(&self.webhook.url)),
             ("metrics.token", self.metrics.token.is_some()),
@@ -337,13 +342,14 @@ impl Config {
                 _ => together(&error),
             }
         })?;
-        if let Some(fault) = self
-            .hep
-            .fault()
-            .or_else(|| self.webhook.fault())
-            .or_else(|| self.metrics.fault())
-            .or_else(|| self.page.fault(&self.metrics))
-        {
+        let faults = [
+            self.hep.fault(),
+            self.hep_out.fault(&self.hep),
+            self.webhook.fault(),
+            self.metrics.fault(),
+            self.page.fault(&self.metrics),
+        ];
+        if let Some(fault) = faults.into_iter().flatten().next() {
             return Err(ConfigError::Together(fault));
         }
         match self.otlp.traces_url() {

@@ -267,7 +267,7 @@ fn kind(field: &syn::Field, ty: &Type) -> String {
     }
     let word = match &*name(of) {
         "bool" => "`true` or `false`",
-        "u64" | "usize" => "whole number",
+        "u32" | "u64" | "usize" => "whole number",
         "f64" => "number",
         "Duration" => "duration",
         "Size" => "size",

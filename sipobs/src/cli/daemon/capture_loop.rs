@@ -8,6 +8,7 @@ use sipobs::capture::live::{AttachEvent, Error, Live};
 use sipobs::config::Config;
 use sipobs::discard::DiscardReason;
 use sipobs::engine::Engine;
+use sipobs::export::hep::HepOutHandle;
 use sipobs::export::metrics::{Metrics, Snapshot};
 use sipobs::journal::Journal;
 use sipobs::record::Output;
@@ -57,6 +58,8 @@ pub(super) struct CaptureLoop {
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
     pub(super) recorder: Option<Recorder>,
+    /// What is sent on by HEP.
+    pub(super) hep_out: Option<HepOutHandle>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<CaptureHealth>,
     pub(super) state: State,
@@ -76,6 +79,7 @@ pub(super) struct Ended {
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
     pub(super) recorder: Option<Recorder>,
+    pub(super) hep_out: Option<HepOutHandle>,
     pub(super) state: State,
     /// Where to leave spans that nobody takes: where the calls were left, too.
     pub(super) left_spans: Option<Handover>,
@@ -106,10 +110,23 @@ impl CaptureLoop {
         let last = std::iter::from_fn(|| self.output(None)).collect();
         self.publish();
         let (tally, started) = (self.tally(&seen), seen.started);
-        let Self { engine, spans, sinks, recorder, state, left_spans, .. } = self;
+        let Self { engine, spans, sinks, recorder, hep_out, state, left_spans, .. } = self;
         let left_spans = left_spans.filter(|_| left);
         let ratio = engine.transfers().ratio_state();
-        Ended { failure, silence, last, spans, sinks, recorder, state, left_spans, ratio, tally, started }
+        Ended {
+            failure,
+            silence,
+            last,
+            spans,
+            sinks,
+            recorder,
+            hep_out,
+            state,
+            left_spans,
+            ratio,
+            tally,
+            started,
+        }
     }
 
     /// Takes up what a predecessor has left. Frames wait meanwhile.
@@ -226,6 +243,7 @@ impl CaptureLoop {
             self.count_losses(seen);
             self.follow_clock(seen);
             self.tell_of_collector(seen);
+            self.tell_of_hep_out(seen);
             self.tell_of_silence(seen);
             if let Some(live) = self.sources.live_mut() {
                 live.log();
@@ -295,6 +313,24 @@ impl CaptureLoop {
             Some(News::Away) => warn(format_args!("{}", spans.failure())),
             Some(News::Back { delivered, lost }) => {
                 note(format_args!("collector reachable again, {delivered} spans delivered, {lost} lost"));
+            }
+            None => {}
+        }
+    }
+
+    /// The same of whoever takes HEP.
+    fn tell_of_hep_out(&self, seen: &mut Housekeeping) {
+        let (Some(out), Some(to)) = (&self.hep_out, &self.config.hep_out.to) else { return };
+        let counts = out.counts();
+        let delivery = Delivery {
+            failed_requests: counts.failures,
+            delivered: counts.sent,
+            lost: counts.dropped.iter().map(|(_, lost)| lost).sum(),
+        };
+        match seen.hep_out.look(now(), delivery) {
+            Some(News::Away) => warn(format_args!("hep_out.to: {to}: {}", out.failure())),
+            Some(News::Back { delivered, lost }) => {
+                note(format_args!("{to} takes HEP again, {delivered} packets sent, {lost} lost"));
             }
             None => {}
         }
@@ -453,6 +489,7 @@ impl CaptureLoop {
             .zip(account)
             .map_or_else(Snapshot::default, |(live, account)| snapshot_of(live, &account));
         self.metrics.publish(Snapshot {
+            hep_out: self.hep_out.as_ref().map(HepOutHandle::counts),
             hep: self.sources.hep().map(|counts| hep_counts(&counts)),
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             clock_error: self.sources.clock_error() as f64 / 1e9,
@@ -497,6 +534,7 @@ struct Housekeeping {
     complaints: Every,
     complaints_of_hep: Every,
     collector: Collector,
+    hep_out: Collector,
     silence: Silence,
 }
 
@@ -512,6 +550,7 @@ impl Housekeeping {
             complaints: Every::new(BETWEEN),
             complaints_of_hep: Every::new(BETWEEN),
             collector: Collector::default(),
+            hep_out: Collector::default(),
             silence: Silence::new(started, config.log.silence),
         }
     }

@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use sipobs::capture::live::Error;
 use sipobs::config::Config;
 use sipobs::engine::Engine;
+use sipobs::export::hep::HepOut;
 use sipobs::export::metrics::{Access, Metrics, serve};
 use sipobs::export::page::{Page, PageSink};
 use sipobs::export::{Brief, Jsonl, Look, Terminal};
@@ -68,6 +69,10 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
+    let node = config.otlp.host();
+    let hep_out = HepOut::start(&config.hep_out, &node, privilege::restrict_exporter(config));
+    let hep_out =
+        hep_out.map_err(|error| anyhow!(error).context("cannot send HEP")).map_err(Failure::usage)?;
     let access = Access::read(&config.metrics).map_err(Failure::usage)?;
     // It tells of the process, from files that could not be opened later.
     let metrics = Arc::new(Metrics::new([]));
@@ -78,6 +83,10 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // What can be wrong with the configuration comes first, then what needs privilege.
     let privacy = config.privacy().map_err(Failure::usage)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
+    let hep_out = hep_out.map(|(relay, handle)| {
+        engine.relay_to(Box::new(relay));
+        handle
+    });
     let state = State::open(&config.state).map_err(Failure::usage)?;
     if let Some(ratio) = state.restored() {
         engine.restore_ratio(ratio);
@@ -123,6 +132,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         spans,
         sinks,
         recorder,
+        hep_out,
         metrics,
         health,
         state,
@@ -153,14 +163,29 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 /// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
 /// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, silence, last, spans, sinks, recorder, state, left_spans, ratio, tally, started } =
-        ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
+    let Ended {
+        failure,
+        silence,
+        last,
+        spans,
+        sinks,
+        recorder,
+        hep_out,
+        state,
+        left_spans,
+        ratio,
+        tally,
+        started,
+    } = ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let last = &last[..];
     let (delivered, written) = thread::scope(|scope| {
         let mut writing: Vec<_> =
             sinks.into_iter().map(|sink| scope.spawn(move || sink.finish(last, END))).collect();
         writing.push(scope.spawn(move || state.finish(ratio, END)));
         writing.extend(recorder.map(|recorder| scope.spawn(move || recorder.finish(END))));
+        if let Some(hep_out) = hep_out {
+            scope.spawn(move || hep_out.finish(END));
+        }
         let delivered = spans.map(|mut spans| {
             spans.end(silence);
             last.iter().for_each(|output| spans.output(output));

@@ -10,7 +10,7 @@ pub use exposition::{Exposition, ExpositionError};
 use super::style::{clean, grouped};
 
 /// All that the accounts take of an answer.
-const FAMILIES: [&str; 33] = [
+const FAMILIES: [&str; 37] = [
     "sipobs_build_info",
     "sipobs_capture_cpu_frames_lost_total",
     "sipobs_capture_frames_damaged_total",
@@ -27,6 +27,10 @@ const FAMILIES: [&str; 33] = [
     "sipobs_frames_accounted_total",
     "sipobs_frames_buffered",
     "sipobs_hep_datagrams_dropped_total",
+    "sipobs_hep_out_packets_dropped_total",
+    "sipobs_hep_out_packets_sent_total",
+    "sipobs_hep_out_packets_total",
+    "sipobs_hep_out_packets_waiting",
     "sipobs_hep_packets_total",
     "sipobs_hep_packets_unused_total",
     "sipobs_hep_packets_used_total",
@@ -105,6 +109,7 @@ impl Accounts {
                 Some(engine(metrics)?),
                 Some(spans(metrics)?),
                 Some(records(metrics)?),
+                hep_out(metrics)?,
             ]
             .into_iter()
             .flatten()
@@ -302,6 +307,25 @@ fn engine(metrics: &Exposition) -> Result<Section, ExpositionError> {
     let capped = metrics.sum(FATES, &[("fate", "capped")])?;
     let gone = vec![(capped, "frames to a limit")];
     Ok(Section { name: "engine", accounts: vec![frames, messages], remarks, gone })
+}
+
+/// From messages to whoever takes HEP, if somebody does.
+fn hep_out(metrics: &Exposition) -> Result<Option<Section>, ExpositionError> {
+    const MADE: &str = "sipobs_hep_out_packets_total";
+    const DROPPED: &str = "sipobs_hep_out_packets_dropped_total";
+    if !metrics.has(MADE) {
+        return Ok(None);
+    }
+    let mut parts = vec![
+        Part::new("sent", metrics.sum("sipobs_hep_out_packets_sent_total", &[])?),
+        Part::new("queued", metrics.sum("sipobs_hep_out_packets_waiting", &[])?),
+    ];
+    for (reason, count) in metrics.sums_by(DROPPED, "reason", &[])? {
+        parts.push(Part::new(format!("dropped: {}", clean(reason)), count));
+    }
+    let made = Account { what: "packets made".to_owned(), whole: metrics.sum(MADE, &[])?, parts };
+    let gone = vec![(metrics.sum(DROPPED, &[])?, "packets of HEP on their way out")];
+    Ok(Some(Section { name: "hep out", accounts: vec![made], remarks: Vec::new(), gone }))
 }
 
 /// From verdicts to the collector.

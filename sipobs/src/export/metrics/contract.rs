@@ -9,6 +9,7 @@ use super::{
 };
 use crate::bless::hold;
 use crate::engine::Engine;
+use crate::export::hep::HepOutCounts;
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -43,6 +44,7 @@ fn everything() -> Metrics {
         lost_told: Some(0),
         ring_kind: "perf",
         trunks: vec![TrunkSeen { trunk: "t".into(), ..TrunkSeen::default() }],
+        hep_out: Some(HepOutCounts { dropped: vec![("queue_full", 0)], ..HepOutCounts::default() }),
         hep: Some(HepCounts {
             packets: vec![("udp", 0)],
             unused: vec![("hep_key", 0)],

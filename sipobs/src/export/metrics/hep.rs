@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::snapshot::{Encoder, LabelPairs};
+use crate::export::hep::HepOutCounts;
 
 /// Packets of HEP: `packets = used + unused + waiting`.
 #[derive(Clone, Debug, Default)]
@@ -24,12 +25,6 @@ pub struct HepCounts {
 }
 
 pub(super) fn encode(counts: &HepCounts, out: &mut Encoder<'_>) -> fmt::Result {
-    fn by<'l>(
-        label: &'static str,
-        counts: &'l [(&'static str, u64)],
-    ) -> impl Iterator<Item = (LabelPairs<'l>, u64)> {
-        counts.iter().map(move |&(name, n)| (vec![(label, name)], n))
-    }
     out.counter(
         "hep_packets",
         "Packets of HEP that were read, by what they came by",
@@ -55,4 +50,30 @@ pub(super) fn encode(counts: &HepCounts, out: &mut Encoder<'_>) -> fmt::Result {
         "TCP connections of HEP that were closed from this side, by the reason",
         by("reason", &counts.closed),
     )
+}
+
+/// What is sent on: `made = sent + dropped + waiting`.
+pub(super) fn encode_out(counts: &HepOutCounts, out: &mut Encoder<'_>) -> fmt::Result {
+    out.counter("hep_out_packets", "Packets of HEP made, one for each message", [(vec![], counts.made)])?;
+    out.counter("hep_out_packets_sent", "Packets of HEP handed to the network", [(vec![], counts.sent)])?;
+    out.counter(
+        "hep_out_packets_dropped",
+        "Packets of HEP that were not sent, by the reason",
+        by("reason", &counts.dropped),
+    )?;
+    #[allow(clippy::cast_precision_loss, reason = "no more than there is room for")]
+    let waiting = counts.waiting as f64;
+    out.gauge("hep_out_packets_waiting", "Packets of HEP in the queue or being sent", [(vec![], waiting)])?;
+    out.counter(
+        "hep_out_failures",
+        "Times that the receiver of HEP could not be reached, or refused",
+        [(vec![], counts.failures)],
+    )
+}
+
+fn by<'l>(
+    label: &'static str,
+    counts: &'l [(&'static str, u64)],
+) -> impl Iterator<Item = (LabelPairs<'l>, u64)> {
+    counts.iter().map(move |&(name, n)| (vec![(label, name)], n))
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::hep::HepCounts;
 use crate::discard::DiscardClass;
 use crate::engine;
+use crate::export::hep::HepOutCounts;
 use crate::timestamp::Timestamp;
 use crate::transfer;
 
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub trunks: Vec<TrunkSeen>,
     /// Packets of HEP, where it is listened for.
     pub hep: Option<HepCounts>,
+    /// Packets that are sent on by HEP, where they are.
+    pub hep_out: Option<HepOutCounts>,
     /// The engine's.
     pub engine: Option<engine::Counters>,
     /// Spans' way to the collector.
@@ -197,6 +200,9 @@ impl Collector for Collected {
             [(vec![], snapshot.last_message.map_or(0.0, seconds))],
         )?;
         last_seen(&snapshot.trunks, &mut out)?;
+        if let Some(counts) = &snapshot.hep_out {
+            super::hep::encode_out(counts, &mut out)?;
+        }
         if let Some(counts) = &snapshot.hep {
             super::hep::encode(counts, &mut out)?;
         }
