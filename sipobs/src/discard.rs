@@ -112,6 +112,10 @@ reasons! {
     HepCompressed = "hep_compressed", Malformed;
     /// HEP whose payload is larger than the limit for messages.
     HepTooLarge = "hep_too_large", Capped;
+    /// HEP that does not show the key that is asked for.
+    HepKey = "hep_key", Malformed;
+    /// HEP for which there was no room while others waited.
+    HepQueueFull = "hep_queue_full", Capped;
     /// HEP that carries something else than SIP: RTCP, logs, quality reports.
     HepOther = "hep_other", NotSip;
     /// A TCP segment of a TLS connection whose secrets are known, with nothing that is said in it: of a handshake, say.

@@ -14,7 +14,7 @@ use crate::packet::{self, Packets, Transport};
 use crate::privacy::Privacy;
 use crate::record::Output;
 use crate::sip::{Event, Message, Method, Name, ParseError, Sipfrag};
-use crate::stream::{self, KeyLog, Loss, Streams, TransportKind, WireMessage};
+use crate::stream::{self, ByHep, KeyLog, Loss, Streams, TransportKind, WireMessage};
 use crate::timestamp::Timestamp;
 use crate::transfer::ratio::RatioState;
 use crate::transfer::{self, ConfigError, Rules, Transfers};
@@ -33,6 +33,12 @@ pub struct Config {
     pub stream: stream::Config,
     /// From messages to verdicts.
     pub transfer: transfer::Config,
+}
+
+/// Takes every message that the engine takes, as it comes: to hand it on.
+pub trait Relay: std::fmt::Debug + Send {
+    /// Takes one. It must not wait for anything.
+    fn message(&mut self, message: &WireMessage<'_>);
 }
 
 /// The sans-IO engine. Give it frames in time order, or whole messages; drain [`Self::poll_output`]; call
@@ -65,6 +71,8 @@ struct Inner {
     unparsed: BTreeMap<&'static str, u64>,
     /// Calls of which all messages are kept, where somebody asked for some.
     follow: Option<Box<Follow>>,
+    /// What takes each message, too.
+    relay: Option<Box<dyn Relay>>,
     /// Counted where files are read.
     surroundings: Option<Box<Surroundings>>,
     last_message: Option<Timestamp>,
@@ -116,6 +124,11 @@ impl Engine {
     /// Keeps all messages of some calls from now on.
     pub fn follow(&mut self, follow: Follow) {
         self.inner.follow = Some(Box::new(follow));
+    }
+
+    /// Hands each message to `relay` as well from now on: once, whatever it came by.
+    pub fn relay_to(&mut self, relay: Box<dyn Relay>) {
+        self.inner.relay = Some(relay);
     }
 
     /// What was kept of them, as on the wire: to be masked ([`Privacy::lines`]).
@@ -242,6 +255,18 @@ impl Engine {
     pub fn message(&mut self, message: &WireMessage<'_>) {
         self.handle_timeout(message.time);
         self.inner.message(message);
+    }
+
+    /// Takes one message that came by HEP as such, at the time at which it came. One that was seen in the clear, too, counts once,
+    /// whichever came first.
+    ///
+    /// # Errors
+    ///
+    /// Why it leads to nothing: no counter of [`Self::counters`] has it then.
+    pub fn by_hep(&mut self, message: &ByHep<'_>) -> Result<(), DiscardReason> {
+        self.handle_timeout(message.time);
+        let (streams, inner) = (&mut self.streams, &mut self.inner);
+        streams.by_hep(message, &mut |item| inner.stream_item(&item))
     }
 
     /// Takes note of evidence lost before it reached the engine.
@@ -386,6 +411,9 @@ impl Inner {
 
     fn understand(&mut self, wire: &WireMessage<'_>, message: Result<&Message<'_>, &ParseError>) {
         self.messages += 1;
+        if let Some(relay) = &mut self.relay {
+            relay.message(wire);
+        }
         if let Some(surroundings) = &mut self.surroundings {
             surroundings.message(wire);
         }

@@ -9,7 +9,7 @@ pub enum Loss {
     ClockStep,
     /// sipobs was restarted: nobody watched for a moment, anywhere on this node.
     Restart,
-    /// Frames that the kernel's ring had no room for, anywhere on this node.
+    /// Frames that the kernel's ring had no room for, anywhere on this node; or packets of HEP that nobody had time for.
     RingLost(u64),
     /// Bytes missing in the TCP stream between these hosts.
     TcpGap {

@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Checks,
     /// Record the golden cases whose parties are further stacks.
     Peers,
+    /// Hear a proxy's HEP.
+    Hep,
     /// Boot other kernels in an emulator.
     Kernels,
     /// Run beside other SIP readers, and count instructions.
@@ -42,7 +44,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    /// Everything but [`Need::Peers`], as recording cases is rare and a proxy not for every machine, and
+    /// Everything but [`Need::Peers`] and [`Need::Hep`], as recording cases is rare and a proxy not for every machine, and
     /// [`Need::Kernels`], [`Need::Packages`] and [`Need::Kubernetes`], as rare and large.
     pub(crate) const ALL: [Self; 8] =
         [Self::Live, Self::Lab, Self::Checks, Self::Comparisons, Self::Ui, Self::Fuzz, Self::Page, Self::Web];
@@ -65,6 +67,11 @@ const PROGRAMS: &[(Need, &str, &str)] = &[
     (Need::Checks, "prometheus-alertmanager", "prometheus-alertmanager"),
     (Need::Peers, "kamailio", "kamailio"),
     (Need::Peers, "linphonec", "linphone-cli"),
+    (Need::Hep, "baresip", "baresip-core"),
+    (Need::Hep, "kamailio", "kamailio"),
+    (Need::Hep, "sipp", "sip-tester"),
+    (Need::Hep, "tcpdump", "tcpdump"),
+    (Need::Hep, "tshark", "tshark"),
     (Need::Kernels, "qemu-system-x86_64", "qemu-system-x86"),
     (Need::Kernels, "busybox", "busybox-static"),
     (Need::Kernels, "cpio", "cpio"),

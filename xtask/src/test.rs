@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::children::{check_interrupt, run as run_command};
-use crate::{daemon, deploy, faults, fuzz, lab, live, page, root, setup, tunnels, unit};
+use crate::{cases, daemon, deploy, faults, fuzz, lab, live, page, root, setup, tunnels, unit};
 
 /// No cargo command of the test takes longer.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -51,6 +51,7 @@ const STEPS: &[Step] = &[
         "calls in tags, tunnels and fragments, through XDP and tc, say what the file says",
         tunnelled,
     ),
+    ("hep", "what a real Kamailio sends by HEP, and what is sent on, says what the wire says", hep),
     (
         "page",
         "the report in a browser: by keyboard, without a network, whatever peers put into their names",
@@ -238,6 +239,20 @@ fn http() -> Result<Verdict> {
         return Ok(Verdict::Skipped("network namespaces need root".into()));
     }
     live::over_http(&daemon::build(true, false)?)?;
+    Ok(Verdict::Passed)
+}
+
+fn hep() -> Result<Verdict> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Verdict::Skipped("network namespaces need root".into()));
+    }
+    // A proxy is not for every machine.
+    if std::env::var_os("CI").is_some() {
+        setup::ensure(&[setup::Need::Hep])?;
+    } else if let Some(missing) = ["kamailio", "tshark"].into_iter().find(|it| setup::find(it).is_none()) {
+        return Ok(Verdict::Skipped(format!("{missing} is not there (Debian's package {missing})")));
+    }
+    cases::hep::run(&daemon::build(true, false)?)?;
     Ok(Verdict::Passed)
 }
 

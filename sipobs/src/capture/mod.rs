@@ -4,6 +4,8 @@
 mod config;
 pub mod file;
 #[cfg(all(feature = "live", target_os = "linux"))]
+pub mod hep;
+#[cfg(all(feature = "live", target_os = "linux"))]
 pub mod live;
 
 pub use config::{Config, Mode, RingChoice};

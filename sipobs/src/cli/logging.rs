@@ -115,6 +115,7 @@ mod log {
         pub(crate) interfaces: &'a str,
         pub(crate) ports: &'a str,
         pub(crate) ring: &'a str,
+        pub(crate) hep: &'a str,
         pub(crate) collector: &'a str,
         pub(crate) metrics: &'a str,
         pub(crate) trunks: &'a str,
@@ -122,9 +123,9 @@ mod log {
 
     /// The line of the start, with a field for each of these.
     pub(crate) fn started(with: &Started<'_>) {
-        let Started { commit, interfaces, ports, ring, collector, metrics, trunks } = with;
+        let Started { commit, interfaces, ports, ring, hep, collector, metrics, trunks } = with;
         let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(version, commit, interfaces, ports, ring, collector, metrics, trunks, "started");
+        tracing::info!(version, commit, interfaces, ports, ring, hep, collector, metrics, trunks, "started");
     }
 
     fn text<W>(level: LogLevel, line: Line, out: W) -> impl Subscriber
@@ -234,6 +235,7 @@ mod log {
                         interfaces: "eth0",
                         ports: "5060",
                         ring: "perf",
+                        hep: "none",
                         collector: "none",
                         metrics: "127.0.0.1:9464",
                         trunks: "none",

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use sipobs::capture::{Mode, RingChoice};
-use sipobs::config::{LogFormat, LogLevel, PortRange, socket_address};
+use sipobs::config::{HepUrl, LogFormat, LogLevel, PortRange, socket_address};
 #[cfg(all(feature = "live", target_os = "linux"))]
 use sipobs::{config::Config, config::entries, export::Look};
 
@@ -31,6 +31,7 @@ Examples:
   sudo sipobs run -i eth0
   sudo sipobs run -i eth0 -i eth1 --port 5060,5080 --otlp http://localhost:4317
   sudo sipobs run -i eth0 --format jsonl | jq 'select(.kind == \"alert\")'
+  sipobs run --hep udp://0.0.0.0:9060
   SIPOBS_JSONL__PATH=/var/log/sipobs.jsonl sipobs run -c /etc/sipobs/sipobs.toml";
 
 /// Watch interfaces and export what is found
@@ -50,6 +51,13 @@ pub(super) struct Run {
     /// Ports that carry SIP, 5060 if none is given: 5060,5080-5090
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     port: Vec<PortRange>,
+    /// Take HEP here, too, or alone: udp://0.0.0.0:9060, tcp://[::]:9060. Alone it takes no privilege. Several by commas, or by
+    /// several flags (hep.listen)
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    hep: Vec<HepUrl>,
+    /// Send every SIP message there by HEP, whole and unmasked: udp://homer:9060, tcp://homer:9060 (hep_out.to)
+    #[arg(long, value_name = "URL")]
+    hep_out: Option<HepUrl>,
     /// How to see received packets
     #[arg(long, value_name = "HOW", value_enum)]
     mode: Option<Mode>,
@@ -102,6 +110,12 @@ impl Run {
         if !self.port.is_empty() {
             config.capture.ports = self.port.iter().cloned().flat_map(PortRange::ports).collect();
         }
+        if !self.hep.is_empty() {
+            config.hep.listen.clone_from(&self.hep);
+        }
+        if let Some(to) = &self.hep_out {
+            config.hep_out.to = Some(to.clone());
+        }
         if let Some(mode) = self.mode {
             config.capture.mode = mode;
         }
@@ -121,8 +135,8 @@ impl Run {
         warnings.iter().for_each(|warning| logging::warn(format_args!("{warning}")));
         config.check()?;
         anyhow::ensure!(
-            !config.capture.interfaces.is_empty(),
-            "no interface to watch: give -i NAME, or capture.interfaces in the configuration"
+            !config.capture.interfaces.is_empty() || !config.hep.listen.is_empty(),
+            "no interface to watch: give -i NAME, or capture.interfaces in the configuration; or --hep URL, to hear by HEP alone"
         );
         Ok(config)
     }
@@ -157,6 +171,8 @@ pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
         interface,
         exclude,
         port,
+        hep,
+        hep_out,
         mode,
         ring,
         metrics,
@@ -166,7 +182,8 @@ pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
         color,
         settings: _,
     } = args;
-    let _ = (interface, exclude, port, mode, ring, metrics, format, log_format, log_level, color);
+    let _ =
+        (interface, exclude, port, hep, hep_out, mode, ring, metrics, format, log_format, log_level, color);
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

@@ -48,6 +48,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("capture.vxlan_ports", Bound::Entries(2)),
     ("capture.drop_methods", Bound::Among(&["OPTIONS", "REGISTER", "PUBLISH"])),
     ("capture.linger", Bound::Positive),
+    ("hep_out.id", Bound::OrZero("none in particular")),
     ("packet.fragment_timeout", Bound::Positive),
     ("packet.copy_window", Bound::OrZero("never")),
     ("stream.max_stream_bytes", Bound::Positive),

@@ -41,6 +41,8 @@ impl Config {
         // What is not written out, or hidden where it is.
         for (name, differs) in [
             ("privacy.key", self.privacy.key != other.privacy.key),
+            ("hep.key", self.hep.key != other.hep.key),
+            ("hep_out.key", self.hep_out.key != other.hep_out.key),
             ("otlp.endpoint", self.otlp.endpoint != other.otlp.endpoint),
             ("otlp.traces_endpoint", self.otlp.traces_endpoint != other.otlp.traces_endpoint),
             ("otlp.headers", self.otlp.headers != other.otlp.headers),

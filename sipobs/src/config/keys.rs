@@ -19,6 +19,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "kernel_log",
         ],
     ),
+    ("hep", &["listen", "key"]),
+    ("hep_out", &["to", "key", "id"]),
     ("packet", &["fragment_timeout", "copy_window"]),
     (
         "stream",

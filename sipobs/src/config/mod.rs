@@ -30,6 +30,8 @@ mod address;
 mod bounds;
 mod change;
 mod env;
+mod hep;
+mod hep_url;
 mod keys;
 mod limits;
 mod log;
@@ -47,6 +49,8 @@ mod webhook;
 
 pub use address::socket_address;
 pub use change::Change;
+pub use hep::{HepConfig, HepOutConfig};
+pub use hep_url::{HepTransport, HepUrl};
 pub use limits::{Limits, Size};
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
@@ -65,6 +69,10 @@ pub use crate::toml_error::TomlError;
 pub struct Config {
     /// What the daemon captures, and how.
     pub capture: capture::Config,
+    /// Messages that come by HEP.
+    pub hep: HepConfig,
+    /// Messages that are sent on by HEP.
+    pub hep_out: HepOutConfig,
     /// From frames to packets.
     pub packet: packet::Config,
     /// From packets to messages.
@@ -278,6 +286,8 @@ impl Config {
             ("otlp.headers", !self.otlp.headers.is_empty()),
             ("otlp.endpoint", hides(&self.otlp.endpoint)),
             ("otlp.traces_endpoint", hides(&self.otlp.traces_endpoint)),
+            ("hep.key", self.hep.key.is_some()),
+            ("hep_out.key", self.hep_out.key.is_some()),
             ("webhook.secret", self.webhook.secret.is_some()),
             ("webhook.url", hides(&self.webhook.url)),
             ("metrics.token", self.metrics.token.is_some()),
@@ -332,9 +342,14 @@ impl Config {
                 _ => together(&error),
             }
         })?;
-        if let Some(fault) =
-            self.webhook.fault().or_else(|| self.metrics.fault()).or_else(|| self.page.fault(&self.metrics))
-        {
+        let faults = [
+            self.hep.fault(),
+            self.hep_out.fault(&self.hep),
+            self.webhook.fault(),
+            self.metrics.fault(),
+            self.page.fault(&self.metrics),
+        ];
+        if let Some(fault) = faults.into_iter().flatten().next() {
             return Err(ConfigError::Together(fault));
         }
         match self.otlp.traces_url() {

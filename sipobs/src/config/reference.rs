@@ -14,6 +14,7 @@ use crate::bless::hold;
 /// Where structures and choices are looked for: those of `config` first, and a name with a module in front in that one.
 const SOURCES: &[&str] = &[
     "config/mod.rs",
+    "config/hep.rs",
     "config/limits.rs",
     "config/log.rs",
     "config/metrics.rs",
@@ -266,14 +267,14 @@ fn kind(field: &syn::Field, ty: &Type) -> String {
     }
     let word = match &*name(of) {
         "bool" => "`true` or `false`",
-        "u64" | "usize" => "whole number",
+        "u32" | "u64" | "usize" => "whole number",
         "f64" => "number",
         "Duration" => "duration",
         "Size" => "size",
         "PathBuf" => "path",
         "SocketAddr" => "IP address and port",
         "Secret" => "secret",
-        "Endpoint" => "URL",
+        "Endpoint" | "HepUrl" => "URL",
         "String" => "text",
         "HeaderName" => "header",
         "HeaderPattern" => "header, or table of `name` and `value`",

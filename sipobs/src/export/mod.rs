@@ -12,6 +12,8 @@ mod brief;
 mod entry;
 #[cfg(test)]
 mod golden;
+#[cfg(feature = "daemon")]
+pub mod hep;
 mod jsonl;
 mod ladder;
 mod layout;

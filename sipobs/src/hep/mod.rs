@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
+use crate::discard::DiscardReason;
 use crate::stream::TransportKind;
 use crate::timestamp::Timestamp;
 
@@ -74,6 +75,18 @@ pub enum Error {
     TooLarge,
 }
 
+impl From<Error> for DiscardReason {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Version | Error::Length => Self::HepLength,
+            Error::ChunkLength(_) => Self::HepChunk,
+            Error::Missing(_) => Self::HepMissing,
+            Error::Compressed => Self::HepCompressed,
+            Error::TooLarge => Self::HepTooLarge,
+        }
+    }
+}
+
 impl Packet<'_> {
     /// The protocol type of SIP.
     pub const SIP: u8 = 1;
@@ -98,6 +111,25 @@ pub fn begins_like_hep(payload: &[u8]) -> bool {
 pub fn decode(bytes: &[u8], most: usize) -> Result<Packet<'_>, Error> {
     let packet = if bytes.starts_with(MAGIC) { v3::decode(bytes, most)? } else { old::decode(bytes)? };
     if packet.payload.len() > most { Err(Error::TooLarge) } else { Ok(packet) }
+}
+
+/// The authentication key of the packet that `bytes` are, found without unpacking it. Versions 1 and 2 have none.
+///
+/// # Errors
+///
+/// As [`decode`], for what is wrong with chunks or versions.
+pub fn key(bytes: &[u8]) -> Result<Option<&[u8]>, Error> {
+    if bytes.starts_with(MAGIC) { v3::key(bytes) } else { old::decode(bytes).map(|_| None) }
+}
+
+/// The length of a whole packet of version 3 whose beginning is `bytes`, as it says: at least 6. `None` where there is too
+/// little of it to tell.
+///
+/// # Errors
+///
+/// [`Error::Version`] where no packet of version 3 begins, [`Error::Length`] where it is shorter than its own header.
+pub fn length(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    v3::length(bytes)
 }
 
 /// Writes a packet of version 3.

@@ -57,24 +57,42 @@ struct Chunks<'a> {
 }
 
 pub(super) fn decode(bytes: &[u8], most: usize) -> Result<Packet<'_>, Error> {
-    let length = bytes.get(4..HEADER).and_then(number).ok_or(Error::Length)?;
-    let mut rest = bytes.get(HEADER..usize::from(length)).ok_or(Error::Length)?;
-    let mut chunks = Chunks::default();
-    while !rest.is_empty() {
-        work::count(1);
-        let header: &[u8; HEADER] = rest.first_chunk().ok_or(Error::Length)?;
-        let [vendor, kind, length] = [0, 2, 4].map(|at| u16::from_be_bytes([header[at], header[at + 1]]));
-        let value = rest.get(HEADER..usize::from(length)).ok_or(Error::ChunkLength(kind))?;
-        rest = &rest[usize::from(length)..];
-        // Those of vendors are their own business.
-        if vendor == 0 {
-            chunks.take(kind, value).ok_or(Error::ChunkLength(kind))?;
-        }
+    Chunks::read(bytes)?.packet(most)
+}
+
+pub(super) fn key(bytes: &[u8]) -> Result<Option<&[u8]>, Error> {
+    Chunks::read(bytes).map(|chunks| chunks.key)
+}
+
+pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    if !bytes.iter().zip(MAGIC).all(|(byte, expected)| byte == expected) {
+        return Err(Error::Version);
     }
-    chunks.packet(most)
+    match bytes.get(4..HEADER).and_then(number).map(usize::from) {
+        Some(length) if length < HEADER => Err(Error::Length),
+        length => Ok(length),
+    }
 }
 
 impl<'a> Chunks<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, Error> {
+        let length = bytes.get(4..HEADER).and_then(number).ok_or(Error::Length)?;
+        let mut rest = bytes.get(HEADER..usize::from(length)).ok_or(Error::Length)?;
+        let mut chunks = Chunks::default();
+        while !rest.is_empty() {
+            work::count(1);
+            let header: &[u8; HEADER] = rest.first_chunk().ok_or(Error::Length)?;
+            let [vendor, kind, length] = [0, 2, 4].map(|at| u16::from_be_bytes([header[at], header[at + 1]]));
+            let value = rest.get(HEADER..usize::from(length)).ok_or(Error::ChunkLength(kind))?;
+            rest = &rest[usize::from(length)..];
+            // Those of vendors are their own business.
+            if vendor == 0 {
+                chunks.take(kind, value).ok_or(Error::ChunkLength(kind))?;
+            }
+        }
+        Ok(chunks)
+    }
+
     /// Takes one chunk; nothing if its value has not the length that it must have.
     fn take(&mut self, kind: u16, value: &'a [u8]) -> Option<()> {
         match kind {

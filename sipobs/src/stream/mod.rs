@@ -58,6 +58,23 @@ pub struct WireMessage<'a> {
     pub originated: bool,
 }
 
+/// What a packet of HEP says of one message.
+#[derive(Clone, Copy, Debug)]
+pub struct ByHep<'a> {
+    /// When the packet came.
+    pub time: Timestamp,
+    /// The number of the frame, or of the packet, that it came in.
+    pub frame: u64,
+    /// Who sent the message.
+    pub src: SocketAddr,
+    /// Who it was sent to.
+    pub dst: SocketAddr,
+    /// Over which transport.
+    pub transport: TransportKind,
+    /// What the packet carries.
+    pub bytes: &'a [u8],
+}
+
 /// The transports that sipobs sees messages come over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransportKind {
@@ -278,17 +295,19 @@ impl Streams {
     /// Takes one packet and gives what it completes, in order, to `sink`.
     pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(Item<'_>)) {
         self.counters.packets += 1;
-        let ports = &self.config.ports;
-        if !ports.is_empty() && !ports.contains(&packet.src.port()) && !ports.contains(&packet.dst.port()) {
+        // Of HEP the ports count that its message went by.
+        if let Transport::Udp { payload, cut } = packet.transport
+            && hep::begins_like_hep(payload)
+        {
+            return match self.hep(packet, payload, cut, sink) {
+                Ok(()) => self.counters.used += 1,
+                Err(reason) => self.counters.unused.add(reason, 1),
+            };
+        }
+        if self.is_other_port(packet.src, packet.dst) {
             return self.counters.unused.add(DiscardReason::OtherPort, 1);
         }
         match packet.transport {
-            Transport::Udp { payload, cut } if hep::begins_like_hep(payload) => {
-                match self.hep(packet, payload, cut, sink) {
-                    Ok(()) => self.counters.used += 1,
-                    Err(reason) => self.counters.unused.add(reason, 1),
-                }
-            }
             Transport::Udp { payload, cut } => {
                 match self.message(packet, TransportKind::Udp, Some(Tap::Clear), payload, cut, sink) {
                     Ok(behind) => {
@@ -350,20 +369,40 @@ impl Streams {
         cut: bool,
         sink: &mut dyn FnMut(Item<'_>),
     ) -> Result<(), DiscardReason> {
-        let inner = hep::decode(payload, self.config.max_message_bytes).map_err(|error| match error {
-            _ if cut => DiscardReason::HepCut,
-            hep::Error::Version | hep::Error::Length => DiscardReason::HepLength,
-            hep::Error::ChunkLength(_) => DiscardReason::HepChunk,
-            hep::Error::Missing(_) => DiscardReason::HepMissing,
-            hep::Error::Compressed => DiscardReason::HepCompressed,
-            hep::Error::TooLarge => DiscardReason::HepTooLarge,
-        })?;
+        let inner = hep::decode(payload, self.config.max_message_bytes)
+            .map_err(|error| if cut { DiscardReason::HepCut } else { error.into() })?;
         if inner.kind != hep::Packet::SIP {
             return Err(DiscardReason::HepOther);
         }
+        let Packet { time, frame, .. } = *packet;
+        let (src, dst, transport) = (inner.src, inner.dst, inner.transport());
+        self.by_hep(&ByHep { time, frame, src, dst, transport, bytes: &inner.payload }, sink)
+    }
+
+    /// Takes a message that came by HEP, unless it has come in the clear as well. It is counted among the messages alone.
+    ///
+    /// # Errors
+    ///
+    /// Why it leads to nothing.
+    pub fn by_hep(
+        &mut self,
+        message: &ByHep<'_>,
+        sink: &mut dyn FnMut(Item<'_>),
+    ) -> Result<(), DiscardReason> {
+        let ByHep { time, frame, src, dst, transport, bytes } = *message;
+        if self.is_other_port(src, dst) {
+            return Err(DiscardReason::OtherPort);
+        }
         // Whoever sent it need not have seen it.
-        let seen = Packet { src: inner.src, dst: inner.dst, originated: false, ..*packet };
-        self.message(&seen, inner.transport(), Some(Tap::Hep), &inner.payload, false, sink).map(drop)
+        let carried = Transport::Udp { payload: bytes, cut: false };
+        let seen = Packet { time, frame, src, dst, originated: false, transport: carried };
+        self.message(&seen, transport, Some(Tap::Hep), bytes, false, sink).map(drop)
+    }
+
+    /// Whether neither port is one of those that are looked at.
+    fn is_other_port(&self, src: SocketAddr, dst: SocketAddr) -> bool {
+        let ports = &self.config.ports;
+        !ports.is_empty() && !ports.contains(&src.port()) && !ports.contains(&dst.port())
     }
 
     /// Gives the message that a payload begins with, unless it has come by another `tap` already; what is behind it.

@@ -45,6 +45,7 @@ use crate::children::pause;
 use crate::setup::{self, Need};
 
 mod drawing;
+pub(crate) mod hep;
 mod message;
 mod peers;
 mod play;

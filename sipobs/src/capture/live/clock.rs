@@ -11,8 +11,9 @@ const STEP: i64 = 1_000_000_000;
 /// The fastest that drift is followed: one part in this many, as the kernel's own clock discipline does.
 const SLEW: u64 = 2000;
 
+/// The time of frames, which neither jumps nor runs back.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub struct Clock {
     /// Wall time less monotonic time, in nanoseconds.
     offset: i64,
     /// When drift was last followed.
@@ -20,8 +21,17 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    /// One that goes by the wall clock as it is now.
+    #[allow(clippy::new_without_default, reason = "it is another one each time")]
+    pub fn new() -> Self {
         Self { offset: measure(), checked: monotonic() }
+    }
+
+    /// The time now. Follows drift of the wall clock.
+    pub fn time(&mut self) -> Timestamp {
+        let now = monotonic();
+        self.follow(now);
+        self.wall(now)
     }
 
     /// The wall time of a monotonic moment.
@@ -44,12 +54,12 @@ impl Clock {
     }
 
     /// Nanoseconds that the wall clock is ahead of frame times.
-    pub(super) fn error(&self) -> i64 {
+    pub fn error(&self) -> i64 {
         measure().saturating_sub(self.offset)
     }
 
     /// Takes the wall clock as it is now.
-    pub(super) fn adopt(&mut self) {
+    pub fn adopt(&mut self) {
         self.offset = measure();
     }
 }

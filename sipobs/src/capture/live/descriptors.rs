@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// Left for everything that is not an attached program.
 const RESERVED: u64 = 128;
@@ -28,6 +28,26 @@ pub(super) fn check_room() -> io::Result<()> {
         "this process may have {limit} files open (RLIMIT_NOFILE, LimitNOFILE=), of which it keeps {RESERVED} for other \
          things: raise it"
     )))
+}
+
+/// Datagrams that the kernel has dropped as this socket had no room for them; 0 where it does not tell (`SO_MEMINFO`, Linux 4.12).
+pub(in crate::capture) fn dropped_by_socket(socket: BorrowedFd<'_>) -> u64 {
+    // include/uapi/linux/sock_diag.h: SK_MEMINFO_DROPS of SK_MEMINFO_VARS.
+    const DROPS: usize = 8;
+    const VARS: usize = 9;
+    let mut values = [0_u32; VARS];
+    let Ok(mut length) = libc::socklen_t::try_from(size_of_val(&values)) else { return 0 };
+    // SAFETY: no more than `length` bytes are written to `values`, which is so long, during the call only.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { values[DROPS].into() } else { 0 }
 }
 
 fn limit() -> libc::rlimit {

@@ -8,41 +8,55 @@ use sipobs::config::Config;
 use sipobs::engine::Engine;
 use sipobs::record::Outcome;
 
+use super::sources::Sources;
 use crate::cli::logging::{Started, started};
-use crate::cli::{COMMIT, note};
+use crate::cli::{COMMIT, note, warn};
 
 /// Interfaces and trunks that are named at most: a node may have thousands.
 const NAMED: usize = 8;
 
 /// What it is, what it watches, and where what it finds goes.
-pub(super) fn start(config: &Config, live: &Live, engine: &Engine) {
-    let attached =
-        live.attachments().map(|attachment| format!("{}: {}", attachment.interface, attachment.how));
+pub(super) fn start(config: &Config, sources: &Sources, engine: &Engine) {
+    let live = sources.live();
+    let attached = live
+        .into_iter()
+        .flat_map(Live::attachments)
+        .map(|attachment| format!("{}: {}", attachment.interface, attachment.how));
     let collector = config.otlp.traces_url().map_or_else(|| "none".to_owned(), |url| url.to_string());
-    let ports: Vec<String> = config.capture.ports.iter().map(u16::to_string).collect();
+    let ports = config.capture.ports.iter().filter(|_| live.is_some()).map(u16::to_string);
+    let hep = config.hep.listen.iter().map(ToString::to_string);
     let trunks = engine.transfers().trunks().filter(|name| *name != "other").map(str::to_owned);
     started(&Started {
         commit: COMMIT,
         interfaces: &listed(attached),
-        ports: &listed(ports.into_iter()),
-        ring: &live.rings().to_string(),
+        ports: &listed(ports),
+        ring: &live.map_or_else(|| "none".into(), |live| live.rings().to_string()),
+        hep: &listed(hep),
         collector: &collector,
         metrics: &config.metrics.listen.to_string(),
         trunks: &listed(trunks),
     });
+    if config.hep.is_open_to_others() {
+        warn(format_args!(
+            "hep.listen: whoever can reach it can tell of calls that never were: give hep.key, or let only agents reach it"
+        ));
+    }
 }
 
 /// It captures, or waits for an interface to come.
-pub(super) fn ready(live: &Live) {
+pub(super) fn ready(config: &Config, sources: &Sources) {
+    let hep = listed(config.hep.listen.iter().map(ToString::to_string));
+    let and_hep = if config.hep.listen.is_empty() { String::new() } else { format!(", HEP on {hep}") };
+    let Some(live) = sources.live() else { return note(format_args!("ready: HEP on {hep}")) };
     let watched: BTreeSet<_> = live.attachments().map(|attachment| &attachment.interface).collect();
     match watched.len() {
         0 => {
             note(format_args!(
-                "nothing to watch here: no interface fits capture.interfaces; waiting for one"
+                "nothing to watch here: no interface fits capture.interfaces; waiting for one{and_hep}"
             ));
         }
-        1 => note(format_args!("ready: watching 1 interface")),
-        many => note(format_args!("ready: watching {many} interfaces")),
+        1 => note(format_args!("ready: watching 1 interface{and_hep}")),
+        many => note(format_args!("ready: watching {many} interfaces{and_hep}")),
     }
 }
 

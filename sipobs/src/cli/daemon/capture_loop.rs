@@ -1,27 +1,31 @@
-//! The capture thread: rings → engine → sinks. Nothing in here waits for anything but frames.
+//! The capture thread: rings and HEP → engine → sinks. Nothing in here waits for anything but these.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use sipobs::capture::live::{AttachEvent, Coverage, Error, Event, Failure, Hook, Live};
+use sipobs::capture::live::{AttachEvent, Error, Live};
 use sipobs::config::Config;
+use sipobs::discard::DiscardReason;
 use sipobs::engine::Engine;
-use sipobs::export::metrics::{Attached, HookCounts, Metrics, Snapshot, TrunkSeen};
+use sipobs::export::hep::HepOutHandle;
+use sipobs::export::metrics::{Metrics, Snapshot};
 use sipobs::journal::Journal;
 use sipobs::record::Output;
 use sipobs::stream::Loss;
 use sipobs::timestamp::Timestamp;
+use sipobs::transfer::Fullness;
 use sipobs::transfer::ratio::RatioState;
-use sipobs::transfer::{Fullness, LastSeen, Transfers};
 
 use super::announce::Tally;
+use super::counts::{came_instead, hep_counts, snapshot_of, trunks_seen};
 use super::handover::{Gap, Handover};
 use super::health::CaptureHealth;
 use super::queued_sink::QueuedSink;
 use super::recorder::{Order, Recorder};
 use super::reload::Reload;
 use super::signals::{Request, Signals, Stop};
+use super::sources::{Heard as Source, Sources};
 use super::state::State;
 use super::transitions::{BETWEEN, Collector, Delivery, Every, Heard, News, Silence, seen_instead};
 use super::{END, now, service};
@@ -49,11 +53,13 @@ const STEP: i64 = 1_000_000_000;
 pub(super) struct CaptureLoop {
     /// What is in force.
     pub(super) config: Config,
-    pub(super) live: Live,
+    pub(super) sources: Sources,
     pub(super) engine: Engine,
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
     pub(super) recorder: Option<Recorder>,
+    /// What is sent on by HEP.
+    pub(super) hep_out: Option<HepOutHandle>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<CaptureHealth>,
     pub(super) state: State,
@@ -73,6 +79,7 @@ pub(super) struct Ended {
     pub(super) spans: Option<Spans>,
     pub(super) sinks: Vec<QueuedSink>,
     pub(super) recorder: Option<Recorder>,
+    pub(super) hep_out: Option<HepOutHandle>,
     pub(super) state: State,
     /// Where to leave spans that nobody takes: where the calls were left, too.
     pub(super) left_spans: Option<Handover>,
@@ -103,10 +110,23 @@ impl CaptureLoop {
         let last = std::iter::from_fn(|| self.output(None)).collect();
         self.publish();
         let (tally, started) = (self.tally(&seen), seen.started);
-        let Self { engine, spans, sinks, recorder, state, left_spans, .. } = self;
+        let Self { engine, spans, sinks, recorder, hep_out, state, left_spans, .. } = self;
         let left_spans = left_spans.filter(|_| left);
         let ratio = engine.transfers().ratio_state();
-        Ended { failure, silence, last, spans, sinks, recorder, state, left_spans, ratio, tally, started }
+        Ended {
+            failure,
+            silence,
+            last,
+            spans,
+            sinks,
+            recorder,
+            hep_out,
+            state,
+            left_spans,
+            ratio,
+            tally,
+            started,
+        }
     }
 
     /// Takes up what a predecessor has left. Frames wait meanwhile.
@@ -141,7 +161,7 @@ impl CaptureLoop {
                 return false;
             }
         };
-        let gap = Gap::between(journal.until(), self.live.time());
+        let gap = Gap::between(journal.until(), self.sources.time());
         if let Gap::Short(gap) = gap {
             self.engine.resume(&journal);
             let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
@@ -209,8 +229,8 @@ impl CaptureLoop {
 
     /// One wait for frames, and what they lead to.
     fn poll(&mut self) -> Result<(), Error> {
-        let Self { live, engine, recorder, .. } = self;
-        let now = live.poll(POLL, &mut |event| take(engine, recorder.as_mut(), event))?;
+        let Self { sources, engine, recorder, .. } = self;
+        let now = sources.poll(POLL, &mut |heard| take(engine, recorder.as_mut(), &heard))?;
         engine.handle_timeout(now);
         self.drain(Some(now));
         Ok(())
@@ -223,8 +243,11 @@ impl CaptureLoop {
             self.count_losses(seen);
             self.follow_clock(seen);
             self.tell_of_collector(seen);
+            self.tell_of_hep_out(seen);
             self.tell_of_silence(seen);
-            self.live.log();
+            if let Some(live) = self.sources.live_mut() {
+                live.log();
+            }
             self.report_attach_events();
             if let Some(recorder) = &mut self.recorder {
                 recorder.hand_on();
@@ -241,7 +264,7 @@ impl CaptureLoop {
     /// Goes by another configuration, as far as that goes; by all of that or by nothing.
     fn reload(&mut self, reload: Reload) {
         let Reload { config, rules, done } = reload;
-        let result = self.live.reconfigure(&config.capture).map(|()| {
+        let result = self.sources.reconfigure(&config.capture).map(|()| {
             self.engine.adopt(rules);
             self.engine.set_vxlan_ports(&config.capture.vxlan_ports);
             self.metrics.trunks(self.engine.transfers().trunks());
@@ -254,19 +277,27 @@ impl CaptureLoop {
     /// Frames that matched and could not be handed over: every kind, as the kernel counts them, whichever of
     /// them the rings tell of.
     fn count_losses(&mut self, seen: &mut Housekeeping) {
-        let Ok(hooks) = self.live.counters() else { return };
-        let lost = hooks.iter().map(|(_, counters)| counters.lost()).sum::<u64>() + self.live.damaged();
-        let new = lost.saturating_sub(seen.lost);
+        let Ok(hooks) = self.sources.counters() else { return };
+        let damaged = self.sources.live().map_or(0, Live::damaged);
+        let lost = hooks.iter().map(|(_, counters)| counters.lost()).sum::<u64>() + damaged;
+        let by_hep = self.sources.hep().map_or(0, |counts| counts.lost());
+        let new = (lost + by_hep).saturating_sub(seen.lost + seen.lost_by_hep);
         if new == 0 {
             return;
         }
-        seen.lost = lost;
         self.engine.note_loss(Loss::RingLost(new));
-        if seen.complaints.is_due(now()) {
+        if lost > seen.lost && seen.complaints.is_due(now()) {
             warn(format_args!(
                 "{lost} frames lost so far on their way from the kernel (capture.ring_bytes; /metrics tells why)"
             ));
         }
+        if by_hep > seen.lost_by_hep && seen.complaints_of_hep.is_due(now()) {
+            warn(format_args!(
+                "{by_hep} packets of HEP lost so far, as they came faster than they are read (net.core.rmem_max; over TCP \
+                 their sender waits)"
+            ));
+        }
+        (seen.lost, seen.lost_by_hep) = (lost, by_hep);
     }
 
     /// A collector that is away or refuses: the spans' end would be too late to hear of it.
@@ -287,17 +318,40 @@ impl CaptureLoop {
         }
     }
 
+    /// The same of whoever takes HEP.
+    fn tell_of_hep_out(&self, seen: &mut Housekeeping) {
+        let (Some(out), Some(to)) = (&self.hep_out, &self.config.hep_out.to) else { return };
+        let counts = out.counts();
+        let delivery = Delivery {
+            failed_requests: counts.failures,
+            delivered: counts.sent,
+            lost: counts.dropped.iter().map(|(_, lost)| lost).sum(),
+        };
+        match seen.hep_out.look(now(), delivery) {
+            Some(News::Away) => warn(format_args!("hep_out.to: {to}: {}", out.failure())),
+            Some(News::Back { delivered, lost }) => {
+                note(format_args!("{to} takes HEP again, {delivered} packets sent, {lost} lost"));
+            }
+            None => {}
+        }
+    }
+
     /// A capture that sees no SIP looks the wrong way.
     fn tell_of_silence(&self, seen: &mut Housekeeping) {
         match seen.silence.look(now(), || self.engine.counters().messages) {
             Some(Heard::Nothing) => {
-                let instead =
-                    self.live.counters().map_or_else(|error| error.to_string(), |it| seen_instead(&it));
-                let ports = &self.config.capture.ports;
-                warn(format_args!(
-                    "nothing like SIP was seen so far on {ports:?} (capture.ports): {instead}; SIP over TLS, on port 5061 \
-                     as a rule, cannot be read"
-                ));
+                if self.sources.live().is_some() {
+                    let counted = self.sources.counters();
+                    let instead = counted.map_or_else(|error| error.to_string(), |it| seen_instead(&it));
+                    let ports = &self.config.capture.ports;
+                    warn(format_args!(
+                        "nothing like SIP was seen so far on {ports:?} (capture.ports): {instead}; SIP over TLS, on port \
+                         5061 as a rule, cannot be read"
+                    ));
+                }
+                if let Some(counts) = self.sources.hep() {
+                    warn(format_args!("no SIP came by HEP so far (hep.listen): {}", came_instead(&counts)));
+                }
             }
             Some(Heard::First) => note(format_args!("the first SIP message was seen")),
             None => {}
@@ -307,13 +361,15 @@ impl CaptureLoop {
     fn tally(&self, seen: &Housekeeping) -> Tally {
         let counters = self.engine.counters();
         let transfers = self.engine.transfers().counts().transfers.into_iter().collect();
-        let frames = self.live.account().map_or(0, |account| account.read);
-        Tally { frames, messages: counters.messages, lost: seen.lost, transfers }
+        let frames =
+            self.sources.live().and_then(|live| live.account().ok()).map_or(0, |account| account.read);
+        Tally { frames, messages: counters.messages, lost: seen.lost + seen.lost_by_hep, transfers }
     }
 
     /// What became of the interfaces.
     pub(super) fn report_attach_events(&mut self) {
-        for event in self.live.attach_events() {
+        let Some(live) = self.sources.live_mut() else { return };
+        for event in live.attach_events() {
             match event {
                 AttachEvent::Attached(_) | AttachEvent::Detached(_) | AttachEvent::Ring(_) => {
                     note(format_args!("{event}"));
@@ -321,12 +377,12 @@ impl CaptureLoop {
                 AttachEvent::Refused { .. } | AttachEvent::Failed { .. } => warn(format_args!("{event}")),
             }
         }
-        self.health.covers(self.live.coverage());
+        self.health.covers(live.coverage());
     }
 
     /// A step of the wall clock: frame times follow when no timer runs, so that none fires early or hangs.
     fn follow_clock(&mut self, seen: &mut Housekeeping) {
-        let error = self.live.clock_error();
+        let error = self.sources.clock_error();
         if error.abs() < STEP {
             seen.stepped = false;
             return;
@@ -340,7 +396,7 @@ impl CaptureLoop {
             ));
         }
         if self.engine.poll_timeout().is_none() {
-            self.live.adopt_wall_clock();
+            self.sources.adopt_wall_clock();
             seen.stepped = false;
         }
     }
@@ -348,8 +404,8 @@ impl CaptureLoop {
     /// Detaches, hands over what the rings still hold, and leaves all that is open to a successor, or settles it as it stands.
     /// Gives whether it was left.
     fn finish(&mut self, stop: Stop, seen: &mut Housekeeping) -> Result<bool, Error> {
-        let Self { live, engine, recorder, .. } = self;
-        let now = live.finish(&mut |event| take(engine, recorder.as_mut(), event))?;
+        let Self { sources, engine, recorder, .. } = self;
+        let now = sources.finish(&mut |heard| take(engine, recorder.as_mut(), &heard))?;
         self.count_losses(seen);
         let left = stop == Stop::Leave && self.leave_calls(now);
         if !left {
@@ -361,7 +417,7 @@ impl CaptureLoop {
     /// Leaves the calls that are not over to a successor, if that can be.
     fn leave_calls(&mut self, now: Timestamp) -> bool {
         // By whose clock should a successor tell how long ago that was?
-        let Some(calls) = self.calls.as_ref().filter(|_| self.live.clock_error().abs() < STEP) else {
+        let Some(calls) = self.calls.as_ref().filter(|_| self.sources.clock_error().abs() < STEP) else {
             return false;
         };
         let Fullness { legs, attempts, .. } = self.engine.transfers().fullness();
@@ -413,7 +469,7 @@ impl CaptureLoop {
     /// All counters as of now, for the next scrape. Gives whether they could be had; else it gets the old ones, and
     /// `/healthz` says so.
     pub(super) fn publish(&self) -> bool {
-        let account = match self.live.account() {
+        let account = match self.sources.live().map(Live::account).transpose() {
             Ok(account) => account,
             Err(error) => {
                 if self.health.counts(false) {
@@ -427,30 +483,16 @@ impl CaptureLoop {
         if self.health.counts(true) {
             note(format_args!("the kernel's counters can be read again"));
         }
-        let rings = self.live.rings();
+        let of_interfaces = self
+            .sources
+            .live()
+            .zip(account)
+            .map_or_else(Snapshot::default, |(live, account)| snapshot_of(live, &account));
         self.metrics.publish(Snapshot {
-            hooks: account.hooks.iter().map(|(hook, counters)| hook_counts(*hook, counters)).collect(),
-            attached: self
-                .live
-                .attachments()
-                .map(|a| Attached {
-                    interface: a.interface.clone(),
-                    how: a.how.as_str(),
-                    hook: a.how.hook().as_str(),
-                    frames: self.live.frames_by(a),
-                })
-                .collect(),
-            interfaces: interface_counts(&self.live.coverage()),
-            lost_by_cpu: account.failed.iter().map(|(cpu, failed)| (*cpu, by_reason(failed))).collect(),
-            lost_told: account.told,
-            frames: account.read,
-            damaged: account.damaged,
-            in_rings: account.in_rings,
-            ring_kind: rings.kind.as_str(),
-            ring_bytes: rings.bytes as u64,
-            ring_memory: rings.memory,
+            hep_out: self.hep_out.as_ref().map(HepOutHandle::counts),
+            hep: self.sources.hep().map(|counts| hep_counts(&counts)),
             #[allow(clippy::cast_precision_loss, reason = "seconds for a gauge")]
-            clock_error: self.live.clock_error() as f64 / 1e9,
+            clock_error: self.sources.clock_error() as f64 / 1e9,
             engine: Some(self.engine.counters()),
             last_message: self.engine.last_message(),
             trunks: trunks_seen(self.engine.transfers()),
@@ -458,63 +500,41 @@ impl CaptureLoop {
             sinks: self.sinks.iter().map(QueuedSink::counts).collect(),
             recorder: self.recorder.as_ref().map(Recorder::counts),
             state_failures: self.state.failures(),
-            housekeeping_failures: self.live.failures(),
+            ..of_interfaces
         });
         true
     }
 }
 
-fn trunks_seen(transfers: &Transfers) -> Vec<TrunkSeen> {
-    let seen = transfers.last_seen();
-    seen.map(|(trunk, LastSeen { message, refer })| TrunkSeen { trunk: trunk.to_owned(), message, refer })
-        .collect()
-}
-
-fn take(engine: &mut Engine, recorder: Option<&mut Recorder>, event: Event<'_>) {
-    match event {
-        Event::Frame(frame) => {
+fn take(
+    engine: &mut Engine,
+    recorder: Option<&mut Recorder>,
+    heard: &Source<'_>,
+) -> Result<(), DiscardReason> {
+    match heard {
+        Source::Frame(frame) => {
             if let Some(recorder) = recorder {
-                recorder.frame(&frame);
+                recorder.frame(frame);
             }
-            engine.frame(&frame);
+            engine.frame(frame);
+            Ok(())
         }
-        // Counted from the kernel's own counters, which know more kinds of loss.
-        Event::Lost { .. } => {}
+        Source::Hep(message) => engine.by_hep(message),
     }
-}
-
-fn interface_counts(coverage: &Coverage) -> Vec<(&'static str, usize)> {
-    let Coverage { watched, refused, missing } = coverage;
-    // One that is wanted by name counts as missing, whatever the reason.
-    let refused = refused.keys().filter(|name| !missing.contains(*name)).count();
-    vec![("watched", watched.len()), ("refused", refused), ("missing", missing.len())]
-}
-
-fn hook_counts(hook: Hook, counters: &sipobs::capture::live::Counters) -> HookCounts {
-    HookCounts {
-        hook: hook.as_str(),
-        seen: counters.seen,
-        passed: counters.passed().to_vec(),
-        matched: counters.matched,
-        delivered: counters.delivered,
-        truncated: counters.truncated,
-        lost: by_reason(&counters.failed),
-    }
-}
-
-fn by_reason(failed: &[u64; Failure::COUNT]) -> Vec<(&'static str, u64)> {
-    Failure::ALL.map(|failure| (failure.as_str(), failed[failure as usize])).to_vec()
 }
 
 /// What one round of housekeeping leaves to the next.
 struct Housekeeping {
     started: Instant,
-    /// Frames lost as of the last look.
+    /// Frames lost as of the last look, and packets of HEP.
     lost: u64,
+    lost_by_hep: u64,
     stepped: bool,
     looks: Every,
     complaints: Every,
+    complaints_of_hep: Every,
     collector: Collector,
+    hep_out: Collector,
     silence: Silence,
 }
 
@@ -524,10 +544,13 @@ impl Housekeeping {
         Self {
             started,
             lost: 0,
+            lost_by_hep: 0,
             stepped: false,
             looks: Every::new(LOSSES),
             complaints: Every::new(BETWEEN),
+            complaints_of_hep: Every::new(BETWEEN),
             collector: Collector::default(),
+            hep_out: Collector::default(),
             silence: Silence::new(started, config.log.silence),
         }
     }

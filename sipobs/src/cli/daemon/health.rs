@@ -23,6 +23,8 @@ const REFRESH: Duration = Duration::from_secs(2);
 pub(super) struct CaptureHealth {
     captures: AtomicBool,
     coverage: Mutex<Coverage>,
+    /// HEP is listened for.
+    listens: AtomicBool,
     /// Whether the kernel's counters could not be read when they were last asked for.
     uncounted: AtomicBool,
     /// When the capture thread last came round.
@@ -38,6 +40,7 @@ impl Default for CaptureHealth {
         Self {
             captures: AtomicBool::new(false),
             coverage: Mutex::new(Coverage::default()),
+            listens: AtomicBool::new(false),
             uncounted: AtomicBool::new(false),
             beat: Mutex::new(None),
             asked: AtomicU64::new(0),
@@ -56,6 +59,11 @@ impl CaptureHealth {
     /// What is watched of all that is meant.
     pub(super) fn covers(&self, coverage: Coverage) {
         *self.coverage.lock().unwrap_or_else(PoisonError::into_inner) = coverage;
+    }
+
+    /// HEP is listened for.
+    pub(super) fn listens(&self) {
+        self.listens.store(true, Ordering::Release);
     }
 
     /// Whether the kernel's counters could be read. Gives whether that is news.
@@ -105,12 +113,13 @@ impl Health for CaptureHealth {
         if !self.captures.load(Ordering::Acquire) {
             return Err("capture has not started, or is over".into());
         }
-        coverage_readiness(&self.coverage.lock().unwrap_or_else(PoisonError::into_inner))
+        let listens = self.listens.load(Ordering::Acquire);
+        coverage_readiness(&self.coverage.lock().unwrap_or_else(PoisonError::into_inner), listens)
     }
 }
 
 /// A pattern that nothing fits on this node is no fault: a rollout must not wait for it.
-fn coverage_readiness(coverage: &Coverage) -> Result<String, String> {
+fn coverage_readiness(coverage: &Coverage, listens: bool) -> Result<String, String> {
     let Coverage { watched, refused, missing } = coverage;
     let why = |name: &String| refused.get(name).map_or_else(|| format!("{name} is not there"), Clone::clone);
     let all = |names: &mut dyn Iterator<Item = &String>| names.map(why).collect::<Vec<_>>().join("; ");
@@ -119,6 +128,7 @@ fn coverage_readiness(coverage: &Coverage) -> Result<String, String> {
     }
     match (watched.is_empty(), refused.is_empty()) {
         (false, _) => Ok("ok".into()),
+        (true, true) if listens => Ok("ok".into()),
         (true, true) => Ok("nothing to watch here: no interface fits capture.interfaces".into()),
         (true, false) => Err(format!("no program could be attached: {}", all(&mut refused.keys()))),
     }
@@ -154,10 +164,11 @@ mod tests {
                 [watched, missing].map(|names| names.iter().map(|it| (*it).to_owned()).collect());
             let refused = refused.iter().map(|it| ((*it).to_owned(), format!("{it}: missing CAP_NET_ADMIN")));
             let refused = refused.collect();
-            coverage_readiness(&Coverage { watched, refused, missing })
+            coverage_readiness(&Coverage { watched, refused, missing }, false)
         };
         assert!(readiness(&[], &[], &[]).unwrap().starts_with("nothing to watch here"));
         assert_eq!(readiness(&["eth0"], &[], &[]).unwrap(), "ok");
+        assert_eq!(coverage_readiness(&Coverage::default(), true).unwrap(), "ok", "HEP alone");
         assert_eq!(readiness(&["eth0"], &["eth1"], &[]).unwrap(), "ok", "it is told elsewhere");
         let refused = readiness(&[], &["eth1"], &[]).unwrap_err();
         assert_eq!(refused, "no program could be attached: eth1: missing CAP_NET_ADMIN");

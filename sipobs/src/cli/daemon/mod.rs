@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
-use sipobs::capture::live::{Error, Live};
+use sipobs::capture::live::Error;
 use sipobs::config::Config;
 use sipobs::engine::Engine;
+use sipobs::export::hep::HepOut;
 use sipobs::export::metrics::{Access, Metrics, serve};
 use sipobs::export::page::{Page, PageSink};
 use sipobs::export::{Brief, Jsonl, Look, Terminal};
@@ -29,10 +30,12 @@ use recorder::{Folder, Recorder};
 use records::{Records, RotatedJsonl};
 use reload::Files;
 use signals::{Sighup, Signals};
+use sources::{SourceError, Sources};
 use state::State;
 
 mod announce;
 mod capture_loop;
+mod counts;
 mod handover;
 mod health;
 mod privilege;
@@ -41,6 +44,7 @@ mod recorder;
 mod records;
 mod reload;
 mod signals;
+mod sources;
 mod state;
 mod syscalls;
 mod transitions;
@@ -65,6 +69,10 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let spans = Spans::start(config, WhenFull::Drop, privilege::restrict_exporter(config));
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
+    let node = config.otlp.host();
+    let hep_out = HepOut::start(&config.hep_out, &node, privilege::restrict_exporter(config));
+    let hep_out =
+        hep_out.map_err(|error| anyhow!(error).context("cannot send HEP")).map_err(Failure::usage)?;
     let access = Access::read(&config.metrics).map_err(Failure::usage)?;
     // It tells of the process, from files that could not be opened later.
     let metrics = Arc::new(Metrics::new([]));
@@ -75,6 +83,10 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // What can be wrong with the configuration comes first, then what needs privilege.
     let privacy = config.privacy().map_err(Failure::usage)?;
     let mut engine = Engine::new(config.engine(), privacy).map_err(Failure::usage)?;
+    let hep_out = hep_out.map(|(relay, handle)| {
+        engine.relay_to(Box::new(relay));
+        handle
+    });
     let state = State::open(&config.state).map_err(Failure::usage)?;
     if let Some(ratio) = state.restored() {
         engine.restore_ratio(ratio);
@@ -99,8 +111,14 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // From here on a signal ends the daemon in order; before, it just ends it: nothing is attached yet.
     let signals =
         Signals::listen(&runtime, hangups, args, files, config, rotation).map_err(Failure::usage)?;
-    let live = Live::open(&config.capture).map_err(|error| cannot_capture(error, "cannot capture"))?;
-    announce::start(config, &live, &engine);
+    let sources = Sources::open(config).map_err(|error| match error {
+        SourceError::Live(error) => cannot_capture(error, "cannot capture"),
+        SourceError::Hep(error) => Failure::usage(error),
+    })?;
+    announce::start(config, &sources, &engine);
+    if sources.hep().is_some() {
+        health.listens();
+    }
 
     let config = config.clone();
     let most = config.engine().transfer.limits.journal;
@@ -109,11 +127,12 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let left_spans = beside.map(|path| Handover::beside(path, "spans", Left::MARK, MOST_LEFT_SPANS));
     let mut capture_loop = CaptureLoop {
         config,
-        live,
+        sources,
         engine,
         spans,
         sinks,
         recorder,
+        hep_out,
         metrics,
         health,
         state,
@@ -126,7 +145,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // Attached it is, and the rings hold what comes: nobody who hears of "ready" is told otherwise.
     capture_loop.health.captures(true);
     runtime.spawn(server);
-    announce::ready(&capture_loop.live);
+    announce::ready(&capture_loop.config, &capture_loop.sources);
     service(&[NotifyState::Ready]);
     let (done, ended) = channel();
     let capture = thread::Builder::new()
@@ -144,14 +163,29 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
 /// Hands over the last outputs, to all sinks at once, and says what was left undone. Nothing is captured meanwhile: no
 /// sink waits for another.
 fn end(ended: anyhow::Result<Ended>) -> Result<Exit, Failure> {
-    let Ended { failure, silence, last, spans, sinks, recorder, state, left_spans, ratio, tally, started } =
-        ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
+    let Ended {
+        failure,
+        silence,
+        last,
+        spans,
+        sinks,
+        recorder,
+        hep_out,
+        state,
+        left_spans,
+        ratio,
+        tally,
+        started,
+    } = ended.map_err(|error| Failure { exit: Exit::Partial, error })?;
     let last = &last[..];
     let (delivered, written) = thread::scope(|scope| {
         let mut writing: Vec<_> =
             sinks.into_iter().map(|sink| scope.spawn(move || sink.finish(last, END))).collect();
         writing.push(scope.spawn(move || state.finish(ratio, END)));
         writing.extend(recorder.map(|recorder| scope.spawn(move || recorder.finish(END))));
+        if let Some(hep_out) = hep_out {
+            scope.spawn(move || hep_out.finish(END));
+        }
         let delivered = spans.map(|mut spans| {
             spans.end(silence);
             last.iter().for_each(|output| spans.output(output));

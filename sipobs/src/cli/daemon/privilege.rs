@@ -141,13 +141,14 @@ pub(super) fn restrict_filesystem(config: &Config, file: Option<&Path>) {
     }
 }
 
-/// The same for each thread that hands over spans or early words, which alone resolve names: [`SYSTEM`], and [`RESOLVER`]
-/// where the collector or the webhook's server has a name. What goes wrong is said by [`restrict_filesystem`].
+/// The same for each thread that hands over spans, early words or HEP, which alone resolve names: [`SYSTEM`], and [`RESOLVER`]
+/// where the collector, the webhook's server or the receiver of HEP has a name. What goes wrong is said by [`restrict_filesystem`].
 pub(super) fn restrict_exporter(config: &Config) -> impl Fn() + Send + Sync + use<> {
     let proxied =
         std::env::vars_os().any(|(name, _)| name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy"));
     let urls = [config.otlp.traces_url(), config.webhook.url.clone()];
-    let resolves = proxied || urls.into_iter().flatten().any(|url| !url.is_numeric());
+    let of_hep = config.hep_out.to.as_ref().is_some_and(|to| to.socket().is_none());
+    let resolves = proxied || of_hep || urls.into_iter().flatten().any(|url| !url.is_numeric());
     move || {
         let files = RESOLVER.iter().filter(|_| resolves);
         let _ = restrict_to(files.map(|path| (PathBuf::from(path), reading())));

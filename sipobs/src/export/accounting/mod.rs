@@ -10,7 +10,7 @@ pub use exposition::{Exposition, ExpositionError};
 use super::style::{clean, grouped};
 
 /// All that the accounts take of an answer.
-const FAMILIES: [&str; 28] = [
+const FAMILIES: [&str; 37] = [
     "sipobs_build_info",
     "sipobs_capture_cpu_frames_lost_total",
     "sipobs_capture_frames_damaged_total",
@@ -26,6 +26,15 @@ const FAMILIES: [&str; 28] = [
     "sipobs_evicted_total",
     "sipobs_frames_accounted_total",
     "sipobs_frames_buffered",
+    "sipobs_hep_datagrams_dropped_total",
+    "sipobs_hep_out_packets_dropped_total",
+    "sipobs_hep_out_packets_sent_total",
+    "sipobs_hep_out_packets_total",
+    "sipobs_hep_out_packets_waiting",
+    "sipobs_hep_packets_total",
+    "sipobs_hep_packets_unused_total",
+    "sipobs_hep_packets_used_total",
+    "sipobs_hep_packets_waiting",
     "sipobs_messages_total",
     "sipobs_messages_understood_total",
     "sipobs_messages_unparsed_total",
@@ -94,7 +103,17 @@ impl Accounts {
         let version = metrics.text("sipobs_build_info", "version").unwrap_or("of no version").to_owned();
         Ok(Self {
             version,
-            sections: vec![kernel(metrics)?, engine(metrics)?, spans(metrics)?, records(metrics)?],
+            sections: [
+                Some(kernel(metrics)?),
+                hep(metrics)?,
+                Some(engine(metrics)?),
+                Some(spans(metrics)?),
+                Some(records(metrics)?),
+                hep_out(metrics)?,
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         })
     }
 
@@ -154,6 +173,10 @@ fn kernel(metrics: &Exposition) -> Result<Section, ExpositionError> {
     const TRUNCATED: &str = "sipobs_capture_frames_truncated_total";
     const LOST: &str = "sipobs_capture_frames_lost_total";
     const LOST_BY_CPU: &str = "sipobs_capture_cpu_frames_lost_total";
+    if !metrics.has(SEEN) && metrics.has(HEP) {
+        let remarks = vec!["no interface is watched: capture.interfaces is not set".to_owned()];
+        return Ok(Section { name: "kernel", accounts: Vec::new(), remarks, gone: Vec::new() });
+    }
     let mut accounts = Vec::new();
     for (hook, seen) in metrics.sums_by(SEEN, "hook", &[])? {
         let of = [("hook", hook)];
@@ -216,6 +239,29 @@ fn kernel(metrics: &Exposition) -> Result<Section, ExpositionError> {
     })
 }
 
+const HEP: &str = "sipobs_hep_packets_total";
+
+/// From sockets to messages, where HEP is listened for.
+fn hep(metrics: &Exposition) -> Result<Option<Section>, ExpositionError> {
+    const UNUSED: &str = "sipobs_hep_packets_unused_total";
+    if !metrics.has(HEP) {
+        return Ok(None);
+    }
+    let mut parts = vec![
+        Part::new("used", metrics.sum("sipobs_hep_packets_used_total", &[])?),
+        Part::new("waiting", metrics.sum("sipobs_hep_packets_waiting", &[])?),
+    ];
+    for (reason, count) in metrics.sums_by(UNUSED, "reason", &[])?.into_iter().filter(|(_, count)| *count > 0)
+    {
+        parts.push(Part::new(format!("not used: {}", clean(reason)), count));
+    }
+    let read = Account { what: "packets read".to_owned(), whole: metrics.sum(HEP, &[])?, parts };
+    let dropped = metrics.sum("sipobs_hep_datagrams_dropped_total", &[])?;
+    let full = metrics.sum(UNUSED, &[("reason", "hep_queue_full")])?;
+    let gone = vec![(dropped + full, "packets of HEP")];
+    Ok(Some(Section { name: "hep", accounts: vec![read], remarks: Vec::new(), gone }))
+}
+
 /// From frames to messages.
 fn engine(metrics: &Exposition) -> Result<Section, ExpositionError> {
     const FATES: &str = "sipobs_frames_accounted_total";
@@ -261,6 +307,25 @@ fn engine(metrics: &Exposition) -> Result<Section, ExpositionError> {
     let capped = metrics.sum(FATES, &[("fate", "capped")])?;
     let gone = vec![(capped, "frames to a limit")];
     Ok(Section { name: "engine", accounts: vec![frames, messages], remarks, gone })
+}
+
+/// From messages to whoever takes HEP, if somebody does.
+fn hep_out(metrics: &Exposition) -> Result<Option<Section>, ExpositionError> {
+    const MADE: &str = "sipobs_hep_out_packets_total";
+    const DROPPED: &str = "sipobs_hep_out_packets_dropped_total";
+    if !metrics.has(MADE) {
+        return Ok(None);
+    }
+    let mut parts = vec![
+        Part::new("sent", metrics.sum("sipobs_hep_out_packets_sent_total", &[])?),
+        Part::new("queued", metrics.sum("sipobs_hep_out_packets_waiting", &[])?),
+    ];
+    for (reason, count) in metrics.sums_by(DROPPED, "reason", &[])? {
+        parts.push(Part::new(format!("dropped: {}", clean(reason)), count));
+    }
+    let made = Account { what: "packets made".to_owned(), whole: metrics.sum(MADE, &[])?, parts };
+    let gone = vec![(metrics.sum(DROPPED, &[])?, "packets of HEP on their way out")];
+    Ok(Some(Section { name: "hep out", accounts: vec![made], remarks: Vec::new(), gone }))
 }
 
 /// From verdicts to the collector.

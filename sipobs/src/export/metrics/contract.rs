@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Attached, HookCounts, Metrics, RecorderCounts, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
+use super::{
+    Attached, HepCounts, HookCounts, Metrics, RecorderCounts, SinkCounts, Snapshot, SpanCounts, TrunkSeen,
+};
 use crate::bless::hold;
 use crate::engine::Engine;
+use crate::export::hep::HepOutCounts;
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -41,6 +44,13 @@ fn everything() -> Metrics {
         lost_told: Some(0),
         ring_kind: "perf",
         trunks: vec![TrunkSeen { trunk: "t".into(), ..TrunkSeen::default() }],
+        hep_out: Some(HepOutCounts { dropped: vec![("queue_full", 0)], ..HepOutCounts::default() }),
+        hep: Some(HepCounts {
+            packets: vec![("udp", 0)],
+            unused: vec![("hep_key", 0)],
+            closed: vec![("limit", 0)],
+            ..HepCounts::default()
+        }),
         engine: Some(Engine::default().counters()),
         spans: Some(SpanCounts { dropped: vec![("queue_full", 0)], ..SpanCounts::default() }),
         sinks: vec![SinkCounts { sink: "jsonl", ..SinkCounts::default() }],

@@ -18,12 +18,14 @@ use crate::timestamp::Timestamp;
 
 #[cfg(test)]
 mod contract;
+mod hep;
 mod plain;
 #[cfg(target_os = "linux")]
 mod process;
 mod serve;
 mod snapshot;
 
+pub use hep::HepCounts;
 pub use serve::{Access, AccessError, Health, ServeError, serve};
 pub use snapshot::{Attached, HookCounts, RecorderCounts, SinkCounts, Snapshot, SpanCounts, TrunkSeen};
 

@@ -8,8 +8,10 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::hep::HepCounts;
 use crate::discard::DiscardClass;
 use crate::engine;
+use crate::export::hep::HepOutCounts;
 use crate::timestamp::Timestamp;
 use crate::transfer;
 
@@ -45,6 +47,10 @@ pub struct Snapshot {
     pub last_message: Option<Timestamp>,
     /// When a message of each trunk was last seen.
     pub trunks: Vec<TrunkSeen>,
+    /// Packets of HEP, where it is listened for.
+    pub hep: Option<HepCounts>,
+    /// Packets that are sent on by HEP, where they are.
+    pub hep_out: Option<HepOutCounts>,
     /// The engine's.
     pub engine: Option<engine::Counters>,
     /// Spans' way to the collector.
@@ -194,6 +200,12 @@ impl Collector for Collected {
             [(vec![], snapshot.last_message.map_or(0.0, seconds))],
         )?;
         last_seen(&snapshot.trunks, &mut out)?;
+        if let Some(counts) = &snapshot.hep_out {
+            super::hep::encode_out(counts, &mut out)?;
+        }
+        if let Some(counts) = &snapshot.hep {
+            super::hep::encode(counts, &mut out)?;
+        }
         if let Some(counters) = &snapshot.engine {
             stages(counters, &mut out)?;
         }
@@ -243,12 +255,12 @@ fn seconds(time: Timestamp) -> f64 {
     time.as_nanos() as f64 / 1e9
 }
 
-type LabelPairs<'a> = Vec<(&'static str, &'a str)>;
+pub(super) type LabelPairs<'a> = Vec<(&'static str, &'a str)>;
 
 pub(super) struct Encoder<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Encoder<'_> {
-    fn counter<'l>(
+    pub(super) fn counter<'l>(
         &mut self,
         name: &str,
         help: &str,
@@ -357,11 +369,20 @@ fn capture(snapshot: &Snapshot, out: &mut Encoder<'_>) -> fmt::Result {
         "Interfaces that are meant: watched, refusing every program, or missing though wanted by name",
         snapshot.interfaces.iter().map(|(state, n)| (vec![("state", *state)], *n as f64)),
     )?;
-    let kind = || vec![("kind", snapshot.ring_kind)];
+    // None where no interface is watched.
+    let kind = || (!snapshot.ring_kind.is_empty()).then(|| vec![("kind", snapshot.ring_kind)]);
     #[allow(clippy::cast_precision_loss, reason = "sizes in bytes, far below 2^53")]
     let (bytes, memory) = (snapshot.ring_bytes as f64, snapshot.ring_memory as f64);
-    out.gauge("capture_ring_bytes", "Bytes of one CPU's ring, perf or ringbuf", [(kind(), bytes)])?;
-    out.gauge("capture_ring_memory_bytes", "Bytes that all CPUs' rings take", [(kind(), memory)])?;
+    out.gauge(
+        "capture_ring_bytes",
+        "Bytes of one CPU's ring, perf or ringbuf",
+        kind().map(|kind| (kind, bytes)),
+    )?;
+    out.gauge(
+        "capture_ring_memory_bytes",
+        "Bytes that all CPUs' rings take",
+        kind().map(|kind| (kind, memory)),
+    )?;
     out.gauge(
         "capture_clock_step_seconds",
         "How far the wall clock was stepped away from frame times",

@@ -59,6 +59,42 @@ fn one_seen_both_ways_counts_once_and_each_retransmission_too() {
     assert_eq!((ear.out.len(), ear.unused(DiscardReason::OtherTap)), (6, 3));
 }
 
+/// As it comes to a listener, and not in a frame.
+#[test]
+fn one_that_was_unpacked_elsewhere_counts_once_and_by_its_own_ports() {
+    let sip = message(0, 0);
+    let streams =
+        |ports: &[u16]| Streams::new(Config { ports: ports.iter().copied().collect(), ..Config::default() });
+    let give = |streams: &mut Streams, bytes: &[u8]| {
+        let (time, src, dst) = (Timestamp::from_nanos(1), end(1, 5060), end(2, 5062));
+        let message = ByHep { time, frame: 7, src, dst, transport: TransportKind::Udp, bytes };
+        let mut given = 0;
+        let result = streams.by_hep(&message, &mut |_| given += 1);
+        assert_eq!(result.is_ok(), given == 1);
+        result
+    };
+    let in_the_clear = Packet {
+        time: Timestamp::from_nanos(2),
+        frame: 8,
+        src: end(1, 5060),
+        dst: end(2, 5062),
+        originated: false,
+        transport: Transport::Udp { payload: &sip, cut: false },
+    };
+    let mut all = streams(&[]);
+    assert_eq!(give(&mut all, &sip), Ok(()));
+    all.push(&in_the_clear, &mut |_| panic!("it has come by HEP"));
+    all.push(&in_the_clear, &mut |_| {});
+    assert_eq!(give(&mut all, &sip), Err(DiscardReason::OtherTap));
+    assert_eq!(give(&mut all, b"not SIP"), Err(DiscardReason::NotSip));
+    assert_eq!(give(&mut all, b"\r\n"), Err(DiscardReason::NoPayload));
+    // Packets are none of its own.
+    let counters = all.counters();
+    assert_eq!((counters.packets, counters.used, counters.unused.total(), counters.messages), (2, 1, 1, 2));
+    assert_eq!(give(&mut streams(&[5080]), &sip), Err(DiscardReason::OtherPort));
+    assert_eq!(give(&mut streams(&[5062]), &sip), Ok(()));
+}
+
 #[test]
 fn one_that_came_over_tcp_counts_once() {
     let (mut ear, sip) = (Ear::new(), message(0, 0));
