@@ -56,7 +56,7 @@ pub(super) struct Run {
     /// What carries frames from the kernel
     #[arg(long, value_name = "KIND", value_enum)]
     ring: Option<RingChoice>,
-    /// Serve /metrics, /healthz and /readyz here
+    /// Serve /metrics, /healthz and /readyz here, and under / a page of what is found if [page] is enabled (metrics.listen)
     #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
     /// What to print; without it, text on a terminal, and elsewhere a line for each attempt

@@ -18,7 +18,7 @@ use super::{CALLS, NUMBERS, accessible, hostile, nothing_injected};
 use crate::children::{output, run as run_command, wait_for};
 use crate::daemon::{METRICS, Metrics, exchange, json_lines, read_capture};
 use crate::faults::{Plan, VERDICT};
-use crate::lab::Lab;
+use crate::lab::{AGENT_INTERFACE, Lab, Side, ip};
 use crate::{ladder, live, recording, root, setup};
 
 /// Of a machine that is busy with other things; nothing here waits as long.
@@ -69,7 +69,7 @@ pub(crate) fn as_it_happens(sipobs: &Path) -> Result<()> {
     let all = CALLS.len() - 1 + live::transfers(&read_capture(sipobs, &hostile)?);
     thread::scope(|scope| {
         let calls = scope.spawn(|| played(&lab, &hostile));
-        let found = found_while_they_go_by(&mut browser, all);
+        let found = found_while_they_go_by(&mut browser, all).and_then(|()| drawn_live(&mut browser));
         calls.join().map_err(|_| anyhow!("the calls panicked"))??;
         found
     })?;
@@ -85,10 +85,13 @@ pub(crate) fn as_it_happens(sipobs: &Path) -> Result<()> {
     ten_thousand(&mut browser, &lab, all, &first)?;
 
     ensure!(browser.complaints.is_empty(), "the pages complain: {:#?}", browser.complaints);
-    drop(browser);
+    in_bad_health(&mut browser, &lab)?;
     subject.signal(Signal::TERM)?;
+    let not_known = "document.querySelector('#state .bad')?.textContent.includes('does not answer') ?? false";
+    browser.until("that the daemon is gone", not_known, LIMIT)?;
     // Its collector takes nothing.
     subject.over(LIMIT)?;
+    println!("   what is wrong with the capture is told, and that nothing is known");
     Ok(())
 }
 
@@ -179,6 +182,40 @@ fn all_there(browser: &mut Chromium, count: usize) -> Result<()> {
     browser.until(&format!("{count} verdicts"), &there, LIMIT)
 }
 
+/// How the capture is and how transfers were tried changes with what goes by; each trunk has a picture of its own.
+fn drawn_live(browser: &mut Chromium) -> Result<()> {
+    let words = "document.querySelector('#chart-words')?.textContent ?? ''";
+    let methods = format!("/REFER/.test({words}) && /second leg/.test({words})");
+    browser.until("both methods are drawn", &methods, LIMIT)?;
+    let state =
+        |said: &str| format!("document.querySelector('#state').textContent.includes({})", json!(said));
+    browser.until("the capture is well", &state("Capture: ok"), LIMIT)?;
+    browser.evaluate(
+        "(() => { const trunk = document.forms[0].elements.trunk; trunk.value = 'other';
+          trunk.dispatchEvent(new Event('change', { bubbles: true })) })()",
+    )?;
+    browser.until(
+        "a trunk's own",
+        "document.querySelector('#time')?.textContent.includes('other')",
+        LIMIT,
+    )?;
+    // The table stays open for its reader, whatever comes.
+    browser.evaluate(
+        "document.querySelector('#over details').open = true; document.forms[0].elements.trunk.value = ''",
+    )?;
+    browser.until(
+        "all of them again",
+        "!document.querySelector('#time').textContent.includes('other')",
+        LIMIT,
+    )?;
+    ensure!(
+        browser.evaluate("document.querySelector('#over details').open")? == true,
+        "the table was closed"
+    );
+    println!("   how transfers were tried is drawn as they go by, by trunk; and how the capture is");
+    Ok(())
+}
+
 /// The page is open, and nobody loads it anew.
 fn found_while_they_go_by(browser: &mut Chromium, all: usize) -> Result<()> {
     browser.evaluate("globalThis.mine = 'the same page'")?;
@@ -188,11 +225,9 @@ fn found_while_they_go_by(browser: &mut Chromium, all: usize) -> Result<()> {
         ensure!(found == wanted, "{number}: {found} found, and not {wanted}");
     }
     ensure!(filter(browser, "")? == all as u64, "not all are shown without a filter");
-    let text = browser
-        .evaluate("[document.body.textContent, document.querySelectorAll('svg.chart').length, mine]")?;
-    let shown = text[0].as_str().unwrap_or_default();
-    ensure!(!shown.contains("510555"), "a number is shown whole");
-    ensure!(text[2] == "the same page", "{}", text[2]);
+    let shown = browser.evaluate("document.body.textContent")?;
+    ensure!(shown.as_str().is_some_and(|shown| !shown.contains("510555")), "a number is shown whole");
+    ensure!(browser.evaluate("mine")? == "the same page", "it was loaded anew");
     println!("   five calls: listed as they go by, found by number, masked");
     Ok(())
 }
@@ -269,6 +304,16 @@ fn hostile_names(browser: &mut Chromium, all: usize) -> Result<()> {
     nothing_injected(browser, "article", &["#", "/evidence/", TRACES])
 }
 
+/// What is watched by its name is gone.
+fn in_bad_health(browser: &mut Chromium, lab: &Lab) -> Result<()> {
+    ip(&["-n", lab.namespace(Side::Agent), "link", "delete", AGENT_INTERFACE])?;
+    let told = format!(
+        "document.querySelector('#state .bad')?.textContent.includes({}) ?? false",
+        json!(format!("wanted by name, and not watched: {AGENT_INTERFACE}"))
+    );
+    browser.until("that an interface is gone", &told, LIMIT)
+}
+
 /// More than the page keeps: it stays as it was for its reader, and says what made way.
 fn ten_thousand(browser: &mut Chromium, lab: &Lab, all: usize, first: &str) -> Result<()> {
     browser.open_url(&page("/"))?;
@@ -305,6 +350,8 @@ fn ten_thousand(browser: &mut Chromium, lab: &Lab, all: usize, first: &str) -> R
     let said = browser.evaluate("document.querySelector('header').textContent")?;
     ensure!(said.as_str().is_some_and(|said| said.contains("older ones made way")), "{said}");
     ensure!(filter(browser, "***0125")? == 0, "what made way is in the list");
+    let removed = metrics(lab)?.sum("sipobs_page_verdicts_removed_total", &["reason=\"count\""])?;
+    ensure!(removed == (all + MORE) as u64, "{removed} made way, and not {}", all + MORE);
     let (status, said) = ask(lab, &format!("/verdict/{first}"), &bearer())?;
     ensure!(status == 404 && said.contains("not kept any more"), "{status}: {said}");
     println!("   of {} attempts {KEPT} are kept, found, and {STEP} drawn", KEPT + MORE);

@@ -85,7 +85,14 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let page = config.page.enabled.then(|| {
         let folder = config.recorder.folder.clone();
         let masked = config.privacy.mask != Mask::Full;
-        Page::new(recorder::run(), args.look(), masked, folder, config.page.trace_url.clone())
+        Page::new(
+            recorder::run(),
+            args.look(),
+            masked,
+            folder,
+            config.page.trace_url.clone(),
+            metrics.page_removed(),
+        )
     });
     let fill = page.clone().map(|page| QueuedSink::start("page", Box::new(PageSink(page))));
     sinks.extend(fill.transpose().map_err(Failure::usage)?);
