@@ -50,8 +50,10 @@
     if (open && fresh.querySelector('details')) fresh.querySelector('details').open = true;
     if (old.innerHTML !== fresh.innerHTML && !old.contains(document.activeElement)) old.replaceChildren(...fresh.childNodes);
   };
+  let asking = false;
   const refresh = async () => {
-    if (document.hidden) return;
+    if (document.hidden || asking) return;
+    asking = true;
     const trunk = form.elements.trunk.value;
     try {
       const answer = await fetch(`/now${trunk && `/${encodeURIComponent(trunk)}`}`);
@@ -64,6 +66,9 @@
       gone.textContent = 'Capture: not known, as the daemon does not answer.';
       if (parts[0].textContent !== gone.textContent) parts[0].replaceChildren(gone);
     }
+    asking = false;
+    // Another was chosen meanwhile.
+    if (trunk !== form.elements.trunk.value) refresh();
   };
   setInterval(refresh, REFRESH);
   document.addEventListener('visibilitychange', refresh);

@@ -203,19 +203,21 @@ impl App {
     fn run(&mut self, terminal: &mut DefaultTerminal) -> io::Result<()> {
         while !self.is_over && !self.stop.is_asked() {
             let news = self.take_up_news();
-            if is_gone() {
-                return Ok(());
-            }
             terminal.draw(|frame| screen::draw(frame, self))?;
             // Of many rows some wait.
             let wait = if news == AT_ONCE { Duration::ZERO } else { TICK };
+            if is_gone(wait) {
+                return Ok(());
+            }
+            // Where there is no other way to wait for a key.
+            let wait = if cfg!(unix) { Duration::ZERO } else { wait };
             let mut more = event::poll(wait)?;
             while more {
                 match event::read()? {
                     Event::Key(key) if key.kind != KeyEventKind::Release => self.key(&key),
                     _ => {}
                 }
-                more = !self.is_over && event::poll(Duration::ZERO)?;
+                more = !self.is_over && !is_gone(Duration::ZERO) && event::poll(Duration::ZERO)?;
             }
         }
         Ok(())
@@ -573,19 +575,24 @@ impl App {
     }
 }
 
-/// Whether nobody is at the terminal any more: that may come without a signal, and reading from it then never waits.
-fn is_gone() -> bool {
+/// Waits for a key, at most so long. Whether nobody is at the terminal any more: that may come without a signal, and who then
+/// waited for an event would read nothing from it without end.
+fn is_gone(wait: Duration) -> bool {
     #[cfg(unix)]
     {
-        use rustix::event::{PollFd, PollFlags, poll};
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
         // Standard input may be a pipe.
         let stdout = io::stdout();
-        let mut terminal = [PollFd::new(&stdout, PollFlags::empty())];
-        let asked = poll(&mut terminal, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
-        asked.is_ok() && terminal[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+        let mut terminal = [PollFd::new(&stdout, PollFlags::IN)];
+        // A signal is none of the two.
+        let asked = Timespec::try_from(wait).map(|wait| poll(&mut terminal, Some(&wait)));
+        matches!(asked, Ok(Ok(_))) && terminal[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
     #[cfg(not(unix))]
-    false
+    {
+        let _ = wait;
+        false
+    }
 }
 
 /// What is drawn on a screen of so many columns.
