@@ -347,7 +347,7 @@ fn ten_thousand(browser: &mut Chromium, lab: &Lab, all: usize, first: &str) -> R
     browser.open_url(&page("/"))?;
     all_there(browser, KEPT)?;
     usable(browser, &last)?;
-    let said = browser.evaluate("document.querySelector('header').textContent")?;
+    let said = browser.evaluate("document.querySelector('#kept').textContent")?;
     ensure!(said.as_str().is_some_and(|said| said.contains("older ones made way")), "{said}");
     ensure!(filter(browser, first)? == 0, "what made way is in the list");
     let removed = metrics(lab)?.sum("sipobs_page_verdicts_removed_total", &["reason=\"count\""])?;
