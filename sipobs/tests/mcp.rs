@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 
 mod common;
-use common::five;
+use common::{first_frames, five};
 
 struct Client {
     child: Child,
@@ -173,6 +173,18 @@ fn bad_questions_get_answers_and_end_nothing() {
         assert!(answer["error"]["code"].is_i64(), "{answer}");
     }
     assert!(client.ask("no/such", &json!({}))["error"].is_object());
+    // What is no JSON, and cannot have an id, gets an answer without one.
+    for (line, code) in [("{\"jsonrpc\": \"2.0\", ", -32700), ("hello", -32700), ("{}", -32600)] {
+        writeln!(client.to.as_mut().unwrap(), "{line}").unwrap();
+        let mut answer = String::new();
+        client.from.read_line(&mut answer).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(
+            (&answer["id"], &answer["error"]["code"]),
+            (&Value::Null, &json!(code)),
+            "{line}: {answer}"
+        );
+    }
     assert_eq!(client.list("list_transfers", &json!({}))["total"], 4);
     assert_eq!(client.end(), Some(0));
 
@@ -213,5 +225,47 @@ fn evidence_goes_into_the_folder_and_gives_the_same_verdict() {
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), &place).unwrap();
     let (text, is_error) = client.tool("write_evidence", &json!({ "call": "#1" }));
     assert!(is_error && text.contains("link"), "{text}");
+    assert_eq!(client.end(), Some(0));
+}
+
+/// Whoever is stopped while it writes leaves no half of a file behind.
+#[test]
+fn a_signal_leaves_no_half_written_file() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let dir = tempfile::tempdir().unwrap();
+    // So many calls that their file takes a while.
+    let many = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/causes/input.pcap");
+    let mut client = Client::of(&[many], &["--evidence", dir.path().to_str().unwrap()]);
+    client.send(&json!({
+        "jsonrpc": "2.0", "id": 99, "method": "tools/call",
+        "params": { "name": "write_evidence", "arguments": { "call": "#1", "redact": "addresses" } },
+    }));
+    let names = || -> Vec<_> {
+        std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
+    while !names().iter().any(|name| name.ends_with(".part")) {
+        assert!(client.child.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&client.child), Signal::TERM).unwrap();
+    assert_eq!(client.child.wait().unwrap().code(), Some(1));
+    assert!(!names().iter().any(|name| name.ends_with(".part")), "{:?}", names());
+}
+
+#[test]
+fn a_call_that_is_still_up_is_found_and_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("part.pcapng");
+    first_frames(&five()[0], &part, 4);
+    let mut client = Client::of(&[part], &[]);
+    assert_eq!(client.list("list_transfers", &json!({}))["total"], 0);
+    let found = client.list("find_calls", &json!({ "text": "still up" }));
+    assert_eq!((&found["total"], &found["entries"][0]["kind"]), (&json!(1), &json!("open_call")), "{found}");
+    let id = found["entries"][0]["id"].clone();
+    let (text, is_error) = client.tool("explain_call", &json!({ "call": id }));
+    assert!(!is_error && text.contains("still up") && text.contains("INVITE"), "{text}");
     assert_eq!(client.end(), Some(0));
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use sipobs::capture::file::{Reader, Writer};
+
+mod common;
+use common::first_frames;
 
 fn busy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/livekit/refer_busy.pcap")
@@ -24,17 +26,6 @@ fn of<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["kind"] == kind).collect()
 }
 
-/// The first frames of a capture, in a file of their own.
-fn cut(from: &Path, to: &Path, frames: usize) {
-    let mut reader = Reader::open(from).unwrap();
-    let mut writer = Writer::new(std::fs::File::create(to).unwrap()).unwrap();
-    for _ in 0..frames {
-        let Some(frame) = reader.next().unwrap() else { break };
-        writer.frame(&frame, "", "").unwrap();
-    }
-    writer.finish().unwrap();
-}
-
 #[test]
 fn a_call_is_open_until_it_ends() {
     let dir = tempfile::tempdir().unwrap();
@@ -44,7 +35,7 @@ fn a_call_is_open_until_it_ends() {
     assert!(of(&all, "open_call").is_empty());
     let (mut open, mut over) = (0, 0);
     for frames in 1..40 {
-        cut(&busy(), &part, frames);
+        first_frames(&busy(), &part, frames);
         let records = records(&part, &[]);
         let (up, gone) = (of(&records, "open_call"), of(&records, "call"));
         // Each call is one of the two.
@@ -65,7 +56,7 @@ fn a_call_is_open_until_it_ends() {
 fn only_what_is_asked_for_is_shown_and_numbers_are_masked() {
     let dir = tempfile::tempdir().unwrap();
     let part = dir.path().join("part.pcapng");
-    cut(&busy(), &part, 4);
+    first_frames(&busy(), &part, 4);
     let open = of(&records(&part, &[]), "open_call")[0].clone();
     let name = open["call_id"].as_str().unwrap();
     assert_eq!(of(&records(&part, &["--call-id", name]), "open_call"), [&open]);

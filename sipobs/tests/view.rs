@@ -2,23 +2,20 @@
 
 #![cfg(all(unix, feature = "view"))]
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
-#![allow(clippy::disallowed_methods, reason = "bounds how long a screen is waited for")]
 
-use std::io::{Read as _, Write};
-use std::num::NonZeroU16;
+use std::ffi::OsStr;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde_json::Value;
 
 mod common;
-use common::five;
-
-/// The longest that anything on the screen is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+#[path = "common/screen.rs"]
+mod screen;
+use common::{first_frames, five};
+use screen::Screen;
 
 const ENTER: &str = "\r";
 const ESCAPE: &str = "\x1b";
@@ -29,137 +26,12 @@ const F1: &str = "\x1bOP";
 const F2: &str = "\x1bOQ";
 const CLEAR: &str = "\x15";
 
-/// The program on a terminal.
-struct Screen {
-    child: Box<dyn Child + Send + Sync>,
-    master: Box<dyn MasterPty + Send>,
-    keys: Box<dyn Write + Send>,
-    output: Receiver<Vec<u8>>,
-    terminal: vt100::Parser,
-    /// All that it wrote.
-    bytes: Vec<u8>,
-}
-
-impl Screen {
-    fn open(files: &[PathBuf], args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let pair = native_pty_system().openpty(size(30, 120)).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_sipobs"));
-        command.arg("view");
-        command.args(files);
-        command.args(args);
-        command.env("TERM", "xterm-256color");
-        command.env("TZ", "UTC");
-        command.env_remove("NO_COLOR");
-        command.env_remove("COLUMNS");
-        environment.iter().for_each(|(name, value)| command.env(name, value));
-        let child = pair.slave.spawn_command(command).unwrap();
-        drop(pair.slave);
-        let mut reader = pair.master.try_clone_reader().unwrap();
-        let keys = pair.master.take_writer().unwrap();
-        let (sender, output) = channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = reader.read(&mut buffer) {
-                if sender.send(buffer[..read].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        let terminal = vt100::Parser::new(lines(30), lines(120), 0);
-        Self { child, master: pair.master, keys, output, terminal, bytes: Vec::new() }
-    }
-
-    fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        self.keys.flush().unwrap();
-    }
-
-    fn resize(&mut self, height: u16, width: u16) {
-        self.terminal.set_size(lines(height), lines(width));
-        self.master.resize(size(height, width)).unwrap();
-    }
-
-    fn text(&self) -> String {
-        self.terminal.screen().contents()
-    }
-
-    /// Reads what is written until the screen is as wanted: its text then.
-    fn until(&mut self, what: &str, is: impl Fn(&str) -> bool) -> String {
-        self.wait(what, |screen| is(&screen.text()))
-    }
-
-    /// The same for all that can be told of a screen.
-    fn wait(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let text = self.text();
-            if is(self) {
-                return text;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
-                Ok(bytes) => {
-                    self.terminal.process(&bytes);
-                    self.bytes.extend(bytes);
-                }
-                Err(error) => panic!("{what} ({error}):\n{text}"),
-            }
-        }
-    }
-
-    fn shows(&mut self, text: &str) -> String {
-        self.until(text, |screen| screen.contains(text))
-    }
-
-    fn is_coloured(&self) -> bool {
-        let screen = self.terminal.screen();
-        let (rows, columns) = screen.size();
-        let mut places = (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
-        places.any(|(row, column)| {
-            screen.cell(row, column).is_some_and(|cell| cell.fgcolor() != vt100::Color::Default)
-        })
-    }
-
-    /// The line that is chosen.
-    fn chosen(&self) -> String {
-        let screen = self.terminal.screen();
-        let (rows, columns) = screen.size();
-        // The title and the keys stand out in the same way.
-        let row = (1..rows.get() - 1).find(|&row| screen.cell(row, 0).is_some_and(vt100::Cell::inverse));
-        row.and_then(|row| screen.rows(0, columns.get()).nth(row.into())).unwrap_or_default()
-    }
-
-    /// Waits for its end, and gives its status.
-    fn end(mut self) -> (u32, String) {
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.text());
-            if let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(20)) {
-                self.bytes.extend(bytes);
-            }
-        };
-        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(200)) {
-            self.bytes.extend(bytes);
-        }
-        (status.exit_code(), String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned())
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-    }
-}
-
-fn size(rows: u16, cols: u16) -> PtySize {
-    PtySize { rows, cols, ..PtySize::default() }
-}
-
-fn lines(number: u16) -> NonZeroU16 {
-    NonZeroU16::new(number).unwrap()
+/// `sipobs view` of these files.
+fn open(files: &[PathBuf], args: &[&str], environment: &[(&str, &str)]) -> Screen {
+    let files = files.iter().map(|file| file.as_os_str());
+    let args = args.iter().map(OsStr::new);
+    let all: Vec<_> = [OsStr::new("view")].into_iter().chain(files).chain(args).collect();
+    Screen::start(&all, environment)
 }
 
 fn transfers(files: &[PathBuf], args: &[&str]) -> Vec<Value> {
@@ -183,7 +55,7 @@ fn a_call_is_found_opened_and_saved_with_the_same_verdict() {
     let all = transfers(&files, &[]);
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("case.pcapng");
-    let mut screen = Screen::open(&files, &[], &[]);
+    let mut screen = open(&files, &[], &[]);
     let text = screen.shows("Enter call");
     assert!(text.contains("Who → whom"), "{text}");
     let text = screen.until("all are read", |text| !text.contains("reading") && text.contains("#4"));
@@ -271,7 +143,7 @@ fn what_is_saved_is_what_w_writes() {
     let files = five();
     let dir = tempfile::tempdir().unwrap();
     let (seen, written) = (dir.path().join("seen.pcapng"), dir.path().join("written.pcapng"));
-    let mut screen = Screen::open(&files, &["--call", "#1"], &[]);
+    let mut screen = open(&files, &["--call", "#1"], &[]);
     screen.until("all is read", |text| !text.contains("reading") && text.contains("#1"));
     screen.press("s");
     screen.shows("Save to: ");
@@ -305,7 +177,7 @@ fn numbers_are_masked_and_found_all_the_same() {
         .map(digits)
         .find(|user| user.len() > 6 && user.bytes().all(|byte| byte.is_ascii_digit()))
         .unwrap();
-    let mut screen = Screen::open(&files, &[], &[]);
+    let mut screen = open(&files, &[], &[]);
     let text = screen.until("all is read", |text| !text.contains("reading") && text.contains("#4"));
     assert!(!text.contains(&number), "{text}");
     screen.press("/");
@@ -320,7 +192,7 @@ fn numbers_are_masked_and_found_all_the_same() {
     assert_eq!(text.matches(&number).count(), 0, "{text}");
     screen.press("\x03");
     assert_eq!(screen.end().0, 0);
-    let mut screen = Screen::open(&files, &["--mask", "full"], &[]);
+    let mut screen = open(&files, &["--mask", "full"], &[]);
     screen.shows(&number);
     screen.press("q");
     assert_eq!(screen.end().0, 0);
@@ -329,7 +201,7 @@ fn numbers_are_masked_and_found_all_the_same() {
 #[test]
 fn it_follows_the_terminal_and_colours_only_where_wanted() {
     let files = five();
-    let mut screen = Screen::open(&files, &[], &[]);
+    let mut screen = open(&files, &[], &[]);
     screen.until("all is read", |text| !text.contains("reading") && text.contains("#4"));
     assert!(screen.text().contains("Likely cause"));
     for (height, width) in [(12, 70), (6, 40), (3, 20), (1, 1), (50, 200), (24, 80)] {
@@ -357,7 +229,7 @@ fn it_follows_the_terminal_and_colours_only_where_wanted() {
     screen.press("qq");
     assert_eq!(screen.end().0, 0);
 
-    let mut screen = Screen::open(&files, &[], &[("NO_COLOR", "1")]);
+    let mut screen = open(&files, &[], &[("NO_COLOR", "1")]);
     screen.until("all is read", |text| !text.contains("reading") && text.contains("#4"));
     assert!(!screen.is_coloured());
     screen.press(ENTER);
@@ -374,7 +246,7 @@ fn a_broken_file_is_said_and_the_rest_is_shown() {
     let whole = std::fs::read(&five()[0]).unwrap();
     std::fs::write(&cut, &whole[..whole.len() - 7]).unwrap();
     std::fs::write(&junk, "no capture at all, but a text of some length").unwrap();
-    let mut screen = Screen::open(&[cut.clone(), five()[1].clone()], &[], &[]);
+    let mut screen = open(&[cut.clone(), five()[1].clone()], &[], &[]);
     screen.until("all is read", |text| text.contains("not all was read") && text.contains("#2"));
     screen.press("m");
     let text = screen.shows("cut.pcap");
@@ -384,11 +256,11 @@ fn a_broken_file_is_said_and_the_rest_is_shown() {
     screen.press("q");
     assert_eq!(screen.end().0, 1);
     // Of what is no capture at all there is nothing to choose from.
-    let mut screen = Screen::open(std::slice::from_ref(&junk), &[], &[]);
+    let mut screen = open(std::slice::from_ref(&junk), &[], &[]);
     screen.shows("not all was read");
     screen.press("q");
     assert_eq!(screen.end().0, 1);
-    let gone = Screen::open(&[dir.path().join("gone.pcap")], &[], &[]);
+    let gone = open(&[dir.path().join("gone.pcap")], &[], &[]);
     let (status, said) = gone.end();
     assert_eq!(status, 2);
     assert!(said.contains("gone.pcap") && !said.contains("\x1b[?1049h"), "{said}");
@@ -422,7 +294,7 @@ fn the_wire_does_not_drive_the_terminal() {
     }
     assert!(replaced > 0);
     std::fs::write(&hostile, bytes).unwrap();
-    let mut screen = Screen::open(&[hostile], &[], &[]);
+    let mut screen = open(&[hostile], &[], &[]);
     screen.until("all is read", |text| !text.contains("reading") && text.contains("#1"));
     screen.press(ENTER);
     let text = screen.shows("The whole call");
@@ -433,4 +305,43 @@ fn the_wire_does_not_drive_the_terminal() {
     let (status, bytes) = screen.end();
     assert_eq!(status, 0);
     assert!(!bytes.contains("\x1b[2J\x1b[H\u{9b}") && !bytes.contains('\u{9b}') && !bytes.contains('\x07'));
+}
+
+#[test]
+fn a_call_that_is_still_up_is_listed_among_all_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("part.pcapng");
+    first_frames(&five()[0], &part, 4);
+    let mut screen = open(&[part], &[], &[]);
+    screen.shows("Calls without one: a.");
+    screen.press("a");
+    screen.shows("still up at the end");
+    screen.press(ENTER);
+    let text = screen.shows("INVITE");
+    assert!(text.contains("still up"), "{text}");
+    screen.press("qq");
+    assert_eq!(screen.end().0, 0);
+}
+
+/// Nobody is told by a signal where a terminal is not the one that controls the program.
+#[test]
+fn it_ends_where_its_terminal_is_gone() {
+    let pair = native_pty_system().openpty(PtySize { rows: 30, cols: 120, ..PtySize::default() }).unwrap();
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_sipobs"));
+    command.arg("view");
+    command.args(five());
+    command.env("TERM", "xterm-256color");
+    command.set_controlling_tty(false);
+    let mut child = pair.slave.spawn_command(command).unwrap();
+    drop(pair.slave);
+    let mut reader = pair.master.try_clone_reader().unwrap();
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    while !seen.windows(2).any(|bytes| bytes == b"#4") {
+        let read = reader.read(&mut buffer).unwrap();
+        assert!(read > 0, "it has ended");
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    drop((reader, pair.master));
+    // A test that hangs here has failed.
+    child.wait().unwrap();
 }

@@ -91,7 +91,9 @@ pub(crate) fn replayer_at(lab: &Lab, capture: &Path, agent: &str) -> Result<Comm
 pub(crate) const ENDS: [&str; 2] = [AGENT_INTERFACE, TRUNK_INTERFACE];
 
 fn replayer_into(lab: &Lab, capture: &Path, split: &str, interfaces: [&str; 2]) -> Result<Command> {
-    let directions = lab.dir.join("directions.cache");
+    // Several may be played at once.
+    let name = capture.file_stem().unwrap_or_default().to_string_lossy();
+    let directions = lab.dir.join(format!("{name}.directions"));
     let mut prepare = Command::new("tcpprep");
     prepare.arg(split).arg("--pcap").arg(capture).arg("--cachefile").arg(&directions);
     output(&mut prepare).context("tcpprep")?;

@@ -57,6 +57,11 @@ const STEPS: &[Step] = &[
         "the report in a browser: by keyboard, without a network, whatever peers put into their names",
         page,
     ),
+    (
+        "daemon-page",
+        "the daemon's page in a browser, while calls go by: found, opened, downloaded; hostile names; 10,000 attempts",
+        daemon_page,
+    ),
     ("http", "spans over HTTP", http),
     (
         "monitoring",
@@ -77,7 +82,7 @@ const NAMED: &[Step] = &[
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         for (name, what, _) in STEPS.iter().chain(NAMED) {
-            println!("{name:10} {what}");
+            println!("{name:12} {what}");
         }
         return Ok(());
     }
@@ -260,6 +265,11 @@ fn page() -> Result<Verdict> {
     setup::ensure(&[setup::Need::Page, setup::Need::Web])?;
     page::run_all(&daemon::build(true, false)?)?;
     Ok(Verdict::Passed)
+}
+
+fn daemon_page() -> Result<Verdict> {
+    setup::ensure(&[setup::Need::Page])?;
+    captured(page::as_it_happens)
 }
 
 fn shipped() -> Result<Verdict> {

@@ -24,7 +24,7 @@ static KEPT: Mutex<Option<Vec<String>>> = Mutex::new(None);
 /// So much of it is kept; the rest is only lost sight of.
 const MOST_KEPT: usize = 1_000;
 
-fn to_person(text: String) {
+pub(super) fn to_person(text: String) {
     match &mut *kept() {
         Some(kept) if kept.len() < MOST_KEPT => kept.push(text),
         Some(_) => {}
@@ -62,7 +62,7 @@ pub(super) use log::{Started, note, start, started};
 #[cfg(all(feature = "live", target_os = "linux"))]
 mod log {
     use std::fmt::{self, Arguments};
-    use std::io;
+    use std::io::{self, IsTerminal as _, Write};
 
     use rustix::fs::fstat;
     use sipobs::config::{LogConfig, LogFormat, LogLevel};
@@ -82,9 +82,30 @@ mod log {
         let line = Line { journal: is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()) };
         // Only the first one in a process counts.
         let _ = match config.format {
-            LogFormat::Text => text(config.level, line, io::stderr).try_init(),
-            LogFormat::Json => json(config.level, io::stderr).try_init(),
+            LogFormat::Text => text(config.level, line, || Stderr).try_init(),
+            LogFormat::Json => json(config.level, || Stderr).try_init(),
         };
+    }
+
+    /// Standard error, unless something else has the terminal that it is: then it is kept for that.
+    struct Stderr;
+
+    impl Write for Stderr {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.write_all(line).map(|()| line.len())
+        }
+
+        fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+            if io::stderr().is_terminal() && super::kept().is_some() {
+                super::to_person(String::from_utf8_lossy(line).trim_end().to_owned());
+                return Ok(());
+            }
+            io::stderr().write_all(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     /// What happens.
@@ -200,7 +221,6 @@ mod log {
 
     #[cfg(test)]
     mod tests {
-        use std::io::Write;
         use std::sync::{Arc, Mutex};
 
         use super::*;

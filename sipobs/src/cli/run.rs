@@ -19,7 +19,9 @@ use super::{Colour, Settings};
 use super::{Exit, Failure};
 
 const AFTER: &str = "\
-Each verdict is printed as it settles: at most 35 s after the call's BYE, as
+On a terminal, verdicts are listed as they settle: Enter draws the ladder of one,
+/ finds one, ? tells the keys, q ends the daemon (docs/view.md); --plain prints
+them. Elsewhere each is printed as it settles: at most 35 s after the call's BYE, as
 the NOTIFY that tells the outcome may come that late. At SIGINT and SIGTERM it
 goes on watching while spans and records that wait are handed over, then settles
 what is open as it stands, and ends; a second one cuts that short. Where there
@@ -64,12 +66,15 @@ pub(super) struct Run {
     /// What carries frames from the kernel
     #[arg(long, value_name = "KIND", value_enum)]
     ring: Option<RingChoice>,
-    /// Serve /metrics, /healthz and /readyz here
+    /// Serve /metrics, /healthz and /readyz here, and under / a page of what is found if [page] is enabled (metrics.listen)
     #[arg(long, value_name = "ADDRESS", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
-    /// What to print; without it, text on a terminal, and elsewhere a line for each attempt
+    /// What to print; without it, on a terminal a list to choose from, and elsewhere a line for each attempt
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Print text in place of the list, also on a terminal: --format text
+    #[arg(long, conflicts_with = "format")]
+    plain: bool,
     /// Who reads the log, on standard error: a person or a program (log.format)
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
@@ -146,8 +151,17 @@ impl Run {
         self.settings.config.as_deref()
     }
 
+    /// Whether a list is to be shown, where a terminal is.
+    #[cfg(feature = "view")]
+    pub(super) const fn lists(&self) -> bool {
+        self.format.is_none() && !self.plain
+    }
+
     /// No ladders in a journal, unless asked for.
     pub(super) fn format(&self) -> Format {
+        if self.plain {
+            return Format::Text;
+        }
         let usual = if std::io::stdout().is_terminal() { Format::Text } else { Format::Brief };
         self.format.unwrap_or(usual)
     }
@@ -177,13 +191,16 @@ pub(super) fn refuse(args: &Run) -> Result<Exit, Failure> {
         ring,
         metrics,
         format,
+        plain,
         log_format,
         log_level,
         color,
         settings: _,
     } = args;
-    let _ =
-        (interface, exclude, port, hep, hep_out, mode, ring, metrics, format, log_format, log_level, color);
+    let _ = (
+        interface, exclude, port, hep, hep_out, mode, ring, metrics, format, plain, log_format, log_level,
+        color,
+    );
     args.settings.resolve().map_err(Failure::usage)?;
     Err(without_live())
 }

@@ -105,6 +105,36 @@ impl Attempt {
             && [self.visibility.call, self.visibility.target].iter().all(|seen| *seen != Seen::Both)
     }
 
+    /// Bytes that it takes up in memory, near enough.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = [
+            &self.call_id,
+            &self.transferor,
+            &self.transferee,
+            &self.target,
+            &self.unknown_because,
+            &self.reason,
+            &self.target_call_id,
+            &self.trace_id,
+            &self.evidence_file,
+        ];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        let ids = self.provider_ids.iter().chain(&self.target_provider_ids);
+        let ids: usize = ids.map(|(name, id)| name.len() + id.len() + 2 * size_of::<String>()).sum();
+        let causes = self.diagnosis.iter();
+        let causes: usize = causes
+            .map(|one| {
+                let said = one.code.len() + one.cause.len() + one.check.len() + one.because.len();
+                size_of_val(one) + said + one.source.as_ref().map_or(0, String::len)
+            })
+            .sum();
+        let lines: usize = self.messages.iter().map(|line| size_of_val(line) + line.line.len()).sum();
+        let candidates = self.link.iter().flat_map(|link| &link.candidates);
+        let candidates: usize = candidates.map(|id| size_of_val(id) + id.len()).sum();
+        size_of_val(self) + self.id.len() + texts + ids + causes + lines + candidates
+    }
+
     /// Says in which of these files each frame is, and which one there.
     pub fn name_files(&mut self, files: &[Arc<str>]) {
         for line in &mut self.messages {

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sipobs::capture::file::Reader;
+use sipobs::capture::file::{Reader, Writer};
 use sipobs::frame::Frame;
 
 /// The captures of recorded calls, in the order of their names.
@@ -43,4 +43,15 @@ pub(crate) fn frames(path: &Path) -> Vec<Frame<'static>> {
         frames.push(Frame { bytes, ..frame });
     }
     frames
+}
+
+/// The first frames of a capture, in a file of their own.
+pub(crate) fn first_frames(from: &Path, to: &Path, frames: usize) {
+    let mut reader = Reader::open(from).unwrap();
+    let mut writer = Writer::new(std::fs::File::create(to).unwrap()).unwrap();
+    for _ in 0..frames {
+        let Some(frame) = reader.next().unwrap() else { break };
+        writer.frame(&frame, "", "").unwrap();
+    }
+    writer.finish().unwrap();
 }

@@ -11,10 +11,15 @@ use sipobs::capture::live::{Error, Event, Live};
 mod default_route;
 mod frames;
 mod lacking;
+#[cfg(feature = "view")]
+mod list;
 mod origin;
 mod programs;
 mod refusal;
 mod rings;
+#[cfg(feature = "view")]
+#[path = "../common/screen.rs"]
+mod screen;
 mod tags;
 
 /// Whether this process may load programs. If not, says so, or fails where the gate asks for it.

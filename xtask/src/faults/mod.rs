@@ -13,6 +13,7 @@ use crate::daemon::Frames;
 use crate::lab::Lab;
 pub(crate) use inside::NameServer;
 pub(crate) use peers::Peers;
+pub(crate) use recorder::VERDICT;
 pub(crate) use subject::Plan;
 
 mod accounting;

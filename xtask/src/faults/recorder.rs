@@ -16,7 +16,7 @@ use crate::daemon::{json_lines, transfer_of};
 use crate::lab::Lab;
 
 /// What must be the same when the file is read, whoever is named in it.
-const VERDICT: &[&str] = &[
+pub(crate) const VERDICT: &[&str] = &[
     "method",
     "type",
     "outcome",

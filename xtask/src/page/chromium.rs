@@ -1,5 +1,6 @@
 //! Debian's Chromium without a window, driven over its DevTools protocol by two pipes: no port is open meanwhile.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::children::{Running, output};
+use crate::children::{Running, output, wait_for};
+use crate::daemon::METRICS;
+use crate::lab::{Lab, Side};
 use crate::setup;
 
 /// No command takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a page may load: itself, and what stands in it.
+/// What a page may load: itself, and what stands in it; and what the daemon gives whose page it is.
 const OWN: [&str; 3] = ["file://", "data:", "blob:"];
 
 /// A browser with one page.
@@ -30,15 +33,25 @@ pub(super) struct Chromium {
     /// Requests that left the page, and what its console and its policy complained of.
     pub(super) complaints: Vec<String>,
     loaded: bool,
+    /// What its user types where a server asks for a password, one after the other; then he gives up.
+    passwords: VecDeque<String>,
 }
 
 impl Chromium {
     /// Starts it, with what it keeps below `folder`.
     pub(super) fn start(folder: &Path) -> Result<Self> {
+        Self::start_by(Command::new("sh"), folder)
+    }
+
+    /// The same beside a daemon.
+    pub(super) fn start_beside_daemon(lab: &Lab, folder: &Path) -> Result<Self> {
+        Self::start_by(lab.inside(Side::Agent, "sh"), folder)
+    }
+
+    fn start_by(mut shell: Command, folder: &Path) -> Result<Self> {
         let (to, from) = (folder.join("to-chromium"), folder.join("from-chromium"));
         output(Command::new("mkfifo").args([&to, &from]))?;
         let program = setup::find("chromium").context("chromium is not there")?;
-        let mut shell = Command::new("sh");
         // The browser reads commands from 3, and writes answers to 4.
         shell.args(["-c", "exec \"$0\" \"$@\" 3<\"$TO\" 4>\"$FROM\""]).arg(program);
         shell.env("TO", &to).env("FROM", &from).env("HOME", folder).env("TZ", "UTC");
@@ -63,6 +76,7 @@ impl Chromium {
             next: 0,
             complaints: Vec::new(),
             loaded: false,
+            passwords: VecDeque::new(),
         };
         browser.attach()?;
         Ok(browser)
@@ -81,15 +95,45 @@ impl Chromium {
 
     /// Opens a file, and waits until it is loaded.
     pub(super) fn open(&mut self, page: &Path) -> Result<()> {
+        self.open_url(&format!("file://{}", page.display()))
+    }
+
+    /// The same for any address.
+    pub(super) fn open_url(&mut self, url: &str) -> Result<()> {
         self.loaded = false;
-        let url = format!("file://{}", page.display());
         let navigated = self.command("Page.navigate", &json!({ "url": url }))?;
         ensure!(navigated["errorText"].is_null(), "{url}: {}", navigated["errorText"]);
+        self.wait_loaded()
+    }
+
+    /// Presses Enter on what this selects, which leads to another page, and waits until that is loaded.
+    pub(super) fn follow(&mut self, link: &str) -> Result<()> {
+        self.loaded = false;
+        self.evaluate(&format!("document.querySelector({}).focus()", json!(link)))?;
+        self.press("Enter", 13)?;
+        self.wait_loaded()
+    }
+
+    fn wait_loaded(&mut self) -> Result<()> {
         while !self.loaded {
             let message = self.messages.recv_timeout(PATIENCE).context("the page is not loaded in time")?;
             self.note(&message);
         }
         Ok(())
+    }
+
+    /// Opens an address whose server asks for a password, and types these until one is taken.
+    pub(super) fn sign_in(&mut self, url: &str, passwords: &[&str]) -> Result<()> {
+        self.passwords = passwords.iter().map(|&password| password.to_owned()).collect();
+        self.command("Fetch.enable", &json!({ "handleAuthRequests": true }))?;
+        let opened = self.open_url(url);
+        self.command("Fetch.disable", &json!({}))?;
+        opened
+    }
+
+    /// Asks until an expression is true.
+    pub(super) fn until(&mut self, what: &str, expression: &str, limit: Duration) -> Result<()> {
+        wait_for(what, limit, || Ok((self.evaluate(expression)? == json!(true)).then_some(())))
     }
 
     /// What an expression gives.
@@ -119,18 +163,11 @@ impl Chromium {
 
     /// Sends a command and waits for its answer.
     pub(super) fn command(&mut self, method: &str, params: &Value) -> Result<Value> {
-        self.next += 1;
-        let mut command = json!({ "id": self.next, "method": method, "params": params });
-        if !self.session.is_empty() {
-            command["sessionId"] = json!(self.session);
-        }
-        let mut bytes = serde_json::to_vec(&command)?;
-        bytes.push(0);
-        self.input.write_all(&bytes)?;
+        let id = self.send(method, params)?;
         loop {
             let mut message =
                 self.messages.recv_timeout(PATIENCE).with_context(|| format!("{method}: no answer"))?;
-            if message["id"] == json!(self.next) {
+            if message["id"] == json!(id) {
                 if !message["error"].is_null() {
                     bail!("{method}: {}", message["error"]);
                 }
@@ -140,16 +177,43 @@ impl Chromium {
         }
     }
 
-    /// Keeps what an event complains of.
+    /// Sends a command, and gives its number.
+    fn send(&mut self, method: &str, params: &Value) -> Result<u64> {
+        self.next += 1;
+        let mut command = json!({ "id": self.next, "method": method, "params": params });
+        if !self.session.is_empty() {
+            command["sessionId"] = json!(self.session);
+        }
+        let mut bytes = serde_json::to_vec(&command)?;
+        bytes.push(0);
+        self.input.write_all(&bytes)?;
+        Ok(self.next)
+    }
+
+    /// Keeps what an event complains of, and answers what it asks for.
     fn note(&mut self, message: &Value) {
         let params = &message["params"];
         match message["method"].as_str() {
             Some("Page.loadEventFired") => self.loaded = true,
             Some("Network.requestWillBeSent") => {
                 let url = params["request"]["url"].as_str().unwrap_or_default();
-                if !OWN.iter().any(|own| url.starts_with(own)) {
+                let is_daemons = url.strip_prefix("http://").is_some_and(|url| url.starts_with(METRICS));
+                if !is_daemons && !OWN.iter().any(|own| url.starts_with(own)) {
                     self.complaints.push(format!("request to {url}"));
                 }
+            }
+            // That the browser is gone, the next command tells.
+            Some("Fetch.requestPaused") => {
+                let _ = self.send("Fetch.continueRequest", &json!({ "requestId": params["requestId"] }));
+            }
+            Some("Fetch.authRequired") => {
+                let given = self.passwords.pop_front();
+                let answer = given.map_or_else(
+                    || json!({ "response": "CancelAuth" }),
+                    |password| json!({ "response": "ProvideCredentials", "username": "anybody", "password": password }),
+                );
+                let how = json!({ "requestId": params["requestId"], "authChallengeResponse": answer });
+                let _ = self.send("Fetch.continueWithAuth", &how);
             }
             Some("Runtime.exceptionThrown") => {
                 self.complaints.push(format!("exception: {}", params["exceptionDetails"]));

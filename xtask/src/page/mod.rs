@@ -13,7 +13,10 @@ use crate::children::Running;
 use crate::{ladder, root, setup};
 
 mod chromium;
+mod daemon;
 mod web;
+
+pub(crate) use self::daemon::as_it_happens;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -38,8 +41,7 @@ pub(crate) fn run_all(sipobs: &Path) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let captures = root().join("sipobs/tests/captures/livekit");
     let five = CALLS.map(|name| captures.join(name).with_extension("pcap"));
-    let hostile = folder.join("hostile.pcap");
-    fs::write(&hostile, ladder::capture(include_str!("hostile.txt"), "\"><img/src=x/onerror=hacked=1>")?)?;
+    let hostile = hostile(&folder)?;
 
     let five = report(sipobs, &five, &folder.join("five.html"))?;
     let hostile = report(sipobs, &[hostile], &folder.join("hostile.html"))?;
@@ -56,7 +58,7 @@ pub(crate) fn run_all(sipobs: &Path) -> Result<()> {
     printed(&mut browser)?;
     without_script(&mut browser, &five)?;
     browser.open(&hostile)?;
-    nothing_injected(&mut browser)?;
+    nothing_injected(&mut browser, "article", &["#"])?;
     many_filtered(&mut browser, &many)?;
     for (page, scheme) in [(&five, "light"), (&five, "dark"), (&hostile, "light"), (&worked, "light")] {
         browser.open(page)?;
@@ -66,6 +68,13 @@ pub(crate) fn run_all(sipobs: &Path) -> Result<()> {
     web::in_the_browser_alone(&mut browser, sipobs, &axe, &folder)?;
     ensure!(browser.complaints.is_empty(), "the pages complain: {:#?}", browser.complaints);
     Ok(())
+}
+
+/// A capture of peers who write for the reader of a page.
+fn hostile(folder: &Path) -> Result<PathBuf> {
+    let capture = folder.join("hostile.pcap");
+    fs::write(&capture, ladder::capture(include_str!("hostile.txt"), "\"><img/src=x/onerror=hacked=1>")?)?;
+    Ok(capture)
 }
 
 fn report(sipobs: &Path, captures: &[PathBuf], page: &Path) -> Result<PathBuf> {
@@ -164,17 +173,21 @@ fn without_script(browser: &mut Chromium, page: &Path) -> Result<()> {
     Ok(())
 }
 
-fn nothing_injected(browser: &mut Chromium) -> Result<()> {
-    let seen = browser.evaluate(
-        "({ hacked: typeof hacked, scripts: document.scripts.length, styles: document.querySelectorAll('style').length,
+/// Peers' names and phrases stand in what `told` selects as text, and links lead where they may.
+fn nothing_injected(browser: &mut Chromium, told: &str, links: &[&str]) -> Result<()> {
+    let seen = browser.evaluate(&format!(
+        "({{ hacked: typeof hacked, scripts: document.scripts.length, styles: document.querySelectorAll('style').length,
             foreign: document.querySelectorAll('img,iframe,object,embed,svg[onload],[onerror],[onmouseover]').length,
-            links: [...document.links].filter((link) => !link.getAttribute('href').startsWith('#')).length,
+            links: [...document.links].map((link) => link.getAttribute('href'))
+              .filter((to) => !{}.some((begin) => to.startsWith(begin))),
             hidden: /[\\u200b-\\u200f\\u202a-\\u202e\\u2066-\\u2069]/.test(document.documentElement.outerHTML),
             shown: document.body.textContent.includes('<script>hacked=1</script>'),
-            told: document.querySelectorAll('article').length })",
-    )?;
+            told: document.querySelectorAll({}).length }})",
+        json!(links),
+        json!(told)
+    ))?;
     let wanted = json!({
-        "hacked": "undefined", "scripts": 1, "styles": 1, "foreign": 0, "links": 0, "hidden": false, "shown": true,
+        "hacked": "undefined", "scripts": 1, "styles": 1, "foreign": 0, "links": [], "hidden": false, "shown": true,
         "told": seen["told"],
     });
     ensure!(seen == wanted && seen["told"].as_u64() > Some(0), "hostile names: {seen}");

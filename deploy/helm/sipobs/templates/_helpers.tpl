@@ -41,6 +41,16 @@ memory = "{{ int .memoryMiB }}MiB"
 redact = {{ .redact | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.page }}
+{{- if .enabled }}
+
+[page]
+enabled = true
+{{- with .traceUrl }}
+trace_url = {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.config }}
 
 {{ . | trim }}

@@ -43,6 +43,7 @@ mod queued_sink;
 mod recorder;
 mod records;
 mod reload;
+mod screen;
 mod signals;
 mod sources;
 mod state;
@@ -92,12 +93,22 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
         engine.restore_ratio(ratio);
     }
     metrics.trunks(engine.transfers().trunks());
-    let mut sinks = sinks(config, records, args.format(), args.look()).map_err(Failure::usage)?;
+    let mut screen = screen::Screen::of(args, &records).map_err(Failure::usage)?;
+    let format = if screen.is_there() { Format::None } else { args.format() };
+    let mut sinks = sinks(config, records, format, args.look()).map_err(Failure::usage)?;
+    sinks.extend(screen.sink());
     sinks.extend(webhook.map(webhook::queued).transpose().map_err(Failure::usage)?);
     let page = config.page.enabled.then(|| {
         let folder = config.recorder.folder.clone();
         let masked = config.privacy.mask != Mask::Full;
-        Page::new(recorder::run(), args.look(), masked, folder, config.page.trace_url.clone())
+        Page::new(
+            recorder::run(),
+            args.look(),
+            masked,
+            folder,
+            config.page.trace_url.clone(),
+            metrics.page_removed(),
+        )
     });
     let fill = page.clone().map(|page| QueuedSink::start("page", Box::new(PageSink(page))));
     sinks.extend(fill.transpose().map_err(Failure::usage)?);
@@ -147,6 +158,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     runtime.spawn(server);
     announce::ready(&capture_loop.config, &capture_loop.sources);
     service(&[NotifyState::Ready]);
+    let shown = screen.show(&capture_loop.config);
     let (done, ended) = channel();
     let capture = thread::Builder::new()
         .name("capture".into())
@@ -157,6 +169,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // The thread's end is a value, or nothing if it panicked.
     let ended = ended.recv();
     let _ = capture.join();
+    shown.end();
     end(ended.map_err(|_| anyhow!("the capture ended unexpectedly")))
 }
 

@@ -1,7 +1,9 @@
 //! What reading has found, for whoever chooses from it: each output with what it takes to open and to save it, and how it is
 //! looked for.
 
-use sipobs::export::{Entry, Look, clean, deciding};
+use std::io;
+
+use sipobs::export::{Entry, Look, Sink, clean, deciding};
 use sipobs::privacy::{Privacy, dialled};
 use sipobs::record::{Attempt, Output, Parties};
 
@@ -20,6 +22,8 @@ pub(super) struct Found {
     pub(super) name: String,
     /// As it is shown; of an attempt's messages only those that decided it, unless there are no others to be had.
     pub(super) output: Output,
+    /// A call that was still up when the capture ended.
+    pub(super) is_open: bool,
     whole: Option<Whole>,
     wanted: Option<Wanted>,
     /// Everyone who takes part, as on the wire: to be found by, never shown.
@@ -52,7 +56,37 @@ impl Found {
             keep_deciding(attempt);
         }
         let text = text(&name, &entry, &output);
-        Some(Self { entry, name, output, whole, wanted, users, text })
+        Some(Self { entry, name, output, is_open: false, whole, wanted, users, text })
+    }
+
+    /// The same of a call that was still up when the capture ended.
+    pub(super) fn open_call(look: Look, privacy: &Privacy, call: Output, unmasked: Unmasked) -> Option<Self> {
+        let mut found = Self::new(look, privacy, call, unmasked, false)?;
+        found.is_open = true;
+        found.entry.outcome = "still up at the end".to_owned();
+        found.text = text(&found.name, &found.entry, &found.output);
+        Some(found)
+    }
+
+    /// Has it told.
+    #[cfg(feature = "mcp")]
+    pub(super) fn tell(&self, sink: &mut dyn Sink) -> io::Result<()> {
+        tell(&self.output, self.is_open, sink)
+    }
+
+    /// What a daemon has found, which is masked by now: there is nothing more to it.
+    #[cfg(all(feature = "live", feature = "view", target_os = "linux"))]
+    pub(super) fn live(look: Look, output: &Output) -> Option<Self> {
+        /// Of an attempt's id: in a daemon, attempts have no numbers.
+        const SHORT: usize = 6;
+        let entry = Entry::of(look, output)?;
+        let name = match output {
+            Output::Transfer(attempt) => attempt.id.get(..SHORT).unwrap_or_default().to_owned(),
+            Output::Notice(_) | Output::Call(_) | Output::Alert(_) => String::new(),
+        };
+        let text = text(&name, &entry, output);
+        let (whole, wanted, users) = (None, None, Parties::NONE);
+        Some(Self { entry, name, output: output.clone(), is_open: false, whole, wanted, users, text })
     }
 
     /// What it takes to see all of it; nothing where there is nothing more to see.
@@ -91,6 +125,14 @@ impl Found {
             Output::Notice(_) | Output::Alert(_) => "alert".to_owned(),
         };
         format!("sipobs-{id}{}.pcapng", if is_redacted { "-redacted" } else { "" })
+    }
+}
+
+/// Has an output told, or a call that was still up.
+pub(super) fn tell(output: &Output, is_open: bool, sink: &mut dyn Sink) -> io::Result<()> {
+    match output {
+        Output::Call(call) if is_open => sink.open_call(call),
+        _ => sink.output(output),
     }
 }
 
@@ -180,6 +222,7 @@ pub(super) mod tests {
             entry: Entry { is_of_note: at.is_multiple_of(2), ..Entry::default() },
             name: format!("#{at}"),
             output: Output::Alert(Box::new(alert)),
+            is_open: false,
             whole: None,
             wanted: None,
             users: [format!("+4930{at:07}").as_str()].into_iter().collect(),

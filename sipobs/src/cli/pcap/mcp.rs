@@ -29,9 +29,13 @@ use super::find::{Find, Unmasked};
 use super::found::{Filter, Found};
 use super::reading::{Listener, Reading};
 use super::write::{Evidence, Redact, Wants};
-use super::{configuration, whole};
+use super::{configuration, interrupt, whole};
 use crate::cli::{Exit, Failure, Settings, zone};
 
+mod lines;
+
+/// How often is looked whether a signal has asked for the end.
+const TICK: std::time::Duration = std::time::Duration::from_millis(50);
 /// What is kept of a capture; the rest is only counted.
 const MOST: usize = 200_000;
 /// Entries in one answer.
@@ -81,7 +85,8 @@ pub(in crate::cli) fn mcp(args: &Mcp) -> Result<Exit, Failure> {
     {
         return Err(Failure::usage(anyhow!("--evidence {}: there is no such directory", folder.display())));
     }
-    let capture = Capture::open(&args.files, &Stop::never()).map_err(Failure::usage)?;
+    let stop = interrupt::stop().map_err(Failure::usage)?;
+    let capture = Capture::open(&args.files, &stop).map_err(Failure::usage)?;
     if !capture.can_be_read_again() {
         return Err(Failure::usage(anyhow!("files are read again for each question, and a pipe can't be")));
     }
@@ -90,13 +95,35 @@ pub(in crate::cli) fn mcp(args: &Mcp) -> Result<Exit, Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::usage)?;
     let served = runtime.block_on(async {
-        let service = server.serve(rmcp::transport::stdio()).await.context("no client speaks")?;
-        service.waiting().await.context("the client is gone")
+        let (ends, written) = lines::standard();
+        let served = async {
+            let service = server.serve(ends).await.context("no client speaks")?;
+            service.waiting().await.context("the client is gone")
+        };
+        tokio::select! {
+            served = served => {
+                let _ = written.await;
+                served.map(drop)
+            }
+            () = asked(&stop) => Ok(()),
+        }
     });
-    // Whoever reads standard input would go on waiting for it.
+    // Whoever reads standard input would go on waiting for it, and so would a file that nobody waits for any more.
     runtime.shutdown_background();
+    #[cfg(unix)]
+    super::new_file::discard_unfinished();
+    if stop.is_asked() {
+        return Ok(Exit::Partial);
+    }
     served.map_err(|error| Failure { exit: Exit::Partial, error })?;
     Ok(if is_complete { Exit::Done } else { Exit::Partial })
+}
+
+/// Waits until a signal asks for the end.
+async fn asked(stop: &Stop) {
+    while !stop.is_asked() {
+        tokio::time::sleep(TICK).await;
+    }
 }
 
 /// What was read.
@@ -119,14 +146,25 @@ struct Keeper {
     more: u64,
 }
 
-impl Listener for Keeper {
-    fn heard(&mut self, output: Output, unmasked: Unmasked) {
-        let Some(found) = Found::new(look(), &self.privacy, output, unmasked, false) else { return };
+impl Keeper {
+    fn keep(&mut self, found: Found) {
         if self.found.len() < MOST {
             self.found.push(found);
         } else {
             self.more += 1;
         }
+    }
+}
+
+impl Listener for Keeper {
+    fn heard(&mut self, output: Output, unmasked: Unmasked) {
+        let Some(found) = Found::new(look(), &self.privacy, output, unmasked, false) else { return };
+        self.keep(found);
+    }
+
+    fn open_call(&mut self, call: Output, unmasked: Unmasked) {
+        let Some(found) = Found::open_call(look(), &self.privacy, call, unmasked) else { return };
+        self.keep(found);
     }
 
     fn progress(&mut self, _progress: Progress) {}
@@ -270,7 +308,7 @@ impl Captured {
         let found = self.one(name)?;
         let mut out = Vec::new();
         let mut sink = Terminal::new(&mut out, look(), true).asked(true).whole(true);
-        sink.output(&found.output)?;
+        found.tell(&mut sink)?;
         if let Some(asked) = found.asked() {
             let open = || Capture::open(&self.files, &Stop::never());
             let (whole, faults) = whole::of(&self.config, &[asked], Keep::Line, open)?;
@@ -320,6 +358,7 @@ fn parsed<T: DeserializeOwned>(arguments: JsonObject) -> anyhow::Result<T> {
 fn entry(found: &Found) -> Value {
     let (id, status, kind) = match &found.output {
         Output::Transfer(attempt) => (Some(attempt.id.clone()), attempt.status, "transfer"),
+        Output::Call(call) if found.is_open => (Some(call.id()), call.status, "open_call"),
         Output::Call(call) => (Some(call.id()), call.status, "call"),
         Output::Alert(_) => (None, None, "alert"),
         Output::Notice(_) => (None, None, "notice"),

@@ -20,6 +20,8 @@ use super::spans::{Spans, WhenFull};
 use super::{Colour, Exit, Failure, Settings, memory, say, written, zone};
 #[cfg(feature = "mcp")]
 pub(super) use mcp::{Mcp, mcp};
+#[cfg(all(feature = "live", feature = "view", target_os = "linux"))]
+pub(super) use view::{List, Shown, can_be_shown, list};
 #[cfg(feature = "view")]
 pub(super) use view::{View, view};
 

@@ -38,6 +38,8 @@ pub(super) struct Asked {
 /// Who hears of what is shown with what was known of it before it was masked, and how far reading has come.
 pub(super) trait Listener {
     fn heard(&mut self, output: Output, unmasked: Unmasked);
+    /// A call that was still up when the capture ended.
+    fn open_call(&mut self, call: Output, unmasked: Unmasked);
     fn progress(&mut self, progress: Progress);
 }
 
@@ -282,9 +284,13 @@ impl<'a> Reading<'a> {
                 if let Some(shown) = &mut self.summary.shown {
                     shown.open_calls += 1;
                 }
+                if let Some(listener) = &mut self.listener {
+                    listener.open_call(output, unmasked);
+                    continue;
+                }
                 sink.open_call(call)?;
                 // Where it was asked for it is shown and written as others are; a report tells of ended calls alone.
-                if self.listener.is_none() && !self.find.for_report && self.find.is_asked() {
+                if !self.find.for_report && self.find.is_asked() {
                     self.want(output, unmasked, None);
                 }
             }

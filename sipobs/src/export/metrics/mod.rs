@@ -62,7 +62,18 @@ pub struct Metrics {
     delay: Times,
     /// Connections to the server that had to make way for others.
     pushed_out: Counter,
+    /// Verdicts that made way on the page.
+    removed: Removed,
     snapshot: Arc<Mutex<Snapshot>>,
+}
+
+/// Verdicts that made way on the page for newer ones.
+#[derive(Clone, Debug, Default)]
+pub struct Removed {
+    /// As there were too many.
+    pub by_count: Counter,
+    /// As they took up too much.
+    pub by_bytes: Counter,
 }
 
 /// What stands for the end that ended a call where none did.
@@ -116,6 +127,11 @@ impl Metrics {
         let pushed_out = Counter::default();
         let help = "Connections to this server that were closed to make room for others";
         registry.register("http_connections_pushed_out", help, pushed_out.clone());
+        let removed = Family::<Labels, Counter>::default();
+        let help = "Verdicts that made way on the page for newer ones, as it keeps so many, or so many bytes of them";
+        registry.register("page_verdicts_removed", help, removed.clone());
+        let by = |reason: &'static str| removed.get_or_create(&vec![("reason", reason.to_owned())]).clone();
+        let removed = Removed { by_count: by("count"), by_bytes: by("bytes") };
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         registry.register_collector(Box::new(snapshot::Collected(Arc::clone(&snapshot))));
 
@@ -130,10 +146,16 @@ impl Metrics {
             duration,
             delay,
             pushed_out,
+            removed,
             snapshot,
         };
         metrics.trunks(trunks);
         metrics
+    }
+
+    /// Counts verdicts that make way on the page.
+    pub fn page_removed(&self) -> Removed {
+        self.removed.clone()
     }
 
     /// Makes every series of `trunks`, at 0 if it is new.

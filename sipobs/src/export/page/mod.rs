@@ -4,16 +4,19 @@
 //! It is bounded: the oldest go first, and are counted. It gets outputs as any sink does, behind a queue that drops what it
 //! cannot take, and whoever reads it waits for nothing and holds nothing up.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use maud::{DOCTYPE, PreEscaped, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::metrics::Removed;
+use super::report::chart;
+use super::report::figures::Timeline;
 use super::report::html::{STYLE, hash};
 use super::report::safe::safe;
 use super::report::{self, Links};
@@ -23,8 +26,10 @@ use crate::record::Output;
 const SCRIPT: &str = include_str!("page.js");
 /// Verdicts that are kept.
 const MOST: usize = 10_000;
-/// Bytes that they may take up, as JSON, which is near what they take in memory.
+/// Bytes that they may take up in memory, near enough.
 const MOST_BYTES: usize = 32 << 20;
+/// Trunks with a picture of their own; those that come later are in that of all.
+const MOST_TRUNKS: usize = 200;
 /// Verdicts that one answer tells of.
 const AT_ONCE: usize = 500;
 
@@ -39,6 +44,17 @@ pub struct Page {
     evidence: Option<PathBuf>,
     store: Mutex<Store>,
     newest: watch::Sender<u64>,
+    /// Counts what made way.
+    removed: Removed,
+}
+
+/// How the capture is.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// That it is as it should be, or why not.
+    pub readiness: Result<String, String>,
+    /// What is lost, in words; empty where that is nothing.
+    pub lost: String,
 }
 
 #[derive(Debug)]
@@ -47,8 +63,9 @@ struct Store {
     bytes: usize,
     /// How many made way.
     gone: u64,
-    /// Counts what came.
-    figures: Report,
+    /// How transfers were tried of late: all of them, and each trunk's.
+    all: Timeline,
+    trunks: BTreeMap<Arc<str>, Timeline>,
 }
 
 #[derive(Debug)]
@@ -81,11 +98,17 @@ impl Page {
         masked: bool,
         evidence: Option<PathBuf>,
         trace_url: Option<String>,
+        removed: Removed,
     ) -> Arc<Self> {
         let links = Links { has_evidence: evidence.is_some(), trace_url };
-        let figures = Report::new(look, masked);
-        let store = Mutex::new(Store { kept: VecDeque::new(), bytes: 0, gone: 0, figures });
-        Arc::new(Self { run, look, masked, links, evidence, store, newest: watch::Sender::new(0) })
+        let store = Mutex::new(Store {
+            kept: VecDeque::new(),
+            bytes: 0,
+            gone: 0,
+            all: Timeline::of_late(),
+            trunks: BTreeMap::new(),
+        });
+        Arc::new(Self { run, look, masked, links, evidence, store, newest: watch::Sender::new(0), removed })
     }
 
     /// The folder with files of evidence.
@@ -140,12 +163,33 @@ impl Page {
         Some(report.html())
     }
 
-    /// The page itself; `state` says how the capture is.
-    pub(super) fn html(&self, state: &Result<String, String>) -> String {
+    /// What of the page changes beside its list, which its script puts in place of what was: how the capture is, and how
+    /// transfers were tried over time, those of one trunk or all.
+    pub(super) fn now(&self, state: &State, trunk: Option<&str>) -> Markup {
         let (over_time, kept, gone) = {
             let store = self.lock();
-            (store.figures.over_time(), store.kept.len(), store.gone)
+            let of = trunk.and_then(|trunk| store.trunks.get_key_value(trunk));
+            let (timeline, whose) = of.map_or((&store.all, None), |(whose, of)| (of, Some(&**whose)));
+            (chart::over_time(timeline, whose), store.kept.len(), store.gone)
         };
+        html! {
+            div #state role="status" {
+                @match &state.readiness {
+                    Ok(said) => p { "Capture: " span.good { (safe(said)) } },
+                    Err(said) => p.note.bad { "Capture: " (safe(said)) },
+                }
+                @if !state.lost.is_empty() { p.note { "Lost: " (safe(&state.lost)) } }
+            }
+            p.soft #kept {
+                "Kept: " (kept) @if gone > 0 { "; " (gone) " older ones made way" } ". "
+                a href="/metrics" { "Counters" } " · " a href="/readyz" { "Readiness" }
+            }
+            div #over { (over_time) }
+        }
+    }
+
+    /// The page itself.
+    pub(super) fn html(&self, state: &State) -> String {
         html! {
             (DOCTYPE)
             html lang="en" {
@@ -162,17 +206,9 @@ impl Page {
                     header {
                         p.brand { "sipobs · call transfers" }
                         h1 { "As they happen" }
-                        @match state {
-                            Ok(said) => p { "Capture: " span.good { (said) } },
-                            Err(said) => p.note.bad { "Capture: " (safe(said)) },
-                        }
-                        p.soft {
-                            "Kept when this page was opened: " (kept) @if gone > 0 { "; " (gone) " older ones made way" } ". "
-                            a href="/metrics" { "Counters" } " · " a href="/readyz" { "Readiness" }
-                        }
                     }
                     main {
-                        (over_time)
+                        (self.now(state, None))
                         section aria-labelledby="transfers" {
                             h2 #transfers tabindex="-1" { "Transfers, and calls that lack one" }
                             form role="search" aria-label="Transfers" {
@@ -220,8 +256,14 @@ impl Page {
 
     fn take(&self, output: &Output) {
         let mut store = self.lock();
-        let Store { kept, bytes, gone, figures } = &mut *store;
-        figures.count(output);
+        let Store { kept, bytes, gone, all, trunks } = &mut *store;
+        all.count(self.look, output);
+        if let Some(trunk) = trunk(output)
+            && (trunks.len() < MOST_TRUNKS || trunks.contains_key(trunk))
+        {
+            let timeline = trunks.entry(Arc::clone(trunk)).or_insert_with(Timeline::of_late);
+            timeline.count(self.look, output);
+        }
         let Some((id, row, size)) = self.row(output) else { return };
         let size = size + row.len();
         kept.push_back(Kept { id, row, output: Arc::new(output.clone()), bytes: size });
@@ -229,6 +271,8 @@ impl Page {
         while (kept.len() > MOST || *bytes > MOST_BYTES)
             && let Some(oldest) = kept.pop_front()
         {
+            let removed = if kept.len() >= MOST { &self.removed.by_count } else { &self.removed.by_bytes };
+            removed.inc();
             *bytes -= oldest.bytes;
             *gone += 1;
         }
@@ -237,7 +281,7 @@ impl Page {
         self.newest.send_replace(newest);
     }
 
-    /// The id of what is worth a line, the line, and how long its record is.
+    /// The id of what is worth a line, the line, and how much its record takes up.
     fn row(&self, output: &Output) -> Option<(String, String, usize)> {
         let (id, size, row) = match output {
             Output::Transfer(attempt) => {
@@ -253,7 +297,7 @@ impl Page {
                     who: safe(&words::who(attempt)),
                     calls: ids.into_iter().flatten().map(|id| safe(id)).collect::<Vec<_>>().join(" "),
                 };
-                (attempt.id.clone(), serde_json::to_string(attempt).ok()?.len(), serde_json::to_string(&row))
+                (attempt.id.clone(), attempt.bytes(), serde_json::to_string(&row))
             }
             Output::Call(call) if call.is_flagged() => {
                 let id = call_id(call.evidence_file.as_deref()).unwrap_or_else(|| call.id());
@@ -269,11 +313,19 @@ impl Page {
                     calls: safe(&call.call_id),
                 };
                 let row = serde_json::to_string(&row);
-                (id, serde_json::to_string(call).ok()?.len(), row)
+                (id, size_of_val(&**call) + call.call_id.len(), row)
             }
             Output::Call(_) | Output::Notice(_) | Output::Alert(_) => return None,
         };
         Some((id, row.ok()?, size))
+    }
+}
+
+fn trunk(output: &Output) -> Option<&Arc<str>> {
+    match output {
+        Output::Transfer(attempt) => Some(&attempt.trunk),
+        Output::Call(call) => Some(&call.trunk),
+        Output::Notice(_) | Output::Alert(_) => None,
     }
 }
 
@@ -307,7 +359,7 @@ mod tests {
     use crate::export::samples;
 
     fn filled(count: usize) -> Arc<Page> {
-        let page = Page::new(7, Look::default(), true, Some("/nowhere".into()), None);
+        let page = Page::new(7, Look::default(), true, Some("/nowhere".into()), None, Removed::default());
         for n in 0..count {
             let attempt = crate::record::Attempt { id: format!("{n:016x}"), ..samples::busy() };
             page.take(&Output::Transfer(Box::new(attempt)));
@@ -323,6 +375,40 @@ mod tests {
         assert_eq!((store.kept.len(), store.gone), (MOST, 10));
         assert_eq!(store.bytes, store.kept.iter().map(|kept| kept.bytes).sum::<usize>());
         assert!(store.bytes <= MOST_BYTES);
+        assert_eq!((page.removed.by_count.get(), page.removed.by_bytes.get()), (10, 0));
+    }
+
+    #[test]
+    fn large_ones_make_way_for_their_size() {
+        let page = Page::new(7, Look::default(), true, None, None, Removed::default());
+        for n in 0..100 {
+            let reason = Some("x".repeat(1 << 20));
+            let attempt = crate::record::Attempt { id: format!("{n:016x}"), reason, ..samples::busy() };
+            page.take(&Output::Transfer(Box::new(attempt)));
+        }
+        let store = page.lock();
+        assert!(store.bytes <= MOST_BYTES && store.kept.len() > 20, "{} kept", store.kept.len());
+        assert_eq!(page.removed.by_bytes.get(), store.gone);
+    }
+
+    #[test]
+    fn each_trunk_has_its_picture() {
+        let page = Page::new(7, Look::default(), true, None, None, Removed::default());
+        for (trunk, method) in [("one", crate::record::Method::Refer), ("two", crate::record::Method::Invite)]
+        {
+            let attempt = crate::record::Attempt { trunk: trunk.into(), method, ..samples::busy() };
+            page.take(&Output::Transfer(Box::new(attempt)));
+        }
+        let state = State { readiness: Err("<gone>".to_owned()), lost: "spans: 3".to_owned() };
+        let now = |trunk| page.now(&state, trunk).into_string();
+        let (all, one, other) = (now(None), now(Some("one")), now(Some("nobody's")));
+        assert!(all.contains("1 REFER, 1 second leg") && other == all, "{all}");
+        assert!(
+            one.contains("over time · one") && one.contains("1 REFER.") && !one.contains("second leg"),
+            "{one}"
+        );
+        assert!(all.contains("&lt;gone&gt;") && all.contains("Lost: spans: 3"), "{all}");
+        assert!(page.html(&state).contains(&all));
     }
 
     #[test]
@@ -341,7 +427,7 @@ mod tests {
 
     #[test]
     fn names_are_text() {
-        let page = Page::new(7, Look::default(), true, None, None);
+        let page = Page::new(7, Look::default(), true, None, None, Removed::default());
         let hostile = "\"><img/src=x/onerror=hacked=1>\r\n\r\nevent: forget\u{202e}";
         let attempt = crate::record::Attempt { target: Some(hostile.to_owned()), ..samples::busy() };
         let id = attempt.id.clone();

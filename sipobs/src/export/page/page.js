@@ -5,6 +5,7 @@
   const more = document.querySelector('#more'), said = form.querySelector('output');
   const choices = ['outcome', 'fault', 'trunk'];
   let rows = [], known = new Set(), most = STEP, waiting = false, live = false;
+  const REFRESH = 3000;
   const words = (row) => [row.said, row.who, row.calls, row.id].join(' ').toLowerCase();
   const choose = (what, value) => {
     const select = form.elements[what], key = `${what} ${value}`;
@@ -41,6 +42,37 @@
     said.textContent = `${live ? '' : 'not connected; '}${Math.min(found.length, most)} of ${found.length} shown, ${rows.length} there`;
   };
   const soon = () => { if (!waiting) { waiting = true; setTimeout(draw, 250); } };
+  // How the capture is and how transfers were tried: the same as the page came with, anew.
+  const parts = ['state', 'kept', 'over'].map((id) => document.getElementById(id));
+  const put = (old, fresh) => {
+    // Whoever reads the table goes on reading it.
+    const open = old.querySelector('details[open]');
+    if (open && fresh.querySelector('details')) fresh.querySelector('details').open = true;
+    if (old.innerHTML !== fresh.innerHTML && !old.contains(document.activeElement)) old.replaceChildren(...fresh.childNodes);
+  };
+  let asking = false;
+  const refresh = async () => {
+    if (document.hidden || asking) return;
+    asking = true;
+    const trunk = form.elements.trunk.value;
+    try {
+      const answer = await fetch(`/now${trunk && `/${encodeURIComponent(trunk)}`}`);
+      if (!answer.ok) throw new Error(answer.status);
+      const now = new DOMParser().parseFromString(await answer.text(), 'text/html');
+      parts.forEach((part) => put(part, now.getElementById(part.id)));
+    } catch {
+      const gone = document.createElement('p');
+      gone.className = 'note bad';
+      gone.textContent = 'Capture: not known, as the daemon does not answer.';
+      if (parts[0].textContent !== gone.textContent) parts[0].replaceChildren(gone);
+    }
+    asking = false;
+    // Another was chosen meanwhile.
+    if (trunk !== form.elements.trunk.value) refresh();
+  };
+  setInterval(refresh, REFRESH);
+  document.addEventListener('visibilitychange', refresh);
+  form.elements.trunk.addEventListener('change', refresh);
   form.addEventListener('submit', (event) => { event.preventDefault(); draw(); });
   form.addEventListener('input', () => { most = STEP; soon(); });
   more.addEventListener('click', () => { most += STEP; draw(); });
@@ -48,7 +80,7 @@
   events.addEventListener('message', (event) => {
     const row = JSON.parse(event.data);
     row.words = words(row);
-    row.numbers = row.words.match(/\d{3,}/g) || [];
+    row.numbers = [row.said, row.who].join(' ').match(/\d{3,}/g) || [];
     rows.push(row);
     if (rows.length > KEPT) rows.splice(0, rows.length - KEPT);
     choices.forEach((what) => choose(what, row[what]));

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 use strum::VariantArray as _;
 
-use super::figures::{Bar, Figures, Way};
+use super::figures::{Bar, Timeline, Way};
+use super::safe::safe;
 use crate::export::style::grouped;
 use crate::export::words::Tone;
 use crate::timestamp::Timestamp;
@@ -23,11 +24,11 @@ const BROADEST: i64 = 40;
 const MOST_LABELS: i64 = 6;
 const DAY: i64 = 86_400;
 
-/// The picture, its key and its table; nothing where nothing was tried.
-pub(super) fn over_time(figures: &Figures) -> Markup {
-    let bars: Vec<(i64, Bar)> = figures.timeline.bars().collect();
+/// The picture, its key and its table, of `whose` transfers where they are not all; nothing where nothing was tried.
+pub(in crate::export) fn over_time(timeline: &Timeline, whose: Option<&str>) -> Markup {
+    let bars: Vec<(i64, Bar)> = timeline.bars().collect();
     let Some((&(first, _), &(last, _))) = bars.first().zip(bars.last()) else { return html! {} };
-    let step = figures.timeline.seconds();
+    let step = timeline.seconds();
     let there: Vec<Way> = Way::VARIANTS
         .iter()
         .copied()
@@ -36,7 +37,7 @@ pub(super) fn over_time(figures: &Figures) -> Markup {
     let every = long(step);
     html! {
         section aria-labelledby="time" {
-            h2 #time { "How it was tried, over time" }
+            h2 #time { "How it was tried, over time" @if let Some(whose) = whose { " · " (safe(whose)) } }
             figure {
                 (picture(&bars, first, last, step))
                 figcaption {

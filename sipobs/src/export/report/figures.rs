@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strum::VariantArray;
 
 use super::{Look, Tone, words};
-use crate::record::{Attempt, Call, Fault, Method, Outcome, Output};
+use crate::record::{Attempt, Fault, Method, Outcome, Output};
 use crate::timestamp::Timestamp;
 
 /// Different trunks, targets and causes that are counted; what comes later counts as one.
@@ -17,6 +17,8 @@ const MOST_EXAMPLES: usize = 3;
 const MOST_BARS: i64 = 48;
 /// How long a bar may stand for, in seconds.
 const STEPS: &[i64] = &[60, 300, 900, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 28 * 86_400, 364 * 86_400];
+/// The place of an hour among them.
+const HOUR: usize = 3;
 /// What stands for names that found no room.
 const OTHERS: &str = "(others)";
 
@@ -69,10 +71,10 @@ impl Figures {
 
     pub(super) fn count(&mut self, output: &Output) {
         match output {
-            Output::Notice(_) | Output::Alert(_) => {}
             Output::Transfer(attempt) => self.attempt(attempt),
-            Output::Call(call) => self.call(call),
+            Output::Notice(_) | Output::Alert(_) | Output::Call(_) => {}
         }
+        self.timeline.count(self.look, output);
     }
 
     pub(super) fn by_tone(&self, tone: Tone) -> u64 {
@@ -107,8 +109,6 @@ impl Figures {
         self.tones[words::tone(attempt) as usize] += 1;
         note(&mut self.trunks, attempt.trunk.clone(), failed);
         note(&mut self.targets, words::target(attempt), failed);
-        let tone = Some(words::tone(attempt));
-        self.timeline.note(self.look, attempt.started, Way::of(attempt.method), tone);
         if !failed {
             return;
         }
@@ -124,13 +124,6 @@ impl Figures {
         cause.count += 1;
         if cause.examples.len() < MOST_EXAMPLES {
             cause.examples.extend(attempt.seq);
-        }
-    }
-
-    fn call(&mut self, call: &Call) {
-        // A leg of a transfer is counted as that.
-        if super::is_bare(call) {
-            self.timeline.note(self.look, call.ended, Way::None, None);
         }
     }
 }
@@ -182,8 +175,10 @@ impl Way {
 
 /// Counts over time: as fine as fits into the picture.
 #[derive(Debug, Default)]
-pub(super) struct Timeline {
+pub(in crate::export) struct Timeline {
     step: usize,
+    /// Bars stand for an hour at most, and the oldest make way.
+    is_of_late: bool,
     /// By the local second at which each begins.
     bars: BTreeMap<i64, Bar>,
 }
@@ -198,6 +193,25 @@ pub(super) struct Bar {
 }
 
 impl Timeline {
+    /// One that goes on without end, and shows what was of late: the last two days at most.
+    #[cfg(feature = "daemon")]
+    pub(in crate::export) fn of_late() -> Self {
+        Self { is_of_late: true, ..Self::default() }
+    }
+
+    /// Counts a transfer, or an answered call that ended without any.
+    pub(in crate::export) fn count(&mut self, look: Look, output: &Output) {
+        match output {
+            Output::Transfer(attempt) => {
+                let tone = Some(words::tone(attempt));
+                self.note(look, attempt.started, Way::of(attempt.method), tone);
+            }
+            // A leg of a transfer is counted as that.
+            Output::Call(call) if super::is_bare(call) => self.note(look, call.ended, Way::None, None),
+            Output::Call(_) | Output::Notice(_) | Output::Alert(_) => {}
+        }
+    }
+
     /// How long a bar stands for, in seconds.
     pub(super) fn seconds(&self) -> i64 {
         STEPS[self.step]
@@ -216,13 +230,18 @@ impl Timeline {
         if let Some(tone) = tone {
             bar.tones[tone as usize] += 1;
         }
-        while self.step + 1 < STEPS.len() && self.span() > MOST_BARS * STEPS[self.step] {
+        let coarsest = if self.is_of_late { HOUR } else { STEPS.len() - 1 };
+        while self.step < coarsest && self.span() > MOST_BARS * STEPS[self.step] {
             self.step += 1;
             for (at, bar) in std::mem::take(&mut self.bars) {
                 let coarse = self.bars.entry(begin(at, STEPS[self.step])).or_default();
                 coarse.ways.iter_mut().zip(bar.ways).for_each(|(sum, n)| *sum += n);
                 coarse.tones.iter_mut().zip(bar.tones).for_each(|(sum, n)| *sum += n);
             }
+        }
+        // A time that lies, far ahead, has the picture for itself only until the next one comes.
+        while self.is_of_late && self.span() > MOST_BARS * STEPS[self.step] {
+            self.bars.pop_first();
         }
     }
 
@@ -257,6 +276,18 @@ mod tests {
             assert!(i64::try_from(timeline.bars.len()).unwrap() <= MOST_BARS);
             assert!(timeline.bars().all(|(at, bar)| at % step == 0 && bar.tones[0] == bar.ways[0]));
         }
+    }
+
+    #[test]
+    fn what_was_of_late_is_shown_by_the_hour_and_the_rest_makes_way() {
+        let start = Timestamp::from_nanos(1_790_000_000_000_000_000);
+        let mut timeline = Timeline { is_of_late: true, ..Timeline::default() };
+        for hour in 0..200 {
+            let time = start + Duration::from_secs(hour * 3_600);
+            timeline.note(Look::default(), time, Way::Refer, Some(Tone::Good));
+        }
+        assert_eq!((timeline.seconds(), timeline.bars().count()), (3_600, 48));
+        assert!(timeline.bars().all(|(at, _)| at > start.as_nanos() / 1_000_000_000 + 150 * 3_600));
     }
 
     #[test]

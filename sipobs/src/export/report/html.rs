@@ -58,7 +58,7 @@ fn whole(report: &Report, shown: &Shown) -> Markup {
                 main {
                     (notes(report))
                     (causes(report))
-                    (chart::over_time(&report.figures))
+                    (chart::over_time(&report.figures.timeline, None))
                     // Whoever has few reads all of them; of many, first what they have in common.
                     @if report.told.len() > FEW { (counts(report)) }
                     (told(report, shown))

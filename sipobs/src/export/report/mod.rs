@@ -13,8 +13,8 @@ use super::{Look, Sink, Summary, WholeCall, terminal};
 use crate::record::{Alert, Attempt, Call, Output};
 use crate::timestamp::Timestamp;
 
-mod chart;
-mod figures;
+pub(super) mod chart;
+pub(super) mod figures;
 pub(super) mod html;
 mod ladder;
 mod markdown;
@@ -122,18 +122,6 @@ impl Report {
     pub(super) fn linked(mut self, links: Links) -> Self {
         self.links = links;
         self
-    }
-
-    /// Counts an output, and keeps nothing of it.
-    #[cfg(feature = "daemon")]
-    pub(super) fn count(&mut self, output: &Output) {
-        self.figures.count(output);
-    }
-
-    /// How transfers were tried over time: the picture and its table.
-    #[cfg(feature = "daemon")]
-    pub(super) fn over_time(&self) -> maud::Markup {
-        chart::over_time(&self.figures)
     }
 
     /// Whether an output is told in full, so that its whole call is worth a look.

@@ -13,7 +13,10 @@ use sipobs::capture::file::{Capture, Progress, Stop};
 use sipobs::engine::Engine;
 use sipobs::export::{Look, WholeCall};
 
-use self::page::{Content, Ladder, Page};
+use self::feed::Feed;
+#[cfg(all(feature = "live", target_os = "linux"))]
+pub(in crate::cli) use self::live::{List, Shown, can_be_shown, list};
+use self::page::{Content, Ladder, Page, Told};
 use self::rows::Rows;
 use self::work::{News, Read, Source, Workers};
 use super::find::Find;
@@ -23,6 +26,9 @@ use crate::cli::logging::{keep, keep_no_more, take_kept};
 use crate::cli::spans::{Spans, WhenFull};
 use crate::cli::{Colour, Exit, Failure, Settings, WIDEST};
 
+mod feed;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod live;
 mod page;
 mod rows;
 mod screen;
@@ -52,6 +58,8 @@ Examples:
 
 /// How often the screen is drawn at least, while something goes on.
 const TICK: Duration = Duration::from_millis(100);
+/// What was said that is kept to be read again.
+const MOST_SAID: usize = 1_000;
 /// News that are taken up before the screen is drawn again.
 const AT_ONCE: usize = 20_000;
 
@@ -79,10 +87,15 @@ pub(in crate::cli) struct View {
     settings: Settings,
 }
 
+/// Whether standard output is a terminal that a list can be shown on.
+fn is_possible() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    !is_dumb && io::stdout().is_terminal()
+}
+
 /// Shows the list until somebody leaves it.
 pub(in crate::cli) fn view(args: &View) -> Result<Exit, Failure> {
-    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    if is_dumb || !io::stdout().is_terminal() {
+    if !is_possible() {
         return pcap(&args.as_lines());
     }
     let config = configuration(&args.settings, &args.port, &args.keys)?;
@@ -103,7 +116,7 @@ pub(in crate::cli) fn view(args: &View) -> Result<Exit, Failure> {
     keep();
     let shown = workers.read(capture, engine, spans, find, look, privacy).and_then(|()| {
         let mut terminal = ratatui::try_init().context("cannot take the terminal")?;
-        let mut app = App::new(workers, look, stop);
+        let mut app = App::new(Feed::Files(workers), Rows::default(), look, stop);
         let shown = app.run(&mut terminal);
         ratatui::restore();
         shown.context("cannot show the list")?;
@@ -142,7 +155,7 @@ enum Input {
 
 /// All that is on the screen.
 struct App {
-    workers: Workers,
+    feed: Feed,
     look: Look,
     /// The end that signals ask for.
     stop: Stop,
@@ -160,17 +173,19 @@ struct App {
     /// A file was not written whole.
     failed: bool,
     is_over: bool,
+    /// Whoever leaves again while a file is written means it.
+    is_sure_to_leave: bool,
     /// Rows of the list, or lines of a page, that the screen has room for.
     height: usize,
 }
 
 impl App {
-    fn new(workers: Workers, look: Look, stop: Stop) -> Self {
+    fn new(feed: Feed, rows: Rows, look: Look, stop: Stop) -> Self {
         Self {
-            workers,
+            feed,
             look,
             stop,
-            rows: Rows::default(),
+            rows,
             filter: String::new(),
             pages: Vec::new(),
             input: None,
@@ -180,6 +195,7 @@ impl App {
             is_news: false,
             failed: false,
             is_over: false,
+            is_sure_to_leave: false,
             height: 0,
         }
     }
@@ -190,13 +206,18 @@ impl App {
             terminal.draw(|frame| screen::draw(frame, self))?;
             // Of many rows some wait.
             let wait = if news == AT_ONCE { Duration::ZERO } else { TICK };
+            if is_gone(wait) {
+                return Ok(());
+            }
+            // Where there is no other way to wait for a key.
+            let wait = if cfg!(unix) { Duration::ZERO } else { wait };
             let mut more = event::poll(wait)?;
             while more {
                 match event::read()? {
                     Event::Key(key) if key.kind != KeyEventKind::Release => self.key(&key),
                     _ => {}
                 }
-                more = !self.is_over && event::poll(Duration::ZERO)?;
+                more = !self.is_over && !is_gone(Duration::ZERO) && event::poll(Duration::ZERO)?;
             }
         }
         Ok(())
@@ -208,7 +229,7 @@ impl App {
         // What was not read is not missed by who left before.
         let is_complete = read.is_none_or(|read| read.is_complete);
         self.stop.ask();
-        self.workers.end();
+        self.feed.end();
         if self.is_over {
             // That its reader left is no news.
             take_kept();
@@ -220,7 +241,7 @@ impl App {
     fn take_up_news(&mut self) -> usize {
         let mut taken = 0;
         while taken < AT_ONCE
-            && let Some(news) = self.workers.news()
+            && let Some(news) = self.feed.news()
         {
             taken += 1;
             match news {
@@ -259,8 +280,18 @@ impl App {
         page.change(Content::Output(output.clone(), ladder));
     }
 
+    /// What was said, to be said again where it stays.
+    #[cfg(all(feature = "live", target_os = "linux"))]
+    fn leave_with_what_was_said(mut self) -> Vec<String> {
+        self.take_up_news();
+        self.said
+    }
+
     fn say(&mut self, text: impl Into<String>) {
         let text: String = text.into();
+        if self.said.len() >= MOST_SAID {
+            self.said.remove(0);
+        }
         self.said.push(sipobs::export::clean(&text));
         self.is_news = true;
     }
@@ -268,8 +299,11 @@ impl App {
     fn key(&mut self, key: &KeyEvent) {
         let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
         self.is_news = false;
+        let was_sure = std::mem::take(&mut self.is_sure_to_leave);
         match key.code {
-            KeyCode::Char('c') if with_control => self.is_over = true,
+            KeyCode::Char('c') if with_control => self.leave(was_sure),
+            KeyCode::Char('q') if self.is_on_the_list() => self.leave(was_sure),
+            KeyCode::Esc if self.is_on_the_list() && self.filter.is_empty() => self.leave(was_sure),
             KeyCode::Char('u') if with_control => self.edit(String::clear),
             KeyCode::Char(_) if with_control => {}
             KeyCode::Char(c) if self.input.is_some() => self.typed(c),
@@ -295,6 +329,20 @@ impl App {
         }
     }
 
+    const fn is_on_the_list(&self) -> bool {
+        self.input.is_none() && self.pages.is_empty()
+    }
+
+    /// A file that is being written is not left by accident.
+    fn leave(&mut self, is_sure: bool) {
+        if self.feed.saves() && !is_sure {
+            self.is_sure_to_leave = true;
+            self.say("The packets are still being written: once more leaves without the file");
+        } else {
+            self.is_over = true;
+        }
+    }
+
     fn command(&mut self, letter: char) {
         match letter {
             'q' => self.back(),
@@ -307,8 +355,8 @@ impl App {
             '?' | 'h' => self.help(),
             't' => self.totals(),
             'm' => self.messages(),
-            ' ' if self.pages.is_empty() => self.rows.mark(),
-            'a' if self.pages.is_empty() => {
+            ' ' if self.pages.is_empty() && !self.feed.is_live() => self.rows.mark(),
+            'a' if self.pages.is_empty() && !self.feed.is_live() => {
                 let all = self.rows.toggle_everything();
                 self.say(
                     if all { "All calls are shown" } else { "Calls with nothing to say of are hidden" }
@@ -352,14 +400,9 @@ impl App {
     /// Opens the chosen row, and has the files read again for the whole call.
     fn open(&mut self) {
         let Some(row) = self.rows.chosen().and_then(|at| self.rows.get(at)) else { return };
-        let output = Box::new(row.found.output.clone());
-        let asked = row.found.asked().filter(|_| self.workers.source().can_be_read_again);
-        let ladder = match asked.map(|asked| self.workers.whole(asked)) {
-            Some(Ok(())) => Ladder::Awaited,
-            Some(Err(error)) => Ladder::Missing(format!("{error:#}")),
-            None => Ladder::Own,
-        };
-        self.pages.push(Page::new(Content::Output(output, ladder)));
+        let told = Told { output: row.found.output.clone(), is_open: row.found.is_open };
+        let ladder = self.feed.whole(&row.found);
+        self.pages.push(Page::new(Content::Output(Box::new(told), ladder)));
     }
 
     /// Of a message that is open, to the one so many away.
@@ -381,12 +424,9 @@ impl App {
     }
 
     fn back(&mut self) {
-        let Some(left) = self.pages.pop() else {
-            self.is_over = true;
-            return;
-        };
+        let Some(left) = self.pages.pop() else { return };
         if let Content::Output(_, Ladder::Awaited) = left.content {
-            self.workers.forget_whole();
+            self.feed.forget_whole();
         }
         // The message that was read last is the chosen one.
         if let (Content::Message(_, at), Some(page)) = (left.content, self.pages.last_mut()) {
@@ -396,7 +436,7 @@ impl App {
 
     fn begin_filter(&mut self) {
         self.pages.clear();
-        self.workers.forget_whole();
+        self.feed.forget_whole();
         self.input = Some(Input::Filter);
     }
 
@@ -438,11 +478,27 @@ impl App {
 
     /// Asks where to save the marked rows, or the chosen one.
     fn begin_saving(&mut self) {
-        let reason = if !self.workers.source().can_be_read_again {
+        let workers = match &self.feed {
+            Feed::Files(workers) => workers,
+            #[cfg(all(feature = "live", target_os = "linux"))]
+            Feed::Live(watching) => {
+                let of_page = self.pages.last().and_then(|page| match &page.content {
+                    Content::Output(told, _) => Some(&told.output),
+                    Content::Message(..) | Content::Totals(_) | Content::Text(_) => None,
+                });
+                let chosen = || Some(&self.rows.get(self.rows.chosen()?)?.found.output);
+                if let Some(output) = of_page.or_else(chosen) {
+                    let text = watching.packets(output);
+                    self.say(text);
+                }
+                return;
+            }
+        };
+        let reason = if !workers.source().can_be_read_again {
             Some("A pipe can be read only once: save it to a file first")
         } else if self.read.is_none() {
             Some("Packets can be saved once all is read")
-        } else if self.workers.saves() {
+        } else if workers.saves() {
             Some("Another file is still being written")
         } else {
             None
@@ -480,13 +536,18 @@ impl App {
             Some(at) => self.rows.get(at).into_iter().for_each(|row| row.found.add_to(&mut wants)),
             None => self.rows.marked().for_each(|row| row.found.add_to(&mut wants)),
         }
-        if let Err(error) = self.workers.save(Evidence::to(file.clone(), redact), file, wants) {
+        let Some(workers) = self.feed.workers() else { return };
+        if let Err(error) = workers.save(Evidence::to(file.clone(), redact), file, wants) {
             self.say(format!("{error:#}"));
         }
     }
 
     fn help(&mut self) {
-        self.over(Content::Text(AFTER.to_owned()));
+        #[cfg(all(feature = "live", target_os = "linux"))]
+        let keys = if self.feed.is_live() { live::KEYS } else { AFTER };
+        #[cfg(not(all(feature = "live", target_os = "linux")))]
+        let keys = AFTER;
+        self.over(Content::Text(keys.to_owned()));
     }
 
     fn messages(&mut self) {
@@ -497,6 +558,9 @@ impl App {
     fn totals(&mut self) {
         match &self.read {
             Some(read) => self.over(Content::Totals(Box::new(read.summary.clone()))),
+            None if self.feed.is_live() => {
+                self.say("What is counted is told by `sipobs check --live`".to_owned())
+            }
             None => self.say("The totals are there once all is read".to_owned()),
         }
     }
@@ -511,7 +575,58 @@ impl App {
     }
 }
 
+/// Waits for a key, at most so long. Whether nobody is at the terminal any more: that may come without a signal, and who then
+/// waited for an event would read nothing from it without end.
+fn is_gone(wait: Duration) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        // Standard input may be a pipe.
+        let stdout = io::stdout();
+        let mut terminal = [PollFd::new(&stdout, PollFlags::IN)];
+        // A signal is none of the two.
+        let asked = Timespec::try_from(wait).map(|wait| poll(&mut terminal, Some(&wait)));
+        matches!(asked, Ok(Ok(_))) && terminal[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = wait;
+        false
+    }
+}
+
 /// What is drawn on a screen of so many columns.
 fn look_of(look: Look, width: u16) -> Look {
     Look { width: usize::from(width).clamp(20, WIDEST), ..look }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_is_not_left_by_accident() {
+        let (done, wait) = channel::<()>();
+        let (files, names, config) = (Vec::new(), Vec::new(), sipobs::config::Config::default());
+        let mut workers = Workers::new(Source { files, names, config, can_be_read_again: true });
+        workers.save_until(wait);
+        let mut app = App::new(Feed::Files(workers), Rows::default(), Look::default(), Stop::never());
+        let mut leaves = |keys: &[KeyCode]| {
+            app.is_over = false;
+            keys.iter().for_each(|key| app.key(&KeyEvent::from(*key)));
+            app.is_over
+        };
+        for leave in [KeyCode::Char('q'), KeyCode::Esc] {
+            assert!(!leaves(&[leave]), "{leave}");
+            assert!(!leaves(&[KeyCode::Down, leave]), "{leave}: asked once");
+            assert!(leaves(&[leave]), "{leave}: asked twice");
+        }
+        drop(done);
+        app.feed.end();
+        app.is_over = false;
+        app.key(&KeyEvent::from(KeyCode::Esc));
+        assert!(app.is_over, "nothing is written any more");
+    }
 }

@@ -7,16 +7,26 @@ use ratatui::text::Line;
 use sipobs::export::{Drawn, Look, Sink, Summary, Terminal, WholeCall};
 use sipobs::record::Output;
 
+use crate::cli::pcap::found::tell;
+
 /// What a page tells.
 pub(super) enum Content {
     /// An output, and all messages of its call.
-    Output(Box<Output>, Ladder),
+    Output(Box<Told>, Ladder),
     /// A message of a call.
     Message(Arc<WholeCall>, usize),
     /// What the whole capture came to.
     Totals(Box<Summary>),
     /// A text of ours.
     Text(String),
+}
+
+/// An output that is told.
+#[derive(Clone)]
+pub(super) struct Told {
+    pub(super) output: Output,
+    /// A call that was still up when the capture ended.
+    pub(super) is_open: bool,
 }
 
 /// All messages of a call.
@@ -140,12 +150,12 @@ impl Page {
     }
 }
 
-fn of_output(look: Look, output: &Output, ladder: &Ladder) -> (String, Option<Drawn>) {
+fn of_output(look: Look, told: &Told, ladder: &Ladder) -> (String, Option<Drawn>) {
     let has_own = matches!(ladder, Ladder::Own);
     let mut out = Vec::new();
     let mut sink = Terminal::new(&mut out, look, true).asked(true).whole(!has_own);
     // Into memory nothing fails.
-    let _ = sink.output(output);
+    let _ = tell(&told.output, told.is_open, &mut sink);
     let mut text = String::from_utf8_lossy(&out).into_owned();
     let drawn = match ladder {
         Ladder::Own => None,

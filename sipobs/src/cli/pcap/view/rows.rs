@@ -14,8 +14,12 @@ pub(super) struct Row {
 }
 
 /// All rows, and those that are shown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rows {
+    /// So many are kept.
+    most: usize,
+    /// The oldest make way for new ones, and who is at the end goes on with them.
+    is_of_late: bool,
     all: Vec<Row>,
     /// By their place in `all`.
     shown: Vec<usize>,
@@ -25,22 +29,61 @@ pub(super) struct Rows {
     /// The chosen one of those that are shown, and the first one on the screen.
     cursor: usize,
     top: usize,
-    /// Rows that found no room.
+    /// Rows that found no room, or made way.
     more: u64,
 }
 
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            most: MOST,
+            is_of_late: false,
+            all: Vec::new(),
+            shown: Vec::new(),
+            filter: Filter::default(),
+            everything: false,
+            cursor: 0,
+            top: 0,
+            more: 0,
+        }
+    }
+}
+
 impl Rows {
+    /// The latest of rows that come without end.
+    #[cfg(any(test, all(feature = "live", target_os = "linux")))]
+    pub(super) fn of_late(most: usize) -> Self {
+        Self { most, is_of_late: true, ..Self::default() }
+    }
+
     /// Adds a row, behind all others.
     pub(super) fn push(&mut self, found: Found) {
         let row = Row { found, is_marked: false };
-        if self.all.len() >= MOST {
-            self.more += 1;
-            return;
+        if self.all.len() >= self.most {
+            if !self.is_of_late {
+                self.more += 1;
+                return;
+            }
+            self.make_room();
         }
         if self.shows(&row) {
+            let is_at_end = self.cursor + 1 == self.shown.len();
             self.shown.push(self.all.len());
+            self.cursor += usize::from(is_at_end && self.is_of_late);
         }
         self.all.push(row);
+    }
+
+    /// Lets go of the oldest, a tenth at once.
+    fn make_room(&mut self) {
+        let gone = (self.most / 10).max(1).min(self.all.len());
+        self.all.drain(..gone);
+        let hidden = self.shown.partition_point(|&at| at < gone);
+        self.shown.drain(..hidden);
+        self.shown.iter_mut().for_each(|at| *at -= gone);
+        self.cursor = self.cursor.saturating_sub(hidden);
+        self.top = self.top.saturating_sub(hidden);
+        self.more += gone as u64;
     }
 
     fn shows(&self, row: &Row) -> bool {
@@ -150,6 +193,22 @@ mod tests {
             }
         }
         assert!(Rows::default().window(5).next().is_none());
+    }
+
+    #[test]
+    fn the_oldest_make_way_and_the_choice_stays() {
+        let mut rows = Rows::of_late(20);
+        (0..20).for_each(|at| rows.push(sample(at)));
+        // At the end, the list goes on by itself.
+        assert_eq!(rows.place(), 10);
+        rows.step(-3);
+        let chosen = |rows: &Rows| rows.get(rows.chosen().unwrap()).unwrap().found.name.clone();
+        assert_eq!(chosen(&rows), "#12");
+        (20..30).for_each(|at| rows.push(sample(at)));
+        assert_eq!((chosen(&rows).as_str(), rows.counts().1, rows.more()), ("#12", 20, 10));
+        (30..300).for_each(|at| rows.push(sample(at)));
+        assert!(rows.counts().1 <= 20 && rows.more() + rows.counts().1 as u64 == 300);
+        assert_eq!(window(&mut rows, 5).iter().filter(|(_, is_chosen)| *is_chosen).count(), 1);
     }
 
     #[test]

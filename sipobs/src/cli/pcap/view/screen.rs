@@ -62,20 +62,22 @@ fn bar(buffer: &mut Buffer, area: Rect, y: u16, text: &str) {
 }
 
 fn title(app: &App) -> String {
-    let files = app.workers.source().files.len();
-    let name = match (files, app.workers.source().names.first()) {
-        (1, Some(name)) => sipobs::export::clean(name),
-        _ => format!("{files} files"),
-    };
+    let name = app.feed.name();
     let page = app.pages.last().map(|page| format!(" · {}", page.title())).unwrap_or_default();
     let ((shown, all), at) = (app.rows.counts(), app.rows.place());
-    let more =
-        if app.rows.more() > 0 { format!(", {} more found no room", app.rows.more()) } else { String::new() };
+    let more = match app.rows.more() {
+        0 => String::new(),
+        more if app.feed.is_live() => format!(", {more} older ones made way"),
+        more => format!(", {more} more found no room"),
+    };
     format!(" sipobs · {name}{page} · {at} of {shown} shown, {all} in all{more}{}", reading(app))
 }
 
 /// How far reading has come.
 fn reading(app: &App) -> String {
+    if app.feed.is_live() {
+        return String::new();
+    }
     match (&app.read, app.progress) {
         (Some(read), _) if read.is_complete => String::new(),
         (Some(_), _) => " · not all was read (m)".to_owned(),
@@ -126,6 +128,8 @@ fn list(buffer: &mut Buffer, area: Rect, app: &mut App) {
     let colour = app.look.colour;
     if app.rows.counts().0 == 0 {
         let said = match (app.read.is_some(), app.rows.counts().1) {
+            (false, 0) if app.feed.is_live() => "Watching. A transfer is listed as soon as it is judged.",
+            (false, _) if app.feed.is_live() => "Nothing fits. Esc shows all.",
             (false, _) => "Reading …",
             (true, 0) => "No transfer and no call was seen: t says what was there.",
             (true, _) if app.filter.is_empty() => "No transfer was seen. Calls without one: a.",
@@ -179,7 +183,7 @@ fn below(app: &App) -> (String, Style) {
             (format!("Save to: {}▏ ({how}; Tab changes that)", sipobs::export::clean(path)), plain.bold())
         }
         None if app.is_news => last_said(app),
-        None if app.workers.saves() => ("The packets are being written …".to_owned(), plain),
+        None if app.feed.saves() => ("The packets are being written …".to_owned(), plain),
         None if awaits_ladder(app) => {
             ("The files are read again for the whole call; Esc ends that".to_owned(), plain)
         }
@@ -204,9 +208,15 @@ fn keys(app: &App) -> &'static str {
     match (&app.input, app.pages.last().map(|page| &page.content)) {
         (Some(Input::Filter), _) => " Enter keep  Esc show all",
         (Some(Input::Save { .. }), _) => " Enter save  Tab redact  Esc leave",
+        (None, Some(Content::Output(..))) if app.feed.is_live() => {
+            " s F2 packets  / F7 filter  ? F1 help  q Esc back"
+        }
         (None, Some(Content::Output(..))) => " Enter message  s F2 save  / F7 filter  ? F1 help  q Esc back",
         (None, Some(Content::Message(..))) => " ← → other messages  q Esc back",
         (None, Some(Content::Totals(_) | Content::Text(_))) => " q Esc back",
+        (None, None) if app.feed.is_live() => {
+            " Enter call  / F7 filter  s F2 packets  m log  ? F1 help  q end the daemon"
+        }
         (None, None) => {
             " Enter call  / F7 filter  a all calls  Space mark  s F2 save  t totals  ? F1 help  q quit"
         }

@@ -144,6 +144,12 @@ impl Workers {
         Ok(())
     }
 
+    /// Writes until nobody sends any more.
+    #[cfg(test)]
+    pub(super) fn save_until(&mut self, end: Receiver<()>) {
+        self.saving = Some(self.job(move |_, _, _| drop(end.recv())).unwrap());
+    }
+
     fn job(&self, work: impl FnOnce(&Source, &Stop, &Sender<News>) + Send + 'static) -> anyhow::Result<Job> {
         let stop = Stop::once(Arc::new(AtomicBool::new(false)));
         let (source, news, ended) = (Arc::clone(&self.source), self.sender.clone(), stop.clone());
@@ -184,6 +190,12 @@ struct Teller {
 impl Listener for Teller {
     fn heard(&mut self, output: Output, unmasked: Unmasked) {
         if let Some(found) = Found::new(self.look, &self.privacy, output, unmasked, self.keeps_messages) {
+            let _ = self.news.send(News::Found(Box::new(found)));
+        }
+    }
+
+    fn open_call(&mut self, call: Output, unmasked: Unmasked) {
+        if let Some(found) = Found::open_call(self.look, &self.privacy, call, unmasked) {
             let _ = self.news.send(News::Found(Box::new(found)));
         }
     }

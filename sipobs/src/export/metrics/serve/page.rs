@@ -20,7 +20,8 @@ use tokio::time::timeout;
 
 use super::access::ShownCertificate;
 use super::{NOT_YOURS, Served, Server};
-use crate::export::page::Page;
+use crate::export::accounting::{Accounts, Exposition};
+use crate::export::page::{self, Page};
 use crate::files::{self, Kind, Links};
 
 /// How long an answer waits for news: a connection has no more than 15 s.
@@ -36,7 +37,9 @@ pub(super) fn routes(server: &Arc<Server>) -> Router<Arc<Server>> {
         return Router::new();
     }
     Router::new()
-        .route("/", get(page))
+        .route("/", get(whole))
+        .route("/now", get(now))
+        .route("/now/{trunk}", get(now_of))
         .route("/events", get(events))
         .route("/verdict/{id}", get(verdict))
         .route("/evidence/{name}", get(evidence))
@@ -71,9 +74,34 @@ fn of(server: &Server) -> Result<&Arc<Page>, StatusCode> {
 
 const HTML: &str = "text/html; charset=utf-8";
 
-async fn page(State(server): Served) -> Result<Response, StatusCode> {
+async fn whole(State(server): Served) -> Result<Response, StatusCode> {
     let head = [(header::CONTENT_TYPE, HTML.to_owned()), (header::CONTENT_SECURITY_POLICY, Page::policy())];
-    Ok((head, of(&server)?.html(&server.readiness())).into_response())
+    let state = state(&server).await;
+    Ok((head, of(&server)?.html(&state)).into_response())
+}
+
+/// How the capture is, by what `/readyz` says and what `/metrics` counts.
+async fn state(server: &Server) -> page::State {
+    let (_, text) = server.scrape().await;
+    let accounts =
+        Exposition::parse(&String::from_utf8_lossy(&text)).and_then(|metrics| Accounts::of(&metrics));
+    let lost = accounts.map_or_else(|error| format!("not known: {error}"), |accounts| accounts.gone());
+    page::State { readiness: server.readiness(), lost }
+}
+
+/// What of the page changes, but for the list.
+async fn now(State(server): Served) -> Result<Response, StatusCode> {
+    changes(&server, None).await
+}
+
+/// The same, with the picture of one trunk.
+async fn now_of(State(server): Served, Path(trunk): Path<String>) -> Result<Response, StatusCode> {
+    changes(&server, Some(&trunk)).await
+}
+
+async fn changes(server: &Server, trunk: Option<&str>) -> Result<Response, StatusCode> {
+    let state = state(server).await;
+    Ok(([(header::CONTENT_TYPE, HTML)], of(server)?.now(&state, trunk).into_string()).into_response())
 }
 
 /// What is new since the event that the browser has read last. It waits a while where nothing is; then the answer ends,
