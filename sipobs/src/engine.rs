@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Memory, Sight};
 use crate::dialog::{DialogKey, NoDialogKey};
+use crate::discard::DiscardReason;
 use crate::evidence::Collect;
 use crate::follow::Follow;
 use crate::frame::{Frame, Place};

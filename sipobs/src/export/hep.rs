@@ -127,7 +127,7 @@ impl Relay for HepOut {
             dst: message.dst,
             protocol: match message.transport {
                 TransportKind::Udp => 17,
-                TransportKind::Tcp | TransportKind::Tls => 6,
+                TransportKind::Tcp | TransportKind::Tls | TransportKind::Ws | TransportKind::Wss => 6,
             },
             time: Some(message.time),
             kind: Packet::SIP,
