@@ -559,7 +559,7 @@ impl App {
         match &self.read {
             Some(read) => self.over(Content::Totals(Box::new(read.summary.clone()))),
             None if self.feed.is_live() => {
-                self.say("What is counted is told by `sipobs check --live`".to_owned())
+                self.say("What is counted is told by `sipobs check --live`".to_owned());
             }
             None => self.say("The totals are there once all is read".to_owned()),
         }
