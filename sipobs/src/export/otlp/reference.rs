@@ -50,6 +50,10 @@ const OWN: &[(&str, &str)] = &[
     ("sip.transfer.frame", "the number of the frame that completed the message"),
     ("sip.transfer.leg", "`call`, `target` or `consultation`: the leg that the transaction is on"),
     ("sip.transfer.sipfrag", "what a NOTIFY tells"),
+    (
+        "sip.transport",
+        "as a Via has it: `udp`, `tcp`, `tls`, `ws` or `wss`; within TLS `tls.protocol.name` is there, too: `tls`",
+    ),
 ];
 
 /// What a record's fields become, by the span that has them.
