@@ -137,8 +137,11 @@ fn a_damaged_record_is_no_message() {
     }
 }
 
+/// What a file's messages come to, what they came by, and what was opened.
+type Judged = (Vec<Verdict>, Vec<TransportKind>, TlsCounts);
+
 /// A file that may hold secrets is judged; also what it held, and why not all of it was read.
-fn judge_file(path: &Path) -> ((Vec<Verdict>, Vec<TransportKind>, TlsCounts), Contents, Option<FileError>) {
+fn judge_file(path: &Path) -> (Judged, Contents, Option<FileError>) {
     let mut capture = Capture::open(&[path], &Stop::never()).unwrap();
     let (mut engine, mut last, mut held) = (engine(KeyLog::default()), Timestamp::default(), None);
     while let Some(next) = capture.next() {

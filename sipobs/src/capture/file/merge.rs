@@ -56,7 +56,7 @@ pub enum Next<'a> {
     /// Secrets of TLS that a file holds: of sessions in whatever file.
     Secrets(KeyLog),
     /// A file was read as far as it can be.
-    End(End),
+    End(Box<End>),
 }
 
 /// A file that was read.
@@ -141,13 +141,13 @@ impl Capture {
         if let Some(file) = self.lent.take()
             && let Some(end) = self.advance(file)
         {
-            return Some(Next::End(end));
+            return Some(Next::End(Box::new(end)));
         }
         if self.stop.is_asked()
             && let Some(file) = self.take_regular()
         {
             let error = FileError { file: self.sources[file].name(), fault: Fault::Interrupted };
-            return Some(Next::End(self.close(file, Some(error))));
+            return Some(Next::End(Box::new(self.close(file, Some(error)))));
         }
         if self.stop.is_asked() {
             self.leave_unopened();
@@ -157,7 +157,7 @@ impl Capture {
         {
             self.to_come.pop();
             if let Some(end) = self.begin(file) {
-                return Some(Next::End(end));
+                return Some(Next::End(Box::new(end)));
             }
         }
         if !self.keys.is_empty() {

@@ -143,7 +143,7 @@ impl<'a> Reading<'a> {
             }
             self.drain(sink)?;
             if let Some(end) = end {
-                self.ended(end);
+                self.ended(*end);
             }
             if self.summary.packets.is_multiple_of(8192) {
                 self.progress.at(capture.progress());

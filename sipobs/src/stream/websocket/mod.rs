@@ -291,7 +291,7 @@ impl WebSocket {
             } else {
                 parts.bytes.extend_from_slice(payload);
                 if head.is_last {
-                    self.whole(side, parts, max, came, counts, sink)?;
+                    self.whole(side, &parts, max, came, counts, sink)?;
                 } else {
                     lane.message = Some(parts);
                 }
@@ -305,7 +305,7 @@ impl WebSocket {
     fn whole(
         &mut self,
         side: usize,
-        parts: Parts,
+        parts: &Parts,
         max: usize,
         came: &mut Came,
         counts: &mut Counts,

@@ -478,6 +478,13 @@ impl App {
 
     /// Asks where to save the marked rows, or the chosen one.
     fn begin_saving(&mut self) {
+        #[cfg_attr(
+            not(all(feature = "live", target_os = "linux")),
+            allow(
+                clippy::infallible_destructuring_match,
+                reason = "there is another feed where something is watched"
+            )
+        )]
         let workers = match &self.feed {
             Feed::Files(workers) => workers,
             #[cfg(all(feature = "live", target_os = "linux"))]

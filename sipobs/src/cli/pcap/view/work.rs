@@ -147,7 +147,7 @@ impl Workers {
     /// Writes until nobody sends any more.
     #[cfg(test)]
     pub(super) fn save_until(&mut self, end: Receiver<()>) {
-        self.saving = Some(self.job(move |_, _, _| drop(end.recv())).unwrap());
+        self.saving = Some(self.job(move |_, _, _| assert!(end.recv().is_err())).unwrap());
     }
 
     fn job(&self, work: impl FnOnce(&Source, &Stop, &Sender<News>) + Send + 'static) -> anyhow::Result<Job> {
