@@ -170,8 +170,10 @@ fn invite_answer(stage: &mut Stage, trunks: &Trunks, heard: Heard<'_>, status: u
         }
         300.. if !is_challenge(status) => {
             stage.links.failed(&mut stage.legs, &mut stage.timers, leg, wire.time, Some(status));
-            if status < 400 {
-                redirect::on_redirect(stage, heard);
+            match status {
+                ..400 => redirect::on_redirect(stage, heard),
+                487 => {}
+                _ => consultation::on_failed(stage, leg),
             }
         }
         _ => {}

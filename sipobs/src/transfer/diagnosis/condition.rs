@@ -68,6 +68,7 @@ pub(super) static CONDITIONS: &[Condition] = &[
     Condition { name: "no_subscription", about: "no NOTIFY was to be sent (RFC 4488)", asks: Flag(|f| f.no_subscription) },
     Condition { name: "went_elsewhere", about: "the REFER went to a host that the call's INVITE was not seen at", asks: Flag(|f| f.went_elsewhere) },
     Condition { name: "referred_by", about: "the REFER has a Referred-By", asks: Flag(|f| f.referred_by) },
+    Condition { name: "names_no_call", about: "there is no Replaces in it", asks: Flag(|f| f.replaces.is_none()) },
     Condition { name: "replaces", about: "how its Replaces fits the calls that were seen", asks: Word(ReplacesFit::words, |f| f.replaces.map(ReplacesFit::as_str).into_iter().collect()) },
     Condition { name: "refer_not_allowed", about: "the peer's Allow lacks REFER", asks: Flag(|f| f.refer_not_allowed) },
     // The call that was to be transferred.

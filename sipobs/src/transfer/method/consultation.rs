@@ -6,6 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::second_leg::ONWARD;
+use super::target_leg;
 use crate::leg::{AttemptId, Leg, LegId};
 use crate::record::{LegRole, Side};
 use crate::timestamp::Timestamp;
@@ -119,6 +120,24 @@ pub(in crate::transfer) fn on_answered(stage: &mut Stage, leg: LegId) {
     let under_way = consults.is_some_and(|id| stage.attempts.contains_key(&id));
     if let Some(state) = stage.state_mut(leg).filter(|_| !under_way) {
         state.consults = None;
+    }
+}
+
+/// A consultation that rang fails by itself, of which the REFER's receiver has only said that it is well: it was the target's leg,
+/// and did not come to anything.
+pub(in crate::transfer) fn on_failed(stage: &mut Stage, leg: LegId) {
+    let Some(id) = stage.state(leg).and_then(|state| state.consults) else { return };
+    let given_up = |leg: &Leg| {
+        let invite = leg.invite.as_ref();
+        leg.bye.is_set() || invite.is_none_or(|invite| invite.cancelled.is_set())
+    };
+    let fails = stage.legs.get(leg).is_some_and(|leg| !given_up(leg) && leg.failure().is_some());
+    let optimistic =
+        stage.attempts.get(&id).filter(|attempt| attempt.legs.is_empty()).is_some_and(|attempt| {
+            attempt.refer().is_some_and(|refer| refer.is_told_optimistically(&stage.config.timers))
+        });
+    if fails && optimistic {
+        target_leg::attach_consultation(stage, id, leg);
     }
 }
 

@@ -33,6 +33,13 @@ pub(super) fn attach_behind(stage: &mut Stage, id: AttemptId, consultation: LegI
     );
 }
 
+/// The same of a consultation that failed itself.
+pub(super) fn attach_consultation(stage: &mut Stage, id: AttemptId, leg: LegId) {
+    let ladder = stage.take_ladder(leg).unwrap_or_default();
+    let link = Link { method: LinkMethod::Replaces, confidence: REFERRED, candidates: Vec::new() };
+    attach(stage, id, leg, link, ladder);
+}
+
 /// The one leg that rings, and that the receiver of an unanswered consultation began as that came.
 fn behind(stage: &Stage, consultation: LegId) -> Option<LegId> {
     let rings = |leg: &Leg| {

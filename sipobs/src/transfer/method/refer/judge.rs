@@ -269,6 +269,11 @@ impl Refer {
         })
     }
 
+    /// Whether success is all that was told of it, and too soon to be more than optimism.
+    pub(in crate::transfer) fn is_told_optimistically(&self, timers: &Timers) -> bool {
+        self.result.as_ref().is_some_and(|result| self.is_optimistic(result, timers))
+    }
+
     fn is_optimistic(&self, result: &Answer, timers: &Timers) -> bool {
         result.status < 300 && !self.rang() && result.time.since(self.taken()) < timers.optimistic
     }
