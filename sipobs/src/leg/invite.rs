@@ -13,7 +13,7 @@ const REPEATED: u8 = 3;
 const GIVEN_UP: u8 = 8;
 
 /// The initial INVITE, with all its tries (RFC 3261 §13, §17.1.1). Its first copy began the leg: a caller's ring timer
-/// counts from [`Leg::started`].
+/// counts from [`super::Leg::started`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Invite {
     pub(crate) number: u32,
@@ -72,7 +72,7 @@ impl Invite {
         self.branch == Branch::default()
     }
 
-    /// Status and time of its final answer; the phrase is [`Leg::phrase`].
+    /// Status and time of its final answer; the phrase is [`super::Leg::phrase`].
     pub(crate) fn answer(&self) -> Option<Final> {
         Some(Final { status: self.answer_status, time: self.answer_time.get()? })
     }

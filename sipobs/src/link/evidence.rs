@@ -382,8 +382,10 @@ impl<'a> Search<'a> {
         let request = Party::of_uri(leg.first_request());
         let wanted = self.own.parties.request.as_ref();
         let onward = request.as_ref().zip(wanted).is_some_and(|(called, wanted)| called.same(wanted));
-        // Nor is anybody transferred to himself: that is a call back.
-        let back = wanted.is_some_and(|wanted| from(leg).is_some_and(|caller| caller.same(wanted)));
+        // Nor is anybody transferred to himself: once the call has ended, that is a call back. While it is up the caller may show
+        // the number of a switchboard, and be sent there.
+        let back = ended_at(leg).is_some()
+            && wanted.is_some_and(|wanted| from(leg).is_some_and(|caller| caller.same(wanted)));
         if self.forwards || onward || back {
             return;
         }

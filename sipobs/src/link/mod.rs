@@ -242,6 +242,12 @@ impl Links {
         self.conclude(legs, id, now)
     }
 
+    /// What would be decided by what is known now, without deciding it.
+    pub(crate) fn likely(&self, legs: &Legs, id: LegId, now: Timestamp) -> Decision {
+        let Some((leg, second)) = self.second(legs, id) else { return Decision::No };
+        second.decided.clone().unwrap_or_else(|| self.verdict(legs, leg, second, now))
+    }
+
     /// Like [`Self::decide`], but by what is known now, even if more could come.
     pub(crate) fn conclude(&mut self, legs: &mut Legs, id: LegId, now: Timestamp) -> Decision {
         if let Some(decided) = self.second(legs, id).and_then(|(_, second)| second.decided.as_ref()) {

@@ -41,7 +41,7 @@ pub(super) fn of(known: Known<'_>, rules: &Rules, verdict: &Verdict, now: Timest
         refer_cseq: method.numbers().last().copied(),
         target_call_id: fate.map(|leg| leg.call_id_text().into_owned()),
         followed: (attempt.method == record::Method::Redirect).then_some(fate.is_some()),
-        followed_outcome: method.followed(known).map(|verdict| verdict.outcome),
+        followed_outcome: None,
         link: attempt.link.clone(),
         ringing_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.ringing.get()?)),
         answer_ms: fate.and_then(|leg| since_tried(leg, leg.invite.as_ref()?.answer()?.time)),

@@ -45,7 +45,7 @@ impl Transfers {
     pub(super) fn review(&mut self, id: AttemptId, now: Timestamp) {
         let Some(attempt) = self.stage.attempts.get(&id) else { return };
         let Provisional { at, verdict } = self.evaluate(attempt, now);
-        let is_last_word = at <= now || refer::halves::is_untold(&self.stage, attempt);
+        let is_last_word = at <= now || refer::halves::is_untold(&self.stage, attempt, now);
         // Then its leg tells, and it is judged again.
         if is_last_word && refer::halves::attach_asked(&mut self.stage, id, now) {
             return;
@@ -110,9 +110,14 @@ impl Transfers {
         because.into_iter().for_each(|because| verdict.downgrade(because));
         let mut record = attempt_record::of(known, &self.rules, &verdict, now);
         (record.quality, record.visibility) = (quality, visibility);
+        let followed = method.followed(known, now).map(|mut leg| {
+            let seen = Visibility { call: visibility.target, ..visibility };
+            doubt(&leg, quality, seen, true, cut_off, cut).into_iter().for_each(|why| leg.downgrade(why));
+            leg
+        });
+        record.followed_outcome = followed.as_ref().map(|leg| leg.outcome);
         // A redirect that led nowhere is explained by the leg that failed.
-        let led_nowhere = method.followed(known).filter(|leg| leg.outcome.is_failure());
-        let found = match led_nowhere {
+        let found = match followed.filter(|leg| leg.outcome.is_failure()) {
             Some(leg) => {
                 let (outcome, status, reason) = (leg.outcome, leg.status, leg.reason.clone());
                 self.diagnose(known, &leg, &Attempt { outcome, status, reason, ..record.clone() }, now)

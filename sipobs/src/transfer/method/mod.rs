@@ -58,8 +58,8 @@ pub(super) trait Method {
         known.attempt.call.is_some()
     }
 
-    /// Of a redirect: what became of the leg that followed it.
-    fn followed(&self, _known: Known<'_>) -> Option<Verdict> {
+    /// Of a redirect: what became of the leg that followed it, as far as that is certain.
+    fn followed(&self, _known: Known<'_>, _now: Timestamp) -> Option<Verdict> {
         None
     }
 

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::second_leg::invite;
 use super::{Known, Machine, Method, refer, target_headers, target_leg};
 use crate::leg::{AttemptId, Leg, LegId, Party};
-use crate::record::{Answered, Evidence, Method as Word, Outcome, Side};
+use crate::record::{Answered, Evidence, Method as Word, Outcome, Side, UnknownReason};
 use crate::timestamp::Timestamp;
 use crate::transfer::config::Timers;
 use crate::transfer::diagnosis::Facts;
@@ -138,13 +138,15 @@ impl Method for Redirect {
         known.target_leg().or_else(|| known.dialog().filter(tried_again))
     }
 
-    fn followed(&self, known: Known<'_>) -> Option<Verdict> {
-        self.leg(known).map(|leg| leg.verdict)
+    fn followed(&self, known: Known<'_>, now: Timestamp) -> Option<Verdict> {
+        let Provisional { at, verdict } = self.leg(known)?;
+        let is_open = at > now && (verdict.status.is_none() || verdict.silence);
+        Some(if is_open { Verdict::unknown(UnknownReason::NoFinalAnswer) } else { verdict })
     }
 
     /// Where the leg that followed failed, that is what needs a reason.
     fn headers<'a>(&self, known: Known<'a>, _answered: Answered) -> &'a [(&'static str, String)] {
-        match self.followed(known).is_some_and(|leg| leg.outcome.is_failure()) {
+        match self.leg(known).is_some_and(|leg| leg.verdict.outcome.is_failure()) {
             true => target_headers(known),
             false => &known.attempt.headers,
         }

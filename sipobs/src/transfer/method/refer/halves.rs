@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::Refer;
 use super::unseen::{is_unseen, notifier};
 use crate::leg::{AttemptId, Leg, LegId, Party};
 use crate::link::Decision;
@@ -40,24 +41,34 @@ pub(in crate::transfer) fn asked_beside_all(
     Some((id, by_moment()))
 }
 
-/// The attempts by a REFER of which nobody will tell any more: the dialog that carries it has ended, and no leg is known.
-pub(in crate::transfer) fn untold(stage: &Stage) -> SmallVec<[AttemptId; 2]> {
-    stage.recent_attempts().filter(|(_, attempt)| is_untold(stage, attempt)).map(|(id, _)| id).collect()
+/// The attempts by a REFER of which nobody will tell any more, and which this leg may have been begun for.
+pub(in crate::transfer) fn untold(stage: &Stage, leg: LegId) -> SmallVec<[AttemptId; 2]> {
+    let Some(leg) = stage.legs.get(leg) else { return SmallVec::new() };
+    let untold = stage.recent_attempts().filter(|(_, attempt)| {
+        let asked = attempt.refer().is_some_and(|refer| is_at_once(leg, refer));
+        asked && is_untold(stage, attempt, leg.seen)
+    });
+    untold.map(|(id, _)| id).collect()
 }
 
-/// Whether an attempt is such a one.
-pub(in crate::transfer) fn is_untold(stage: &Stage, attempt: &PendingAttempt) -> bool {
+/// Whether nobody will tell of an attempt any more: the dialog that carries it has ended, and no leg is known. All legs that its
+/// REFER may have asked for have begun.
+pub(in crate::transfer) fn is_untold(stage: &Stage, attempt: &PendingAttempt, now: Timestamp) -> bool {
     let dialog = stage.legs.get(attempt.dialog);
     attempt.legs.is_empty()
-        && attempt.refer().is_some_and(|refer| refer.result.is_none())
+        && attempt.refer().is_some_and(|refer| refer.result.is_none() && now.since(refer.tried) > AT_ONCE)
         && dialog.is_some_and(|dialog| dialog.bye.is_set())
+}
+
+fn is_at_once(leg: &Leg, refer: &Refer) -> bool {
+    leg.started >= refer.tried && leg.started.since(refer.tried) <= AT_ONCE
 }
 
 /// Gives an attempt by a REFER that found no leg, and of which nothing more is expected, the one that its receiver began at once,
 /// whatever number it dialled: one that may be of the call, or of its other half, and came to what was told, if anything was.
 /// Whether there is one.
 pub(in crate::transfer) fn attach_asked(stage: &mut Stage, id: AttemptId, now: Timestamp) -> bool {
-    let Some(leg) = stage.attempts.get(&id).and_then(|attempt| asked_by(stage, attempt)) else {
+    let Some(leg) = stage.attempts.get(&id).and_then(|attempt| asked_by(stage, attempt, now)) else {
         return false;
     };
     let ladder = stage.take_ladder(leg).unwrap_or_default();
@@ -70,10 +81,11 @@ pub(in crate::transfer) fn attach_asked(stage: &mut Stage, id: AttemptId, now: T
     true
 }
 
-fn asked_by(stage: &Stage, attempt: &PendingAttempt) -> Option<LegId> {
+fn asked_by(stage: &Stage, attempt: &PendingAttempt, now: Timestamp) -> Option<LegId> {
     let refer = attempt.refer().filter(|_| attempt.legs.is_empty())?;
     let came_to_it = |leg: &Leg| match (&refer.result, leg.failure()) {
-        (None, _) => true,
+        // Its moment alone does not tell whose leg it is.
+        (None, _) => is_linked(stage, attempt, leg, now),
         (Some(told), Some(failure)) => failure.status == told.status,
         (Some(told), None) => leg.answered.is_set() && (200..300).contains(&told.status),
     };
@@ -82,10 +94,21 @@ fn asked_by(stage: &Stage, attempt: &PendingAttempt) -> Option<LegId> {
         let mut calls = calls.iter().filter_map(|call| stage.legs.get(*call));
         calls.any(|call| is_asked(stage, attempt, call, leg))
     };
-    let begun = |leg: &&Leg| leg.started >= refer.tried && leg.started.since(refer.tried) <= AT_ONCE;
-    let mut asked = stage.recent_legs().filter(begun).filter(|leg| came_to_it(leg) && may_be_of_it(leg));
+    let mut asked = stage
+        .recent_legs()
+        .filter(|leg| is_at_once(leg, refer))
+        .filter(|leg| came_to_it(leg) && may_be_of_it(leg));
     let only = asked.next()?;
     asked.next().is_none().then_some(only.id)
+}
+
+/// Whether a leg is known to be of the call that a REFER is in, or of its other half, and of no other REFER.
+fn is_linked(stage: &Stage, attempt: &PendingAttempt, leg: &Leg, now: Timestamp) -> bool {
+    let Decision::Linked { call, refer, .. } = stage.links.likely(&stage.legs, leg.id, now) else {
+        return false;
+    };
+    let of_it = |number| attempt.refer().is_some_and(|refer| refer.numbers.contains(&number));
+    refer.is_none_or(of_it) && stage.legs.get(call).is_some_and(|call| is_asked(stage, attempt, call, leg))
 }
 
 fn by_moment() -> Link {
@@ -96,10 +119,9 @@ fn is_asked(stage: &Stage, attempt: &PendingAttempt, call: &Leg, leg: &Leg) -> b
     let half = stage.legs.get(attempt.call.unwrap_or(attempt.dialog));
     let (Some(refer), Some(half)) = (attempt.refer(), half) else { return false };
     let taken = refer.answer.as_ref().is_none_or(|answer| answer.status < 300);
-    let at_once = leg.started >= refer.tried && leg.started.since(refer.tried) <= AT_ONCE;
     !is_unseen(attempt)
         && taken
-        && at_once
+        && is_at_once(leg, refer)
         && !refer.is_success_before(leg.started, &stage.config.timers)
         && notifier(stage, attempt) == Some(leg.hosts.0)
         && (half.id == call.id || are_halves(half, call, leg.hosts.0, refer.tried))

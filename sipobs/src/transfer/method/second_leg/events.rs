@@ -108,7 +108,7 @@ pub(in crate::transfer) fn on_told(stage: &mut Stage, leg: LegId) {
         watched.told = true;
     }
     // Where nobody will tell of a REFER, this leg may.
-    for id in refer::halves::untold(stage) {
+    for id in refer::halves::untold(stage, leg) {
         stage.review(id);
     }
 }

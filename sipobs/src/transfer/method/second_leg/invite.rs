@@ -67,9 +67,11 @@ impl Context {
     /// Whether the BYE of its call explains the leg's CANCEL: a caller who left before it, or just after it, was leaving. But
     /// a CANCEL after whole seconds is a ring timer's, if the BYE came after it.
     fn left_before(self, cancelled: Timestamp, leg: &Leg, timers: &Timers) -> bool {
+        // Of a CANCEL that was not captured it is not known how long before the BYE it was, nor whether there was one.
+        let seen = leg.bye.is_set() || leg.invite.as_ref().is_some_and(|invite| invite.cancelled.is_set());
+        let by_timer = !seen || leg.is_cancelled_on_the_second(cancelled);
         let soon = |bye: Timestamp| bye.since(cancelled) <= timers.abandoned;
-        self.hung_up
-            .is_some_and(|bye| bye <= cancelled || soon(bye) && !leg.is_cancelled_on_the_second(cancelled))
+        self.hung_up.is_some_and(|bye| bye <= cancelled || soon(bye) && !by_timer)
     }
 }
 
