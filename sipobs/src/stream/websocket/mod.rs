@@ -271,6 +271,11 @@ impl WebSocket {
             Ok(None) => return Ok(false),
             Err(()) => return damaged(counts),
         };
+        if head.compressed && self.lanes[1 - self.client].state == State::Head {
+            // The answer has come, or its client would not send, and was not captured.
+            counts.bytes_missing += 1;
+            return Err(Unread::Broken);
+        }
         let lane = &mut self.lanes[side];
         let begins = head.kind == Kind::Data;
         let fits = match head.kind {
