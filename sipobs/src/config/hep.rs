@@ -1,6 +1,6 @@
 //! `[hep]`: messages that agents and proxies send by HEP. `[hep_out]`: those that are sent on by it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,20 @@ impl HepConfig {
     /// Where to listen.
     pub fn sockets(&self) -> impl Iterator<Item = (HepTransport, SocketAddr)> {
         self.listen.iter().filter_map(|url| Some((url.transport, url.socket()?)))
+    }
+
+    /// Whether what this very host sends to an address of its own comes in here.
+    pub fn hears(&self, transport: HepTransport, to: SocketAddr) -> bool {
+        let to_ip = to.ip().to_canonical();
+        self.sockets().any(|(listens, listen)| {
+            let fits = match listen.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => to_ip.is_ipv4(),
+                // Of both versions, unless the system was told otherwise.
+                IpAddr::V6(ip) if ip.is_unspecified() => true,
+                ip => ip.to_canonical() == to_ip,
+            };
+            listens == transport && listen.port() == to.port() && fits
+        })
     }
 
     /// Whether somebody on another host can send here without a key.
@@ -75,18 +89,21 @@ impl Default for HepOutConfig {
 
 impl HepOutConfig {
     /// What makes no sense, if something does.
-    pub(super) fn fault(&self, hep: &HepConfig) -> Option<String> {
+    pub(crate) fn fault(&self, hep: &HepConfig) -> Option<String> {
         if self.key.as_ref().is_some_and(|key| key.expose().is_empty()) {
             return Some("hep_out.key is empty".to_owned());
         }
         // Each message would come back, and go out again, for ever.
         let (to, address) = self.to.as_ref().and_then(|to| Some((to, to.socket()?)))?;
-        let returns = hep.sockets().any(|(transport, listen)| {
-            let any = listen.ip().is_unspecified() && address.ip().to_canonical().is_loopback();
-            transport == to.transport
-                && listen.port() == address.port()
-                && (any || listen.ip() == address.ip() || address.ip().is_unspecified())
-        });
+        // Where no address is given, the system takes the loopback one.
+        let ip = match address.ip().to_canonical() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        // Of any other, whether it is one of this host's, a socket tells.
+        let is_own = ip.is_loopback() || hep.sockets().any(|(_, listen)| listen.ip().to_canonical() == ip);
+        let returns = is_own && hep.hears(to.transport, SocketAddr::new(ip, address.port()));
         returns.then(|| format!("hep_out.to: {to} is where hep.listen listens: each message would come back"))
     }
 }
@@ -117,11 +134,23 @@ mod tests {
     fn what_goes_out_does_not_come_back() {
         let out = |to: &str| toml::from_str::<HepOutConfig>(&format!("to = \"{to}\"")).unwrap();
         let hep = config("listen = \"udp://0.0.0.0:9060,tcp://192.0.2.1:9060\"");
-        for to in ["udp://127.0.0.1:9060", "udp://0.0.0.0:9060", "tcp://192.0.2.1:9060"] {
+        for to in [
+            "udp://127.0.0.1:9060",
+            "udp://[::ffff:127.0.0.1]:9060",
+            "udp://0.0.0.0:9060",
+            "udp://192.0.2.1:9060",
+            "tcp://192.0.2.1:9060",
+            "tcp://[::ffff:192.0.2.1]:9060",
+        ] {
             assert!(out(to).fault(&hep).unwrap().contains("would come back"), "{to}");
         }
-        for to in ["tcp://127.0.0.1:9060", "udp://127.0.0.1:9061", "udp://192.0.2.7:9060", "udp://homer:9060"]
-        {
+        for to in [
+            "tcp://127.0.0.1:9060",
+            "udp://127.0.0.1:9061",
+            "udp://192.0.2.7:9060",
+            "udp://[::1]:9060",
+            "udp://homer:9060",
+        ] {
             assert_eq!(out(to).fault(&hep), None, "{to}");
         }
     }

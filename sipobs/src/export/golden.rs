@@ -23,6 +23,7 @@ pub(super) fn outputs(case: &Path) -> Vec<Output> {
     let file = Some(case.join("config.toml")).filter(|file| file.exists());
     let (mut config, _) = Config::load(file.as_deref(), []).unwrap();
     config.jsonl.notices = true;
+    config.stream.reads_hep = true;
     let mut engine = Engine::new(config.engine(), config.privacy().unwrap()).unwrap();
     let mut reader = Reader::open(case.join("input.pcap")).unwrap();
     let mut last = Timestamp::default();

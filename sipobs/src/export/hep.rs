@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::{HepOutConfig, HepTransport, HepUrl};
+use crate::config::{HepConfig, HepOutConfig, HepTransport, HepUrl};
 use crate::engine::Relay;
 use crate::hep::{Packet, encode};
 use crate::stream::{TransportKind, WireMessage};
@@ -76,6 +76,7 @@ struct Counts {
     made: u64,
     sent: u64,
     queue_full: u64,
+    cut: u64,
     too_large: u64,
     failed: u64,
     failures: u64,
@@ -90,14 +91,15 @@ impl fmt::Debug for HepOut {
 }
 
 impl HepOut {
-    /// Starts to send where `config` says, if it says so, as the agent of this name. The thread that sends does `first` before
-    /// anything else.
+    /// Starts to send where `config` says, if it says so, as the agent of this name, and never to where `hep` listens on this
+    /// host. The thread that sends does `first` before anything else.
     ///
     /// # Errors
     ///
     /// When no thread can be started. A receiver that can't be reached is tried again.
     pub fn start(
         config: &HepOutConfig,
+        hep: &HepConfig,
         node: &str,
         first: impl FnOnce() + Send + 'static,
     ) -> io::Result<Option<(Self, HepOutHandle)>> {
@@ -106,7 +108,7 @@ impl HepOut {
         let (done, over) = channel();
         let shared = Arc::new(Shared::default());
         let longest = if to.transport == HepTransport::Udp { LONGEST } else { usize::MAX };
-        let sending = Sending { to, packets, shared: Arc::clone(&shared) };
+        let sending = Sending { to, own: hep.clone(), packets, shared: Arc::clone(&shared) };
         thread::Builder::new().name("hep-out".into()).spawn(move || {
             first();
             sending.run();
@@ -121,6 +123,13 @@ impl HepOut {
 
 impl Relay for HepOut {
     fn message(&mut self, message: &WireMessage<'_>) {
+        if message.cut {
+            // Its receiver would take it for whole.
+            let mut counts = self.shared.counts();
+            counts.made += 1;
+            counts.cut += 1;
+            return;
+        }
         let packet = Packet {
             version: 3,
             src: message.src,
@@ -159,12 +168,17 @@ impl HepOutHandle {
     /// What became of all packets so far.
     pub fn counts(&self) -> HepOutCounts {
         let counts = self.shared.counts();
-        let Counts { made, sent, queue_full, too_large, failed, failures, .. } = *counts;
+        let Counts { made, sent, queue_full, cut, too_large, failed, failures, .. } = *counts;
         HepOutCounts {
             made,
             sent,
-            dropped: vec![("queue_full", queue_full), ("too_large", too_large), ("failed", failed)],
-            waiting: made - sent - queue_full - too_large - failed,
+            dropped: vec![
+                ("queue_full", queue_full),
+                ("cut", cut),
+                ("too_large", too_large),
+                ("failed", failed),
+            ],
+            waiting: made - sent - queue_full - cut - too_large - failed,
             failures,
         }
     }
@@ -196,6 +210,8 @@ impl Shared {
 /// The far end of the queue.
 struct Sending {
     to: HepUrl,
+    /// Where this very process listens.
+    own: HepConfig,
     packets: Receiver<Vec<u8>>,
     shared: Arc<Shared>,
 }
@@ -291,15 +307,28 @@ impl Sending {
                     if address.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
                 let socket = UdpSocket::bind(any)?;
                 socket.connect(address)?;
+                self.refuse_own(socket.local_addr()?, socket.peer_addr()?)?;
                 socket.set_write_timeout(Some(PATIENCE))?;
                 Ok(Way::Udp(socket, now()))
             }
             HepTransport::Tcp => {
                 let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+                self.refuse_own(stream.local_addr()?, stream.peer_addr()?)?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 Ok(Way::Tcp(stream))
             }
         }
+    }
+
+    /// Whoever sends to itself sends each message for ever. What a name stands for, and whose address one is, shows only here.
+    fn refuse_own(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
+        let ip = peer.ip().to_canonical();
+        let is_own = ip.is_loopback() || local.ip().to_canonical() == ip;
+        if is_own && self.own.hears(self.to.transport, peer) {
+            let what = format!("{peer} is where hep.listen listens: each message would come back");
+            return Err(io::Error::new(ErrorKind::InvalidInput, what));
+        }
+        Ok(())
     }
 
     /// Sends all of them. Gives how many were.

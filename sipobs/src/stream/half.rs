@@ -492,13 +492,13 @@ impl Half {
         if let Some(session) = cx.tls {
             session.gap(cx.side, missing, &mut cx.counters.tls);
         }
+        // How much of what is said is missing, TLS does not tell.
+        let unsaid = if cx.tls.is_some() { u64::MAX } else { missing };
         if let Some(web) = cx.web {
-            web.gap(cx.side, missing, &mut cx.counters.websocket);
+            web.gap(cx.side, unsaid, &mut cx.counters.websocket);
         }
         self.drop_waiting(DiscardReason::TcpUnfinished, cx.counters);
         self.advance(end);
-        // How much of what is said is missing, TLS does not tell.
-        let unsaid = if cx.tls.is_some() { u64::MAX } else { missing };
         if !cx.proven && !self.framer.proven() {
             let goes_on = cx.tls.as_ref().is_some_and(|session| session.goes_on())
                 || cx.web.as_ref().is_some_and(|web| web.goes_on());

@@ -165,6 +165,9 @@ pub struct Config {
     /// More secrets may come ([`Streams::add_keys`]), also of sessions that have begun.
     #[serde(skip)]
     pub awaits_keys: bool,
+    /// HEP in captured datagrams is believed: in files. Live it has a listener, which asks for the key.
+    #[serde(skip)]
+    pub reads_hep: bool,
 }
 
 impl Config {
@@ -186,6 +189,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(60),
             keys: Arc::default(),
             awaits_keys: false,
+            reads_hep: false,
         }
     }
 }
@@ -296,7 +300,8 @@ impl Streams {
     pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(Item<'_>)) {
         self.counters.packets += 1;
         // Of HEP the ports count that its message went by.
-        if let Transport::Udp { payload, cut } = packet.transport
+        if self.config.reads_hep
+            && let Transport::Udp { payload, cut } = packet.transport
             && hep::begins_like_hep(payload)
         {
             return match self.hep(packet, payload, cut, sink) {

@@ -92,8 +92,8 @@ const CONNECTION: usize = 1_456;
 /// How long a closed connection is remembered, so that what is sent again is not taken for new.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How long a TLS connection may be quiet: what is said in it later can't be read without what was said before.
-const TLS_PATIENCE: Duration = Duration::from_secs(86_400);
+/// How long a TLS or WebSocket connection may be quiet: what is said in it later can't be read without what was said before.
+const WRAPPED_PATIENCE: Duration = Duration::from_secs(86_400);
 
 /// What a stage works with: its limits, its counts, and who takes what it finds.
 pub(super) struct Surroundings<'a, 's> {
@@ -257,9 +257,11 @@ impl Connections {
             around.counters.connections_evicted += 1;
             around.counters.connections_evicted_for_share += u64::from(reason == Reason::Share);
             if let Some(connection) = self.table.get(slot) {
+                // What is said in it from here on can't be read.
+                let goes_on = !connection.closed && connection.wrapped();
                 for (side, half) in connection.halves.iter().enumerate() {
                     // An unfinished message is evidence lost.
-                    if half.framer.proven() && half.cost() > 0 {
+                    if goes_on || half.framer.proven() && half.cost() > 0 {
                         (around.sink)(Item::Loss(connection.key.gap(side)));
                     }
                 }
@@ -303,6 +305,12 @@ impl Connection {
         let tls = self.tls.as_ref().map_or(0, |session| session.cost());
         let web = self.web.as_ref().map_or(0, |web| web.cost());
         CONNECTION + tls + web + self.halves.iter().map(Half::cost).sum::<usize>()
+    }
+
+    /// Whether what comes next in it is read as something within TLS or WebSocket.
+    fn wrapped(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.goes_on())
+            || self.web.as_ref().is_some_and(|web| web.goes_on())
     }
 
     fn segment(
@@ -455,8 +463,10 @@ impl Connection {
     fn patience(&self, config: &Config) -> Duration {
         if self.closed {
             LINGER
-        } else if self.tls.as_ref().is_some_and(|session| session.is_opened()) {
-            TLS_PATIENCE
+        } else if self.tls.as_ref().is_some_and(|session| session.is_opened())
+            || self.web.as_ref().is_some_and(|web| web.is_up())
+        {
+            WRAPPED_PATIENCE
         } else if self.proven() {
             config.idle_timeout
         } else {

@@ -40,7 +40,7 @@ fn end(host: u8, port: u16) -> SocketAddr {
 
 impl Ear {
     fn new() -> Self {
-        Self::with(Config::default())
+        Self::with(Config { reads_hep: true, ..Config::default() })
     }
 
     fn with(config: Config) -> Self {

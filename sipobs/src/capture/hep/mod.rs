@@ -20,6 +20,7 @@ use super::live::dropped_by_socket;
 use crate::config::{HepConfig, HepTransport, Secret};
 use crate::discard::{DiscardCounts, DiscardReason};
 use crate::hep::{self, Packet};
+use crate::sip::start_line::{begins_like_sip, leading_line_ends};
 use crate::stream::TransportKind;
 
 mod sockets;
@@ -31,6 +32,8 @@ mod tests;
 
 /// Bytes of messages that may wait for the engine.
 const ROOM: usize = 8 << 20;
+/// What a message that waits takes up beside its bytes, at most.
+const BESIDE: usize = 256;
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -258,7 +261,15 @@ impl Shared {
             }
         }
         let packet = hep::decode(bytes, self.most)?;
-        if packet.kind == Packet::SIP { Ok(packet) } else { Err(DiscardReason::HepOther) }
+        if packet.kind != Packet::SIP {
+            return Err(DiscardReason::HepOther);
+        }
+        // As the engine would, which need not hear of it.
+        match &packet.payload[leading_line_ends(&packet.payload)..] {
+            [] => Err(DiscardReason::NoPayload),
+            bytes if !begins_like_sip(bytes) => Err(DiscardReason::NotSip),
+            _ => Ok(packet),
+        }
     }
 
     /// Hands a message over to the engine's thread.
@@ -284,9 +295,9 @@ impl Shared {
     }
 }
 
-/// Bytes of room that a message takes: never none, never more than there is.
+/// Bytes of room that a message takes, with what it takes up beside its own; never more than there is.
 fn size(packet: &Packet<'_>) -> u32 {
-    u32::try_from(packet.payload.len().clamp(1, ROOM)).unwrap_or(u32::MAX)
+    u32::try_from((packet.payload.len() + BESIDE).min(ROOM)).unwrap_or(u32::MAX)
 }
 
 #[allow(

@@ -171,6 +171,10 @@ async fn read_packets(stream: &TcpStream, shared: &Shared) -> Option<Closed> {
             from += length;
             continue;
         }
+        // Also of one that always has more to read, but nothing of use.
+        if !is_proven && Instant::now() >= end {
+            return Some(Closed::Silent);
+        }
         buffer.copy_within(from..to, 0);
         (from, to) = (0, to - from);
         buffer.resize(length.unwrap_or(0).max(USUAL), 0);
@@ -211,7 +215,11 @@ async fn packet(shared: &Shared, bytes: &[u8]) -> bool {
         Ok(packet) => packet,
         Err(reason) => {
             shared.count_unused(HepTransport::Tcp, reason);
-            return reason == DiscardReason::HepOther;
+            // Sound, and behind the key: RTCP, or what keeps a connection alive.
+            return matches!(
+                reason,
+                DiscardReason::HepOther | DiscardReason::NotSip | DiscardReason::NoPayload
+            );
         }
     };
     match Arc::clone(&shared.room).acquire_many_owned(size(&packet)).await {

@@ -111,7 +111,7 @@ fn what_can_not_be_used_is_counted_by_reason_and_ends_nothing() {
     let of_rtcp = encode(&Packet { kind: 5, ..packet(b"\x81\xc9", None) }).unwrap();
     let mut cut = whole(SIP, None);
     cut.truncate(cut.len() - 9);
-    let hostile: [&[u8]; 8] = [
+    let hostile: [&[u8]; 10] = [
         b"",
         b"HEP3",
         b"\x02\x10",
@@ -120,16 +120,20 @@ fn what_can_not_be_used_is_counted_by_reason_and_ends_nothing() {
         b"HEP3\0\x0c\0\0\0\x03\0\x06",
         &of_rtcp,
         &whole(&[b'a'; MOST + 1], None),
+        &whole(b"\r\n\r\n", None),
+        &whole(b"no SIP", None),
     ];
     for bytes in hostile {
         sender.send_to(bytes, udp).unwrap();
     }
     sender.send_to(&whole(SIP, None), udp).unwrap();
-    assert_eq!(until(&mut hep, 9).len(), 1);
+    assert_eq!(until(&mut hep, 11).len(), 1);
     let counts = hep.counts();
     let by_reason: Vec<_> = counts.unused.iter().filter(|(_, n)| *n > 0).collect();
-    use DiscardReason::{HepChunk, HepLength, HepOther, HepTooLarge};
-    assert_eq!(by_reason, [(HepLength, 5), (HepChunk, 1), (HepTooLarge, 1), (HepOther, 1)]);
+    use DiscardReason::{HepChunk, HepLength, HepOther, HepTooLarge, NoPayload, NotSip};
+    for one in [(HepLength, 5), (HepChunk, 1), (HepTooLarge, 1), (HepOther, 1), (NoPayload, 1), (NotSip, 1)] {
+        assert!(by_reason.contains(&one), "{one:?}: {by_reason:?}");
+    }
 }
 
 #[test]
@@ -183,6 +187,22 @@ fn room_is_given_back_and_what_came_before_the_end_is_heard() {
     let start = now();
     hep.wait(Duration::from_millis(30));
     assert!(start.elapsed() >= Duration::from_millis(30));
+}
+
+#[test]
+fn many_small_messages_take_the_room_that_they_take_up() {
+    let packet = packet(SIP, None);
+    assert!(size(&packet) as usize >= SIP.len() + size_of::<Received>());
+}
+
+#[test]
+fn one_that_always_sends_nothing_of_use_is_closed_too() {
+    let (hep, _, tcp) = listening(Some("q5ecret"));
+    let mut stream = TcpStream::connect(tcp).unwrap();
+    let many = whole(SIP, None).repeat(400);
+    let flood = thread::spawn(move || while stream.write_all(&many).is_ok() {});
+    until_closed(&hep, Closed::Silent);
+    flood.join().unwrap();
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     let spans = spans.map_err(Failure::usage)?;
     let webhook = webhook::start(config, privilege::restrict_exporter(config)).map_err(Failure::usage)?;
     let node = config.otlp.host();
-    let hep_out = HepOut::start(&config.hep_out, &node, privilege::restrict_exporter(config));
+    let hep_out = HepOut::start(&config.hep_out, &config.hep, &node, privilege::restrict_exporter(config));
     let hep_out =
         hep_out.map_err(|error| anyhow!(error).context("cannot send HEP")).map_err(Failure::usage)?;
     let access = Access::read(&config.metrics).map_err(Failure::usage)?;

@@ -185,6 +185,7 @@ fn configuration(settings: &Settings, ports: &[u16], keys: &Keys) -> Result<Conf
     }
     config.stream.keys = keys.read().map_err(Failure::usage)?;
     config.stream.awaits_keys = true;
+    config.stream.reads_hep = true;
     config.limits.memory = config.limits.memory.or_else(memory::for_files);
     Ok(config)
 }

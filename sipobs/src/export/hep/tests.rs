@@ -28,7 +28,7 @@ fn message(bytes: &[u8]) -> WireMessage<'_> {
 fn started(transport: &str, to: SocketAddr) -> (HepOut, HepOutHandle) {
     let to = Some(format!("{transport}://{to}").parse().unwrap());
     let config = HepOutConfig { to, key: Some(Secret::new("q5ecret")), id: 7 };
-    HepOut::start(&config, "edge", || {}).unwrap().unwrap()
+    HepOut::start(&config, &HepConfig::default(), "edge", || {}).unwrap().unwrap()
 }
 
 fn until(handle: &HepOutHandle, done: impl Fn(&HepOutCounts) -> bool) -> HepOutCounts {
@@ -66,11 +66,30 @@ fn a_message_goes_out_whole_with_all_that_is_known_of_it() {
     for length in [65_450, 65_600] {
         out.message(&message(&vec![b'a'; length]));
     }
+    // What was not captured whole.
+    out.message(&WireMessage { cut: true, ..message(SIP) });
     drop(out);
     handle.finish(LIMIT);
     let counts = handle.counts();
-    assert_eq!((counts.made, counts.sent, counts.waiting), (3, 1, 0));
-    assert_eq!(counts.dropped, [("queue_full", 0), ("too_large", 2), ("failed", 0)]);
+    assert_eq!((counts.made, counts.sent, counts.waiting), (4, 1, 0));
+    assert_eq!(counts.dropped, [("queue_full", 0), ("cut", 1), ("too_large", 2), ("failed", 0)]);
+}
+
+#[test]
+fn nobody_sends_to_itself_whatever_its_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let hep: HepConfig = toml::from_str(&format!("listen = \"tcp://{address}\"")).unwrap();
+    let to = Some(format!("tcp://localhost:{}", address.port()).parse().unwrap());
+    let config = HepOutConfig { to, ..HepOutConfig::default() };
+    assert_eq!(config.fault(&hep), None, "only a name");
+    let (mut out, handle) = HepOut::start(&config, &hep, "edge", || {}).unwrap().unwrap();
+    out.message(&message(SIP));
+    until(&handle, |counts| counts.failures > 0);
+    assert!(handle.failure().contains("would come back"), "{}", handle.failure());
+    drop(out);
+    handle.finish(LIMIT);
+    assert_eq!((handle.counts().sent, handle.counts().dropped[3]), (0, ("failed", 1)));
 }
 
 #[test]
@@ -130,6 +149,6 @@ fn an_end_with_nobody_there_takes_no_longer_than_it_may() {
     let start = now();
     handle.finish(LIMIT);
     assert!(start.elapsed() < LIMIT / 2);
-    assert_eq!(handle.counts().dropped[2], ("failed", 1));
+    assert_eq!(handle.counts().dropped[3], ("failed", 1));
     assert!(handle.failure().contains("refused"), "{}", handle.failure());
 }

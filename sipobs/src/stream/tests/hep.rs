@@ -36,6 +36,15 @@ fn a_message_by_hep_is_between_those_whose_it_is() {
     assert_eq!(ear.last.unwrap().1, end(1, 5060), "and not its agent");
 }
 
+/// Live, whoever can send a datagram past an interface would get around the key otherwise.
+#[test]
+fn hep_in_frames_is_not_believed_unless_files_are_read() {
+    let (mut ear, sip) = (Ear::with(Config::default()), message(0, 0));
+    ear.hep(&sip, 1);
+    assert!(ear.out.is_empty());
+    assert_eq!(ear.unused(DiscardReason::NotSip), 1);
+}
+
 #[test]
 fn one_seen_both_ways_counts_once_and_each_retransmission_too() {
     let (mut ear, first, second) = (Ear::new(), message(0, 0), message(1, 0));

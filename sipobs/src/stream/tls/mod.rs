@@ -17,7 +17,7 @@ mod cipher;
 mod keys;
 mod suites;
 
-/// RFC 8446 §5.2: no record is longer than this, of either version.
+/// RFC 5246 §6.2.3: no record is longer than this; those of TLS 1.3 are shorter still (2^14 + 256, RFC 8446 §5.2).
 const LONGEST_RECORD: usize = (1 << 14) + 2048;
 /// Handshake messages longer than this are not looked into: those that matter are short.
 const LONGEST_HELLO: usize = 16 << 10;

@@ -62,7 +62,7 @@ pub(super) enum Unread {
 pub(super) struct WebSocket {
     /// Which end of the connection the client is.
     client: usize,
-    /// What was agreed, or else offered.
+    /// What the server has granted. Before its answer nothing may be compressed (RFC 7692 §5).
     deflate: Option<Deflate>,
     lanes: [Lane; 2],
     /// Counted as one that asked for SIP.
@@ -86,6 +86,8 @@ enum State {
     /// HTTP.
     #[default]
     Head,
+    /// The same of a client whose server has answered already: its request may have been missed.
+    Unseen,
     Frames,
     /// In a frame that is not wanted, with so many bytes to go.
     Skip(u64),
@@ -110,8 +112,13 @@ impl WebSocket {
 
     /// One that begins with these bytes, which one end sends.
     pub(super) fn new(side: usize, bytes: &[u8]) -> Self {
-        let client = if bytes.starts_with(b"GET ") { side } else { 1 - side };
-        Self { client, deflate: None, lanes: Default::default(), is_sip: false, broken: false }
+        let asks = bytes.starts_with(b"GET ");
+        let client = if asks { side } else { 1 - side };
+        let mut lanes = <[Lane; 2]>::default();
+        if !asks {
+            lanes[client].state = State::Unseen;
+        }
+        Self { client, deflate: None, lanes, is_sip: false, broken: false }
     }
 
     /// Bytes it takes up.
@@ -126,6 +133,12 @@ impl WebSocket {
     /// Whether what comes next may be read.
     pub(super) fn goes_on(&self) -> bool {
         !self.broken
+    }
+
+    /// Whether both sides are beyond their heads.
+    pub(super) fn is_up(&self) -> bool {
+        let is_beyond = |lane: &Lane| !matches!(lane.state, State::Head | State::Unseen);
+        !self.broken && self.lanes.iter().all(is_beyond)
     }
 
     /// Takes the next bytes of a direction, and gives the SIP messages that they complete, none longer than `max`.
@@ -153,6 +166,7 @@ impl WebSocket {
         while matches!(read, Ok(true)) {
             read = match self.lanes[side].state {
                 State::Head => self.head(side, &mut buffer, counts),
+                State::Unseen => self.unseen(side, &buffer, counts),
                 State::Frames => self.frame(side, &mut buffer, max, &mut came, counts, sink),
                 State::Skip(left) => Ok(self.skip(side, left, &mut buffer)),
                 State::Lost => Ok(self.find(side, &mut buffer, max, counts)),
@@ -182,8 +196,8 @@ impl WebSocket {
             lane.state = State::Skip(left - missing);
             return;
         }
-        // A window that lacks bytes unpacks nothing right.
-        if lane.state == State::Head || lane.inflate.is_some() {
+        // A window that lacks bytes unpacks nothing right, and behind a gap no compressed message is known by its beginning.
+        if lane.state == State::Head || self.deflate.is_some() {
             counts.bytes_missing += u64::from(self.is_sip);
             self.broken = true;
             self.lanes = Default::default();
@@ -200,6 +214,21 @@ impl WebSocket {
         waited && lane.state != State::Head
     }
 
+    /// Looks whether a client's request is still to come. If it was missed, what the client says is as behind a gap.
+    fn unseen(&mut self, side: usize, buffer: &[u8], counts: &mut Counts) -> Result<bool, Unread> {
+        const ASKS: &[u8] = b"GET ";
+        if buffer.len() < ASKS.len() && ASKS.starts_with(buffer) {
+            return Ok(false);
+        }
+        let asks = buffer.starts_with(ASKS);
+        if !asks && self.deflate.is_some() {
+            counts.bytes_missing += 1;
+            return Err(Unread::Broken);
+        }
+        self.lanes[side].state = if asks { State::Head } else { State::Lost };
+        Ok(true)
+    }
+
     /// Reads a head once it is whole. Whether there may be more to read.
     fn head(&mut self, side: usize, buffer: &mut BytesMut, counts: &mut Counts) -> Result<bool, Unread> {
         let Some(end) = handshake::end(buffer) else {
@@ -210,8 +239,6 @@ impl WebSocket {
             if !buffer.starts_with(b"GET ") || !head.upgrades || !head.is_sip {
                 return Err(Unread::Foreign);
             }
-            // Until the server says what it takes of it.
-            self.deflate = head.deflate;
         } else {
             if handshake::status(buffer) != Some(101) || !head.is_sip {
                 counts.refused += u64::from(self.is_sip);
@@ -244,6 +271,11 @@ impl WebSocket {
             Ok(None) => return Ok(false),
             Err(()) => return damaged(counts),
         };
+        if head.compressed && self.lanes[1 - self.client].state == State::Head {
+            // The answer has come, or its client would not send, and was not captured.
+            counts.bytes_missing += 1;
+            return Err(Unread::Broken);
+        }
         let lane = &mut self.lanes[side];
         let begins = head.kind == Kind::Data;
         let fits = match head.kind {

@@ -139,6 +139,58 @@ fn compressed_messages_are_unpacked_with_and_without_their_window() {
 }
 
 #[test]
+fn only_what_the_server_grants_is_agreed_on() {
+    let small = frame(0xc1, &packed(&mut Compress::new(Compression::best(), false), OPTIONS), Some([7; 4]));
+    // Offered, and not granted yet.
+    let mut heard = Heard::default();
+    heard.push(0, &request("permessage-deflate")).unwrap();
+    assert_eq!(heard.push(0, &small), Err(Unread::Broken));
+    assert_eq!((heard.counts.damaged, heard.counts.bytes_missing), (0, 1));
+    // Offered, and not granted.
+    let mut heard = Heard::default();
+    heard.push(0, &request("permessage-deflate")).unwrap();
+    heard.push(1, &answer("")).unwrap();
+    assert_eq!(heard.push(0, &small), Err(Unread::Broken));
+    // An offer that is read behind the answer to it changes nothing.
+    for offer in ["permessage-deflate; server_no_context_takeover", ""] {
+        let mut heard = Heard::default();
+        heard.push(1, &answer("permessage-deflate")).unwrap();
+        heard.push(0, &request(offer)).unwrap();
+        let mut compress = Compress::new(Compression::default(), false);
+        for _ in 0..3 {
+            let bytes = packed(&mut compress, OPTIONS);
+            heard.push(1, &frame(0xc1, &bytes, None)).unwrap();
+        }
+        assert_eq!(heard.messages, vec![OPTIONS; 3], "{offer}");
+    }
+}
+
+#[test]
+fn a_client_whose_request_was_missed_is_read_as_behind_a_gap() {
+    let plain = frame(0x81, OPTIONS, Some([7; 4]));
+    let mut heard = Heard::default();
+    heard.push(1, &answer("")).unwrap();
+    heard.push(0, &plain[9..]).unwrap();
+    heard.push(0, &plain).unwrap();
+    assert_eq!((heard.messages.len(), heard.counts.resumed, heard.counts.connections), (1, 1, 1));
+    assert!(heard.web.as_ref().unwrap().is_up());
+    let mut heard = Heard::default();
+    heard.push(1, &answer("permessage-deflate")).unwrap();
+    assert_eq!(heard.push(0, &plain), Err(Unread::Broken));
+    assert_eq!(heard.counts.bytes_missing, 1);
+}
+
+#[test]
+fn where_messages_are_compressed_nothing_is_read_behind_a_gap() {
+    let mut heard = Heard::open("permessage-deflate");
+    heard.web.as_mut().unwrap().gap(1, 9, &mut heard.counts);
+    for _ in 0..2 {
+        assert_eq!(heard.push(1, &frame(0x81, OPTIONS, None)), Err(Unread::Broken), "each is told of");
+    }
+    assert_eq!(heard.counts.bytes_missing, 1);
+}
+
+#[test]
 fn what_unpacks_to_more_than_the_limit_is_not_unpacked() {
     let mut compress = Compress::new(Compression::best(), false);
     let bomb = packed(&mut compress, &vec![b'a'; 100 * MAX]);
