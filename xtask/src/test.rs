@@ -11,7 +11,7 @@ use crate::children::{check_interrupt, run as run_command};
 use crate::{cases, daemon, deploy, faults, fuzz, lab, live, page, root, setup, tunnels, unit};
 
 /// No cargo command of the test takes longer.
-const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
+pub(crate) const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How long each fuzz target goes on beyond its seeds, in seconds.
 const FUZZ_SECONDS: u64 = 3;
 

@@ -4,9 +4,8 @@
 //! program runs by one thread here, in its package's folder, as cargo would run it. All are run, whatever fails.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::children::{Running, check_interrupt, pause, run};
+use crate::test::CARGO_LIMIT;
 use crate::{root, setup};
 
 /// No test program takes longer.
@@ -36,11 +36,11 @@ struct Program {
 
 /// Builds and runs all of them, and the examples in the documentation. Fails if any fails.
 pub(crate) fn test() -> Result<()> {
-    let mut waiting = build()?;
-    // The last are taken first.
-    waiting.sort_by_key(|program| LONG.iter().rev().position(|long| *long == program.name));
     let logs = root().join("target/xtask/unit");
     fs::create_dir_all(&logs)?;
+    let mut waiting = build(&logs)?;
+    // The last are taken first.
+    waiting.sort_by_key(|program| LONG.iter().rev().position(|long| *long == program.name));
     let mut running: Vec<(Instant, Running)> = Vec::new();
     let mut failed = Vec::new();
     while !(waiting.is_empty() && running.is_empty()) {
@@ -85,22 +85,16 @@ pub(crate) fn test() -> Result<()> {
     run(&mut examples, LIMIT)
 }
 
-/// Builds the test programs, and names them.
-fn build() -> Result<Vec<Program>> {
+/// Builds the test programs, and names them. What cargo tells of them is in `logs`.
+fn build(logs: &Path) -> Result<Vec<Program>> {
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]).args(BUILD);
-    cargo.env("PATH", setup::search_path()).current_dir(root()).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = cargo.spawn().context("cargo test")?;
-    let messages = child.stdout.take().context("cargo test says nothing")?;
-    let mut programs = Vec::new();
-    for line in BufReader::new(messages).lines() {
-        programs.extend(serde_json::from_str(&line?).ok().and_then(|message| program(&message)));
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("the tests don't build: {status}");
-    }
-    Ok(programs)
+    let messages = logs.join("build.jsonl");
+    let file = fs::File::create(&messages).with_context(|| messages.display().to_string())?;
+    cargo.env("PATH", setup::search_path()).current_dir(root()).stdout(file);
+    run(&mut cargo, CARGO_LIMIT).context("the tests don't build")?;
+    let messages = fs::read_to_string(&messages).with_context(|| messages.display().to_string())?;
+    Ok(messages.lines().filter_map(|line| program(&serde_json::from_str(line).ok()?)).collect())
 }
 
 /// The test program that a message of cargo tells of.

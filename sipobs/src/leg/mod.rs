@@ -522,7 +522,6 @@ impl Legs {
     }
 }
 
-/// What a leg has come to, whose it is, and what it takes up.
 /// As much of a URI as is kept.
 fn brief(uri: &[u8]) -> &[u8] {
     &uri[..uri.len().min(LONGEST_URI)]

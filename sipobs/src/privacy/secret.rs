@@ -142,7 +142,7 @@ fn may_be_secret(name: &str) -> bool {
 /// Whether `text` names something whose credentials may follow it without a sign between.
 pub(super) fn names_secret(text: &str) -> bool {
     text.split(|c| !is_name_char(c)).any(|name| {
-        let mut known = ["digest", "basic", "bearer"].into_iter().chain(WORDS);
+        let mut known = ["digest", "basic", "bearer", "pin"].into_iter().chain(WORDS);
         known.any(|known| name.eq_ignore_ascii_case(known))
     })
 }

@@ -304,6 +304,7 @@ fn credentials_go() {
         ("invalid pass secretpw for al", "invalid pass *** for al"),
         ("password hunter2 wrong", "password *** wrong"),
         ("pin=1234", "pin=***"),
+        ("403 Wrong PIN 4321", "403 Wrong PIN ***"),
         ("Wrong PIN 1234, conf_pin: 77", "Wrong PIN ***, conf_pin: ***"),
         ("bad nonce=abc/12==, opaque=77", "bad nonce=***, opaque=77"),
         ("cnonce: xyz", "cnonce: ***"),

@@ -51,7 +51,7 @@ mod syscalls;
 mod transitions;
 mod webhook;
 
-/// How long an output and the state may take at the end. The flush of the spans has a bound of its own.
+/// How long an output, the list and the state may take at the end. The flush of the spans has a bound of its own.
 const END: Duration = Duration::from_secs(5);
 /// How much of that files of evidence may take.
 const LAST_FILES: Duration = Duration::from_secs(4);
@@ -169,7 +169,7 @@ pub(super) fn run(args: &Run) -> Result<Exit, Failure> {
     // The thread's end is a value, or nothing if it panicked.
     let ended = ended.recv();
     let _ = capture.join();
-    shown.end();
+    shown.end(END);
     end(ended.map_err(|_| anyhow!("the capture ended unexpectedly")))
 }
 

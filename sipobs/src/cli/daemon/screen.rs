@@ -1,6 +1,10 @@
 //! The list of `sipobs run` on a terminal: the screens of `sipobs view`, filled as an output is.
 
+use std::time::Duration;
+
 use sipobs::config::Config;
+#[cfg(feature = "view")]
+use sipobs::export::Brief;
 
 use super::queued_sink::QueuedSink;
 use super::records::Records;
@@ -29,7 +33,7 @@ impl Screen {
     pub(super) fn of(args: &Run, records: &Records) -> anyhow::Result<Self> {
         #[cfg(feature = "view")]
         if args.lists() && !matches!(records, Records::Stdout) && pcap::can_be_shown() {
-            let (sink, list) = pcap::list(args.look());
+            let (sink, list) = pcap::list(args.look(), Box::new(Brief::new(std::io::stdout())));
             let sink = QueuedSink::start("print", Box::new(sink))?;
             return Ok(Self { list: Some(list), sink: Some(sink) });
         }
@@ -50,7 +54,8 @@ impl Screen {
     pub(super) fn show(self, config: &Config) -> Shown {
         #[cfg(feature = "view")]
         if let Some(list) = self.list {
-            let what = config.capture.interfaces.join(", ");
+            let hep = config.hep.listen.iter().map(ToString::to_string);
+            let what = config.capture.interfaces.iter().cloned().chain(hep).collect::<Vec<_>>().join(", ");
             let left = || {
                 let _ =
                     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
@@ -58,7 +63,7 @@ impl Screen {
             return match list.show(what, config.recorder.folder.clone(), left) {
                 Ok(list) => Shown { list: Some(list) },
                 Err(error) => {
-                    warn(format_args!("{error:#}: --plain prints what is found"));
+                    warn(format_args!("{error:#}: what is found is printed in its place, a line for each"));
                     Shown::default()
                 }
             };
@@ -69,11 +74,13 @@ impl Screen {
 }
 
 impl Shown {
-    /// Gives the terminal back.
-    pub(super) fn end(self) {
+    /// Gives the terminal back, unless that takes longer than `limit`.
+    pub(super) fn end(self, limit: Duration) {
         #[cfg(feature = "view")]
         if let Some(list) = self.list {
-            list.end();
+            list.end(limit);
         }
+        #[cfg(not(feature = "view"))]
+        let _ = limit;
     }
 }

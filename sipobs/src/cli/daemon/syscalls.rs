@@ -78,7 +78,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_userfaultfd,
 ];
 
-/// Sockets are for the collector, the server, the kernel's interfaces and the service manager.
+/// Sockets are for the collector, the server, HEP, the kernel's interfaces and the service manager.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_UNIX];
 
 /// On x86-64 a second set of numbers leads to the same calls, and a few have numbers of their own there (x32 ABI):

@@ -56,7 +56,7 @@
     asking = true;
     const trunk = form.elements.trunk.value;
     try {
-      const answer = await fetch(`/now${trunk && `/${encodeURIComponent(trunk)}`}`);
+      const answer = await fetch(`/now${trunk && `/${encodeURIComponent(trunk)}`}`, { signal: AbortSignal.timeout(10000) });
       if (!answer.ok) throw new Error(answer.status);
       const now = new DOMParser().parseFromString(await answer.text(), 'text/html');
       parts.forEach((part) => put(part, now.getElementById(part.id)));

@@ -239,9 +239,15 @@ impl Timeline {
                 coarse.tones.iter_mut().zip(bar.tones).for_each(|(sum, n)| *sum += n);
             }
         }
-        // A time that lies, far ahead, has the picture for itself only until the next one comes.
+        // What comes is shown: a time that lies, far ahead, has the picture for itself only until the next one comes.
+        let noted = begin(second, STEPS[self.step]);
         while self.is_of_late && self.span() > MOST_BARS * STEPS[self.step] {
-            self.bars.pop_first();
+            let is_first = self.bars.first_key_value().is_some_and(|(at, _)| *at == noted);
+            if is_first {
+                self.bars.pop_last()
+            } else {
+                self.bars.pop_first()
+            };
         }
     }
 
@@ -288,6 +294,18 @@ mod tests {
         }
         assert_eq!((timeline.seconds(), timeline.bars().count()), (3_600, 48));
         assert!(timeline.bars().all(|(at, _)| at > start.as_nanos() / 1_000_000_000 + 150 * 3_600));
+    }
+
+    #[test]
+    fn a_time_far_ahead_has_the_picture_only_until_the_next_comes() {
+        let start = Timestamp::from_nanos(1_790_000_000_000_000_000);
+        let mut timeline = Timeline { is_of_late: true, ..Timeline::default() };
+        let mut note = |hour: u64| {
+            let time = start + Duration::from_secs(hour * 3_600);
+            timeline.note(Look::default(), time, Way::Refer, Some(Tone::Good));
+            timeline.bars().count()
+        };
+        assert_eq!([0, 1, 9_000, 2, 3].map(&mut note), [1, 2, 1, 1, 2]);
     }
 
     #[test]

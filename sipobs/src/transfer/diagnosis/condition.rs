@@ -230,9 +230,7 @@ impl Asks {
             Reason(_) => "{ protocol = \"SIP\", cause = [200], text = [\"pattern\"] }",
         }
     }
-}
 
-impl Asks {
     /// Whether the facts have the answer at hand, to compare with a number or a flag.
     const fn is_quick(self) -> bool {
         matches!(self, Status(_) | Millis(_) | Every(_) | Flag(_))

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sipobs::capture::file::Stop;
@@ -65,21 +65,25 @@ impl Watching {
     }
 }
 
-/// What fills the list.
-#[derive(Debug)]
+/// What fills the list, as long as there is one.
 pub(in crate::cli) struct ListSink {
     look: Look,
-    news: SyncSender<News>,
+    news: Option<SyncSender<News>>,
+    /// What is found once the list is gone is printed here.
+    afterwards: Box<dyn Sink + Send>,
 }
 
 impl Sink for ListSink {
     fn output(&mut self, output: &Output) -> io::Result<()> {
+        let Some(news) = &self.news else { return self.afterwards.output(output) };
         // An ordinary call is no news.
         let Some(found) = Found::live(self.look, output).filter(|found| found.entry.is_of_note) else {
             return Ok(());
         };
-        // Whoever has left the list looks for no more.
-        let _ = self.news.send(News::Found(Box::new(found)));
+        if news.send(News::Found(Box::new(found))).is_err() {
+            self.news = None;
+            return self.afterwards.output(output);
+        }
         Ok(())
     }
 
@@ -88,7 +92,7 @@ impl Sink for ListSink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.afterwards.flush()
     }
 }
 
@@ -103,15 +107,16 @@ pub(in crate::cli) fn can_be_shown() -> bool {
     io::IsTerminal::is_terminal(&io::stdin()) && is_possible()
 }
 
-/// A list and what fills it.
-pub(in crate::cli) fn list(look: Look) -> (ListSink, List) {
+/// A list and what fills it. What comes once it is left, or when it can't be shown, is given to `afterwards`.
+pub(in crate::cli) fn list(look: Look, afterwards: Box<dyn Sink + Send>) -> (ListSink, List) {
     let (sender, news) = sync_channel(QUEUE);
-    (ListSink { look, news: sender }, List { look, news })
+    (ListSink { look, news: Some(sender), afterwards }, List { look, news })
 }
 
 /// A list on the screen.
 pub(in crate::cli) struct Shown {
-    thread: JoinHandle<()>,
+    /// Nothing comes: its other end is dropped when the terminal is given back.
+    given_back: Receiver<()>,
     stop: Stop,
 }
 
@@ -133,7 +138,9 @@ impl List {
         let stop = Stop::once(std::sync::Arc::default());
         let feed = Feed::Live(Watching { what, evidence, news: self.news });
         let mut app = App::new(feed, Rows::of_late(MOST), self.look, stop.clone());
+        let (held, given_back) = channel::<()>();
         let show = move || {
+            let _held = held;
             let shown = app.run(&mut terminal);
             ratatui::restore();
             let has_left = !app.stop.is_asked();
@@ -148,18 +155,84 @@ impl List {
             }
         };
         let thread = std::thread::Builder::new().name("screen".to_owned()).spawn(show);
-        let thread = thread.inspect_err(|_| {
+        thread.context("cannot start a thread").inspect_err(|_| {
             ratatui::restore();
             keep_no_more();
-        });
-        Ok(Shown { thread: thread.context("cannot start a thread")?, stop })
+        })?;
+        Ok(Shown { given_back, stop })
     }
 }
 
 impl Shown {
-    /// Gives the terminal back.
-    pub(in crate::cli) fn end(self) {
+    /// Gives the terminal back, for at most `limit`: one that nobody reads may hold up the thread that draws for ever.
+    pub(in crate::cli) fn end(self, limit: Duration) {
         self.stop.ask();
-        let _ = self.thread.join();
+        if self.given_back.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            // What takes no output: whoever types there sees it again.
+            let _ = ratatui::crossterm::terminal::disable_raw_mode();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use sipobs::export::Brief;
+    use sipobs::record::{Alert, AlertKind, Parties};
+    use sipobs::timestamp::Timestamp;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Out(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn alert() -> Output {
+        Output::Alert(Box::new(Alert {
+            alert: AlertKind::ReferRatio,
+            time: Timestamp::default(),
+            trunk: "twilio".into(),
+            numbers: std::collections::BTreeMap::new(),
+            message: "too few".into(),
+            verdict: None,
+            trace_id: None,
+            call_id: None,
+            parties: Parties::NONE,
+        }))
+    }
+
+    #[test]
+    fn what_comes_after_the_list_is_printed() {
+        let out = Out::default();
+        let (mut sink, list) = list(Look::default(), Box::new(Brief::new(out.clone())));
+        sink.output(&alert()).unwrap();
+        assert!(matches!(list.news.try_recv(), Ok(News::Found(_))));
+        assert!(out.0.lock().unwrap().is_empty());
+        drop(list);
+        for lines in 1..=2 {
+            sink.output(&alert()).unwrap();
+            sink.flush().unwrap();
+            let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+            assert_eq!((text.lines().count(), text.matches("too few").count()), (lines, lines), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_that_nobody_reads_is_waited_for_no_longer_than_is_said() {
+        let (held, given_back) = channel();
+        let stop = Stop::once(Arc::default());
+        Shown { given_back, stop: stop.clone() }.end(Duration::from_millis(20));
+        assert!(stop.is_asked());
+        drop(held);
     }
 }
