@@ -4,6 +4,7 @@ use super::*;
 
 mod hep;
 mod property;
+mod wrapped;
 
 /// Gives packets to the stage and keeps what comes out.
 struct Ear {
