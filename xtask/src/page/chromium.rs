@@ -219,7 +219,9 @@ impl Chromium {
                 self.complaints.push(format!("exception: {}", params["exceptionDetails"]));
             }
             Some("Runtime.consoleAPICalled") => self.complaints.push(format!("console: {}", params["args"])),
-            Some("Log.entryAdded") => self.complaints.push(format!("log: {}", params["entry"]["text"])),
+            Some("Log.entryAdded") => {
+                self.complaints.push(format!("log: {} {}", params["entry"]["text"], params["entry"]["url"]))
+            }
             _ => {}
         }
     }
