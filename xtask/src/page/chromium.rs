@@ -220,7 +220,7 @@ impl Chromium {
             }
             Some("Runtime.consoleAPICalled") => self.complaints.push(format!("console: {}", params["args"])),
             Some("Log.entryAdded") => {
-                self.complaints.push(format!("log: {} {}", params["entry"]["text"], params["entry"]["url"]))
+                self.complaints.push(format!("log: {} {}", params["entry"]["text"], params["entry"]["url"]));
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -152,18 +152,18 @@ fn signed_in(browser: &mut Chromium) -> Result<()> {
     )
 }
 
-/// The mission's calls, and those of a hostile peer, all at once.
+/// The mission's calls, one after the other, as calls of one number that are up at once can't all be told apart; and those of a
+/// hostile peer beside them.
 fn played(lab: &Lab, hostile: &Path) -> Result<()> {
     let captures = root().join("sipobs/tests/captures/livekit");
-    let mut all: Vec<(PathBuf, &str)> =
-        CALLS.map(|name| (captures.join(name).with_extension("pcap"), "10.78.0.2/32")).into();
-    all.push((hostile.to_owned(), "10.88.0.2/32"));
+    let play = |capture: &Path, agent: &str| recording::replay_at(lab, capture, agent);
     thread::scope(|scope| {
-        let playing: Vec<_> = all
+        let beside = scope.spawn(|| play(hostile, "10.88.0.2/32"));
+        let calls = CALLS
             .iter()
-            .map(|(capture, agent)| scope.spawn(move || recording::replay_at(lab, capture, agent)))
-            .collect();
-        playing.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a replay panicked"))?)
+            .try_for_each(|name| play(&captures.join(name).with_extension("pcap"), "10.78.0.2/32"));
+        beside.join().map_err(|_| anyhow!("a replay panicked"))??;
+        calls
     })
 }
 
