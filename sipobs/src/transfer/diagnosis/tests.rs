@@ -1,7 +1,7 @@
 //! One test a row of the domain's table: evidence in, the candidates' codes out.
 
 use super::*;
-use crate::record::{Answered, ByeFrom, Dialect, Evidence, Method, UnknownReason};
+use crate::record::{Answered, ByeFrom, Dialect, Evidence, Method, ReplacesFit, UnknownReason};
 
 fn codes(facts: &Facts<'_>) -> Vec<String> {
     Diagnoses::new(None).unwrap().of(facts).diagnosis.into_iter().map(|diagnosis| diagnosis.code).collect()
@@ -227,7 +227,9 @@ fn refers_that_went_nowhere() {
     let livekit = Facts { dialects: &[Dialect::LiveKit], ..challenged };
     assert_eq!(codes(&livekit), ["refer_unchallenged"]);
     assert_eq!(codes(&refer(Outcome::DialogGone, 481, "")), ["dialog_gone"]);
-    let replaces = Facts { answer: Answered::Target, ..refer(Outcome::DialogGone, 481, "") };
+    let no_call = Facts { answer: Answered::Target, ..refer(Outcome::DialogGone, 481, "") };
+    assert_eq!(codes(&no_call), ["target_call_gone"]);
+    let replaces = Facts { replaces: Some(ReplacesFit::Matched), ..no_call };
     assert_eq!(codes(&replaces), ["replaces_stale"]);
     assert_eq!(codes(&Facts::new(Method::Refer, Outcome::Superseded)), ["superseded"]);
 }
