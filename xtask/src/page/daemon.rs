@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::children::{output, run as run_command, wait_for};
 use crate::daemon::{METRICS, Metrics, exchange, json_lines, read_capture};
 use crate::faults::{Plan, VERDICT};
 use crate::lab::{AGENT_INTERFACE, Lab, Side, ip};
-use crate::{ladder, live, recording, root, setup};
+use crate::{ladder, recording, root, setup};
 
 /// Of a machine that is busy with other things; nothing here waits as long.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -65,8 +65,10 @@ pub(crate) fn as_it_happens(sipobs: &Path) -> Result<()> {
     signed_in(&mut browser)?;
 
     let hostile = hostile(&folder)?;
-    // Of the mission's calls, one has no transfer.
-    let all = CALLS.len() - 1 + live::transfers(&read_capture(sipobs, &hostile)?);
+    let mut all = listed(&read_capture(sipobs, &hostile)?);
+    for call in CALLS {
+        all += listed(&read_capture(sipobs, &livekit(call))?);
+    }
     thread::scope(|scope| {
         let calls = scope.spawn(|| played(&lab, &hostile));
         let found = found_while_they_go_by(&mut browser, all).and_then(|()| drawn_live(&mut browser));
@@ -93,6 +95,18 @@ pub(crate) fn as_it_happens(sipobs: &Path) -> Result<()> {
     subject.over(LIMIT)?;
     println!("   what is wrong with the capture is told, and that nothing is known");
     Ok(())
+}
+
+/// Verdicts and flagged calls among what is said of a capture: what the page lists.
+fn listed(lines: &[Value]) -> usize {
+    let is_flagged =
+        |call: &Value| call["refer_absent"] == "suspected" || call["refer_absent"] == "method_switched";
+    let is_listed = |line: &&Value| line["kind"] == "transfer" || line["kind"] == "call" && is_flagged(line);
+    lines.iter().filter(is_listed).count()
+}
+
+fn livekit(call: &str) -> PathBuf {
+    root().join("sipobs/tests/captures/livekit").join(call).with_extension("pcap")
 }
 
 fn page(path: &str) -> String {
@@ -155,13 +169,10 @@ fn signed_in(browser: &mut Chromium) -> Result<()> {
 /// The mission's calls, one after the other, as calls of one number that are up at once can't all be told apart; and those of a
 /// hostile peer beside them.
 fn played(lab: &Lab, hostile: &Path) -> Result<()> {
-    let captures = root().join("sipobs/tests/captures/livekit");
     let play = |capture: &Path, agent: &str| recording::replay_at(lab, capture, agent);
     thread::scope(|scope| {
         let beside = scope.spawn(|| play(hostile, "10.88.0.2/32"));
-        let calls = CALLS
-            .iter()
-            .try_for_each(|name| play(&captures.join(name).with_extension("pcap"), "10.78.0.2/32"));
+        let calls = CALLS.iter().try_for_each(|name| play(&livekit(name), "10.78.0.2/32"));
         beside.join().map_err(|_| anyhow!("a replay panicked"))??;
         calls
     })
