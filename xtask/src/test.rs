@@ -57,11 +57,6 @@ const STEPS: &[Step] = &[
         "the report in a browser: by keyboard, without a network, whatever peers put into their names",
         page,
     ),
-    (
-        "daemon-page",
-        "the daemon's page in a browser, while calls go by: found, opened, downloaded; hostile names; 10,000 attempts",
-        daemon_page,
-    ),
     ("http", "spans over HTTP", http),
     (
         "monitoring",
@@ -74,6 +69,11 @@ const STEPS: &[Step] = &[
 
 /// Steps that take longer than a gate should: run when named.
 const NAMED: &[Step] = &[
+    (
+        "daemon-page",
+        "the daemon's page in a browser, while calls go by: found, opened, downloaded; hostile names; 10,000 attempts",
+        daemon_page,
+    ),
     ("scale", "many calls at once, and floods, at full size", scale),
     ("ladders", "every golden ladder, replayed live at its own pace, says what the file says", ladders),
 ];
