@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Chore::Kube(options) => kube::run(&options),
         Chore::Load(options) => load::run(&options),
         Chore::Record { file } => recording::record(&file),
-        Chore::RecordCases(options) => cases::run(&[root().join("sipobs/tests/golden")], &options),
+        Chore::RecordCases(options) => cases::run(&root().join("sipobs/tests/golden"), &options),
         Chore::Rollout(options) => rollout::run(&options),
         Chore::Setup => setup::ensure(&setup::Need::ALL).map(|()| println!("Everything is there.")),
         Chore::Test(options) => test::run(&options),

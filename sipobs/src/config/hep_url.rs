@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
+use strum::VariantArray;
 
 use super::socket_address;
 
 /// How packets of HEP travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub enum HepTransport {
     /// One in each datagram.
     Udp,
@@ -19,7 +20,7 @@ pub enum HepTransport {
 
 impl HepTransport {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Udp, Self::Tcp];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// As in an address, and in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -56,14 +57,14 @@ impl FromStr for HepUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (scheme, rest) = text.split_once("://").ok_or(FORM)?;
         let of_scheme = |it: &HepTransport| it.as_str().eq_ignore_ascii_case(scheme);
-        let transport = HepTransport::ALL.into_iter().find(of_scheme).ok_or(FORM)?;
+        let transport = HepTransport::ALL.iter().copied().find(of_scheme).ok_or(FORM)?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = authority.rsplit_once(':').ok_or(FORM)?;
         let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]%".contains(c);
-        if host.is_empty() || !host.chars().all(is_host) || port.parse::<u16>().is_ok_and(|port| port == 0) {
+        let port: u16 = port.parse().map_err(|_| FORM)?;
+        if host.is_empty() || !host.chars().all(is_host) || port == 0 {
             return Err(FORM);
         }
-        port.parse::<u16>().map_err(|_| FORM)?;
         Ok(Self { transport, authority: authority.to_owned() })
     }
 }

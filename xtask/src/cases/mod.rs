@@ -35,7 +35,7 @@
 //! should be is said by a person, in `expect.txt`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -71,16 +71,14 @@ pub(crate) struct Options {
     draw: bool,
 }
 
-/// Records the cases below `roots` that `options` names.
-pub(crate) fn run(roots: &[PathBuf], options: &Options) -> Result<()> {
+/// Records the cases below `root` that `options` names.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if !options.draw {
         setup::ensure(&[Need::Lab, Need::Checks, Need::Peers])?;
     }
     let mut cases = Vec::new();
-    for root in roots.iter().filter(|root| root.exists()) {
-        for entry in fs::read_dir(root).with_context(|| root.display().to_string())? {
-            cases.push(entry?.path());
-        }
+    for entry in fs::read_dir(root).with_context(|| root.display().to_string())? {
+        cases.push(entry?.path());
     }
     cases.retain(|case| case.join("play.txt").is_file() && options.names(&name_of(case)));
     cases.sort();

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use strum::VariantArray;
 use subtle::ConstantTimeEq as _;
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -84,7 +85,7 @@ pub struct HepCounts {
 }
 
 /// Why a connection was closed from this side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub enum Closed {
     /// There are too many.
     Limit,
@@ -96,7 +97,7 @@ pub enum Closed {
 
 impl Closed {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Limit, Self::Silent, Self::NoHep];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// As in metrics.
     pub const fn as_str(self) -> &'static str {

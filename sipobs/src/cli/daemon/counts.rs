@@ -63,9 +63,8 @@ pub(super) fn hep_counts(counts: &HepCounts) -> metrics::HepCounts {
 
 /// What came in place of SIP.
 pub(super) fn came_instead(counts: &HepCounts) -> String {
-    let unused: Vec<_> = counts.unused.iter().filter(|(_, n)| *n > 0).collect();
-    let unused =
-        unused.iter().map(|(reason, n)| format!("{n} {}", reason.as_str())).collect::<Vec<_>>().join(", ");
+    let unused = counts.unused.iter().filter(|(_, n)| *n > 0);
+    let unused = unused.map(|(reason, n)| format!("{n} {}", reason.as_str())).collect::<Vec<_>>().join(", ");
     let unused = if unused.is_empty() { unused } else { format!(" ({unused})") };
     format!("{} packets came{unused}", counts.received.iter().sum::<u64>())
 }

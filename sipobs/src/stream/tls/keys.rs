@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
+use strum::VariantArray;
+
 /// What names a session: the random bytes of its ClientHello.
 pub(crate) type Random = [u8; 32];
 
@@ -11,7 +13,7 @@ pub(crate) type Random = [u8; 32];
 const MOST: usize = 1 << 20;
 
 /// Which secret of a session it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub(super) enum Label {
     /// The master secret, up to TLS 1.2.
     Master,
@@ -26,16 +28,8 @@ pub(super) enum Label {
 }
 
 impl Label {
-    const ALL: [Self; 5] = [
-        Self::Master,
-        Self::ClientHandshake,
-        Self::ServerHandshake,
-        Self::ClientTraffic,
-        Self::ServerTraffic,
-    ];
-
     fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|label| label.as_str() == text)
+        Self::VARIANTS.iter().copied().find(|label| label.as_str() == text)
     }
 
     const fn as_str(self) -> &'static str {

@@ -1,6 +1,7 @@
 //! Where the rows come from: capture files that are read, or a daemon that watches.
 
 use sipobs::export::clean;
+use sipobs::record::Output;
 
 #[cfg(all(feature = "live", target_os = "linux"))]
 use super::live::Watching;
@@ -73,6 +74,24 @@ impl Feed {
     /// Nobody waits for the whole call any more.
     pub(super) fn forget_whole(&mut self) {
         self.workers().into_iter().for_each(Workers::forget_whole);
+    }
+
+    /// Whether packets can be saved now, where all `is_read` or not; else what there is to say to that. Of a daemon, that is where
+    /// those of `chosen` are.
+    pub(super) fn may_save(&self, chosen: Option<&Output>, is_read: bool) -> Result<(), Option<String>> {
+        let reason = match self {
+            Self::Files(workers) if !workers.source().can_be_read_again => {
+                "A pipe can be read only once: save it to a file first"
+            }
+            Self::Files(_) if !is_read => "Packets can be saved once all is read",
+            Self::Files(workers) if workers.saves() => "Another file is still being written",
+            Self::Files(_) => return Ok(()),
+            #[cfg(all(feature = "live", target_os = "linux"))]
+            Self::Live(watching) => return Err(chosen.map(|chosen| watching.packets(chosen))),
+        };
+        // Files hold the packets of all rows.
+        let _ = chosen;
+        Err(Some(reason.to_owned()))
     }
 
     /// Whether a file is being written.

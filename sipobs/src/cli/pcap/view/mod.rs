@@ -31,6 +31,7 @@ mod feed;
 mod live;
 mod page;
 mod rows;
+mod save;
 mod screen;
 mod work;
 
@@ -463,89 +464,6 @@ impl App {
                 *is_sure = false;
             }
             None => {}
-        }
-    }
-
-    fn change_redaction(&mut self) {
-        if let Some(Input::Save { redact, .. }) = &mut self.input {
-            *redact = match redact {
-                None => Some(Redact::Parties),
-                Some(Redact::Parties) => Some(Redact::Addresses),
-                Some(Redact::Addresses) => None,
-            };
-        }
-    }
-
-    /// Asks where to save the marked rows, or the chosen one.
-    fn begin_saving(&mut self) {
-        #[cfg_attr(
-            not(all(feature = "live", target_os = "linux")),
-            allow(
-                clippy::infallible_destructuring_match,
-                reason = "there is another feed where something is watched"
-            )
-        )]
-        let workers = match &self.feed {
-            Feed::Files(workers) => workers,
-            #[cfg(all(feature = "live", target_os = "linux"))]
-            Feed::Live(watching) => {
-                let of_page = self.pages.last().and_then(|page| match &page.content {
-                    Content::Output(told, _) => Some(&told.output),
-                    Content::Message(..) | Content::Totals(_) | Content::Text(_) => None,
-                });
-                let chosen = || Some(&self.rows.get(self.rows.chosen()?)?.found.output);
-                if let Some(output) = of_page.or_else(chosen) {
-                    let text = watching.packets(output);
-                    self.say(text);
-                }
-                return;
-            }
-        };
-        let reason = if !workers.source().can_be_read_again {
-            Some("A pipe can be read only once: save it to a file first")
-        } else if self.read.is_none() {
-            Some("Packets can be saved once all is read")
-        } else if workers.saves() {
-            Some("Another file is still being written")
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            self.say(reason.to_owned());
-            return;
-        }
-        // On a page, its call is meant.
-        let is_of_marked = self.pages.is_empty() && self.rows.marked().next().is_some();
-        let row = self.rows.chosen().filter(|_| !is_of_marked);
-        let path = match row.and_then(|at| self.rows.get(at)) {
-            Some(row) => row.found.file_name(false),
-            None if is_of_marked => "sipobs.pcapng".to_owned(),
-            None => return,
-        };
-        self.input = Some(Input::Save { path, row, redact: None, is_sure: false });
-    }
-
-    fn save(&mut self, path: String, row: Option<usize>, redact: Option<Redact>, is_sure: bool) {
-        let (Some(read), false) = (&self.read, path.trim().is_empty()) else { return };
-        let file = PathBuf::from(path.trim());
-        // Standard output is the screen.
-        if file.as_os_str() == "-" {
-            self.say("A file's name is wanted".to_owned());
-            return;
-        }
-        if file.exists() && !is_sure {
-            self.say(format!("{} is there already: Enter writes over it", file.display()));
-            self.input = Some(Input::Save { path, row, redact, is_sure: true });
-            return;
-        }
-        let mut wants = read.wants.clone();
-        match row {
-            Some(at) => self.rows.get(at).into_iter().for_each(|row| row.found.add_to(&mut wants)),
-            None => self.rows.marked().for_each(|row| row.found.add_to(&mut wants)),
-        }
-        let Some(workers) = self.feed.workers() else { return };
-        if let Err(error) = workers.save(Evidence::to(file.clone(), redact), file, wants) {
-            self.say(format!("{error:#}"));
         }
     }
 
